@@ -82,15 +82,6 @@ class WorkingDirectory:
         return directory.name or None
 
 
-async def named_after(
-    context: ServerRequestContext[Any, Any], clock: Clock, working_directory: WorkingDirectory
-) -> str:
-    """Return the name of the agent that a host is, which is the same whenever it is started."""
-    params = context.session.client_params
-    host = None if params is None else params.client_info.name
-    return name_of(host, await _root(context, clock) or working_directory.project)
-
-
 async def _root(context: ServerRequestContext[Any, Any], clock: Clock) -> str | None:
     """Return the name of the directory of the first root; None where no roots are named."""
     capabilities = context.session.client_capabilities
@@ -228,8 +219,10 @@ class Callers:
             return
         async with self._naming:
             if self.default is None:
-                name = await named_after(context, self._clock, self._surroundings)
-                self.default = self._settings.identity(name)
+                params = context.session.client_params
+                host = None if params is None else params.client_info.name
+                project = await _root(context, self._clock) or self._surroundings.project
+                self.default = self._settings.identity(name_of(host, project))
 
     def agent_name(self) -> str | None:
         """Return what tells the agent of the message in work; None where it says no agent.

@@ -192,16 +192,14 @@ class PipedOutput:
     async def write(self, text: str) -> None:
         """Write a text to the pipe, which has taken all of it when this returns."""
         data = text.encode()
-        if len(data) <= select.PIPE_BUF and self._is_ready():
+        events = self._readiness.poll(0)
+        if len(data) <= select.PIPE_BUF and select.POLLOUT in {one for _, one in events}:
             self._write(data)
         else:
             await to_thread.run_sync(self._write, data)
 
     async def flush(self) -> None:
         """Do nothing: what was written is in the pipe."""
-
-    def _is_ready(self) -> bool:
-        return any(event == select.POLLOUT for _, event in self._readiness.poll(0))
 
     def _write(self, data: bytes) -> None:
         self._pipe.write(data)

@@ -34,11 +34,6 @@ _MAILBOX = re.compile(r"mq9://mailbox/([^/]+)")
 _MESSAGE = re.compile(r"mq9://message/([^/]+)/([0-9]{1,16})")
 
 
-def mailbox_uri(mail_address: str) -> str:
-    """Return the URI of a mailbox."""
-    return MAILBOX.format(address=mail_address)
-
-
 def mailbox_of(uri: str) -> str | None:
     """Return the address in the URI of a mailbox; None for any other URI."""
     found = _MAILBOX.fullmatch(uri)
@@ -94,7 +89,7 @@ class Resources:
         if self._shows_agents:
             found.append(_AGENTS)
         if self._shows_mail:
-            own = mailbox_uri(self._callers.identity().mail_address)
+            own = MAILBOX.format(address=self._callers.identity().mail_address)
             found.append(_OWN_MAILBOX.model_copy(update={"uri": own}))
         return types.ListResourcesResult(resources=found)
 

@@ -98,7 +98,9 @@ class Subscriptions:
                 if address is None or uri in watches:
                     continue
                 try:
-                    await self._begin(context, watches, uri, address, _publisher(bus, uri))
+                    await self._begin(
+                        context, watches, uri, address, partial(bus.publish, ResourceUpdated(uri))
+                    )
                 except OperationError as error:
                     _logger.info("%s is not watched: %s", uri, error)
             honored = types.SubscriptionFilter(resource_subscriptions=list(watches) or None)
@@ -199,13 +201,6 @@ async def _look(caller: Caller, mail_address: str) -> int:
     address = await caller.mailbox_to_read(mail_address)
     await caller.ensure_mailbox()
     return await end_of(caller.client, address)
-
-
-def _publisher(bus: InMemorySubscriptionBus, uri: str) -> Notify:
-    async def notify() -> None:
-        await bus.publish(ResourceUpdated(uri))
-
-    return notify
 
 
 async def _end(watches: dict[str, _Watch]) -> None:

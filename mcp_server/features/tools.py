@@ -157,8 +157,10 @@ async def ask_user(
 
     In the current protocol the answer comes with the call when the client makes it again.
     """
-    if not _can_ask(context):
-        return None
+    capabilities = context.session.client_capabilities
+    asking = None if capabilities is None else capabilities.elicitation
+    if asking is None or (asking.form is None and asking.url is not None):
+        return None  # neither named means a form
     form = types.ElicitRequestFormParams(message=question, requested_schema=_NO_FIELDS)
     if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
         answer = (params.input_responses or {}).get(_KEY)
@@ -189,14 +191,6 @@ async def _asked(context: Context, question: str, clock: Clock) -> bool | None:
 def _meaning(answer: types.ElicitResult) -> bool | None:
     """Return what an answer says; a question that was dismissed says nothing."""
     return {"accept": True, "decline": False, "cancel": None}[answer.action]
-
-
-def _can_ask(context: Context) -> bool:
-    capabilities = context.session.client_capabilities
-    asking = None if capabilities is None else capabilities.elicitation
-    if asking is None:
-        return False
-    return asking.form is not None or asking.url is None  # neither named means a form
 
 
 T = TypeVar("T")

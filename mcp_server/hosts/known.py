@@ -36,14 +36,6 @@ def _environment(option: str, launch: Launch) -> list[str]:
     ]
 
 
-def _claude_add(key: str, launch: Launch) -> list[str]:
-    return ["mcp", "add-json", "--scope", "user", key, _json(launch)]
-
-
-def _vscode_add(key: str, launch: Launch) -> list[str]:
-    return ["--add-mcp", _json(launch, name=key)]
-
-
 def _json(launch: Launch, **more: str) -> str:
     return json.dumps(
         {
@@ -83,7 +75,9 @@ _ALL = (
         project_files=[".mcp.json"],
         members={"type": "stdio"},
         command=HostCommand(
-            "claude", _claude_add, lambda key: ["mcp", "remove", "--scope", "user", key]
+            "claude",
+            lambda key, launch: ["mcp", "add-json", "--scope", "user", key, _json(launch)],
+            lambda key: ["mcp", "remove", "--scope", "user", key],
         ),
     ),
     Host(
@@ -100,7 +94,7 @@ _ALL = (
         project_files=[".vscode/mcp.json"],
         servers_key="servers",
         members={"type": "stdio"},
-        command=HostCommand("code", _vscode_add),
+        command=HostCommand("code", lambda key, launch: ["--add-mcp", _json(launch, name=key)]),
         folder="${workspaceFolder}",
     ),
     Host(

@@ -302,8 +302,11 @@ def _usable(keys: Any) -> dict[tuple[str | None, str], PyJWK]:
     for jwk in keys:
         if not isinstance(jwk, dict) or jwk.get("use", "sig") != "sig":
             continue
-        kid = jwk.get("kid")
-        for algorithm in _algorithms(jwk) if isinstance(kid, str | None) else ():
+        kid, kind = jwk.get("kid"), jwk.get("kty")
+        possible = _RSA if kind == "RSA" else _BY_CURVE.get(f"{kind} {jwk.get('crv')}", ())
+        for algorithm in possible:  # never a symmetric one
+            if not isinstance(kid, str | None) or jwk.get("alg", algorithm) != algorithm:
+                continue
             try:
                 key = PyJWK(jwk, algorithm)
             except PyJWTError:
@@ -313,10 +316,3 @@ def _usable(keys: Any) -> dict[tuple[str | None, str], PyJWK]:
     if not found:
         raise InvalidRequest("keys: none is an RSA, EC or Ed25519 key to verify signatures with")
     return found
-
-
-def _algorithms(jwk: dict[str, Any]) -> Sequence[str]:
-    """Return the algorithms that a key may be used with; never symmetric ones."""
-    kind, curve = jwk.get("kty"), jwk.get("crv")
-    possible = _RSA if kind == "RSA" else _BY_CURVE.get(f"{kind} {curve}", ())
-    return [one for one in possible if jwk.get("alg", one) == one]

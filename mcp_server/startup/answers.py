@@ -46,7 +46,9 @@ class EarlyResponder:
         request = None if self._is_over else _request(line)
         if request is not None and self._only_listens(request):
             self.listening.add(request["id"])
-            return orjson.dumps(_acknowledgement(request["id"])) + b"\n", line
+            params = {"_meta": {_SUBSCRIPTION: request["id"]}, "notifications": {}}
+            told = {"jsonrpc": "2.0", "method": _ACKNOWLEDGED, "params": params}
+            return orjson.dumps(told) + b"\n", line
         version = None if request is None else self._version_of(request)
         result = None
         if request is not None and version is not None:
@@ -92,11 +94,6 @@ class EarlyResponder:
             version, era = self._version, OLDER
             is_sure = open_era == OLDER and params.keys() <= {"_meta"} and _is_meta(meta)
         return version if is_sure and self._answers.era(version) == era else None
-
-
-def _acknowledgement(number: int | str) -> dict[str, Any]:
-    params = {"_meta": {_SUBSCRIPTION: number}, "notifications": {}}
-    return {"jsonrpc": "2.0", "method": _ACKNOWLEDGED, "params": params}
 
 
 def acknowledged(message: object) -> int | str | None:

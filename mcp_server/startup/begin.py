@@ -74,7 +74,9 @@ def begin(arguments: Sequence[str], environment: Mapping[str, str]) -> StdinRead
     answers = Answers(start.settings, start.identity)
     if not is_installed(answers.sdk):
         return None
-    let_interrupts_end_it()
+    # Python would wait at Ctrl-C for the thread that reads, and so for a line that may not come.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     reader = read_standard_input(EarlyResponder(answers))
     reader.start()
     return reader
@@ -86,12 +88,6 @@ def is_installed(version: str) -> bool:
     if found is None or found.origin is None:
         return False
     return Path(found.origin).parents[1].joinpath(f"mcp-{version}.dist-info").is_dir()
-
-
-def let_interrupts_end_it() -> None:
-    """Let Ctrl-C, unless it is ignored, end the program while the reading thread waits."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _parser() -> argparse.ArgumentParser:

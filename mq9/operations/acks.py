@@ -10,7 +10,7 @@ from pydantic import Field
 from mq9.errors import InvalidRequest, MessageNotFound, Mq9Error
 from mq9.models import MessageHistory, Standing
 from mq9.operations.caller import Caller
-from mq9.operations.leases import FetchedFrom
+from mq9.operations.leases import FetchedFrom, is_of
 from mq9.operations.message_views import time_at
 from mq9.operations.operation import Arguments, Group, Number, OwnMailbox, Result, operation
 from mq9.protocol import checks
@@ -250,7 +250,11 @@ async def _fetched_before(
         for one in () if history is None else history.groups:
             if one.group_name != group:
                 continue
-            if one.state == "leased" and one.consumer is not None and caller.acts_as(one.consumer):
+            if (
+                one.state == "leased"
+                and one.consumer is not None
+                and is_of(one.consumer, caller.consumer)
+            ):
                 held.append(FetchedFrom(address, group, one.consumer))
             elif one.state in {"acked", "moved"} and caller.idempotency_id is not None:
                 confirmed.append(FetchedFrom(address, group, caller.consumer))

@@ -176,14 +176,6 @@ class Caller:
             return group_name
         return mail_address if self.identity is None else self.identity.mail_address
 
-    def acts_as(self, consumer: str) -> bool:
-        """Tell whether a consumer is the caller, or a parallel branch of its graph."""
-        return consumer == self.consumer or consumer.startswith(f"{self.consumer}#")
-
-    def is_addressed_at(self, mail_address: str) -> bool:
-        """Tell whether mail at an address is for the agent, and not an answer to its question."""
-        return self.identity is None or self.identity.may_read(mail_address)
-
     def path_to(self, mail_address: str, correlation_id: str | None) -> tuple[str, ...]:
         """Return the path of what the agent sends, if it may have so many names."""
         if self.identity is None:
@@ -207,12 +199,6 @@ class Caller:
         if self.identity is not None and not self.identity.has_mailbox and not self.read_only:
             await self.client.mailbox_create(name=self.identity.mail_address, renew=True)
             self.identity.has_mailbox = True
-
-    async def mailbox_for_answers(self) -> str | None:
-        """Return where what it sends is answered, unless it says otherwise; None for nowhere."""
-        if self.private is not None:
-            return await self.private.ensure(self.client)
-        return None if self.identity is None else self.identity.mail_address
 
     def require_identity(self) -> Identity:
         """Return the agent."""

@@ -107,9 +107,11 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
         with caller.client.watch_unread(address, address) as watch:
             result = await operation.function(caller, arguments)
         unread = Unread() if caller.has_worker else watch.unread
+        if unread is not None and caller.private is not None:  # of the thread, besides
+            unread += await caller.private.unread(caller.client, address)
         return _with_lines(
             result,
-            unread=unread_line(await _with_answers(caller, unread), caller),
+            unread=unread_line(unread, caller),
             no_longer_yours=await _losses_line(caller),
         )
     except Mq9Error as error:
@@ -138,14 +140,6 @@ async def _losses_line(caller: Caller) -> str | None:
         if (what := await loss(caller, msg_id, delivery)) is not None
     ]
     return "; ".join(losses) or None
-
-
-async def _with_answers(caller: Caller, unread: Unread | None) -> Unread | None:
-    """Add to what waits in the agent's mailbox what waits in that of the thread which calls."""
-    if unread is None or caller.private is None or caller.identity is None:
-        return unread
-    group = caller.identity.mail_address
-    return unread + await caller.private.unread(caller.client, group)
 
 
 def unread_line(unread: Unread | None, caller: Caller) -> str | None:

@@ -134,7 +134,11 @@ async def take(caller: Caller, mail_address: str, wanted: Wanted) -> Taken:
     )
     ids = tuple(message.msg_id for message in fetched)
     delivery = FetchedFrom(mail_address, group, caller.consumer, fetched.batch, ids)
-    return Taken(delivery, fetched, _is_news(caller, delivery))
+    is_news = any(
+        (mail_address, group) not in {(one.mail_address, one.group_name) for one in known}
+        for known in map(caller.deliveries.find, ids)
+    )
+    return Taken(delivery, fetched, is_news)
 
 
 async def take_from_either(
@@ -207,14 +211,6 @@ async def _undo(caller: Caller, waits: Sequence[asyncio.Task[Taken]]) -> None:
                     batch=delivery.batch,
                     consumer=delivery.consumer,
                 )
-
-
-def _is_news(caller: Caller, delivery: FetchedFrom) -> bool:
-    place = delivery.mail_address, delivery.group_name
-    return any(
-        all(place != (one.mail_address, one.group_name) for one in caller.deliveries.find(msg_id))
-        for msg_id in delivery.msg_ids
-    )
 
 
 MAX_WAIT_S = 45  # hosts give up on a tool after about a minute
@@ -297,9 +293,9 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchMess
     else:
         taken = await take(caller, own, wanted)
     fetched, address = taken.fetched, taken.delivery.mail_address
-    messages, stopped = await stop_loops(
-        caller, fetched, are_answers=not caller.is_addressed_at(address)
-    )
+    # In another mailbox, which it made to be answered at, is what answers its questions.
+    are_answers = caller.identity is not None and not caller.identity.may_read(address)
+    messages, stopped = await stop_loops(caller, fetched, are_answers=are_answers)
     ids = tuple(message.msg_id for message in messages)
     delivery = replace(taken.delivery, msg_ids=ids)
     caller.deliveries.remember(delivery)

@@ -181,7 +181,7 @@ class LeaseKeeper:
             found = [
                 key
                 for key, held in self._held.items()
-                if held.until <= now and _is_of(key[0][2], consumer)
+                if held.until <= now and is_of(key[0][2], consumer)
             ]
             return [(key[1], self._held.pop(key).delivery) for key in found[:most]]
 
@@ -254,7 +254,7 @@ class LeaseKeeper:
         with self._lock:
             while self._over:
                 consumer = self._over.popleft()
-                for key in [key for key in self._held if _is_of(key[0][2], consumer)]:
+                for key in [key for key in self._held if is_of(key[0][2], consumer)]:
                     del self._held[key]
 
     async def _renew(self, place: _Place, lease_ms: int, msg_ids: list[int]) -> None:
@@ -274,7 +274,7 @@ class LeaseKeeper:
         return self._client.clock.monotonic_ms()
 
 
-def _is_of(consumer: str, whole: str) -> bool:
+def is_of(consumer: str, whole: str) -> bool:
     """Tell whether a consumer is another one, or a branch of it."""
     return consumer == whole or consumer.startswith(f"{whole}#")
 

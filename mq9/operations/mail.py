@@ -147,11 +147,11 @@ class SendResult(Result):
 )
 async def send_message(caller: Caller, arguments: SendArguments) -> SendResult:
     """Send a message to a mailbox, given by its address or by the name of its agent."""
-    reply_to: str | None
-    if arguments.reply_to is None:
-        reply_to = await caller.mailbox_for_answers()
-    else:
+    reply_to = None if caller.identity is None else caller.identity.mail_address
+    if arguments.reply_to is not None:
         reply_to = await caller.mailbox_to_send(arguments.reply_to, "reply_to")
+    elif caller.private is not None:
+        reply_to = await caller.private.ensure(caller.client)
     address = await _recipient(caller, arguments.mail_address)
     try:
         return await _send_to(caller, address, arguments, reply_to)
@@ -333,18 +333,13 @@ async def delete_message(caller: Caller, arguments: DeleteArguments) -> DeleteRe
     try:
         await caller.client.delete(address, arguments.msg_id)
     except MessageNotFound:
-        if caller.idempotency_id is None or not await _is_deleted(
-            caller, address, arguments.msg_id
-        ):
+        if caller.idempotency_id is None:
             raise
+        status = await caller.client.mailbox_status(address, msg_id=arguments.msg_id)
+        if status.message is None or status.message.state != "deleted":
+            raise  # this call did not delete it when it was made before
     if caller.leases is not None:
         for one in caller.deliveries.find(arguments.msg_id):
             if one.mail_address == address:
                 caller.leases.let_go({arguments.msg_id: one}, [arguments.msg_id])
     return DeleteResult(mail_address=address, deleted=arguments.msg_id)
-
-
-async def _is_deleted(caller: Caller, address: str, msg_id: int) -> bool:
-    """Tell whether a message was deleted, perhaps by this call when it was made before."""
-    status = await caller.client.mailbox_status(address, msg_id=msg_id)
-    return status.message is not None and status.message.state == "deleted"
