@@ -156,24 +156,22 @@ def test_a_program_in_a_cache_is_not_written(here, tmp_path):
 # Writing
 
 
-@pytest.mark.parametrize("platform", ["win32", "darwin", "linux"])
 @pytest.mark.parametrize("name", list(HOSTS))
 @pytest.mark.parametrize("scope", ["user", "project"])
-def test_every_host_on_every_system_gets_it_and_loses_it(here, platform, name, scope):
+def test_every_host_gets_it_and_loses_it(here, name, scope):
     host = HOSTS[name]
-    there = replace(here, platform=platform)
-    entry = entry_for(host, there, scope=scope, server=None if scope == "project" else URL)
+    entry = entry_for(host, here, scope=scope, server=None if scope == "project" else URL)
     if not host.project_files and scope == "project":
         with pytest.raises(InvalidRequest, match="project: "):
-            plan_install(entry, there)
+            plan_install(entry, here)
         return
-    plan_install(entry, there).apply()
-    path = host.file(there, scope)
+    plan_install(entry, here).apply()
+    path = host.file(here, scope)
     assert host.text.parse(path.read_text()) == {host.servers_key: {"mq9": entry.value}}
-    assert not plan_install(entry, there).is_change
+    assert not plan_install(entry, here).is_change
     if sys.platform != "win32":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    plan_undo(host, there, scope=scope).apply()
+    plan_undo(host, here, scope=scope).apply()
     assert files_below(path.parent) == []
 
 

@@ -4,10 +4,13 @@ import asyncio
 
 import pytest
 from hosting import ERAS, at_rest
+from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitResult, ErrorData
 
+from mcp_server import Callers, Settings, make_server
 from mcp_server.features.tools import ANSWER_TIMEOUT_S
+from mq9 import InvalidRequest
 
 
 class User:
@@ -157,40 +160,26 @@ async def test_a_user_is_not_asked_about_what_cannot_be_done_anyway(open_with):
     assert user.asked == []
 
 
-async def test_another_server_takes_what_one_gave_the_client_to_keep(broker):
+@pytest.mark.parametrize(("key", "is_taken"), [("k" * 32, True), ("j" * 32, False)])
+async def test_another_server_takes_what_one_gave_the_client_to_keep(broker, key, is_taken):
     """Behind one address, where they share a key; else what is kept is worth nothing to others."""
-    import anyio
-    from mcp import Client
-    from mcp.shared.exceptions import MCPError
 
-    from mcp_server import Callers, Settings, make_server
-    from mq9 import InvalidRequest
-
-    def server(key):
-        settings = Settings()
-        callers = Callers(lambda _agent: broker.client(), settings, agent="desk")
-        return make_server(callers, settings, state_key=key)
+    def client(state_key):
+        callers = Callers(lambda _agent: broker.client(), Settings(), agent="desk")
+        server = make_server(callers, Settings(), state_key=state_key)
+        return Client(server, elicitation_callback=User())
 
     with pytest.raises(InvalidRequest, match="state_key: 5 characters; give 32 or more"):
-        server("short")
+        client("short")
     call = {"mail_address": "desk", "msg_id": 0}
     answers = {"confirm": ElicitResult(action="accept", content={})}
-    for keys, taken in ((("k" * 32, "k" * 32), True), (("k" * 32, "j" * 32), False)):
-        user = {"elicitation_callback": User()}
-        async with (
-            Client(server(keys[0]), **user) as first,
-            Client(server(keys[1]), **user) as second,
-        ):
-            await first.call_tool("mq9_send_message", {"mail_address": "desk", "content": "x"})
-            call["msg_id"] = 0 if taken else 1
-            asked = await first.session.call_tool(
-                "mq9_delete_message", call, allow_input_required=True
-            )
-            again = {"input_responses": answers, "request_state": asked.request_state}
-            with anyio.fail_after(10):
-                if taken:
-                    done = await second.session.call_tool("mq9_delete_message", call, **again)
-                    assert done.structured_content["deleted"] == 0
-                else:
-                    with pytest.raises(MCPError, match="Invalid or expired"):
-                        await second.session.call_tool("mq9_delete_message", call, **again)
+    async with client("k" * 32) as first, client(key) as second:
+        await first.call_tool("mq9_send_message", {"mail_address": "desk", "content": "x"})
+        asked = await first.session.call_tool("mq9_delete_message", call, allow_input_required=True)
+        again = {"input_responses": answers, "request_state": asked.request_state}
+        if is_taken:
+            done = await second.session.call_tool("mq9_delete_message", call, **again)
+            assert done.structured_content["deleted"] == 0
+        else:
+            with pytest.raises(MCPError, match="Invalid or expired"):
+                await second.session.call_tool("mq9_delete_message", call, **again)

@@ -28,59 +28,6 @@ async def test_a_host_is_told_of_every_tool(host):
         assert hints.open_world_hint is operation.open_world
 
 
-async def test_an_agent_uses_every_tool(open_host, era):
-    desk = await open_host("Claude-Desktop", era=era)
-    cursor = await open_host("cursor", era=era)
-
-    assert await desk.do("agent_register", name="Claude-Desktop", capabilities="Writes") == {
-        "name": "Claude-Desktop",
-        "mail_address": "claude.desktop",
-    }
-    [found] = (await cursor.do("agent_discover", query="writes"))["agents"]
-    assert found["mail_address"] == "claude.desktop"
-    replies = (await cursor.do("create_mailbox"))["mail_address"]
-    sent = await cursor.do(
-        "send_message",
-        mail_address=found["mail_address"],
-        content="Write a poem",
-        priority="urgent",
-        tags=["poem"],
-        reply_to=replies,
-        correlation_id="q1",
-    )
-    assert sent == {"mail_address": "claude.desktop", "msg_id": 0}
-
-    fetched = await desk.do("fetch_messages", wait_seconds=0)
-    [message] = fetched["messages"]
-    assert message["untrusted_content"] == "Write a poem"
-    assert message["untrusted_envelope"]["from"] == "cursor"
-    assert (message["priority"], message["untrusted_envelope"]["tags"]) == ("urgent", ["poem"])
-    assert (
-        message["untrusted_envelope"]["reply_to"],
-        message["untrusted_envelope"]["correlation_id"],
-    ) == (replies, "q1")
-    assert fetched["leased_seconds"] == 60
-    assert await desk.do("ack_messages", msg_id=0) == {
-        "mail_address": "claude.desktop",
-        "acked": [0],
-    }
-    await desk.do("send_message", mail_address=replies, content="Roses", correlation_id="q1")
-    [answer] = (await cursor.do("fetch_messages", mail_address=replies, wait_seconds=0))["messages"]
-    assert (answer["untrusted_content"], answer["untrusted_envelope"]["correlation_id"]) == (
-        "Roses",
-        "q1",
-    )
-    [seen] = (await desk.do("query_messages", tags=["poem"]))["messages"]
-    assert seen["msg_id"] == 0
-
-    deleted = await desk.do(
-        "delete_message", mail_address="claude.desktop", msg_id=0, confirm_address="claude.desktop"
-    )
-    assert deleted == {"mail_address": "claude.desktop", "deleted": 0}
-    assert await desk.do("agent_unregister") == {"name": "Claude-Desktop"}
-    assert (await cursor.do("agent_discover"))["agents"] == []
-
-
 async def test_an_agent_is_told_who_it_is(open_host, era):
     desk = await open_host("Data Desk", era=era, allow_read=["team.*"], allow_send=["team.*"])
     other = await open_host("other", era=era)

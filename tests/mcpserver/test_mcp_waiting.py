@@ -1,6 +1,7 @@
 """A call that waits for mail: it hears how long, ends honestly, and may be given up."""
 
 import asyncio
+from functools import partial
 
 import anyio
 import pytest
@@ -98,17 +99,13 @@ async def test_there_is_a_bound_to_calls_at_once(host, broker, monkeypatch):
     await host.do("whoami")
     async with anyio.create_task_group() as tasks:
         for number in (2, 4):
-            tasks.start_soon(wait_for_mail_quietly, host)
+            tasks.start_soon(partial(wait_for_mail, host, wait_seconds=45))
             while broker.clock.pending_timers < number:  # noqa: ASYNC110  # other tasks
                 await asyncio.sleep(0)
         assert await host.fail("whoami") == "2 calls are in work already. Try again later."
         tasks.cancel_scope.cancel()
     await at_rest(broker)
     await host.do("whoami")
-
-
-async def wait_for_mail_quietly(host):
-    await wait_for_mail(host, wait_seconds=45)
 
 
 @pytest.mark.parametrize("era", ["2026-07-28", "2025-11-25"])
