@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from mq9.server.outgoing import Body, Outgoing
+from mq9.server.outgoing import Body, Outgoing, Quota
 from mq9.wire import encoder
 from mq9.wire.parser import Frame, Parser
 
@@ -75,34 +75,14 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._backlog: deque[Frame] = deque()  # read, and not yet begun
         self._paused = False
         self._greeted = False
-        self._out = Outgoing(server.quota, self._cut_slow)
+        self.out = Outgoing(server.quota, self._cut_slow)
         self._will_flush = False
         self._reason = "client"
         self._closing = False
         self._ended = False
         self._upgrade: asyncio.Task[None] | None = None
+        self.host = self.peer = ""  # the client's address, and with its port, as the socket knows
         self.closed: asyncio.Future[None] = self._loop.create_future()
-
-    @property
-    def unread(self) -> int:
-        """Bytes that the client has been sent and has not read, shared ones included."""
-        return self._out.pending
-
-    @property
-    def peer(self) -> str:
-        """The client's address and port, as far as the socket knows."""
-        host, port = self._peername
-        return f"{host}:{port}" if host else ""
-
-    @property
-    def host(self) -> str:
-        """The client's address, as far as the socket knows."""
-        return self._peername[0]
-
-    @property
-    def _peername(self) -> tuple[str, int]:
-        known = self._transport.get_extra_info("peername") if self._transport else None
-        return known[:2] if known else ("", 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the client."""
@@ -110,13 +90,15 @@ class ClientConnection(asyncio.BufferedProtocol):
             return  # TLS has begun on a connection that was made before
         transport = cast("asyncio.Transport", transport)  # of a stream socket
         self._transport = transport
+        if peername := transport.get_extra_info("peername"):
+            self.host, self.peer = peername[0], f"{peername[0]}:{peername[1]}"
         refusal = self._server.add(self)
         if refusal is None and self._server.tls is not None:
             transport.pause_reading()
             self._upgrade = asyncio.create_task(self._encrypt(transport, self._server.tls))
             return
         self._greet(transport)
-        self._out.attach(transport)
+        self.out.attach(transport)
         if refusal is not None:
             self.close("limit", refusal)
         else:
@@ -153,7 +135,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             transport.abort()
             return
         self._transport = encrypted
-        self._out.attach(encrypted)
+        self.out.attach(encrypted)
         self.session = self._server.make_session(self)
         self._pump()
 
@@ -209,48 +191,45 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Send something, together with whatever else is sent in this turn of the event loop."""
         if self._closing or self._transport is None:
             return
-        if self._out.pending > self._server.limits.max_pending:
+        if self.out.pending > self._server.limits.max_pending:
             self._cut_slow()
             return
         if not self._will_flush:
             self._will_flush = True
             self._loop.call_soon(self._flush)
-        self._out.write(data, body)
-
-    async def taken(self) -> None:
-        """Return when the socket has taken what was written so far."""
-        await self._out.taken()
+        self.out.write(data, body)
 
     def count_for(self, agent: str) -> None:
         """Count what is left unread for an agent, too."""
-        self._out.join(self._server.quota_of(agent))
+        quotas, most = self._server.quotas, self._server.limits.max_agent_pending
+        self.out.join(quotas.setdefault(agent, Quota(most)))
 
     def _flush(self) -> None:
         self._will_flush = False
-        self._out.flush()
+        self.out.flush()
 
     def pause_writing(self) -> None:
         """Send nothing while the client does not read."""
-        self._out.pause()
+        self.out.pause()
 
     def resume_writing(self) -> None:
         """Send what waits for the client."""
-        self._out.resume()
+        self.out.resume()
 
     def cut_if_stalled(self) -> None:
         """Cut the client off if it has read nothing since this was called before."""
-        if self._out.has_stalled():
+        if self.out.has_stalled():
             self._cut_slow()
 
     def _cut_slow(self) -> None:
         logger.warning(
             "a client was cut off: it leaves %d bytes unread",
-            self._out.pending,
+            self.out.pending,
             extra={"client": self.session.name if self.session else None},
         )
         self._reason = "slow_consumer"
         self._closing = True
-        self._out.clear()
+        self.out.clear()
         if self.session is not None:
             self.session.stop()
         if self._transport is not None:
@@ -274,7 +253,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self.session is not None:
             self.session.stop()
         if self._transport is not None:
-            self._out.finish(self._transport.close)
+            self.out.finish(self._transport.close)
             self._loop.call_later(_CLOSING_S, self._abort)
 
     def _abort(self) -> None:
@@ -286,7 +265,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self._ended:
             return
         self._ended = True
-        self._out.clear()
+        self.out.clear()
         if self._upgrade is not None and self._upgrade is not asyncio.current_task(self._loop):
             self._upgrade.cancel()
         if self.session is not None:

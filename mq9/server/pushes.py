@@ -80,7 +80,7 @@ class Pushes:
     async def _turn(self, asker: str) -> AsyncIterator[None]:
         """Wait until the socket has taken the last part, and until the agent may read."""
         async with self._one_at_a_time:
-            await self._connection.taken()
+            await self._connection.out.taken()
             async with self._hub.reading(asker):
                 yield
 
@@ -121,7 +121,7 @@ class Pushes:
                 self._sending.add(subscription)
                 sent = self._write(subscription, mail, fetched)
                 del fetched  # from now on the connection holds the payloads, and counts them
-            await self._connection.taken()
+            await self._connection.out.taken()
             if subscription.queue is not None:
                 await self._session.has_read()
         except BaseException:

@@ -105,7 +105,10 @@ class Server:
                 make, host, port, backlog=_BACKLOG
             )
         except OSError as error:
-            raise Unreachable(f"{host}:{port} cannot be listened on: {_reason(error)}") from error
+            reason = error.strerror or str(error)
+            if error.errno == errno.EADDRINUSE:  # of which asyncio says more than anybody reads
+                reason = "another program has it, or another mq9; --port chooses another port"
+            raise Unreachable(f"{host}:{port} cannot be listened on: {reason}") from error
         self.address = self._listener.sockets[0].getsockname()[:2]
         self._chores = [
             asyncio.create_task(self._every(self.limits.ping_s, self._ping)),
@@ -197,10 +200,6 @@ class Server:
             fields["ldm"] = True
         return encoder.info(fields)
 
-    def quota_of(self, agent: str) -> Quota:
-        """Return what counts the bytes that the clients of an agent leave unread."""
-        return self.quotas.setdefault(agent, Quota(self.limits.max_agent_pending))
-
     def make_session(self, connection: ClientConnection) -> ClientSession:
         """Return the session of a client that may now send frames."""
         consumer = f"connection.{self._randomness(12).hex()}"
@@ -235,9 +234,3 @@ class Server:
             del self.quotas[agent]
         if self._observer is not None:
             self._observer.connection_closed(reason)
-
-
-def _reason(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:  # of which asyncio says more than anybody wants to read
-        return "another program has it, or another mq9; --port chooses another port"
-    return error.strerror or str(error)

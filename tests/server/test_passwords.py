@@ -182,8 +182,12 @@ class TestTurnsOfAddresses:
     """Comparisons are divided among addresses."""
 
     @pytest.fixture
-    def guesses(self):
-        return Guesses(Thread)
+    async def guesses(self):
+        self.asked = []
+        yield Guesses(Thread)
+        for one in self.asked:
+            one.cancel()
+        await asyncio.gather(*self.asked, return_exceptions=True)
 
     @pytest.fixture
     def kept(self):
@@ -191,6 +195,7 @@ class TestTurnsOfAddresses:
 
     async def ask(self, guesses, kept, password, address, name="ada"):
         task = asyncio.create_task(guesses.is_right(name, password, kept, address))
+        self.asked.append(task)
         for _ in range(3):
             await asyncio.sleep(0)
         return task
@@ -206,8 +211,6 @@ class TestTurnsOfAddresses:
 
         assert await user is True
         assert sum(one.done() for one in flood) == 1
-        for one in flood:
-            one.cancel()
 
     async def test_one_that_was_admitted_before_waits_behind_no_stranger(self, guesses, kept):
         guesses.trust("10.0.0.2")
@@ -218,8 +221,6 @@ class TestTurnsOfAddresses:
 
         assert await user is True
         assert not any(one.done() for one in flood)
-        for one in flood:
-            one.cancel()
 
     async def test_at_one_address_a_name_that_failed_is_behind_others(self, guesses, kept):
         threads = Thread.made["mq9-passwords"]
@@ -233,9 +234,6 @@ class TestTurnsOfAddresses:
 
         assert await user is True
         assert not any(one.done() for one in flood)
-        for one in flood:
-            one.cancel()
-        await asyncio.gather(*flood, return_exceptions=True)
 
     async def test_at_one_address_the_newest_is_first(self, guesses, kept):
         threads = Thread.made["mq9-passwords"]
@@ -250,9 +248,6 @@ class TestTurnsOfAddresses:
 
         assert await user is True
         assert sum(one.done() for one in flood) == 1
-        for one in flood:
-            one.cancel()
-        await asyncio.gather(*flood, return_exceptions=True)
 
     async def test_one_that_hangs_up_gives_its_turn_to_the_next(self, guesses, kept):
         first, second = [await self.ask(guesses, kept, "right", "10.0.0.1") for _ in range(2)]

@@ -38,16 +38,6 @@ async def test_who_does_not_encrypt_is_cut_off(encrypted):
     await client.close()
 
 
-async def test_who_leaves_in_the_middle_of_the_handshake_harms_nobody(encrypted, files, caplog):
-    for _ in range(5):
-        client = await RawClient.open(encrypted.server.address)
-        client.send(b"\x16\x03\x01")
-        await client.close()
-    async with Mq9Client(f"{encrypted.server.url}?tls_ca={files / 'ca.pem'}") as client:
-        assert await client.mailbox_list() == []
-    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
-
-
 def test_files_that_are_no_certificate_are_named(tmp_path):
     (tmp_path / "cert.pem").write_text("nonsense")
     with pytest.raises(InvalidRequest, match="tls-cert"):
