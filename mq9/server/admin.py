@@ -145,10 +145,7 @@ def _is_known(host: str | None, hosts: Collection[str]) -> bool:
 
 
 def _app(
-    health: Health,
-    metrics: Metrics,
-    routes: Sequence[BaseRoute],
-    hosts: Collection[str],
+    health: Health, metrics: Metrics, routes: Sequence[BaseRoute], hosts: Collection[str]
 ) -> Starlette:
 
     async def expose(_request: Request) -> Response:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from mq9.server.outgoing import Body, Outgoing, Quota
+from mq9.server.outgoing import Outgoing, Quota, SharedBody
 from mq9.wire import encoder
 from mq9.wire.parser import Frame, Parser
 
@@ -187,7 +187,7 @@ class ClientConnection(asyncio.BufferedProtocol):
                 self._paused = False
                 self._transport.resume_reading()
 
-    def write(self, data: bytes, body: Body | None = None) -> None:
+    def write(self, data: bytes, body: SharedBody | None = None) -> None:
         """Send something, together with whatever else is sent in this turn of the event loop."""
         if self._closing or self._transport is None:
             return

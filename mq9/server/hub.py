@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.protocol.headers import PayloadEncoding
 from mq9.server.limits import ServerLimits
-from mq9.server.outgoing import Body
+from mq9.server.outgoing import SharedBody
 from mq9.server.router import Router
 from mq9.server.subscriptions import BodyName
 from mq9.server.users import Guard
@@ -40,7 +40,7 @@ class Hub:
         self.router = Router(pick.choice)  # all subscriptions
         self.pushes: set[asyncio.Task[None]] = set()  # of mail, and of what confirms it
         # The mail that clients have not read yet, so that each body is kept once.
-        self.bodies: WeakValueDictionary[BodyName, Body] = WeakValueDictionary()
+        self.bodies: WeakValueDictionary[BodyName, SharedBody] = WeakValueDictionary()
         self.in_work = 0  # requests
         self._idle = asyncio.Event()
         self._idle.set()

@@ -219,9 +219,7 @@ class _Everything(Collector):
             metric.samples = [one for one in metric.samples if not one.name.endswith("_created")]
             yield metric
         yield GaugeMetricFamily(
-            "mq9_storage_up",
-            "Whether the storage works.",
-            value=self._snapshot.is_up,
+            "mq9_storage_up", "Whether the storage works.", value=self._snapshot.is_up
         )
         if self._snapshot.totals is not None:
             yield GaugeMetricFamily(

@@ -14,7 +14,7 @@ _PART = 64 * 1024  # bytes that a transport is given at once
 _JOINED = 4 * 1024  # bytes of a body up to which copying it costs less than keeping it apart
 
 
-class Body:
+class SharedBody:
     """Bytes that are kept once, however many clients they go to."""
 
     __slots__ = ("__weakref__", "data")
@@ -28,18 +28,18 @@ class Quota:
 
     def __init__(self, most: int) -> None:
         self._most = most  # beyond it the client that leaves most unread is cut off
-        self._holders: dict[Body, int] = {}
+        self._holders: dict[SharedBody, int] = {}
         self.held = 0
         self.members: set[Outgoing] = set()
 
-    def hold(self, body: Body) -> None:
+    def hold(self, body: SharedBody) -> None:
         """Count a body that one more client waits for."""
         holders = self._holders.get(body, 0)
         self._holders[body] = holders + 1
         if not holders:
             self.held += len(body.data)
 
-    def release(self, body: Body) -> None:
+    def release(self, body: SharedBody) -> None:
         """Count a body no longer for one of the clients."""
         self._holders[body] -= 1
         if not self._holders[body]:
@@ -60,7 +60,7 @@ class Outgoing:
         self._quotas = [quota]
         quota.members.add(self)
         self._transport: asyncio.Transport | None = None
-        self._waiting: deque[bytearray | Body] = deque()  # short pieces are one bytearray
+        self._waiting: deque[bytearray | SharedBody] = deque()  # short pieces are one bytearray
         self._written = 0  # bytes, in all
         self._bytes = 0  # of what waits
         self._joined = 0  # of these, what is in no body
@@ -89,10 +89,10 @@ class Outgoing:
         quota.members.add(self)
         quota.held += self._counted
         for piece in self._waiting:
-            if isinstance(piece, Body):
+            if isinstance(piece, SharedBody):
                 quota.hold(piece)
 
-    def write(self, data: bytes, body: Body | None = None) -> None:
+    def write(self, data: bytes, body: SharedBody | None = None) -> None:
         """Let something wait until `flush`."""
         if body is None:
             self._append(data)
@@ -149,7 +149,7 @@ class Outgoing:
         self._bytes -= size
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _part(self, body: Body, most: int) -> memoryview:
+    def _part(self, body: SharedBody, most: int) -> memoryview:
         """Take so many bytes of the body that is sent next."""
         part = memoryview(body.data)[self._begun : self._begun + most]
         self._begun += len(part)
@@ -209,7 +209,7 @@ class Outgoing:
             quota.members.discard(self)
             quota.held -= self._counted
             for piece in self._waiting:
-                if isinstance(piece, Body):
+                if isinstance(piece, SharedBody):
                     quota.release(piece)
         self._quotas.clear()
         self._waiting.clear()

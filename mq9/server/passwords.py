@@ -110,7 +110,7 @@ class Guesses:
     def __init__(self, make_threads: MakeThreads = ThreadPoolExecutor) -> None:
         self._strangers = make_threads(_THREADS, "mq9-passwords")
         self._trusted = make_threads(1, "mq9-known-addresses")
-        self._lines: WeakValueDictionary[str, _Line] = WeakValueDictionary()
+        self._lines: WeakValueDictionary[str, _AddressLine] = WeakValueDictionary()
         self._right: OrderedDict[str, None] = OrderedDict()  # addresses, the last one newest
         self._failures: OrderedDict[tuple[str, bytes], int] = OrderedDict()
 
@@ -119,7 +119,9 @@ class Guesses:
         digest = hashlib.sha256(name.encode(errors="surrogatepass")).digest()
         line = self._lines.get(address)
         if line is None:
-            line = self._lines[address] = _Line(lambda one: self._failures.get((address, one), 0))
+            line = self._lines[address] = _AddressLine(
+                lambda one: self._failures.get((address, one), 0)
+            )
         async with line.turn(digest):
             threads = self._trusted if address in self._right else self._strangers
             loop = asyncio.get_running_loop()
@@ -134,7 +136,7 @@ class Guesses:
         _remember(self._right, address, None, _MOST_TRUSTED)
 
 
-class _Line:
+class _AddressLine:
     """Comparisons of one address, one at a time."""
 
     def __init__(self, failures: Callable[[bytes], int]) -> None:

@@ -16,12 +16,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mq9.address import shown
 from mq9.dialects import Dialects
@@ -139,8 +134,7 @@ class Settings(BaseSettings):
         description="Bytes that all clients of one agent may leave unread.",
     )
     max_total_pending: Unread = Field(
-        _NETWORK.max_total_pending,
-        description="Bytes that all clients together may leave unread.",
+        _NETWORK.max_total_pending, description="Bytes that all clients together may leave unread."
     )
     max_mailboxes: Count = Field(_STORED.max_mailboxes, description="Mailboxes.")
     max_messages: Count = Field(_STORED.max_messages, description="Messages in one mailbox.")

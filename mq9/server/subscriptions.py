@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mq9.protocol import subjects
 from mq9.server.limits import ServerLimits
-from mq9.server.outgoing import Body
+from mq9.server.outgoing import SharedBody
 from mq9.server.router import Router
 from mq9.wire import encoder
 from mq9.wire.parser import Publish
@@ -43,20 +43,20 @@ class PublishedMessage:
     def __init__(
         self,
         frame: Publish,
-        bodies: MutableMapping[BodyName, Body] | None = None,
+        bodies: MutableMapping[BodyName, SharedBody] | None = None,
         name: tuple[str, int] = ("", 0),
     ) -> None:
         self.frame = frame
         self._bodies = {} if bodies is None else bodies
         self._name = name
 
-    def body(self, *, has_headers: bool) -> Body:
+    def body(self, *, has_headers: bool) -> SharedBody:
         """Return what follows the line, for clients that read headers or for those that do not."""
         name = (self._name, has_headers)
         body = self._bodies.get(name)
         if body is None:
             block = self.frame.block if has_headers else b""
-            body = self._bodies[name] = Body(encoder.body(block, self.frame.payload))
+            body = self._bodies[name] = SharedBody(encoder.body(block, self.frame.payload))
         return body
 
 

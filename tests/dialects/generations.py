@@ -20,11 +20,7 @@ WORDS = {
 LANES = ["critical", "urgent", "normal"]
 LOW = {"low", "notify"}
 
-_MAKES = {
-    CURRENT: {"renew": False},
-    SECOND: {"public": True},
-    FIRST: {"type": "standard"},
-}
+_MAKES = {CURRENT: {"renew": False}, SECOND: {"public": True}, FIRST: {"type": "standard"}}
 
 
 @dataclass

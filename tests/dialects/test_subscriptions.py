@@ -10,10 +10,7 @@ WORDS = ["low", "normal", "urgent", "high", "critical"]
 
 
 @pytest.mark.parametrize(
-    "subject",
-    [
-        *("MAILBOX.MSG.box", "MAILBOX.MSG.box.*", "INBOX.box", "INBOX.box.>"),
-    ],
+    "subject", [*("MAILBOX.MSG.box", "MAILBOX.MSG.box.*", "INBOX.box", "INBOX.box.>")]
 )
 async def test_what_is_stored_comes_first_by_priority_then_what_arrives(post, subject):
     for word in WORDS * 2:

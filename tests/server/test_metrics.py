@@ -25,6 +25,9 @@ PAGE = Path(__file__).parents[2] / "docs/reference/metrics.md"
 ROW = re.compile(r"^\| `((?:mq9|process)_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
 
 
+FETCH = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 0}}
+
+
 class Watched:
     """A broker in memory with its metrics."""
 
@@ -37,6 +40,10 @@ class Watched:
         payload = body if isinstance(body, bytes) else orjson.dumps(body)
         request = Request(f"$mq9.AI.{verb}", payload, headers, Session(consumer))
         return orjson.loads(await self.broker.handle(request))
+
+    async def make(self, *names):
+        for name in names:
+            await self.ask("MAILBOX.CREATE", {"name": name})
 
     async def values(self):
         return values(
@@ -65,8 +72,7 @@ async def watched():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "bound"),
-    [(0.0001, "0.0002"), (0.0002, "0.0002"), (0.00021, "0.0005"), (9.9, "10.0"), (10.1, "+Inf")],
+    ("seconds", "bound"), [(0.0002, "0.0002"), (0.00021, "0.0005"), (10.1, "+Inf")]
 )
 def test_a_latency_falls_into_the_first_bucket_that_holds_it(seconds, bound):
     metrics = Metrics()
@@ -81,17 +87,15 @@ def test_a_latency_falls_into_the_first_bucket_that_holds_it(seconds, bound):
 
 
 async def test_redeliveries_and_dead_letters_are_counted(watched):
-    await watched.ask("MAILBOX.CREATE", {"name": "inbox"})
-    await watched.ask("MAILBOX.CREATE", {"name": "dead"})
+    await watched.make("inbox", "dead")
     for _ in range(2):
         await watched.ask("MSG.SEND.inbox", b"hello")
-    fetch = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 0}}
-    await watched.ask("MSG.FETCH.inbox", fetch)
+    await watched.ask("MSG.FETCH.inbox", FETCH)
     seen = await watched.values()
     assert seen["mq9_redeliveries_total",] == seen["mq9_dead_letters_total",] == 0
 
     await watched.clock.advance(61)
-    await watched.ask("MSG.FETCH.inbox", fetch, consumer="another")
+    await watched.ask("MSG.FETCH.inbox", FETCH, consumer="another")
     move = {"group_name": "g", "msg_id": 0, "consumer": "another", "to": "dead"}
     for _ in range(2):
         await watched.ask("MSG.MOVE.inbox", move, consumer="another")
@@ -101,13 +105,11 @@ async def test_redeliveries_and_dead_letters_are_counted(watched):
 
 
 async def test_a_dead_letter_that_dies_again_is_counted_again(watched):
-    for box in ("inbox", "dead"):
-        await watched.ask("MAILBOX.CREATE", {"name": box})
+    await watched.make("inbox", "dead")
     await watched.ask("MSG.SEND.inbox", b"hello")
-    fetch = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 0}}
     for number in range(3):
         for box, to in (("inbox", "dead"), ("dead", "inbox")):
-            await watched.ask(f"MSG.FETCH.{box}", fetch)
+            await watched.ask(f"MSG.FETCH.{box}", FETCH)
             move = {"group_name": "g", "msg_id": number, "to": to}
             assert "msg_id" in await watched.ask(f"MSG.MOVE.{box}", move)
     assert (await watched.values())["mq9_dead_letters_total",] == 3
@@ -147,9 +149,8 @@ async def test_gauges_say_what_the_broker_holds(watched):
     await watched.ask("MAILBOX.CREATE", {"name": "inbox"})
     await watched.ask("MAILBOX.CREATE", {"name": "other", "ttl": 100})
     await watched.ask("AGENT.REGISTER", {"name": "Ada", "mailbox": "inbox"})
-    fetch = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 0, "num_msgs": 1}}
     await watched.ask("MSG.SEND.inbox", b"12345", ("mq9-priority", "critical"))
-    await watched.ask("MSG.FETCH.inbox", fetch)
+    await watched.ask("MSG.FETCH.inbox", FETCH)
     await watched.ask("MSG.SEND.inbox", b"1234567", ("mq9-priority", "urgent"))
     await watched.ask("MSG.SEND.inbox", b"123")
     await watched.ask("MSG.SEND.inbox", b"123")

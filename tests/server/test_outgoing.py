@@ -12,7 +12,7 @@ from raw import connect, publish
 from waiting import until
 
 from mq9.server.limits import ServerLimits
-from mq9.server.outgoing import Body, Outgoing, Quota
+from mq9.server.outgoing import Outgoing, Quota, SharedBody
 from mq9.server.users import User, Users
 
 MIB = 1024 * 1024
@@ -146,7 +146,7 @@ async def test_who_reads_nothing_for_long_is_cut_off_and_who_reads_slowly_is_not
 def kept():
     """How much of what counts unread bytes is kept in this process."""
     gc.collect()
-    return Counter(type(one) for one in gc.get_objects() if type(one) in (Body, Quota))
+    return Counter(type(one) for one in gc.get_objects() if type(one) in (SharedBody, Quota))
 
 
 async def test_nothing_is_counted_when_everybody_has_left(open_hosted, deaf):
@@ -201,13 +201,13 @@ async def test_everything_arrives_once_and_in_order_however_it_is_read(seed):
     loop = asyncio.get_running_loop()
     quotas = [Quota(1 << 40), Quota(1 << 40)]
     _, sender = await loop.create_connection(lambda: Sender(quotas), sock=ours)
-    shared = [Body(dice.randbytes(size)) for size in (5_000, 70_000, 200_000)]
+    shared = [SharedBody(dice.randbytes(size)) for size in (5_000, 70_000, 200_000)]
     sent, heard = bytearray(), bytearray()
     ended = loop.create_future()
     for _ in range(200):
         for _ in range(dice.randrange(1, 5)):
             line = dice.randbytes(dice.choice([1, 50, 4_000]))
-            body = dice.choice([None, Body(dice.randbytes(30)), *shared])
+            body = dice.choice([None, SharedBody(dice.randbytes(30)), *shared])
             sender.out.write(line, body)
             sent += line + (body.data if body else b"")
         sender.out.flush()
