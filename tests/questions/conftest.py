@@ -1,8 +1,11 @@
 """A client of a fake broker, with mailboxes of an asker and two people; a server with users."""
 
+import contextlib
+
 import pytest
 
 from mq9.server.users import User, Users
+from tests.questions.graphs import Asking, asked, begin, working
 
 
 @pytest.fixture
@@ -11,6 +14,20 @@ async def client(broker):
         for name in ("asker", "boss", "chief"):
             await client.mailbox_create(name=name)
         yield client
+
+
+@pytest.fixture
+def first_question(client):
+    """Run a worker, begin a task, and give the question that its graph asks the boss."""
+
+    @contextlib.asynccontextmanager
+    async def ask(graph=None, **options):
+        async with working(client, graph or Asking("May I?").graph, **options):
+            await begin(client)
+            [(message, _)] = await asked(client)
+            yield message
+
+    return ask
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def working(client, graph, **options):
     return worker_graphs.working(client, graph, **{"human": "boss", **options})
 
 
-async def ask_lawyer(client, body=None, **options):
+async def begin(client, body=None, **options):
     """Send the lawyer something to do; its answers come to the mailbox `asker`."""
     options = {"reply_to": "asker", "correlation_id": "task", "sender": "ada", **options}
     await client.send("lawyer", body or {"topic": "tea"}, **options)

@@ -4,16 +4,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from mq9 import MailboxNotFound
-from tests.questions.graphs import (
-    Asking,
-    answer,
-    ask_lawyer,
-    asked,
-    outcome,
-    refusals,
-    settle,
-    working,
-)
+from tests.questions.graphs import Asking, answer, asked, begin, outcome, refusals, settle, working
 
 
 async def forge(client, correlation_id, *, sender="mallory", lawyer=None):
@@ -33,7 +24,7 @@ async def test_no_mailbox_is_made_that_would_be_closed_to_whoever_is_asked(broke
 async def test_a_forged_answer_is_refused_and_kept(client):
     asking = Asking("May I?")
     async with working(client, asking.graph) as worker:
-        await ask_lawyer(client)
+        await begin(client)
         await forge(client, "00" * 24)
         await forge(client, None)
         assert await refusals(client) == [
@@ -47,11 +38,9 @@ async def test_a_forged_answer_is_refused_and_kept(client):
 
 
 @pytest.mark.parametrize("second", ["no", "yes"])
-async def test_a_second_answer_is_refused_and_kept(client, second):
+async def test_a_second_answer_is_refused_and_kept(client, second, first_question):
     asking = Asking("May I?")
-    async with working(client, asking.graph):
-        await ask_lawyer(client)
-        [(message, _)] = await asked(client)
+    async with first_question(asking.graph) as message:
         await answer(client, message, "yes")
         await answer(client, message, second)
         assert await refusals(client) == ["the question has been answered by 'boss'"]
@@ -59,7 +48,7 @@ async def test_a_second_answer_is_refused_and_kept(client, second):
     assert asking.ran.count("write") == 1
 
 
-async def test_a_second_answer_while_the_first_is_at_work_is_refused(client):
+async def test_a_second_answer_while_the_first_is_at_work_is_refused(client, first_question):
     """The run that the first one let go on fails for now."""
     fails = True
 
@@ -68,9 +57,7 @@ async def test_a_second_answer_while_the_first_is_at_work_is_refused(client):
             raise ConnectionError("the archive is down")
 
     asking = Asking("May I?", act=fail)
-    async with working(client, asking.graph):
-        await ask_lawyer(client)
-        [(message, _)] = await asked(client)
+    async with first_question(asking.graph) as message:
         await answer(client, message, "yes")
         await answer(client, message, "no")
         assert await refusals(client) == ["the question has been answered by 'boss'"]
@@ -79,7 +66,9 @@ async def test_a_second_answer_while_the_first_is_at_work_is_refused(client):
         assert await outcome(client) == [{"topic": "tea", "trail": ["read", '"yes"', "write"]}]
 
 
-async def test_an_answer_is_used_once_though_its_run_failed_before_the_next_question(client):
+async def test_an_answer_is_used_once_though_its_run_failed_before_the_next_question(
+    client, first_question
+):
     """It is in the checkpoint by then: given again, it would answer the second question."""
     failures = [ConnectionError("the archive is down")]
 
@@ -88,26 +77,22 @@ async def test_an_answer_is_used_once_though_its_run_failed_before_the_next_ques
             raise failures.pop()
 
     asking = Asking("May I send it?", "May I delete it?", act=fail)
-    async with working(client, asking.graph):
-        await ask_lawyer(client)
-        [(message, _)] = await asked(client)
+    async with first_question(asking.graph) as message:
         await answer(client, message, "yes")
         await settle(client, 60)
         assert await outcome(client) == []
-        [_, (message, question)] = await asked(client)
+        [_, (second, question)] = await asked(client)
         assert question.text == "May I delete it?"
-        await answer(client, message, "no")
+        await answer(client, second, "no")
         assert await outcome(client) == [
             {"topic": "tea", "trail": ["read", '"yes"', '"no"', "write"]}
         ]
 
 
-async def test_an_answer_to_a_run_that_is_over_is_refused(client):
+async def test_an_answer_to_a_run_that_is_over_is_refused(client, first_question):
     """Somebody else has resumed the thread meanwhile."""
     asking = Asking("May I?")
-    async with working(client, asking.graph):
-        await ask_lawyer(client)
-        [(message, _)] = await asked(client)
+    async with first_question(asking.graph) as message:
         [thread] = {
             one.config["configurable"]["thread_id"] for one in asking.graph.checkpointer.list(None)
         }
@@ -130,7 +115,7 @@ async def test_where_senders_are_verified_only_who_was_asked_may_answer(people):
     await boss.mailbox_create(name="boss")
     await lawyer.mailbox_create(name="asker")
     async with working(lawyer, Asking("May I?").graph, human="Boss"):
-        await ask_lawyer(lawyer)
+        await begin(lawyer)
         [(message, _)] = await asked(boss)
         assert message.sender_verified
         await forge(mallory, message.correlation_id, lawyer=lawyer)
@@ -149,7 +134,7 @@ async def test_an_agent_may_answer_for_the_mailbox_that_it_is_registered_with(pe
     await boss.mailbox_create(name="approvals")
     await boss.agent_register({"name": "Boss", "mailbox": "approvals"})
     async with working(lawyer, Asking("May I?").graph, human="approvals") as worker:
-        await ask_lawyer(lawyer, reply_to=None)
+        await begin(lawyer, reply_to=None)
         [(message, _)] = await asked(boss, "approvals")
         await forge(mallory, message.correlation_id, lawyer=lawyer)
         assert (worker.counters.refused, worker.counters.answered) == (1, 0)
@@ -167,7 +152,7 @@ async def test_of_two_answers_at_once_to_two_workers_one_is_accepted(broker, cli
         working(other, asking.graph) as another,
     ):
         for number in range(5):
-            await ask_lawyer(client, correlation_id=str(number))
+            await begin(client, correlation_id=str(number))
             [*_, (message, _)] = await asked(client)
             await client.reply(message, "yes", sender="boss")
             await client.reply(message, "no", sender="chief")

@@ -14,16 +14,7 @@ from langchain_mq9 import MailboxWorker
 from langchain_mq9.testing import ScriptedModel, call
 from mq9 import InvalidRequest
 from mq9.questions import MailedQuestion
-from tests.questions.graphs import (
-    Asking,
-    answer,
-    ask_lawyer,
-    asked,
-    outcome,
-    refusals,
-    settle,
-    working,
-)
+from tests.questions.graphs import Asking, answer, asked, begin, outcome, refusals, settle, working
 from tests.questions.reviewed import Agent
 from tests.worker.graphs import echo
 
@@ -33,7 +24,7 @@ DAY = 86_400
 async def test_a_question_is_mailed_and_its_answer_lets_the_run_go_on(client):
     asking = Asking({"text": "May I?", "n": 1})
     async with working(client, asking.graph) as worker:
-        await ask_lawyer(client, path=["ada"])
+        await begin(client, path=["ada"])
         [(message, question)] = await asked(client)
         assert question == MailedQuestion(text="May I?", value={"text": "May I?", "n": 1})
         assert (message.sender, message.reply_to) == ("lawyer", "lawyer.answers")
@@ -64,7 +55,7 @@ async def test_the_mailboxes_of_whoever_is_asked_are_made(client):
 async def test_an_answer_after_thirty_days_and_a_restart_is_as_good_as_any(client):
     saver = InMemorySaver()
     async with working(client, Asking("May I?", saver=saver).graph):
-        await ask_lawyer(client)
+        await begin(client)
     await client.clock.advance(30 * DAY)
     [(message, _)] = await asked(client)
     await client.reply(message, "yes", sender="boss")
@@ -81,10 +72,10 @@ async def test_a_worker_that_was_away_for_longer_than_groups_last_repeats_no_run
     saver = InMemorySaver()
     conversation = {"headers": {"conversation": "one"}}
     async with working(client, Asking("May I?", saver=saver).graph):
-        await ask_lawyer(client, {"topic": "milk"}, correlation_id="first", **conversation)
+        await begin(client, {"topic": "milk"}, correlation_id="first", **conversation)
         [(message, _)] = await asked(client)
         await answer(client, message, "yes")
-        await ask_lawyer(client, **conversation)
+        await begin(client, **conversation)
     await client.clock.advance(40 * DAY)
     [_, (message, _)] = await asked(client)
     await client.reply(message, "no", sender="boss")
@@ -102,7 +93,7 @@ async def test_a_worker_that_was_away_for_longer_than_groups_last_repeats_no_run
 async def test_a_run_that_nobody_waits_for_asks_and_goes_on_all_the_same(client):
     asking = Asking("May I?")
     async with working(client, asking.graph):
-        await ask_lawyer(client, reply_to=None)
+        await begin(client, reply_to=None)
         [(message, _)] = await asked(client)
         await answer(client, message, "yes")
     assert asking.ran[-1] == "write"
@@ -112,7 +103,7 @@ async def test_a_run_that_nobody_waits_for_asks_and_goes_on_all_the_same(client)
 async def test_an_asker_that_has_left_is_not_waited_for(client):
     asking = Asking("May I?")
     async with working(client, asking.graph) as worker:
-        await ask_lawyer(client, reply_to="nobody")
+        await begin(client, reply_to="nobody")
         [(message, _)] = await asked(client)
         await answer(client, message, "yes")
         assert worker.counters.answered == 1
@@ -122,7 +113,7 @@ async def test_an_asker_that_has_left_is_not_waited_for(client):
 async def test_a_graph_that_asks_again_is_answered_again(client):
     asking = Asking("May I?", "Really?", "May I?")
     async with working(client, asking.graph):
-        await ask_lawyer(client)
+        await begin(client)
         for number in range(3):
             questions = await asked(client)
             assert len(questions) == number + 1
@@ -144,7 +135,7 @@ async def test_two_interrupts_of_one_run_are_two_questions_answered_in_any_order
         builder.add_node(name, lambda _, name=name: {name: interrupt(f"{name}?")})
         builder.add_edge(START, name)
     async with working(client, builder.compile(checkpointer=InMemorySaver())) as worker:
-        await ask_lawyer(client, {"left": "?"})
+        await begin(client, {"left": "?"})
         questions = {question.text: message for message, question in await asked(client)}
         assert set(questions) == {"left?", "right?"}
         for number in order:
@@ -162,7 +153,7 @@ EDIT = {"type": "edit", "edited_action": {"name": "send_email", "args": {"to": "
 async def test_tool_calls_are_approved_edited_and_rejected_by_mail(client):
     agent = Agent()
     async with working(client, agent.graph):
-        await ask_lawyer(client, "Go.")
+        await begin(client, "Go.")
         [(message, question)] = await asked(client)
         assert [one.name for one in question.actions] == ["send_email", "drop_table"]
         assert [list(one.schema["properties"]) for one in question.actions] == [["to"], ["name"]]
@@ -174,7 +165,7 @@ async def test_tool_calls_are_approved_edited_and_rejected_by_mail(client):
 async def test_tool_calls_that_are_asked_one_by_one_are_decided_one_by_one(client):
     agent = Agent(interrupt_mode="per_call")
     async with working(client, agent.graph):
-        await ask_lawyer(client, "Go.")
+        await begin(client, "Go.")
         questions = {question.actions[0].name: one for one, question in await asked(client)}
         await answer(client, questions["send_email"], EDIT)
         assert agent.done == ["sent to bob"]
@@ -211,7 +202,7 @@ async def test_a_tool_asks_in_the_schema_of_the_agent_inbox(client, construct, d
     model = ScriptedModel(call("pay", amount=9), lambda said: AIMessage(said[-1].text))
     agent = construct(model, [pay], checkpointer=InMemorySaver())
     async with working(client, agent):
-        await ask_lawyer(client, "Pay.")
+        await begin(client, "Pay.")
         [(message, question)] = await asked(client)
         assert question.text == "Pay?"
         await answer(client, message, decision)
@@ -244,7 +235,7 @@ async def test_a_tool_asks_in_the_schema_of_the_agent_inbox(client, construct, d
 async def test_an_answer_that_does_not_fit_is_kept_and_the_person_is_told(client, bad, problem):
     agent = Agent()
     async with working(client, agent.graph) as worker:
-        await ask_lawyer(client, "Go.")
+        await begin(client, "Go.")
         [(message, question)] = await asked(client)
         await answer(client, message, bad)
         [(again, asked_again)] = await asked(client)  # in the place of the first
@@ -272,7 +263,7 @@ async def test_an_answer_that_the_graph_refuses_leaves_the_question_open(client)
     builder.add_node("ask", ask)
     builder.add_edge(START, "ask")
     async with working(client, builder.compile(checkpointer=InMemorySaver())):
-        await ask_lawyer(client, {"stars": 0})
+        await begin(client, {"stars": 0})
         for number, bad in enumerate(({"stars": "many"}, {"stars": "many"}, "five")):
             [(message, _)] = await asked(client)
             await answer(client, message, bad)
@@ -291,7 +282,7 @@ async def test_a_question_to_somebody_else_is_mailed_as_it_is(client):
         {"type": "question", "to": "Notary", "content": {"clause": 7}},
     )
     async with working(client, asking.graph, human=None):
-        await ask_lawyer(client)
+        await begin(client)
         [message] = await client.query("notary")
         assert (message.text, message.key) == ("Is it valid?", None)
         await answer(client, message, "It is.", sender="notary")
@@ -303,20 +294,10 @@ async def test_a_question_to_somebody_else_is_mailed_as_it_is(client):
         ]
 
 
-async def test_a_graph_that_has_nobody_to_ask_has_failed(client):
-    async with working(client, Asking("May I?").graph, human=None):
-        await ask_lawyer(client)
-    [reason] = await refusals(client)
-    assert reason == (
-        "the graph interrupted itself to ask 'May I?', and this worker has nobody to ask: "
-        "it needs human="
-    )
-
-
 async def test_a_person_without_a_mailbox_is_asked_when_it_is_there(client):
     asking = Asking({"type": "question", "to": "owner", "text": "May I?"})
     async with working(client, asking.graph):
-        await ask_lawyer(client)
+        await begin(client)
         await client.mailbox_create(name="owner")
         await settle(client, 60)
         [(message, _)] = await asked(client, "owner")
@@ -327,11 +308,11 @@ async def test_a_person_without_a_mailbox_is_asked_when_it_is_there(client):
 async def test_what_comes_while_the_conversation_waits_is_done_afterwards(client):
     asking = Asking("May I?")
     async with working(client, asking.graph) as worker:
-        await ask_lawyer(client, headers={"conversation": "one"})
+        await begin(client, headers={"conversation": "one"})
         for topic in ("milk", "sugar"):
             body = {"topic": topic}
-            await ask_lawyer(client, body, headers={"conversation": "one"}, correlation_id=topic)
-        await ask_lawyer(client, headers={"conversation": "two"}, correlation_id="other")
+            await begin(client, body, headers={"conversation": "one"}, correlation_id=topic)
+        await begin(client, headers={"conversation": "two"}, correlation_id="other")
         await settle(client, DAY)
         [first, other] = [message for message, _ in await asked(client)]
         assert worker.counters.parked == 2
@@ -379,7 +360,7 @@ async def test_an_agent_that_is_asked_has_a_conversation_with_each_thread_that_a
     notary = MailboxWorker(echo(), agent="notary", client=client, progress="mailbox")
     async with working(client, asking.graph), notary:
         for number in range(2):
-            await ask_lawyer(client, correlation_id=str(number), reply_to=None)
+            await begin(client, correlation_id=str(number), reply_to=None)
         while asking.ran.count("write") < 2:
             await client.clock.advance(0)
         await settle(client)
@@ -390,7 +371,7 @@ async def test_an_agent_that_is_asked_has_a_conversation_with_each_thread_that_a
 
 async def test_progress_is_told_before_the_question_and_after_the_answer(client):
     async with working(client, Asking("May I?").graph, progress="mailbox") as worker:
-        await ask_lawyer(client)
+        await begin(client)
         [(message, _)] = await asked(client)
         await answer(client, message, "yes")
         assert worker.counters.progress == 3
@@ -408,13 +389,15 @@ async def test_a_subgraph_asks_like_its_parent(client):
     outer.add_node("inner", inner.compile())
     outer.add_edge(START, "inner")
     async with working(client, outer.compile(checkpointer=InMemorySaver())):
-        await ask_lawyer(client, {"right": "?"})
+        await begin(client, {"right": "?"})
         [(message, _)] = await asked(client)
         await answer(client, message, "yes")
         assert await outcome(client) == [{"left": "yes", "right": "?"}]
 
 
-async def test_an_answer_whose_run_failed_for_good_is_used_when_it_is_moved_back(client):
+async def test_an_answer_whose_run_failed_for_good_is_used_when_it_is_moved_back(
+    client, first_question
+):
     """As mq9 redrive does."""
     failures = [ConnectionError("the archive is down")] * 3
 
@@ -423,9 +406,7 @@ async def test_an_answer_whose_run_failed_for_good_is_used_when_it_is_moved_back
             raise failures.pop()
 
     options = {"max_deliveries": 3, "expires": 120}
-    async with working(client, Asking("May I?", act=fail).graph, **options):
-        await ask_lawyer(client)
-        [(message, _)] = await asked(client)
+    async with first_question(Asking("May I?", act=fail).graph, **options) as message:
         await answer(client, message, "yes")
         await settle(client, 180)  # longer than the question lasts
         [reason] = await refusals(client)

@@ -8,16 +8,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langchain_mq9 import MailboxWorker
 from mq9 import Mq9Error
 from mq9.testing import FakeBroker
-from tests.questions.graphs import (
-    Asking,
-    answer,
-    ask_lawyer,
-    asked,
-    outcome,
-    refusals,
-    settle,
-    working,
-)
+from tests.questions.graphs import Asking, answer, asked, begin, outcome, refusals, settle, working
 
 pytestmark = pytest.mark.unmeasured
 
@@ -153,10 +144,10 @@ async def test_a_run_that_ended_is_answered_though_another_message_ran_before_th
         return values
 
     async with working(client, asking.graph, output=write, retry_delay=30):
-        await ask_lawyer(client, **conversation)
+        await begin(client, **conversation)
         [(message, _)] = await asked(client)
         await answer(client, message, "yes")
-        await ask_lawyer(client, {"topic": "milk"}, **conversation)
+        await begin(client, {"topic": "milk"}, **conversation)
         [_, (second, _)] = await asked(client)
         assert await outcome(client) == []
         await settle(client, 30)

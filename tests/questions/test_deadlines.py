@@ -3,16 +3,7 @@
 import pytest
 
 from mq9.questions import MailedQuestion
-from tests.questions.graphs import (
-    Asking,
-    answer,
-    ask_lawyer,
-    asked,
-    outcome,
-    refusals,
-    settle,
-    working,
-)
+from tests.questions.graphs import Asking, answer, asked, begin, outcome, refusals, settle, working
 
 HOUR = 3_600
 ESCALATION = {"escalate_to": "chief", "escalate_after": HOUR}
@@ -25,7 +16,7 @@ async def texts(client, mailbox):
 
 async def test_after_a_time_a_second_person_is_asked_as_well(client):
     async with working(client, Asking("May I?").graph, **ESCALATION) as worker:
-        await ask_lawyer(client)
+        await begin(client)
         await settle(client, HOUR - 1)
         assert await asked(client, "chief") == []
         await settle(client, 1)
@@ -47,7 +38,7 @@ async def test_after_a_time_a_second_person_is_asked_as_well(client):
 
 async def test_the_first_person_may_answer_all_the_same_and_the_second_is_too_late(client):
     async with working(client, Asking("May I?").graph, **ESCALATION):
-        await ask_lawyer(client)
+        await begin(client)
         await settle(client, HOUR)
         [(second, _)] = await asked(client, "chief")
         [(first, _)] = await asked(client)
@@ -60,7 +51,7 @@ async def test_the_first_person_may_answer_all_the_same_and_the_second_is_too_la
 
 async def test_an_answer_in_time_asks_nobody_else(client):
     async with working(client, Asking("May I?").graph, **ESCALATION) as worker:
-        await ask_lawyer(client)
+        await begin(client)
         [(message, _)] = await asked(client)
         await answer(client, message, "yes")
         await settle(client, 2 * HOUR)
@@ -73,7 +64,7 @@ async def test_whom_a_question_names_is_not_passed_over(client):
     await client.mailbox_create(name="notary")
     value = {"type": "question", "to": "notary", "text": "Is it valid?"}
     async with working(client, Asking(value).graph, **ESCALATION):
-        await ask_lawyer(client)
+        await begin(client)
         await settle(client, 2 * HOUR)
     assert await client.query("chief") == []
 
@@ -81,7 +72,7 @@ async def test_whom_a_question_names_is_not_passed_over(client):
 async def test_a_worker_that_was_stopped_meanwhile_asks_the_second_person_when_it_is_back(client):
     asking = Asking("May I?")
     async with working(client, asking.graph, **ESCALATION):
-        await ask_lawyer(client)
+        await begin(client)
     await client.clock.advance(24 * HOUR)
     async with working(client, asking.graph, **ESCALATION):
         await settle(client)
@@ -91,10 +82,10 @@ async def test_a_worker_that_was_stopped_meanwhile_asks_the_second_person_when_i
 async def test_a_question_that_expires_is_given_up_and_whoever_waits_is_told(client):
     asking = Asking("May I?", "Really?")
     async with working(client, asking.graph, expires=HOUR) as worker:
-        await ask_lawyer(client, headers={"conversation": "one"})
+        await begin(client, headers={"conversation": "one"})
         [(message, question)] = await asked(client)
         assert question.expires == client.clock.now_ms() // 1000 + HOUR
-        await ask_lawyer(client, headers={"conversation": "one"}, correlation_id="next")
+        await begin(client, headers={"conversation": "one"}, correlation_id="next")
         await settle(client, HOUR)
         [reply] = await client.query("asker")
         assert (reply.json()["code"], reply.headers["error"]) == ("expired", "expired")
@@ -118,7 +109,7 @@ async def test_a_question_that_expires_is_given_up_and_whoever_waits_is_told(cli
 async def test_an_answer_that_was_given_in_time_counts_though_the_worker_was_away(client):
     asking = Asking("May I?")
     async with working(client, asking.graph, expires=HOUR):
-        await ask_lawyer(client)
+        await begin(client)
     [(message, _)] = await asked(client)
     await client.clock.advance(HOUR - 1)
     await client.reply(message, "yes", sender="boss")
@@ -131,7 +122,7 @@ async def test_an_answer_that_was_given_in_time_counts_though_the_worker_was_awa
 async def test_an_answer_that_was_given_too_late_does_not_count_though_the_worker_was_away(client):
     asking = Asking("May I?")
     async with working(client, asking.graph, expires=HOUR):
-        await ask_lawyer(client)
+        await begin(client)
     [(message, _)] = await asked(client)
     await client.clock.advance(HOUR)
     await client.reply(message, "yes", sender="boss")
@@ -144,11 +135,9 @@ async def test_an_answer_that_was_given_too_late_does_not_count_though_the_worke
 
 
 @pytest.mark.parametrize("due", ["escalation", "expiry", "never"])
-async def test_a_forged_timer_changes_nothing(client, due):
+async def test_a_forged_timer_changes_nothing(client, due, first_question):
     options = ESCALATION | {"expires": 2 * HOUR}
-    async with working(client, Asking("May I?").graph, **options):
-        await ask_lawyer(client)
-        [(message, _)] = await asked(client)
+    async with first_question(**options) as message:
         await client.send(
             "lawyer.answers",
             {"type": "timer", "due": due},
@@ -162,10 +151,8 @@ async def test_a_forged_timer_changes_nothing(client, due):
 
 
 @pytest.mark.parametrize("body", ["no JSON", '{"type": "timer"}', "[]"])
-async def test_what_only_looks_like_a_timer_is_an_answer(client, body):
-    async with working(client, Asking("May I?").graph):
-        await ask_lawyer(client)
-        [(message, _)] = await asked(client)
+async def test_what_only_looks_like_a_timer_is_an_answer(client, body, first_question):
+    async with first_question() as message:
         await client.send(
             "lawyer.answers", body, tags=["timer"], correlation_id=message.correlation_id
         )

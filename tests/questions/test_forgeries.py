@@ -9,16 +9,7 @@ from langchain_mq9.worker.interrupts import Kind
 from langchain_mq9.worker.records import Origin, OwnMessages, QuestionRecord, QuestionRecords
 from mq9 import Forbidden
 from mq9.questions import MailedQuestion
-from tests.questions.graphs import (
-    Asking,
-    answer,
-    ask_lawyer,
-    asked,
-    outcome,
-    refusals,
-    settle,
-    working,
-)
+from tests.questions.graphs import Asking, answer, asked, begin, outcome, refusals, settle, working
 
 ID = "ab" * 24
 
@@ -93,8 +84,8 @@ async def test_only_the_agent_sends_to_the_mailboxes_that_its_worker_makes(peopl
             await lawyer.mailbox_create(name=name)
     conversation = {"headers": {"conversation": "one"}, "sender": None}
     async with working(lawyer, Asking("May I?").graph):
-        await ask_lawyer(lawyer, **conversation)
-        await ask_lawyer(lawyer, **conversation)  # waits for the first one
+        await begin(lawyer, **conversation)
+        await begin(lawyer, **conversation)  # waits for the first one
         waiting = f"lawyer.waiting.{(await true_record(lawyer)).thread_id.replace('-', '')}"
         assert (await lawyer.mailbox_status(waiting)).stored == 1
         for name in ("lawyer.questions", "lawyer.dead", waiting):
@@ -129,7 +120,7 @@ async def test_a_forged_record_gives_up_no_question_of_the_same_thread(people):
     lawyer, boss, mallory = people["lawyer"], people["boss"], people["mallory"]
     async with working(lawyer, Asking("May I?").graph):
         await open_to_all(lawyer)
-        await ask_lawyer(lawyer, sender=None)
+        await begin(lawyer, sender=None)
         true = await true_record(lawyer)
         await store(mallory, forged(thread_id=true.thread_id, origin=true.origin))
         await set_timer(mallory, ID)
@@ -146,7 +137,7 @@ async def test_a_forged_record_does_not_hide_the_true_one(people):
     records = await records_of(lawyer)
     async with working(lawyer, Asking("May I?").graph):
         await open_to_all(lawyer)
-        await ask_lawyer(lawyer, sender=None)
+        await begin(lawyer, sender=None)
         true = await true_record(lawyer)
         for fake in (dataclasses.replace(true, id=ID), true):
             with contextlib.suppress(Forbidden):  # the key of the second one is the lawyer's
@@ -161,7 +152,7 @@ async def test_a_forged_record_does_not_hide_the_true_one(people):
 async def test_a_timer_of_somebody_else_is_refused_though_its_question_is_known(people):
     lawyer, boss, mallory = people["lawyer"], people["boss"], people["mallory"]
     async with working(lawyer, Asking("May I?").graph, expires=60):
-        await ask_lawyer(lawyer, sender=None)
+        await begin(lawyer, sender=None)
         [(message, _)] = await asked(boss)
         await set_timer(mallory, message.correlation_id)
         await settle(lawyer, 59)
@@ -188,7 +179,7 @@ async def test_mail_of_the_agent_that_somebody_has_moved_is_no_record(people):
 
 async def test_what_is_no_record_is_passed_over_where_senders_are_not_known(client):
     async with working(client, Asking("May I?").graph) as worker:
-        await ask_lawyer(client)
+        await begin(client)
         [stored] = await client.query("lawyer.questions")
         for body in ("no JSON", "[]", "{}", '{"question": 1}'):
             await client.send("lawyer.questions", body, tags=stored.tags)

@@ -8,16 +8,7 @@ from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
 from mq9.client.error_answers import ErrorAnswer
-from tests.questions.graphs import (
-    Asking,
-    answer,
-    ask_lawyer,
-    asked,
-    outcome,
-    refusals,
-    settle,
-    working,
-)
+from tests.questions.graphs import Asking, answer, asked, begin, outcome, refusals, settle, working
 
 ONE = {"headers": {"conversation": "one"}}
 TWICE = {"max_deliveries": 2}
@@ -42,10 +33,10 @@ class Failing:
 
 async def give_up(client):
     """Ask and answer, and let the run fail until it is given up."""
-    await ask_lawyer(client, **ONE)
+    await begin(client, **ONE)
     [(message, _)] = await asked(client)
     await answer(client, message, "yes")
-    await ask_lawyer(client, {"topic": "milk"}, correlation_id="next", **ONE)
+    await begin(client, {"topic": "milk"}, correlation_id="next", **ONE)
     await settle(client, 600)
     await settle(client, 600)
     return message
@@ -84,7 +75,7 @@ async def test_an_answer_whose_workers_die_of_it_is_given_up_as_well(broker, cli
         async with broker.client() as doomed, working(doomed, asking.graph, **TWICE):
             working_now.append(doomed)
             if life == 0:
-                await ask_lawyer(client)
+                await begin(client)
                 [(message, _)] = await asked(client)
                 await client.reply(message, "yes", sender="boss")
             for _ in range(120):  # seconds
@@ -118,7 +109,7 @@ async def test_the_other_questions_of_the_run_are_closed_with_it(client):
         builder.add_node(name, lambda state, name=name: ask(state, name))
         builder.add_edge(START, name)
     async with working(client, builder.compile(checkpointer=InMemorySaver()), **TWICE):
-        await ask_lawyer(client, {"left": "?"})
+        await begin(client, {"left": "?"})
         questions = {question.text: message for message, question in await asked(client)}
         await answer(client, questions["left?"], "yes")
         await settle(client, 600)
@@ -130,7 +121,7 @@ async def test_the_other_questions_of_the_run_are_closed_with_it(client):
 
 async def test_where_the_checkpoint_is_lost_the_asker_is_told(client):
     async with working(client, Asking("May I?").graph):
-        await ask_lawyer(client)
+        await begin(client)
     asking = Asking("May I?")  # with nothing saved
     async with working(client, asking.graph):
         [(message, _)] = await asked(client)
@@ -141,7 +132,7 @@ async def test_where_the_checkpoint_is_lost_the_asker_is_told(client):
         assert await refusals(client) == [reason]
         assert asking.ran == []
         # The conversation goes on.
-        await ask_lawyer(client, correlation_id="next")
+        await begin(client, correlation_id="next")
         assert len(await asked(client)) == 1
 
 
@@ -162,7 +153,7 @@ def graph_with(node, saver):
 async def test_where_a_node_was_renamed_the_asker_is_told(client, expires):
     saver = InMemorySaver()
     async with working(client, graph_with("decide", saver), expires=expires):
-        await ask_lawyer(client)
+        await begin(client)
     async with working(client, graph_with("choose", saver), expires=expires):
         if expires is None:
             [(message, _)] = await asked(client)
@@ -182,7 +173,7 @@ async def test_an_error_answer_of_an_agent_that_was_asked_goes_to_the_node(clien
     for act in (None, refuse):
         asking = Asking({"type": "question", "to": "notary", "text": "Is it valid?"}, act=act)
         async with working(client, asking.graph):
-            await ask_lawyer(client)
+            await begin(client)
             [*_, message] = await client.query("notary")
             body, headers = failed.value(), {"error": "rejected"}
             await client.reply(message, body, headers=headers, sender="notary")
@@ -196,10 +187,8 @@ async def test_an_error_answer_of_an_agent_that_was_asked_goes_to_the_node(clien
     assert asking.ran == ["read", "ask", "ask"]  # it is not tried again
 
 
-async def test_an_error_answer_of_a_person_s_agent_leaves_the_question_open(client):
-    async with working(client, Asking("May I?").graph):
-        await ask_lawyer(client)
-        [(message, _)] = await asked(client)
+async def test_an_error_answer_of_a_person_s_agent_leaves_the_question_open(client, first_question):
+    async with first_question() as message:
         failed = ErrorAnswer(code="failed", reason="KeyError", reference="0123456789")
         await client.reply(message, failed.value(), headers={"error": "failed"}, id="a")
         await settle(client)

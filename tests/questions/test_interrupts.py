@@ -149,14 +149,6 @@ def test_any_other_value_is_asked_as_it_is_and_any_answer_is_the_answer(value, t
         assert resume_value(request.kind, request.question, answer) == answer
 
 
-@pytest.mark.parametrize("body", ["Is it legal?", {"clause": 7}])
-def test_a_value_that_names_whom_to_ask_is_mailed_as_its_text_or_content(body):
-    field = "text" if isinstance(body, str) else "content"
-    request = asked({"type": "question", "to": "lawyer", field: body})
-    assert (request.kind, request.to, request.body) == (Kind.MESSAGE, "lawyer", body)
-    assert resume_value(request.kind, request.question, "It is.") == "It is."
-
-
 class Form(TypedDict):
     verdict: Literal["good", "bad"]
 

@@ -3,16 +3,7 @@
 import pytest
 
 from mq9 import Forbidden
-from tests.questions.graphs import (
-    Asking,
-    answer,
-    ask_lawyer,
-    asked,
-    outcome,
-    refusals,
-    settle,
-    working,
-)
+from tests.questions.graphs import Asking, answer, asked, begin, outcome, refusals, settle, working
 
 NOTE = "question_closed"
 
@@ -36,7 +27,7 @@ async def people(open_people):
 async def test_those_who_may_take_from_the_asked_mailbox_may_answer(people, who):
     lawyer, person = people["lawyer"], people[who]
     async with working(lawyer, Asking("May I?").graph, human="chief"):
-        await ask_lawyer(lawyer, sender=None)
+        await begin(lawyer, sender=None)
         [(message, _)] = await asked(person, "chief")
         await message.reply("yes")
         await settle(lawyer)
@@ -47,7 +38,7 @@ async def test_those_who_may_take_from_the_asked_mailbox_may_answer(people, who)
 async def test_nobody_else_may_answer_though_they_may_look_at_the_question(people):
     lawyer, mallory = people["lawyer"], people["mallory"]
     async with working(lawyer, Asking("May I?").graph, human="chief"):
-        await ask_lawyer(lawyer, sender=None)
+        await begin(lawyer, sender=None)
         [(message, _)] = await asked(mallory, "chief")
         with pytest.raises(Forbidden):
             await message.reply("yes")
@@ -65,7 +56,7 @@ async def test_nobody_else_may_answer_though_they_may_look_at_the_question(peopl
 async def test_a_plain_answer_of_the_asked_agent_itself_counts(people):
     lawyer, boss = people["lawyer"], people["Boss"]
     async with working(lawyer, Asking("May I?").graph):
-        await ask_lawyer(lawyer, sender=None)
+        await begin(lawyer, sender=None)
         [(message, _)] = await asked(boss)
         await boss.send(message.reply_to, "yes", correlation_id=message.correlation_id)
         await settle(lawyer)
@@ -76,7 +67,7 @@ async def test_a_plain_answer_of_the_asked_agent_itself_counts(people):
 async def test_several_people_are_asked_and_the_first_answer_counts(client, first):
     second = "chief" if first == "boss" else "boss"
     async with working(client, Asking("May I?").graph, human=["boss", "Chief", "boss"]) as worker:
-        await ask_lawyer(client)
+        await begin(client)
         [(one, _)] = await asked(client, first)
         [(other, _)] = await asked(client, second)
         await answer(client, one, "yes", sender=first)
@@ -89,11 +80,9 @@ async def test_several_people_are_asked_and_the_first_answer_counts(client, firs
         assert (worker.counters.asked, worker.counters.answered) == (1, 1)
 
 
-async def test_an_answer_that_does_not_fit_is_told_where_it_was_given(client):
+async def test_an_answer_that_does_not_fit_is_told_where_it_was_given(client, first_question):
     value = {"action_request": {"action": "run", "args": {}}, "config": {"allow_accept": True}}
-    async with working(client, Asking(value).graph, human=["boss", "chief"]):
-        await ask_lawyer(client)
-        [(first, _)] = await asked(client)
+    async with first_question(Asking(value).graph, human=["boss", "chief"]) as first:
         [(second, _)] = await asked(client, "chief")
         await client.reply(second, "maybe")
         await settle(client)
@@ -108,7 +97,7 @@ async def test_an_answer_that_does_not_fit_is_told_where_it_was_given(client):
 async def test_of_several_people_those_without_a_mailbox_are_left_out(client, caplog):
     async with working(client, Asking("May I?").graph, human=["boss", "chief"]):
         await client.mailbox_drop("chief")
-        await ask_lawyer(client)
+        await begin(client)
         assert "a question does not reach everybody: mailbox not found: chief" in caplog.text
         [(message, _)] = await asked(client)
         await answer(client, message, "yes")
@@ -120,7 +109,7 @@ async def test_of_several_people_those_without_a_mailbox_are_left_out(client, ca
 async def test_nobody_is_sent_a_note_about_what_they_answered_themselves(client, sender, people):
     """Even where neither the sender nor the mailbox that it answers for is said."""
     async with working(client, Asking("May I?").graph, human=people, expires=3_600):
-        await ask_lawyer(client)
+        await begin(client)
         for name in people:
             [(message, _)] = await asked(client, name)
         await client.send(
@@ -137,7 +126,7 @@ async def test_nobody_is_sent_a_note_about_what_they_answered_themselves(client,
 
 async def test_an_anonymous_answer_is_not_called_none_at_all(client):
     async with working(client, Asking("May I?").graph, human=["boss", "chief"], expires=3_600):
-        await ask_lawyer(client)
+        await begin(client)
         [(message, _)] = await asked(client)
         await client.send(message.reply_to, "yes", correlation_id=message.correlation_id)
         await settle(client)

@@ -112,15 +112,6 @@ async def test_a_model_asks_an_agent_by_its_address(boss, agents):
     assert agents == [("ada", "tea")]
 
 
-async def test_or_by_its_name_where_that_is_no_address(boss, client):
-    await client.agent_register({"name": "The Lawyer", "mailbox": "chambers"})
-    await client.consume("chambers", lambda message: message.text.upper())
-
-    said = told(await use(boss, mail_address="The Lawyer", content="tea"))
-
-    assert said["answer"]["untrusted_content"] == "TEA"
-
-
 async def test_or_by_its_name_where_no_mailbox_has_that_address(boss, client):
     await client.agent_register({"name": "lawyer", "mailbox": "chambers"})
     await client.consume("chambers", lambda message: message.text.upper())
@@ -329,14 +320,6 @@ async def test_a_question_goes_on_with_the_path_of_the_message_that_the_run_work
 
     [question] = await client.fetch("ada", group_name="g", max_wait_ms=0)
     assert (question.path, question.sender) == (("user", "desk", "boss"), "boss")
-
-
-async def test_gathered_answers_keep_the_order_of_the_questions(boss, agents):
-    app = gathering(boss, InMemorySaver())
-
-    state = await app.ainvoke({"topic": "tea"}, THREAD)
-
-    assert state["answers"] == ["ada on tea", "bob on tea", "eve on tea"]
 
 
 async def test_a_node_may_be_content_with_some_and_late_answers_come_with_the_next_run(

@@ -15,7 +15,7 @@ from langgraph.types import Command, Send, interrupt
 
 from langchain_mq9.testing import ScriptedModel, call
 
-from .tool_calls import bodies, do, fetch, ids, run_in, tool
+from .tool_calls import bodies, fetch, ids, run_in, send, tool
 
 pytestmark = pytest.mark.unmeasured
 
@@ -46,7 +46,7 @@ def jobs(planner, anyone):
     fetch(planner)
     names = ["job 0", "job 1", "job 2", "job 3"]
     for name in names:
-        do(anyone, "send_message", mail_address="planner", content=name)
+        send(anyone, name)
     return names
 
 

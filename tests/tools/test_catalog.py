@@ -14,21 +14,7 @@ from mq9.operations.tool_names import ToolNames
 
 from .examples import VALID
 
-NUMBERS = [
-    "no",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-]
+NUMBERS = {8: "eight", 9: "nine", 10: "ten"}
 ROW = re.compile(r"^\| `(?:mq9_)?([a-z_]+)` \|", re.MULTILINE)
 NAME = re.compile(r"`mq9_([a-z_]+)`")
 

@@ -2,11 +2,10 @@
 
 import pytest
 
-from langchain_mq9 import Mq9Toolkit
-from mq9 import InvalidRequest, address
+from mq9 import address
 
 from .examples import arguments_at
-from .tool_calls import ado, answer, bodies, do, fail, fetch, ids
+from .tool_calls import ado, answer, bodies, do, fail, fetch, send
 
 pytestmark = pytest.mark.unmeasured
 
@@ -26,7 +25,7 @@ def test_the_mailbox_is_the_slug_of_the_name_and_made_on_first_use(open_toolkit,
     toolkit = open_toolkit("Claude-Desktop")
     assert do(toolkit, "agent_discover")["agents"] == []
 
-    do(anyone, "send_message", mail_address="claude.desktop", content="hello")
+    send(anyone, "hello", "claude.desktop")
 
     assert fetch(toolkit)["mail_address"] == "claude.desktop"
 
@@ -38,12 +37,12 @@ def test_whatever_is_called_first_makes_the_mailbox(planner, anyone, name):
     arguments = {"wait_seconds": 0} if name == "fetch_messages" else {}
     do(planner, name, **arguments)
 
-    assert do(anyone, "send_message", mail_address="planner", content="x")["msg_id"] == 0
+    assert send(anyone, "x")["msg_id"] == 0
 
 
 def test_the_agents_mailbox_and_group_are_the_defaults(planner, anyone):
     do(planner, "agent_register", name="planner", capabilities="Plans")
-    do(anyone, "send_message", mail_address="planner", content="x")
+    send(anyone, "x")
 
     assert bodies(do(planner, "query_messages")) == ["x"]
     assert fetch(planner)["mail_address"] == "planner"
@@ -52,27 +51,15 @@ def test_the_agents_mailbox_and_group_are_the_defaults(planner, anyone):
     assert "already acked" in fetch(anyone, mail_address="planner", group_name="planner")["empty"]
 
 
-def test_the_agent_is_the_sender_and_gets_the_answers(planner, worker):
-    do(planner, "send_message", mail_address="worker", content="x")
-
-    [message] = fetch(worker)["messages"]
-
-    assert (message["untrusted_envelope"]["from"], message["untrusted_envelope"]["reply_to"]) == (
-        "planner",
-        "planner",
-    )
-    assert "from_verified" not in message
-
-
 def test_answers_go_elsewhere_when_the_agent_says_so(planner, worker):
     private = do(planner, "create_mailbox")["mail_address"]
 
-    do(planner, "send_message", mail_address="worker", content="x", reply_to=private)
+    send(planner, "x", "worker", reply_to=private)
 
     assert fetch(worker)["messages"][0]["untrusted_envelope"]["reply_to"] == private
 
 
-@pytest.mark.parametrize("argument", ["sender", "from", "mq9-from", "from_", "id", "path"])
+@pytest.mark.parametrize("argument", ["sender", "from"])
 def test_the_sender_cannot_be_said(planner, argument):
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):
         answer(planner, "send_message", mail_address="planner", content="x", **{argument: "boss"})
@@ -91,22 +78,19 @@ def test_an_agent_registers_only_under_its_own_name(planner, anyone):
 
 
 def test_an_agent_reads_its_own_mailbox(planner):
-    do(planner, "send_message", mail_address="planner", content="x")
-    do(planner, "send_message", mail_address="planner", content="y")
+    send(planner, "x")
+    send(planner, "y")
     fetch(planner)
 
     assert not is_refused(planner, "planner")
     assert not is_refused(planner, "mq9://host/planner")
 
 
-@pytest.mark.parametrize(
-    "others",
-    ["worker", "planner.2", "plann", "planner.internal.notes", "mq9://planner/worker"],
-)
+@pytest.mark.parametrize("others", ["worker", "planner.2", "mq9://planner/worker"])
 def test_an_agent_reads_nobody_elses_mailbox(planner, anyone, others):
     there = address.parse(others)
     do(anyone, "create_mailbox", name=there)
-    do(anyone, "send_message", mail_address=there, content="secret")
+    send(anyone, "secret", there)
 
     assert is_refused(planner, others)
     assert bodies(fetch(anyone, mail_address=there)) == ["secret"]
@@ -126,12 +110,6 @@ def test_a_refusal_says_what_may_be_read(open_toolkit):
     )
 
 
-def test_everybody_may_be_written_to(planner, anyone):
-    do(anyone, "create_mailbox", name="worker")
-
-    assert do(planner, "send_message", mail_address="worker", content="x")["msg_id"] == 0
-
-
 @pytest.mark.parametrize(
     ("patterns", "allowed", "refused"),
     [
@@ -145,7 +123,7 @@ def test_allow_read_names_further_mailboxes(open_toolkit, anyone, patterns, allo
     toolkit = open_toolkit("planner", allow_read=patterns)
     for mail_address in allowed:
         do(anyone, "create_mailbox", name=mail_address)
-        do(anyone, "send_message", mail_address=mail_address, content="x")
+        send(anyone, "x", mail_address)
         assert not is_refused(toolkit, mail_address)
     assert all(is_refused(toolkit, mail_address) for mail_address in refused)
 
@@ -161,13 +139,16 @@ def test_the_group_in_somebody_elses_mailbox_is_the_agents_own(open_toolkit, any
 
 
 @pytest.mark.parametrize("name", [None, "scratch"])
-def test_an_agent_reads_the_mailboxes_that_it_made(planner, worker, name):
-    made = do(planner, "create_mailbox", name=name)["mail_address"]
-    do(worker, "send_message", mail_address=made, content="an answer")
+def test_an_agent_reads_the_mailboxes_that_it_made_also_after_a_restart(open_toolkit, worker, name):
+    before, again = open_toolkit("planner"), open_toolkit("planner")
+    made = do(before, "create_mailbox", name=name)["mail_address"]
+    send(worker, "an answer", made)
+    before.close()
 
-    assert bodies(fetch(planner, mail_address=made)) == ["an answer"]
-    assert do(planner, "ack_messages", mail_address=made, msg_id=0)["acked"] == [0]
+    assert bodies(fetch(again, mail_address=made)) == ["an answer"]
+    assert do(again, "ack_messages", mail_address=made, msg_id=0)["acked"] == [0]
     assert is_refused(worker, made)
+    assert is_refused(again, made.replace("planner", "worker")) == (name is None)
 
 
 def test_a_mailbox_that_was_there_already_is_not_made(planner, anyone):
@@ -176,43 +157,6 @@ def test_a_mailbox_that_was_there_already_is_not_made(planner, anyone):
     fail(planner, "create_mailbox", name="worker")
 
     assert is_refused(planner, "worker")
-
-
-def test_a_made_up_mailbox_is_still_the_agents_after_a_restart(broker, planner, worker):
-    made = do(planner, "create_mailbox")["mail_address"]
-    planner.close()
-
-    with Mq9Toolkit(broker.url, agent="planner") as again:
-        do(worker, "send_message", mail_address=made, content="an answer")
-        assert bodies(fetch(again, mail_address=made)) == ["an answer"]
-        assert is_refused(again, made.replace("planner", "worker"))
-
-
-@pytest.mark.parametrize("agent", ["planner", "n" * 128])
-def test_a_named_mailbox_is_still_the_agents_after_a_restart(open_toolkit, worker, agent):
-    before = open_toolkit(agent)
-    do(before, "create_mailbox", name="scratch")
-    do(worker, "send_message", mail_address="scratch", content="an answer")
-    before.close()
-
-    again = open_toolkit(agent)
-
-    assert bodies(fetch(again, mail_address="scratch")) == ["an answer"]
-    assert do(again, "ack_messages", mail_address="scratch", msg_id=0)["acked"] == [0]
-    do(again, "delete_message", mail_address="scratch", msg_id=0)
-    do(again, "agent_register", name=agent, capabilities="x", mail_address="scratch")
-    assert is_refused(again, "worker")
-
-
-def test_a_named_mailbox_is_the_agents_in_every_process(open_toolkit, worker):
-    first, second = open_toolkit("planner"), open_toolkit("planner")
-    assert fail(second, "query_messages", mail_address="scratch").startswith("mail_address: ")
-
-    do(first, "create_mailbox", name="scratch")
-    do(worker, "send_message", mail_address="scratch", content="an answer")
-
-    assert bodies(fetch(second, mail_address="scratch")) == ["an answer"]
-    assert is_refused(worker, "scratch")
 
 
 def test_registering_at_a_made_mailbox_leaves_it_the_agents(open_toolkit):
@@ -247,39 +191,21 @@ async def test_an_agents_mailbox_that_was_dropped_is_made_again(broker, planner)
     assert (await ado(planner, "query_messages"))["messages"] == []
 
 
-@pytest.mark.parametrize("name", ["fetch_messages", "query_messages"])
-def test_tools_of_no_agent_ask_which_mailbox(anyone, name):
-    said = fail(anyone, name)
-
-    assert said.startswith("mail_address: say which mailbox")
-    assert said.endswith("Correct that argument and call again.")
+def test_tools_of_no_agent_ask_which_mailbox(anyone):
+    for name in ("fetch_messages", "query_messages"):
+        said = fail(anyone, name)
+        assert said.startswith("mail_address: say which mailbox")
+        assert said.endswith("Correct that argument and call again.")
 
 
 def test_tools_of_no_agent_read_every_mailbox_and_send_as_nobody(anyone, planner):
     do(planner, "create_mailbox", name="desk")
 
-    do(anyone, "send_message", mail_address="desk", content="x")
+    send(anyone, "x", "desk")
 
     [message] = fetch(anyone, mail_address="desk")["messages"]
     assert "untrusted_envelope" not in message
     assert not is_refused(anyone, "desk")
-
-
-def test_two_toolkits_are_two_agents(planner, worker):
-    do(planner, "send_message", mail_address="worker", content="to worker")
-    do(worker, "send_message", mail_address="planner", content="to planner")
-
-    assert bodies(fetch(planner)) == ["to planner"]
-    assert bodies(fetch(worker)) == ["to worker"]
-
-
-def test_two_toolkits_of_one_agent_are_two_consumers(open_toolkit, worker):
-    first, second = open_toolkit("planner"), open_toolkit("planner")
-    fetch(first)
-    do(worker, "send_message", mail_address="planner", content="one task")
-
-    assert ids(fetch(first)) == [0]
-    assert "1 leased by another consumer" in fetch(second)["empty"]
 
 
 def test_an_agent_may_be_limited_in_where_it_sends(open_toolkit, anyone):
@@ -289,7 +215,7 @@ def test_an_agent_may_be_limited_in_where_it_sends(open_toolkit, anyone):
     own = do(limited, "create_mailbox")["mail_address"]
 
     for allowed in ("team.one", "limited", own, "mq9://any.broker/team.one"):
-        do(limited, "send_message", mail_address=allowed, content="x")
+        send(limited, "x", allowed)
     for refused in ("boss", "mq9://any.broker/boss", "nobody"):
         told = fail(limited, "send_message", mail_address=refused, content="x")
         assert told.startswith("mail_address: limited may send to team.*, and what it may read")
@@ -306,16 +232,8 @@ def test_an_agent_that_is_limited_has_no_answers_sent_elsewhere(open_toolkit, an
     assert bodies(fetch(anyone, mail_address="team.one")) == []
 
 
-def test_a_limit_on_sending_needs_an_agent_and_patterns(open_toolkit):
-    with pytest.raises(InvalidRequest, match="allow_send: it limits where an agent may send"):
-        open_toolkit(allow_send=["team.*"])
-    for wrong in ("team.*", [7]):
-        with pytest.raises(InvalidRequest, match=r"allow_send: .* is not a list of address patt"):
-            open_toolkit("planner", allow_send=wrong)
-
-
 def test_a_deletion_may_be_confirmed_by_the_address_once_more(planner):
-    do(planner, "send_message", mail_address="planner", content="x")
+    send(planner, "x")
 
     told = fail(
         planner, "delete_message", mail_address="planner", msg_id=0, confirm_address="worker"

@@ -284,7 +284,7 @@ class TestMessages:
         await run(agent, QUESTION, run_in("1"))
         [question] = fetch(worker)["messages"]
         reply_to = question["untrusted_envelope"]["reply_to"]
-        do(worker, "send_message", mail_address=reply_to, content="an answer")
+        send(worker, "an answer", reply_to)
         assert (inbox.unread(run_in("1")).total, inbox.unread(run_in("2")).total) == (1, 0)
         await run(agent, QUESTION, run_in("2"))
         assert script.mail() == []

@@ -4,7 +4,7 @@ import pytest
 from langsmith.run_helpers import get_current_run_tree, trace, tracing_context
 from langsmith.run_trees import RunTree
 
-from .tool_calls import ado, do
+from .tool_calls import ado, do, send
 
 
 @pytest.fixture
@@ -38,10 +38,10 @@ async def test_a_message_carries_the_run_that_sent_it(broker, planner, worker, l
 
 async def test_what_is_too_long_for_a_header_is_left_out(broker, planner, worker, local):
     with trace("plan", metadata={"much": "x" * 300}) as run:
-        do(planner, "send_message", mail_address="worker", content="x")
+        send(planner, "x", "worker")
     assert dict((await sent(broker)).headers) == {"langsmith-trace": run.dotted_order}
 
 
 async def test_outside_of_a_run_there_is_none(broker, planner, worker):
-    do(planner, "send_message", mail_address="worker", content="x")
+    send(planner, "x", "worker")
     assert dict((await sent(broker)).headers) == {}

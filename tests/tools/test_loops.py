@@ -15,7 +15,7 @@ from serving import Serving
 
 from langchain_mq9 import Mq9Toolkit, QueryMessagesTool, Session
 from langchain_mq9.session import ToolConnection
-from mq9.concurrency.portal import Portal, Stopped
+from mq9.concurrency.portal import Portal
 from mq9.testing import FakeBroker
 
 from .tool_calls import aanswer, ado, answer, begin, bodies, do, fetch, ids, tool
@@ -61,13 +61,6 @@ async def test_sync_calls_work_where_a_loop_is_running(planner, sessions):
     assert len(sessions) == len(tool_threads()) == 1
 
 
-async def test_fifty_async_calls_at_once(planner, sessions):
-    sent = await asyncio.gather(*(asend(planner, str(number)) for number in range(50)))
-
-    assert sorted(sent) == list(range(50))
-    assert len(sessions) == len(tool_threads()) == 1
-
-
 def test_fifty_threads_at_once(planner, sessions):
     together = threading.Barrier(50)
 
@@ -79,11 +72,6 @@ def test_fifty_threads_at_once(planner, sessions):
         sent = list(pool.map(one, range(50)))
 
     assert sorted(sent) == list(range(50))
-    assert len(sessions) == len(tool_threads()) == 1
-
-
-def test_one_event_loop_after_the_other(planner, sessions):
-    assert [asyncio.run(asend(planner, "x")) for _ in range(3)] == [0, 1, 2]
     assert len(sessions) == len(tool_threads()) == 1
 
 
@@ -99,23 +87,6 @@ def test_several_event_loops_at_once(planner, sessions):
 
     assert sorted(chain.from_iterable(sent)) == list(range(40))
     assert len(sessions) == len(tool_threads()) == 1
-
-
-async def test_sync_and_async_calls_mix(planner, sessions):
-    async def in_a_thread(number):
-        return await asyncio.to_thread(send, planner, number)
-
-    sent = await asyncio.gather(*(one(planner, "x") for one in [asend] * 10), in_a_thread("y"))
-
-    assert sorted(sent) == list(range(11))
-    assert len(sessions) == 1
-
-
-async def test_two_toolkits_are_two_connections(open_toolkit, sessions):
-    for agent in ("planner", "worker"):
-        await ado(open_toolkit(agent), "agent_discover")
-
-    assert len(sessions) == len(tool_threads()) == 2
 
 
 async def test_a_long_fetch_does_not_hold_up_the_others():
@@ -143,17 +114,6 @@ async def test_a_cancelled_fetch_leases_nothing(broker, planner, anyone):
     assert "delivery_count" not in said["messages"][0]
 
 
-async def test_a_fetch_that_runs_out_of_time_leases_nothing(broker, planner, anyone):
-    await ado(planner, "agent_discover")
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            await aanswer(planner, "fetch_messages", wait_seconds=45)
-
-    await asend(anyone, "x")
-
-    assert bodies(await ado(anyone, "fetch_messages", mail_address="planner")) == ["x"]
-
-
 def test_a_closed_toolkit_has_let_go_of_its_thread(planner):
     send(planner, "x")
     planner.close()
@@ -165,21 +125,6 @@ def test_a_closed_toolkit_has_let_go_of_its_thread(planner):
         assert said.status == "error"
         assert "the toolkit is closed" in said.content
     assert tool_threads() == []
-
-
-def test_a_toolkit_closes_unused(planner):
-    planner.close()
-
-    assert "the toolkit is closed" in answer(planner, "agent_discover").content
-
-
-async def test_closing_from_async_code(planner):
-    await asend(planner, "x")
-    await planner.aclose()
-    await planner.aclose()
-
-    assert tool_threads() == []
-    assert "the toolkit is closed" in (await aanswer(planner, "agent_discover")).content
 
 
 async def test_toolkits_close_with_their_blocks(broker):
@@ -240,31 +185,17 @@ def test_a_toolkit_that_is_forgotten_takes_its_thread_along(broker):
     assert tool_threads() == []
 
 
-@pytest.fixture
-def connection(broker):
-    """A connection whose background loop the test can use."""
-    made = ToolConnection(broker.client)
-    yield made
-    made.close()
-
-
-def test_a_tool_refuses_to_block_its_own_loop(connection):
+def test_on_the_tools_own_loop_async_calls_work_and_sync_ones_are_refused(broker):
+    connection = ToolConnection(broker.client)
     alone = QueryMessagesTool(session=Session(agent="planner", connection=connection))
 
-    async def call_a_tool():
+    async def block():
         return alone.invoke({})
 
+    assert connection.call(alone.ainvoke({})) == '{"mail_address":"planner","messages":[]}'
     with pytest.raises(RuntimeError, match="called synchronously from its own event loop"):
-        connection.call(call_a_tool())
-
-
-def test_async_calls_work_on_the_tools_own_loop(connection):
-    alone = QueryMessagesTool(session=Session(agent="planner", connection=connection))
-
-    async def call_a_tool():
-        return await alone.ainvoke({})
-
-    assert connection.call(call_a_tool()) == '{"mail_address":"planner","messages":[]}'
+        connection.call(block())
+    connection.close()
 
 
 def test_a_portal_that_stops_ends_generators_and_threads_of_its_loop():
@@ -297,20 +228,6 @@ def test_a_portal_that_stops_ends_generators_and_threads_of_its_loop():
     assert sorted(ended) == ["generator", "thread"]
 
 
-def test_a_stopped_portal_runs_nothing():
-    portal = Portal("test")
-
-    async def work():
-        return 7
-
-    assert portal.call(work()) == 7
-    portal.stop()
-    with pytest.raises(Stopped):
-        portal.call(work())
-    with pytest.raises(Stopped):
-        asyncio.run(portal.await_(work()))
-
-
 def test_a_toolkit_does_not_mind_another_event_loop_policy(planner):
     before = asyncio.get_event_loop_policy()
     send(planner, "x")
@@ -327,6 +244,19 @@ def test_a_toolkit_does_not_mind_another_event_loop_policy(planner):
 
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+
+
+def forks(test):
+    """Mark a test that forks a process with threads."""
+    ignored = "ignore:This process .* is multi-threaded:DeprecationWarning"
+    return needs_fork(pytest.mark.filterwarnings(ignored)(test))
+
+
+@pytest.fixture
+def forking(tmp_path):
+    """A toolkit on a file, which a child can use, too."""
+    with Mq9Toolkit(f"sqlite:///{tmp_path / 'mq9.db'}", agent="planner") as toolkit:
+        yield toolkit
 
 
 def in_a_child(work):
@@ -347,57 +277,36 @@ def in_a_child(work):
     return said
 
 
-@needs_fork
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_parent_and_child_both_go_on_after_a_fork(tmp_path):
-    with Mq9Toolkit(f"sqlite:///{tmp_path / 'mq9.db'}", agent="planner") as toolkit:
-        assert send(toolkit, "from the parent") == 0
+@forks
+@pytest.mark.parametrize("own_loop", [False, True])
+def test_parent_and_child_both_go_on_after_a_fork(forking, own_loop):
+    def go_on():
+        return asyncio.run(asend(forking, "x")) if own_loop else send(forking, "x")
 
-        assert in_a_child(lambda: send(toolkit, "from the child")) == "1"
-
-        assert send(toolkit, "from the parent again") == 2
-        assert len(ids(do(toolkit, "query_messages"))) == 3
-
-
-@needs_fork
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_parent_and_child_are_two_consumers(tmp_path):
-    with Mq9Toolkit(f"sqlite:///{tmp_path / 'mq9.db'}", agent="planner") as toolkit:
-        send(toolkit, "one task")
-        assert ids(fetch(toolkit)) == [0]
-
-        said = in_a_child(lambda: fetch(toolkit)["empty"])
-
-        assert said.startswith("1 leased by another consumer")
-        assert ids(fetch(toolkit)) == [0]
+    assert [go_on(), go_on()] == [0, 1]
+    assert in_a_child(lambda: [go_on(), go_on()]) == "[2, 3]"
+    assert go_on() == 4
 
 
-@needs_fork
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_child_may_close_the_toolkit_and_the_parent_goes_on(tmp_path):
-    with Mq9Toolkit(f"sqlite:///{tmp_path / 'mq9.db'}", agent="planner") as toolkit:
-        send(toolkit, "x")
+@forks
+def test_parent_and_child_are_two_consumers(forking):
+    send(forking, "one task")
+    assert ids(fetch(forking)) == [0]
 
-        assert in_a_child(toolkit.close) == "None"
-        assert "the toolkit is closed" in in_a_child(
-            lambda: (toolkit.close(), answer(toolkit, "agent_discover").content)
-        )
+    assert in_a_child(lambda: fetch(forking)["empty"]).startswith("1 leased by another consumer")
 
-        assert send(toolkit, "y") == 1
+    assert ids(fetch(forking)) == [0]
 
 
-@needs_fork
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_parent_and_child_both_go_on_with_loops_of_their_own(tmp_path):
-    def arun(content):
-        return asyncio.run(asend(toolkit, content))
+@forks
+def test_a_child_may_close_the_toolkit_and_the_parent_goes_on(forking):
+    def close():
+        forking.close()
+        return answer(forking, "agent_discover").content
 
-    with Mq9Toolkit(f"sqlite:///{tmp_path / 'mq9.db'}", agent="planner") as toolkit:
-        assert [arun("from the parent") for _ in range(2)] == [0, 1]
-
-        assert in_a_child(lambda: [arun("from the child") for _ in range(2)]) == "[2, 3]"
-
-        assert arun("from the parent again") == 4
+    send(forking, "x")
+    assert "the toolkit is closed" in in_a_child(close)
+    assert send(forking, "y") == 1
 
 
 @pytest.mark.programs
@@ -474,23 +383,6 @@ def test_a_toolkit_that_is_used_while_the_interpreter_waits_to_end_works(tmp_pat
     """
 
     assert finish(program, f"sqlite:///{tmp_path / 'mq9.db'}") == "done"
-
-
-def test_a_notebook_cell_may_call_tools_both_ways():
-    program = """
-        import asyncio
-        from langchain_mq9 import Mq9Toolkit
-
-        async def cell():
-            with Mq9Toolkit("memory://notebook", agent="planner") as toolkit:
-                tools = {tool.name: tool for tool in toolkit.get_tools()}
-                tools["send_message"].invoke({"mail_address": "planner", "content": "x"})
-                return await tools["query_messages"].ainvoke({})
-
-        print(asyncio.run(cell()))
-    """
-
-    assert '"untrusted_content":"x"' in finish(program)
 
 
 def test_the_tools_say_nothing_of_the_connection(planner):

@@ -7,22 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_mq9 import Mq9Toolkit
-from mq9 import Mq9Error
 from mq9.engine.commands import Limits
 from mq9.operations.conversations import HIGHEST_MAX_HOPS, extended, reason_to_stop
 from mq9.protocol import checks
 from mq9.testing import FakeBroker
 
-from .tool_calls import answer, bodies, do, fetch, ids, run_in
+from .tool_calls import answer, bodies, do, fetch, ids, run_in, send
 
 NAMES = st.text(st.sampled_from("ab,é"), min_size=1, max_size=128)
 
 
 class TestTheRules:
-    def test_a_message_has_its_sender_as_the_last_of_its_path(self):
-        assert extended([], "A") == ("A",)
-        assert extended(("A", "B"), "C") == ("A", "B", "C")
-
     def test_a_comma_in_a_name_stands_there_as_a_semicolon(self):
         path = extended(["B", "C"], "Smith, John")
         assert path == ("B", "C", "Smith; John")
@@ -75,14 +70,6 @@ class TestTheRules:
                 reason_to_stop(list("ABAB"), "A", max_hops=3, is_answer=is_answer)
                 == "too many hops, 4 of at most 3: A, B, A, B"
             )
-
-    def test_a_long_path_is_shown_by_its_ends(self):
-        names = [str(number) for number in range(40)]
-        reason = reason_to_stop(names, "A")
-        assert reason is not None
-        assert "40 of at most 32: 0, 1, 2, " in reason
-        assert "9, …, 30" in reason
-        assert reason.endswith("38, 39")
 
 
 class Agents:
@@ -147,13 +134,6 @@ def test_the_agent_may_look_at_what_was_stopped(agents):
         agents.take(recipient)
     for tool in ("query_messages", "fetch_messages"):
         assert bodies(do(agents["A"], tool, mail_address="a.dead")) == ["please see to it"]
-
-
-async def test_what_has_gone_too_far_can_be_fetched_from_where_it_is_kept(agents, broker):
-    agents.send("A", "A", "makes the mailbox")
-    await broker.client().send("a", "far travelled", path=["X"] * 33)
-    assert fetch(agents["A"])["stopped"]["msg_ids"] == [1]
-    assert bodies(fetch(agents["A"], mail_address="a.dead")) == ["far travelled"]
 
 
 def test_two_polite_agents_are_stopped_by_the_hop_limit(agents):
@@ -291,7 +271,7 @@ async def test_tools_of_no_agent_add_nothing_and_stop_nothing(agents, anyone, br
         agents.send(sender, recipient)
         fetch(anyone, mail_address=recipient.lower(), group_name="anyone")
         agents.take(recipient)
-    do(anyone, "send_message", mail_address="b", content="from nobody")
+    send(anyone, "from nobody", "b")
     assert (await paths_in(broker, "b"))[-1] == ()
     assert len(fetch(anyone, mail_address="a", group_name="others")["messages"]) == 1
 
@@ -309,12 +289,6 @@ def test_the_limit_and_the_mailbox_are_options(open_toolkit, broker):
         "moved_to": "lost.and.found",
         "untrusted_reasons": ["too many hops, 2 of at most 1: A, B"],
     }
-
-
-@pytest.mark.parametrize("options", [{"max_hops": 64}, {"max_hops": 0}, {"dead_letter": "A B"}])
-def test_options_are_checked(open_toolkit, options):
-    with pytest.raises(Mq9Error, match=next(iter(options)).replace("dead_letter", "mail_addr")):
-        open_toolkit("A", **options)
 
 
 async def test_what_cannot_be_moved_is_given_back_for_a_while():

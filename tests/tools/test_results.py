@@ -43,7 +43,7 @@ def total(said):
     return sum(map(len, bodies(said)))
 
 
-@pytest.mark.parametrize("letter", ["x", "é", "雪", "🦊", '"', "\n"])
+@pytest.mark.parametrize("letter", ["x", "🦊"])
 def test_a_long_body_is_cut_and_its_rest_can_be_had(planner, inbox, letter):
     send(planner, letter * 3_000)
 
@@ -62,19 +62,6 @@ def test_a_long_body_is_cut_and_its_rest_can_be_had(planner, inbox, letter):
     whole = fetch(planner, num_msgs=1, max_chars=3_000)
     assert bodies(whole) == [letter * 3_000]
     assert "cut" not in whole["messages"][0]
-
-
-def test_what_spells_out_to_much_more_is_cut_too_and_its_rest_can_be_had(planner, inbox):
-    for _ in range(3):
-        send(planner, "\0" * 1_000)
-
-    said = fetch(planner, max_chars=10_000)
-
-    assert total(said) == 10_000
-    cut = said["messages"][1]
-    assert cut["cut"]["rest"].startswith("confirm what came before it with ack_messages, then")
-    do(planner, "ack_messages", msg_id=0)
-    assert bodies(fetch(planner, num_msgs=1, max_chars=cut["cut"]["of"])) == ["<U+0000>" * 1_000]
 
 
 def test_the_largest_message_there_is_can_be_had_whole(planner, inbox, client):
@@ -127,7 +114,7 @@ def test_what_does_not_fit_is_not_leased(planner, inbox):
     assert not any("delivery_count" in message for message in second["messages"])
 
 
-@pytest.mark.parametrize("body", ["x" * 9_000, "雪" * 9_000, '"' * 9_000, "\0" * 9_000, "short"])
+@pytest.mark.parametrize("body", ['"' * 9_000, "\0" * 9_000])
 @pytest.mark.parametrize("name", ["fetch_messages", "query_messages"])
 def test_a_hundred_messages_are_no_longer_than_the_bound(planner, inbox, name, body):
     for number in range(100):
@@ -189,10 +176,6 @@ async def empty(toolkit, **arguments):
     return said["empty"]
 
 
-async def test_an_inbox_is_empty_because_nothing_is_stored(planner):
-    assert await empty(planner) == "nothing stored"
-
-
 async def test_an_inbox_is_empty_because_all_is_delayed(broker, planner, inbox):
     for delay in (90, 40):
         send(planner, "x", delay=delay)
@@ -225,14 +208,6 @@ async def test_many_holders_are_not_all_listed(planner, inbox):
 
     assert said.count("1 leased by another consumer") == 5
     assert said.endswith("; 3 leased by 3 others")
-
-
-async def test_an_inbox_is_empty_because_all_is_acked(planner, inbox):
-    send(planner, "x")
-    fetch(planner)
-    do(planner, "ack_messages", msg_id=0)
-
-    assert await empty(planner) == "1 already acked"
 
 
 async def test_an_inbox_is_empty_because_messages_were_given_back_for_later(planner, inbox, client):
@@ -297,58 +272,15 @@ def test_the_unread_line_counts_what_could_be_fetched_now(planner, inbox, anyone
     assert "unread" not in do(planner, "ack_messages", msg_id=2)
 
 
-def test_mail_to_oneself_is_unread(planner):
-    assert send(planner, "note to self")["unread"] == "1 unread: call fetch_messages"
-
-
-def test_tools_of_no_agent_have_no_unread_line(planner, inbox, anyone):
+def test_tools_of_no_agent_and_errors_have_no_unread_line(planner, inbox, anyone):
     send(planner, "x")
 
     assert "unread" not in do(anyone, "query_messages", mail_address="planner")
-
-
-def test_an_error_has_no_unread_line(planner, inbox):
-    send(planner, "x")
-
     assert "unread" not in fail(planner, "ack_messages", msg_id=7)
 
 
-HIDDEN = {
-    "null": "\0",
-    "escape": "\x1b",
-    "backspace": "\b",
-    "lone carriage return": "\r",
-    "delete": "\x7f",
-    "next line": "\x85",
-    "soft hyphen": "\xad",
-    "zero-width space": "\u200b",
-    "zero-width joiner": "\u200d",
-    "word joiner": "\u2060",
-    "byte order mark": "\ufeff",
-    "right-to-left override": "\u202e",
-    "isolate": "\u2066",
-    "line separator": "\u2028",
-    "tag a": "\U000e0061",
-    "cancel tag": "\U000e007f",
-    "variation selector 1": "\ufe00",
-    "variation selector 15": "\ufe0e",
-    "variation selector 16": "\ufe0f",
-    "mongolian selector": "\u180b",
-    "musical beam": "\U0001d173",
-    "shorthand overlap": "\U0001bca0",
-    "variation selector 17": "\U000e0100",
-    "variation selector 256": "\U000e01ef",
-    "grapheme joiner": "\u034f",
-    "hangul filler": "\u3164",
-    "blank braille": "\u2800",
-    "private use": "\ue000",
-    "reserved": "\u2065",
-}
-
-
-@pytest.mark.parametrize("character", HIDDEN.values(), ids=HIDDEN.keys())
-def test_what_is_hidden_is_written_out(character):
-    assert visible(f"a{character}b") == f"a<U+{ord(character):04X}>b"
+# Neither controls nor formats: selectors, fillers, blanks, and characters that are none yet.
+HIDDEN = "\ufe00\ufe0e\ufe0f\u180b\U000e0100\U000e01ef\u034f\u3164\u2800\u2065"
 
 
 @pytest.mark.parametrize(
@@ -368,10 +300,10 @@ def test_what_is_not_hidden_is_left_alone(text):
     assert visible(text) == text
 
 
-def test_every_character_that_python_calls_a_control_or_format_is_written_out():
+def test_what_is_hidden_is_written_out():
     for code in range(0x110000):
         character = chr(code)
-        if unicodedata.category(character) in {"Cc", "Cf", "Co", "Zl", "Zp"}:
+        if character in HIDDEN or unicodedata.category(character) in {"Cc", "Cf", "Co", "Zl", "Zp"}:
             shown = visible(f"a{character}b")
             assert character in "\n\t" or shown == f"a<U+{code:04X}>b"
 
@@ -443,7 +375,7 @@ def test_a_body_cannot_pretend_to_be_another_field(planner, inbox):
 
 
 def test_many_long_tags_of_blanks_are_shown_in_part(planner, inbox, client):
-    do(planner, "send_message", mail_address="planner", content="x", tags=["short", *BLANK_TAGS])
+    send(planner, "x", tags=["short", *BLANK_TAGS])
 
     [message] = fetch(planner)["messages"]
 

@@ -17,7 +17,7 @@ from langchain_mq9.testing import ScriptedModel
 from mq9 import Mq9Client
 
 from .resumed_graphs import THREAD, calling, opened
-from .tool_calls import ado, answer, bodies, do, fail, fetch, ids, result, tool
+from .tool_calls import ado, answer, bodies, do, fail, fetch, ids, result, send, tool
 
 pytestmark = pytest.mark.unmeasured
 
@@ -182,7 +182,7 @@ def test_a_mailbox_of_somebody_else_is_not_taken_for_the_calls_own(planner, work
 
 def test_what_is_removed_twice_is_removed(planner, worker):
     fetch(planner)
-    do(worker, "send_message", mail_address="planner", content="x")
+    send(worker, "x")
     gone = {"mail_address": "planner", "msg_id": 0}
 
     first = again(planner, "delete_message", **gone)
@@ -206,7 +206,7 @@ def test_what_is_acked_twice_is_acked_even_after_a_restart(open_toolkit, worker,
     sent(before)
     [question] = fetch(worker)["messages"]
     where = question["untrusted_envelope"]["reply_to"] if is_private else "planner"
-    do(worker, "send_message", mail_address=where, content="an answer")
+    send(worker, "an answer", where)
     assert ids(result(again(before, "fetch_messages", wait_seconds=0))) == [0]
 
     acked = [again(one, "ack_messages", step="tools:2", msg_id=0) for one in (before, after)]
@@ -218,7 +218,7 @@ def test_what_is_acked_twice_is_acked_even_after_a_restart(open_toolkit, worker,
 def test_what_another_thread_has_acked_is_not_acked_by_this_one(open_toolkit, worker):
     before, after = open_toolkit("planner"), open_toolkit("planner")
     fetch(before)
-    do(worker, "send_message", mail_address="planner", content="x")
+    send(worker, "x")
     again(before, "fetch_messages", wait_seconds=0)
     again(before, "ack_messages", msg_id=0)
 

@@ -8,12 +8,13 @@ from langchain_mq9.testing import ScriptedModel, call
 QUESTION = [HumanMessage("go on")]
 
 
-def test_a_scripted_model_says_one_step_after_the_other():
+async def test_a_scripted_model_says_one_step_after_the_other():
     model = ScriptedModel(
-        "Hello.", AIMessage("Still here."), lambda said: AIMessage(said[-1].content)
+        "Hello.", AIMessage("Still here."), lambda said: AIMessage(said[-1].content), "Bye."
     )
 
     assert [model.invoke(QUESTION).content for _ in range(3)] == ["Hello.", "Still here.", "go on"]
+    assert (await model.bind_tools([]).ainvoke(QUESTION)).content == "Bye."
 
 
 def test_a_step_calls_a_tool_under_an_id_of_its_own():
@@ -39,9 +40,3 @@ def test_a_script_that_is_over_says_so():
 
     with pytest.raises(ValueError, match="the script has 1 steps and was asked for another"):
         model.invoke(QUESTION)
-
-
-async def test_a_scripted_model_needs_no_tools_and_works_in_async_code():
-    model = ScriptedModel("Hello.")
-
-    assert (await model.bind_tools([]).ainvoke(QUESTION)).content == "Hello."

@@ -10,7 +10,7 @@ from langchain_mq9.testing import call
 from mq9 import InvalidRequest
 
 from .agent_runs import QUESTION, Script
-from .tool_calls import bodies, do, fetch, run_in
+from .tool_calls import bodies, do, fetch, run_in, send
 
 
 async def many(broker, address):
@@ -122,7 +122,7 @@ class TestSendLimits:
         assert await many(broker, "worker") == ["1"]
         [refusal] = refusals(said)
         assert "passed through 2 agents" in refusal
-        assert do(planner, "send_message", mail_address="worker", content="3")["msg_id"] == 1
+        assert send(planner, "3", "worker")["msg_id"] == 1
 
     @pytest.mark.parametrize(
         "options",
@@ -142,7 +142,7 @@ class TestSendLimits:
 
 
 def test_both_kinds_of_middleware_go_together(inbox, worker):
-    do(worker, "send_message", mail_address="planner", content="task")
+    send(worker, "task")
     script = Script(sends("1", "2"), "done")
     create_agent(
         script.model,

@@ -8,7 +8,7 @@ from langchain_mq9 import Mq9Toolkit
 from langchain_mq9.tools import TOOLS
 
 from .examples import VALID
-from .tool_calls import do, fetch
+from .tool_calls import do, fetch, send
 
 pytestmark = pytest.mark.unmeasured
 
@@ -25,7 +25,7 @@ class OnBroker:
         with Mq9Toolkit(self.url, agent="planner") as toolkit:
             do(toolkit, "agent_register", capabilities="Plans")
             for content in ("hello", "never mind"):
-                do(toolkit, "send_message", mail_address="planner", content=content)
+                send(toolkit, content)
             do(toolkit, "delete_message", mail_address="planner", msg_id=1)
             fetch(toolkit)
 

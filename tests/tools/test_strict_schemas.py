@@ -10,7 +10,7 @@ from mq9.operations.catalog import ALL
 from mq9.operations.operation import arguments_schema
 
 from .examples import REQUIRED
-from .tool_calls import TOOLS, ado, answer, do, fetch, ids, tool
+from .tool_calls import TOOLS, ado, answer, asend, fetch, ids, send, tool
 
 
 def strict(schema):
@@ -42,7 +42,7 @@ def test_a_strict_schema_lets_a_model_say_nothing(operation):
 
 @pytest.mark.parametrize("name", TOOLS)
 def test_a_langchain_tool_made_strict_lets_a_model_say_nothing(planner, name):
-    do(planner, "send_message", mail_address="planner", content="x")
+    send(planner, "x")
     if name == "ack_messages":
         fetch(planner)
     schema = convert_to_openai_tool(tool(planner, name), strict=True)["function"]["parameters"]
@@ -54,7 +54,7 @@ def test_a_langchain_tool_made_strict_lets_a_model_say_nothing(planner, name):
 
 
 async def test_a_ttl_of_zero_is_no_ttl(broker, planner):
-    await ado(planner, "send_message", mail_address="planner", content="x", ttl=0)
+    await asend(planner, "x", ttl=0)
 
     await broker.clock.advance(3_600)
 

@@ -8,13 +8,12 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.prebuilt import create_react_agent
 
 from langchain_mq9 import Mq9Toolkit, QueryMessagesTool, SendMessageTool, Session
 from langchain_mq9.calls import thread_mailbox
 from langchain_mq9.session import ToolConnection
 from langchain_mq9.testing import ScriptedModel, call
-from mq9 import InvalidRequest, MailboxNotFound, address
+from mq9 import MailboxNotFound, address
 from mq9.operations.caller import TTL_S
 from mq9.operations.identity import agent_key
 
@@ -22,13 +21,14 @@ from .tool_calls import (
     aanswer,
     ado,
     answer,
+    asend,
     awithin,
     begin,
     bodies,
-    do,
     fetch,
     ids,
     run_in,
+    send,
     within,
 )
 
@@ -49,7 +49,7 @@ def test_who_has_another_key_does_not_know_it(monkeypatch):
         agent_key.cache_clear()
 
 
-@pytest.mark.parametrize("thread_id", ["7", "", "x" * 1_000, "Grüße\0\udc80"])
+@pytest.mark.parametrize("thread_id", ["", "Grüße\0\udc80"])
 def test_every_thread_has_an_address_of_its_own(thread_id):
     found = thread_mailbox("planner", thread_id)
 
@@ -65,7 +65,7 @@ def ask(thread, planner, content="x", **arguments):
 
 
 def tell(toolkit, mail_address, content):
-    return do(toolkit, "send_message", mail_address=mail_address, content=content)["msg_id"]
+    return send(toolkit, content, mail_address)["msg_id"]
 
 
 def reply_addresses(worker):
@@ -77,7 +77,7 @@ def test_what_a_thread_sends_is_answered_in_its_private_mailbox(planner, worker,
     ask("one", planner)
     ask("two", planner)
     ask("one", planner, reply_to="planner")
-    do(planner, "send_message", mail_address="worker", content="outside of threads")
+    send(planner, "outside of threads", "worker")
 
     assert reply_addresses(worker) == [
         thread_mailbox("planner", "one"),
@@ -96,15 +96,6 @@ def test_one_inbox_for_all_threads_if_that_is_wanted(open_toolkit, worker, anyon
     assert reply_addresses(worker) == ["planner", "writer"]
     tell(worker, "planner", "an answer")
     assert within("two", planner, "fetch_messages", **NOW)["mail_address"] == "planner"
-    with pytest.raises(InvalidRequest, match="inbox: 'mine' is not one of thread, agent"):
-        open_toolkit("planner", inbox="mine")
-
-
-def test_tools_of_no_agent_have_no_answers_in_a_thread_either(anyone, worker):
-    within("one", anyone, "send_message", mail_address="worker", content="x")
-
-    [message] = fetch(worker)["messages"]
-    assert "untrusted_envelope" not in message
 
 
 def test_a_thread_takes_its_answers_first_and_then_the_agents_mail(planner, worker):
@@ -185,7 +176,7 @@ async def test_nor_where_the_broker_knows_who_made_it(broker, worker):
 
 
 async def test_a_thread_that_asks_nothing_has_no_mailbox(broker, planner, worker):
-    await ado(worker, "send_message", mail_address="worker", content="x")
+    await asend(worker, "x", "worker")
     said = await awithin("one", planner, "fetch_messages", **NOW)
 
     assert (said["mail_address"], said["empty"]) == ("planner", "nothing stored")
@@ -212,7 +203,7 @@ def test_unread_mail_is_that_of_the_thread_and_that_of_the_agent(planner, worker
     private = ask("one", planner)
     tell(worker, private, "an answer")
     tell(worker, "planner", "unasked")
-    do(worker, "send_message", mail_address=private, content="hurry", priority="critical")
+    send(worker, "hurry", private, priority="critical")
 
     assert within("one", planner, "agent_discover")["unread"].startswith("3 unread (1 critical)")
     assert within("two", planner, "agent_discover")["unread"].startswith("1 unread:")
@@ -227,13 +218,13 @@ async def test_a_private_mailbox_lasts_as_long_as_it_is_used(broker, planner, wo
     await broker.clock.advance(TTL_S - 1)
     assert (await fetched())["empty"] == "nothing stored"
     await broker.clock.advance(TTL_S - 1)
-    await ado(worker, "send_message", mail_address=private, content="late")
+    await asend(worker, "late", private)
     assert bodies(await fetched()) == ["late"]
     await broker.clock.advance(TTL_S)
 
     assert (await fetched())["mail_address"] == "planner"
     await awithin("one", planner, "send_message", mail_address="worker", content="y")
-    await ado(worker, "send_message", mail_address=private, content="later")
+    await asend(worker, "later", private)
     assert bodies(await fetched()) == ["later"]
 
 
@@ -263,13 +254,13 @@ async def waiting(broker, planner, worker):
 async def test_a_fetch_waits_for_both(broker, planner, anyone, waiting, which):
     task, private = waiting
     where = private if which == "private" else "planner"
-    await ado(anyone, "send_message", mail_address=where, content="at last")
+    await asend(anyone, "at last", where)
 
     said = (await task).artifact
 
     assert (said.mail_address, len(said.messages)) == (where, 1)
     for mail_address in (private, "planner"):
-        await ado(anyone, "send_message", mail_address=mail_address, content="next")
+        await asend(anyone, "next", mail_address)
         left = await ado(anyone, "fetch_messages", mail_address=mail_address, group_name="planner")
         assert bodies(left) == ["next"]
         assert "delivery_count" not in left["messages"][0]
@@ -292,7 +283,7 @@ async def test_a_cancelled_fetch_leases_nothing_of_either(anyone, waiting):
         await task
 
     for mail_address in (private, "planner"):
-        await ado(anyone, "send_message", mail_address=mail_address, content="x")
+        await asend(anyone, "x", mail_address)
         left = await ado(anyone, "fetch_messages", mail_address=mail_address, group_name="planner")
         assert bodies(left) == ["x"]
         assert "delivery_count" not in left["messages"][0]
@@ -315,7 +306,7 @@ async def test_a_private_mailbox_that_ends_during_a_wait_ends_not_the_wait(broke
     task, private = waiting
     async with broker.client() as client:
         await client.mailbox_drop(private)
-    await ado(anyone, "send_message", mail_address="planner", content="unasked")
+    await asend(anyone, "unasked")
 
     assert (await task).artifact.mail_address == "planner"
 
@@ -346,15 +337,14 @@ def next_step(messages):
     return call("fetch_messages", **NOW) if last.name == "ack_messages" else AIMessage("Done.")
 
 
-@pytest.mark.parametrize("make_agent", [create_agent, create_react_agent])
 @pytest.mark.unmeasured
-async def test_fifty_users_of_one_agent_see_their_own_answers_alone(url, make_agent):
+async def test_fifty_users_of_one_agent_see_their_own_answers_alone(url):
     async with (
         Mq9Toolkit(url, agent="desk") as desk,
         Mq9Toolkit(url, agent="expert") as expert,
     ):
         model = ScriptedModel(*[next_step] * 10_000)
-        app = make_agent(model, desk.get_tools(), checkpointer=InMemorySaver())
+        app = create_agent(model, desk.get_tools(), checkpointer=InMemorySaver())
 
         async def tell(user, text):
             return await app.ainvoke({"messages": [("human", text)]}, run_in(f"user-{user}"))
@@ -364,11 +354,9 @@ async def test_fifty_users_of_one_agent_see_their_own_answers_alone(url, make_ag
         questions = await ado(expert, "fetch_messages", num_msgs=100, **NOW)
         for question in questions["messages"]:
             back = question["untrusted_envelope"]["reply_to"]
-            await ado(
-                expert, "send_message", mail_address=back, content=question["untrusted_content"]
-            )
+            await asend(expert, question["untrusted_content"], back)
         for number in range(UNASKED):
-            await ado(expert, "send_message", mail_address="desk", content=f"unasked {number}")
+            await asend(expert, f"unasked {number}", "desk")
 
         states = await asyncio.gather(*(tell(user, "go on") for user in range(USERS)))
 

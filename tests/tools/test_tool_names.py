@@ -4,7 +4,7 @@ import pytest
 
 from mq9.operations.tool_names import ToolNames
 
-from .tool_calls import TOOLS, answer, do, fail, fetch, tool
+from .tool_calls import TOOLS, answer, fail, fetch, send, tool
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_a_text_cannot_name_what_is_not_there():
 def test_an_agent_with_few_tools_is_told_of_no_others(open_toolkit, worker):
     reader = open_toolkit("planner", tools=["fetch_messages", "query_messages"])
     fetch(reader)
-    do(worker, "send_message", mail_address="planner", content="x" * 200)
-    do(worker, "send_message", mail_address="planner", content="y")
+    send(worker, "x" * 200)
+    send(worker, "y")
 
     said = [
         *(tool(reader, name).description for name in ("fetch_messages", "query_messages")),

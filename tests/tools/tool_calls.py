@@ -81,6 +81,10 @@ def bodies(said):
     return [message["untrusted_content"] for message in said["messages"]]
 
 
+def envelopes(said):
+    return [message["untrusted_envelope"] for message in said["messages"]]
+
+
 def ids(said):
     return [message["msg_id"] for message in said["messages"]]
 

@@ -35,11 +35,6 @@ async def test_it_tells_of_each_node_and_of_what_nodes_write(client):
     assert worker.counters.progress == 3
 
 
-async def test_it_tells_nothing_unless_it_is_told_to(client):
-    _, [_answer], told = await progress_of(client, Steps("read").compile())
-    assert told == []
-
-
 async def test_what_was_told_is_not_told_again_when_a_step_is_repeated(client):
     failures = [ValueError("busy")]
 
@@ -73,13 +68,6 @@ async def test_a_failure_that_is_the_last_is_no_progress(client):
     graph = Steps("read", read=fail).compile()
     _, [answer], told = await progress_of(client, graph, max_deliveries=1, progress="mailbox")
     assert (answer.json()["type"], told) == ("error", [])
-
-
-async def test_a_request_gets_the_answer_and_not_progress(client):
-    graph = Steps("read", "write", write=write).compile()
-    async with working(client, graph, progress="mailbox"):
-        answer = await client.request("lawyer", {"topic": "tea"})
-        assert answer.json()["trail"] == ["read", "write"]
 
 
 async def test_a_run_goes_on_when_nobody_is_there_to_be_told(client):

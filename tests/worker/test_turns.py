@@ -20,12 +20,6 @@ async def is_there(client, thread):
     return True
 
 
-async def test_threads_do_not_wait_for_each_other(turns):
-    async with asyncio.timeout(5):
-        async with turns.take("a") as one, turns.take("b") as other:
-            assert one.thread_id != other.thread_id
-
-
 async def test_a_run_may_ask_its_own_agent_whatever_the_threads_are(client):
     async def ask(state, config):
         if state["topic"] != "inner":

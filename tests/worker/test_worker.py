@@ -29,12 +29,6 @@ async def test_a_json_object_goes_in_and_the_final_state_comes_back(client):
     assert await held(client) == 0
 
 
-async def test_text_goes_into_a_graph_over_messages_and_the_last_message_comes_back(client):
-    async with working(client, echo()):
-        answer = await client.request("lawyer", "good morning")
-        assert answer.text == "1: good morning"
-
-
 async def test_a_graph_over_messages_takes_nothing_but_text(client):
     async with working(client, echo()):
         await client.send("lawyer", b"\xff")
