@@ -210,7 +210,7 @@ class Callers:
 
     @property
     def in_work(self) -> int:
-        """How many requests of all agents are in work."""
+        """The number of requests of all agents in work."""
         return sum(agent.busy for agent in self._agents.values())
 
     async def name_default(self, context: Context) -> None:

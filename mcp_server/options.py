@@ -41,7 +41,7 @@ def _http_option(default: Any, help_: str, **more: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What ``mq9-mcp`` is started with; see the help of each option."""
+    """The options that ``mq9-mcp`` is started with; see the help of each."""
 
     agent: str | None = _option(
         None,

@@ -1,4 +1,4 @@
-"""What a server offers to the agents that call it, and what their models are told of it."""
+"""The offers of a server to its agents, and the instructions of their models."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PREFIX = re.compile(r"[A-Za-z0-9_-]{0,40}")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a server offers to every agent.
+    """The offers of a server to every agent.
 
     Attributes:
         prefix: What stands before the name of each operation in the name of its tool: letters,

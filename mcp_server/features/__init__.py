@@ -1,1 +1,1 @@
-"""What the server offers: tools, resources with subscriptions, prompts and completions."""
+"""Tools, resources with subscriptions, prompts and completions."""

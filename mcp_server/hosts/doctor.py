@@ -64,7 +64,7 @@ class Use:
 
     @property
     def is_shared(self) -> bool:
-        """Whether it would be the same agent in another host."""
+        """True where it would be the same agent in another host."""
         return self.agent != AUTO
 
     def url(self, machine: Machine) -> str | None:
@@ -76,7 +76,7 @@ class Use:
 
     @property
     def has_relative_file(self) -> bool:
-        """Whether its broker is another one in each directory that the host starts it in."""
+        """True where its broker depends on the directory that the host starts it in."""
         prefix, _, path = (self._given_url or "").partition("sqlite:///")
         return self.scope == "user" and not prefix and bool(path) and not Path(path).is_absolute()
 
@@ -339,7 +339,7 @@ def _command(machine: Machine) -> Check:
 
 
 async def _try(use: Use, machine: Machine, slots: asyncio.Semaphore) -> tuple[Check, bool]:
-    """Return what is to be said of an entry, and whether the host can start the server by it."""
+    """Return the check of an entry, and whether the host can start the server by it."""
     try:
         async with slots:
             count = await count_tools(use, machine)

@@ -26,7 +26,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what every host takes as the name o
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a host has to know of the server."""
+    """The entry of the server in a host's configuration."""
 
     host: Host
     key: str
@@ -35,12 +35,12 @@ class Entry:
 
     @property
     def path(self) -> tuple[str, str]:
-        """Where the entry stands in the host's configuration."""
+        """The place of the entry in the host's configuration."""
         return self.host.servers_key, self.key
 
     @property
     def value(self) -> dict[str, Any]:
-        """What stands there."""
+        """The entry's content."""
         return self.host.value(self.launch)
 
     @property
@@ -50,7 +50,7 @@ class Entry:
 
     @property
     def is_secret(self) -> bool:
-        """Whether it holds a password or token."""
+        """True where it holds a password or token."""
         return has_credentials(self.launch.environment.get(VARIABLE))
 
 

@@ -18,7 +18,7 @@ from mq9 import InvalidRequest
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What a host runs."""
+    """The command that a host runs."""
 
     command: str
     arguments: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What decides where files lie."""
+    """The system, home, environment and project that decide the places of files."""
 
     platform: str
     home: Path
@@ -82,7 +82,7 @@ class Machine:
 
     @property
     def settings(self) -> Path:
-        """Where programs with windows keep this user's settings."""
+        """This user's settings of programs with windows."""
         if self.platform == "win32":
             return self.directory("APPDATA") or self.home / "AppData" / "Roaming"
         if self.platform == "darwin":
@@ -91,12 +91,12 @@ class Machine:
 
     @property
     def dot_config(self) -> Path:
-        """Where programs keep settings that follow the habits of Linux on every system."""
+        """The settings of programs that follow the habits of Linux on every system."""
         return self.directory("XDG_CONFIG_HOME") or self.home / ".config"
 
     @property
     def local_data(self) -> Path:
-        """Where programs on Windows keep what stays on this machine."""
+        """The data of programs on Windows that stays on this machine."""
         return self.directory("LOCALAPPDATA") or self.home / "AppData" / "Local"
 
     def package(self, pattern: str, file: str) -> Path | None:

@@ -28,7 +28,7 @@ _decoder = json.JSONDecoder()
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Where a member of an object stands, as offsets in characters."""
+    """The place of an object's member, as offsets in characters."""
 
     name: str
     start: int
@@ -38,7 +38,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """Where an object stands, from its opening brace to its closing one, and what is in it."""
+    """The place of an object, from brace to brace, and its members."""
 
     start: int
     members: Sequence[Member]
@@ -66,7 +66,7 @@ class Source:
 
     @property
     def is_blank(self) -> bool:
-        """Whether it is nothing but blanks and comments."""
+        """True for nothing but blanks and comments."""
         return not self.bare.strip(" \t\r\n")
 
     def parsed(self) -> Any:
@@ -114,12 +114,12 @@ class Source:
 
     @property
     def line_end(self) -> str:
-        """What its lines end with."""
+        """The end of its lines."""
         return "\r\n" if "\r\n" in self.text else "\n"
 
     @property
     def indent(self) -> str:
-        """What each level of it is indented by."""
+        """The indentation of each level."""
         found = self.indent_of_members(self._object(_after_blank(self.strict, 0)))
         return _INDENT if found is None else found
 

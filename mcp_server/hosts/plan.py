@@ -89,7 +89,7 @@ class UndoFile:
         raise wrong
 
     def change(self) -> Change:
-        """Return the change to what is to be remembered now; no file where that is nothing."""
+        """Return the change to the values remembered now; without any there is no file."""
         if not self.before:
             return Change(self.path, self.content, None)
         document = {
@@ -133,12 +133,12 @@ class Change:
 
     @property
     def is_change(self) -> bool:
-        """Whether the file is to be another than it was, or to be read by fewer."""
+        """True where the content changes, or fewer can read the file then."""
         return self.before != self.after or self.closes
 
     @property
     def closes(self) -> bool:
-        """Whether others can read the file now, and cannot then."""
+        """True where others can read the file now, and cannot then."""
         if not self.is_secret or self.before is None or os.name == "nt":
             return False
         try:
@@ -237,7 +237,7 @@ class Plan:
 
     @property
     def is_change(self) -> bool:
-        """Whether applying it changes anything."""
+        """True where applying it changes anything."""
         return self.config.is_change or self.undo.is_change
 
     @property

@@ -1,4 +1,4 @@
-"""Who may call over HTTP, from the options of ``mq9-mcp``."""
+"""The clients that may call over HTTP, by the options of ``mq9-mcp``."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ PLAIN_URL = re.compile(
 
 
 class Start(NamedTuple):
-    """What the program is started with: what it offers, and to whom."""
+    """The settings and the agent that the program is started with."""
 
     settings: Settings
     identity: Identity | None  # None when the host's first request says who it is

@@ -38,7 +38,7 @@ _LOOKED_AT = 20  # agents that may be asked
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, and whom.
+    """A question, and the agent to ask.
 
     Attributes:
         content: What is asked: text, bytes, or anything that JSON can write.

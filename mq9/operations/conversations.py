@@ -49,7 +49,7 @@ def reason_to_stop(
 
 
 def is_return(path: Sequence[str], agent: str) -> bool:
-    """Tell whether a message comes directly from whoever the agent asked last."""
+    """Tell whether a message comes directly from the agent that was asked last."""
     return _written(agent) in _open(path)[-2:-1]
 
 
@@ -101,7 +101,7 @@ class _Taken:
 
 
 class Conversations:
-    """What an agent fetched and asked lately, by which its messages get their paths.
+    """The latest fetches and questions of an agent, by which its messages get their paths.
 
     A message that answers a fetched one goes on with that one's path. It does so by the
     correlation id or, where one of the two has none, by going to its ``reply_to``. Any other goes

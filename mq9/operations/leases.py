@@ -1,4 +1,4 @@
-"""What an agent has fetched: from where, and which of its leases are renewed or have ended."""
+"""Fetched messages: their mailboxes, and the leases that are renewed or have ended."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class DeliveryMemory:
 
 @dataclass(frozen=True, slots=True)
 class Deliveries:
-    """What is remembered for one scope, and for others where it may fall back to them."""
+    """The memory of one scope, and of others where it may fall back to them."""
 
     _memory: DeliveryMemory
     _scope: str

@@ -55,7 +55,7 @@ _MOST_SEEN = 0x20000  # characters below are remembered: all scripts in use, and
 
 
 class _Spelling(dict[int, int | str]):
-    """How ``str.translate`` writes each character, looked up when it is first seen."""
+    """The table for ``str.translate``, filled when a character is first seen."""
 
     def __missing__(self, code: int) -> int | str:
         hidden = code in _INVISIBLE or unicodedata.category(chr(code)) in _HIDDEN_CATEGORIES
@@ -100,7 +100,7 @@ _MOST_TAGS = 1_000  # characters of the tags of one message
 
 
 class Cut(BaseModel):
-    """What is missing of a body that was too long."""
+    """The missing part of a body that was too long."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -110,7 +110,7 @@ class Cut(BaseModel):
 
 
 class EnvelopeView(BaseModel):
-    """What a sender says beside the body."""
+    """The sender's words beside the body."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, serialize_by_alias=True)
 

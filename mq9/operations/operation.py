@@ -41,7 +41,7 @@ Since = Annotated[
 
 
 class Arguments(BaseModel):
-    """What a model may say: exactly the arguments of the operation, of exactly their types.
+    """Exactly the arguments of an operation, of exactly their types.
 
     Null and the empty text stand for an argument that is left out, where it may be: all that are
     not required have the type of what may be null, and no other default, so that a host that makes
@@ -79,7 +79,7 @@ class NoArguments(Arguments):
 
 
 class Result(BaseModel):
-    """What a model is told."""
+    """A result for a model."""
 
     model_config = ConfigDict(frozen=True, serialize_by_alias=True, defer_build=True)
 

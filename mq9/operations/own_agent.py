@@ -98,7 +98,7 @@ async def agent_unregister(caller: Caller, _arguments: NoArguments) -> Unregiste
 
 
 class WaitingMail(BaseModel):
-    """What waits in the agent's own mailbox."""
+    """Mail that waits in the agent's own mailbox."""
 
     model_config = ConfigDict(frozen=True)
 

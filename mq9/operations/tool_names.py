@@ -1,4 +1,4 @@
-"""What the tools are called where they are offered, and texts that speak of them."""
+"""Names of tools as they are offered, and texts that speak of them."""
 
 from __future__ import annotations
 
