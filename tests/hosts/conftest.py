@@ -1,4 +1,4 @@
-"""What is measured, for the table in the documentation."""
+"""Measurements for the table in the documentation."""
 
 import json
 from pathlib import Path
@@ -18,8 +18,6 @@ def _measured():
 
 @pytest.fixture
 def measure(_measured):
-    """Where a test keeps what it measured of a program, by some transport."""
-
     def of(program, transport):
         return _measured.setdefault(program.name, {}).setdefault(transport, {})
 

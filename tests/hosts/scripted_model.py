@@ -16,8 +16,6 @@ _SEARCH = "search-"  # what the identifiers begin with of calls that are no step
 
 @dataclass
 class Seen:
-    """What a model saw of a host."""
-
     offered: list[str] = field(default_factory=list)
     seconds: float | None = None
     told: list[str] = field(default_factory=list)
@@ -27,7 +25,6 @@ class Seen:
 
     @property
     def data(self):
-        """What each step led to, as data; None for a text that has none."""
         return [data_in(text) for text in self.told]
 
 
@@ -44,7 +41,6 @@ class ScriptedModel:
 
     @property
     def url(self):
-        """Where it is."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self):

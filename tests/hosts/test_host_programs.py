@@ -189,6 +189,5 @@ def all_done(seen, steps):
 
 
 def mail(seen):
-    """Who wrote the message that was fetched first, and what."""
     message = received({"mq9_fetch_messages": seen.data[0]})
     return message["untrusted_envelope"]["from"], message["untrusted_content"]

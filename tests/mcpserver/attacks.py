@@ -1,4 +1,4 @@
-"""What an attacker tries on the MCP server, and how to see whether it did something."""
+"""An attacker's tries on the MCP server, and how to see whether they did something."""
 
 import sqlite3
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""What the official conformance suite finds, and why it cannot find more."""
+"""The results of the official conformance suite, and the checks that do not apply."""
 
 import json
 from pathlib import Path

@@ -43,7 +43,6 @@ class Issuer:
 
     @property
     def fetches(self):
-        """How often its keys were fetched."""
         return self.asked.count("/keys")
 
     def token(self, subject="ada", *, key=EC, kid="ec", algorithm="ES256", headers=None, **claims):

@@ -20,8 +20,6 @@ CURRENT, OLDER = ERAS
 
 
 class Variant(NamedTuple):
-    """How a server speaks over HTTP."""
-
     era: str
     stateless: bool
 

@@ -120,7 +120,6 @@ class McpServing:
 
     @property
     def told(self):
-        """What it has logged."""
         return self.log.read_text("utf-8")
 
     def _end(self):

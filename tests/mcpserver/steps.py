@@ -1,4 +1,4 @@
-"""What an agent does that mails itself and clears away, with every tool that there is.
+"""The steps of an agent that mails itself and clears away, with every tool that there is.
 
 It imports nothing, so that programs in other environments can have it, too.
 """

@@ -17,7 +17,6 @@ DOCS = Path(__file__).parents[2] / "docs/reference/mcp.md"
 @needs_node
 @pytest.mark.parametrize("run", RUNS, ids=[name for name, *_ in RUNS])
 def test_what_does_not_pass_does_not_apply(tmp_path, run):
-    """What counts is what the suite wrote; it is content, too, when it has only warned."""
     _, protocol, sessions = run
     apart, scenarios, checks = RUNS[run]
     options = ("--agent", "conformance", "--server", "memory://conformance")

@@ -1,4 +1,4 @@
-"""Where each host keeps its list of servers, on each system.
+"""The file in which each host keeps its list of servers, on each system.
 
 The paths of Windows and macOS are worked out here from values; they were not looked at there.
 """

@@ -1,4 +1,4 @@
-"""What an entry may say: where the broker is for all, and what others must not see."""
+"""Entries name the same broker for all, and no secrets to others."""
 
 import json
 import os

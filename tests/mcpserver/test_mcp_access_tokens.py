@@ -1,4 +1,4 @@
-"""Who comes in by an access token of an authorization server, and as which agent."""
+"""Agents are authenticated by access tokens of an authorization server."""
 
 import asyncio
 import base64
@@ -234,8 +234,6 @@ async def test_a_token_has_to_be_good_for_what_is_needed(broker, issuer):
 
 
 class Stored:
-    """What a client keeps of its tokens."""
-
     tokens = client = None
 
     async def get_tokens(self):

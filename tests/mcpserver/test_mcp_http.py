@@ -73,8 +73,8 @@ async def test_what_was_fetched_is_confirmed_given_back_or_kept(broker, variant)
 async def test_a_host_hears_that_a_wait_goes_on(broker, variant):
     heard = []
 
-    async def hear(progress, total, _message):
-        heard.append((progress, total))
+    async def hear(*said):
+        heard.append(said)
 
     async with (
         served(broker, stateless=variant.stateless) as url,
@@ -91,7 +91,8 @@ async def test_a_host_hears_that_a_wait_goes_on(broker, variant):
             await until(lambda count=count: len(heard) == count)
         await broker.clock.advance(2)
         assert (await waiting).structured_content["empty"] == "nothing stored"
-    assert heard == [(5, 12), (10, 12)]
+    assert heard == [(one, 12, f"no mail yet, after {one} of 12 s") for one in (5, 10)]
+    assert not broker.clock.pending_timers
 
 
 async def is_free(broker):
@@ -191,7 +192,6 @@ LOOPBACK = [
 
 
 async def status(url, variant, method="POST", **headers):
-    """What a request is answered to that says where it comes from."""
     era, stateless = variant
     wire = Wire(url, era, **headers)
     if method == "POST" and era == OLDER and not stateless:
@@ -262,7 +262,6 @@ ASKED = (
 
 
 def preflight(origin, method="POST", headers=ASKED):
-    """What a browser asks with before a page's own request."""
     return {
         "Origin": origin,
         "Access-Control-Request-Method": method,

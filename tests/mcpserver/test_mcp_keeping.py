@@ -1,4 +1,4 @@
-"""What a session works on stays leased as long as it lasts, for an hour at the most."""
+"""A session's leases are renewed as long as it lasts, for an hour at most."""
 
 import asyncio
 
@@ -27,7 +27,6 @@ async def take(host, *contents):
 
 
 async def left_for(client):
-    """What others of the group can have now; it is given back at once."""
     taken = await client.fetch(
         "desk", group_name="desk", consumer="other", deliver="earliest", max_wait_ms=0
     )

@@ -1,4 +1,4 @@
-"""What is no proper request: each is refused in clear words, and nothing is left of it."""
+"""Malformed requests are refused in clear words, and leave nothing."""
 
 import asyncio
 import contextlib

@@ -57,7 +57,6 @@ async def described(client):
 
 
 async def said(client, name, arguments):
-    """What a call answers, whatever it is."""
     try:
         result = await client.call_tool(PREFIX + name, arguments)
     except MCPError as error:

@@ -1,4 +1,4 @@
-"""What is answered before the SDK is loaded: exactly what it would answer, and nothing else."""
+"""Answers before the SDK is loaded are exactly those of the SDK."""
 
 import asyncio
 import contextlib
@@ -117,7 +117,6 @@ class Sdk:
         return answers
 
     def answers(self, *lines):
-        """What it answers to each request, by its id; they differ."""
         return anyio.run(self._answers, lines)
 
 
@@ -132,7 +131,6 @@ def line(method, params=None, number=1, **more):
 
 
 def agrees(sdk, *lines):
-    """Which of the lines are answered at once, as the SDK answers them when it hears all."""
     first = EarlyResponder(first_answers())
     heard = [(one, *first.respond(one)) for one in lines]
     by_sdk = sdk.answers(*lines)

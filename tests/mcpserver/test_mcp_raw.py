@@ -71,7 +71,6 @@ class Program(StdioServer):
 
     @property
     def files(self):
-        """How many files it has open."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     @property

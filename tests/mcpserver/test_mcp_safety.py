@@ -1,4 +1,4 @@
-"""Whose mail an agent gets at, and as whom: whatever an attacker would try."""
+"""An agent reaches its own mail as itself, whatever an attacker tries."""
 
 import pytest
 from attacks import FORMS, calls, refusal, refusals, state, uris

@@ -44,7 +44,6 @@ def users_file(tmp_path):
 
 
 def mcp_url(server):
-    """Where it serves MCP, as it has logged."""
     url = server.metrics_url.replace("/metrics", "/mcp")
     assert f"mcp url={url}\n" in server.told
     return url

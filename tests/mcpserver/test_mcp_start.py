@@ -1,4 +1,4 @@
-"""How the program starts: what it answers while the SDK is not there yet, and what waits for it."""
+"""The program's start: early answers, and requests that wait for the SDK."""
 
 import json
 import os

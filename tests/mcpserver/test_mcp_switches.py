@@ -1,4 +1,4 @@
-"""What is switched off is nowhere, and what others wrote comes as what it is."""
+"""Tools that are switched off are nowhere."""
 
 import json
 

@@ -9,8 +9,8 @@ from hosted import running
 from hosting import at_rest, begin
 
 
-async def wait_for_mail(host, progress=None, **arguments):
-    return await host.client.call_tool("mq9_fetch_messages", arguments, progress_callback=progress)
+async def wait_for_mail(host, **arguments):
+    return await host.client.call_tool("mq9_fetch_messages", arguments)
 
 
 async def test_a_wait_in_vain_ends_with_the_reason(host, broker):
@@ -26,29 +26,6 @@ async def test_a_wait_in_vain_ends_with_the_reason(host, broker):
         "messages": [],
         "empty": "1 delayed, next in 55 s",
     }
-
-
-async def test_the_host_hears_every_five_seconds_that_the_wait_goes_on(host, broker):
-    await host.do("whoami")
-    heard = []
-
-    async def hear(progress, total, message):
-        heard.append((progress, total, message))
-
-    waiting = await begin(broker, wait_for_mail(host, hear, wait_seconds=12), waiting=2)
-    for seconds, so_far in ((4.9, 0), (0.2, 1), (4.8, 1), (0.2, 2)):
-        await broker.clock.advance(seconds)
-        while len(heard) < so_far:  # noqa: ASYNC110  # other tasks
-            await asyncio.sleep(0)
-        assert len(heard) == so_far
-    await broker.clock.advance(10)
-    await waiting
-
-    assert heard == [
-        (5, 12, "no mail yet, after 5 of 12 s"),
-        (10, 12, "no mail yet, after 10 of 12 s"),
-    ]
-    assert not broker.clock.pending_timers
 
 
 async def test_giving_up_at_any_moment_takes_nothing(host, broker):

@@ -128,7 +128,6 @@ def test_the_official_program_takes_it(bundle, unpacked, tmp_path):
 
 
 def started(unpacked, given):
-    """What a host would start: the command of the manifest, with what the user gave put in."""
     config = manifest(unpacked)["server"]["mcp_config"]
     defaults = {name: one["default"] for name, one in manifest(unpacked)["user_config"].items()}
     known = {"__dirname": str(unpacked)}

@@ -1,4 +1,4 @@
-"""What the MCP registry is told of the server."""
+"""The description of the server for the MCP registry."""
 
 import json
 import tomllib

@@ -1,4 +1,4 @@
-"""What strangers write comes out in fields named ``untrusted_…`` and nowhere else."""
+"""Words of strangers come out in fields named ``untrusted_…`` and nowhere else."""
 
 import json
 import re
@@ -119,7 +119,6 @@ def check(said):
 
 
 def is_own(text, arguments):
-    """Whether an error repeats what the agent itself has said."""
     return any(isinstance(one, str) and one in text for one in arguments.values())
 
 

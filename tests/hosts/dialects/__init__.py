@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a host asks a model."""
-
     said: str
     tools: list[str]
     deferred: list[str] = field(default_factory=list)
