@@ -20,7 +20,6 @@ from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError, RequestId
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from mcp_server.callers import Callers, WorkingDirectory, connect_to
 from mcp_server.server import make_server
@@ -142,7 +141,9 @@ def refused(error: ValidationError) -> JSONRPCError | None:
         message = _loaded(line)
         data = ErrorData(code=PARSE_ERROR, message=first["msg"])
     else:
-        message = next((one["input"] for one in (first, *others) if _is_of_the_whole(one)), None)
+        whole = [one for one in (first, *others) if one["type"] == "missing"]
+        # Where the message itself misses some member.
+        message = next((one["input"] for one in whole if len(one["loc"]) == 2), None)
         where = ".".join(str(part)[:80] for part in first["loc"][1:])
         text = f"Not a JSON-RPC 2.0 message: {where and f'{where}: '}{first['msg']}"
         data = ErrorData(code=INVALID_REQUEST, message=text)
@@ -151,11 +152,6 @@ def refused(error: ValidationError) -> JSONRPCError | None:
     if "method" not in message and message.keys() & {"result", "error"}:
         return None  # an answer itself
     return JSONRPCError(jsonrpc="2.0", id=_id(message.get("id")), error=data)
-
-
-def _is_of_the_whole(detail: ErrorDetails) -> bool:
-    """Tell whether an error is that the message itself misses some member."""
-    return detail["type"] == "missing" and len(detail["loc"]) == 2
 
 
 def _loaded(line: str) -> dict[str, Any] | None:

@@ -41,7 +41,10 @@ class ConfigFile:
     @classmethod
     def read(cls, place: Path) -> ConfigFile:
         """Read a configuration, which need not be there."""
-        path = without_links(place)
+        try:
+            path = place.resolve()
+        except (OSError, RuntimeError):  # the latter up to Python 3.12
+            raise InvalidRequest(f"{place} is a link that leads nowhere") from None
         content = read(path)
         text = _decoded(path, content)
         mark = BYTE_ORDER_MARK if text.startswith(BYTE_ORDER_MARK) else ""
@@ -208,14 +211,6 @@ def read(path: Path) -> bytes | None:
     if len(content) > MOST_BYTES:
         raise InvalidRequest(f"{path} has more than {MOST_BYTES:,} bytes")
     return content
-
-
-def without_links(path: Path) -> Path:
-    """Return the file that a path leads to in the end, whether it is there or not."""
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):  # the latter up to Python 3.12
-        raise InvalidRequest(f"{path} is a link that leads nowhere") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,9 @@ class Sessions:
             if message["type"] == "http.response.start" and message["status"] < 400:
                 name = Headers(raw=message["headers"]).get(_SESSION, "")
                 if name:
-                    opened = _Session(owner, agent, _ending(scope, name), in_work=1)
+                    # By the credential of the request that opened it.
+                    ending = {"method": "DELETE", "headers": [(_SESSION.encode(), name.encode())]}
+                    opened = _Session(owner, agent, {**scope, **ending}, in_work=1)
                     self._sessions[name] = opened
             await send(message)
 
@@ -197,8 +199,3 @@ def _stop(session: _Session) -> None:
     if session.timer is not None:
         session.timer.cancel()
         session.timer = None
-
-
-def _ending(opening: Scope, name: str) -> Scope:
-    """Return the request that ends a session, with the credential of the one that opened it."""
-    return {**opening, "method": "DELETE", "headers": [(_SESSION.encode(), name.encode())]}

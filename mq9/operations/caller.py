@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from mq9 import address as addresses
 from mq9.client.client import Mq9Client
@@ -20,9 +19,6 @@ from mq9.operations.identity import (
 from mq9.operations.leases import Deliveries, DeliveryMemory, LeaseKeeper
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import requests
-
-if TYPE_CHECKING:
-    from mq9.client.client import Mq9Client
 
 
 @dataclass(frozen=True, slots=True)

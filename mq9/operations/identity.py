@@ -60,7 +60,9 @@ def agent_key() -> bytes:
                 f"{VARIABLE}: {len(given)} characters are too few; give {FEWEST_CHARS} or more"
             )
         return given.encode()
-    path = _file()
+    from platformdirs import user_data_path  # noqa: PLC0415  # not before it is used
+
+    path = user_data_path("mq9", appauthor=False) / "agent.key"
     try:
         return load_key(path)
     except OSError as error:
@@ -70,12 +72,6 @@ def agent_key() -> bytes:
             *(path, error.strerror, VARIABLE),
         )
         return secrets.token_bytes(_BYTES)
-
-
-def _file() -> Path:
-    from platformdirs import user_data_path  # noqa: PLC0415  # not before it is used
-
-    return user_data_path("mq9", appauthor=False) / "agent.key"
 
 
 def load_key(path: Path) -> bytes:
