@@ -3,32 +3,19 @@
 import orjson
 import pytest
 from raw import publish
-from users_file import write_users
 
-from mq9.server.users import Users
+from mq9.server.users import User, Users
 
 from .hearing import PONG, ROOT, Post, headers_of
 
-USERS = """
-[[users]]
-agent = "ada"
-token = "adas"
-
-[[users]]
-agent = "bob"
-token = "bobs"
-
-[[users]]
-token = "operators"
-"""
+USERS = [User("adas", agent="ada"), User("bobs", agent="bob"), User("operators")]
 ADA, BOB, OPERATOR = [{"auth_token": token} for token in ("adas", "bobs", "operators")]
 
 
 @pytest.fixture
-async def post(open_hosted, tmp_path):
+async def post(open_hosted):
     """A server at which ada has made the mailbox ``box`` and has mail."""
-    guard = Users.from_file(write_users(tmp_path, USERS))
-    post = Post(await open_hosted(guard=guard))
+    post = Post(await open_hosted(guard=Users(USERS)))
     made = await post.ask("MAILBOX.CREATE", b'{"public":true,"name":"box"}', **ADA)
     assert made["error"] == ""
     assert (await post.ask("MAILBOX.MSG.box", b"for ada", **BOB))["error"] == ""

@@ -8,11 +8,10 @@ import struct
 import orjson
 import pytest
 from raw import RawClient, connect, publish
-from users_file import write_users
 from waiting import until
 
 from mq9.server.limits import ServerLimits
-from mq9.server.users import Users
+from mq9.server.users import User, Users
 
 FETCH = b'{"group_name":"g","deliver":"earliest","config":{"max_wait_ms":60000}}'
 
@@ -53,12 +52,9 @@ async def test_a_server_stops_though_a_tls_handshake_never_ends(encrypted):
     await silent.close()
 
 
-async def test_nobody_is_made_to_ask_for_another(open_hosted, tmp_path):
-    users = write_users(
-        tmp_path,
-        '[[users]]\nagent = "Bob"\ntoken = "bobs"\n[[users]]\nagent = "Mallory"\ntoken = "hers"\n',
-    )
-    hosted = await open_hosted(guard=Users.from_file(users))
+async def test_nobody_is_made_to_ask_for_another(open_hosted):
+    guard = Users([User("bobs", agent="Bob"), User("hers", agent="Mallory")])
+    hosted = await open_hosted(guard=guard)
     bob, mallory = [await hosted.raw(auth_token=token) for token in ("bobs", "hers")]
     await bob.ask("$mq9.AI.MAILBOX.CREATE", b'{"name":"bob"}')
     bob.send(b"SUB service 1\r\nPING\r\n")  # he answers whoever asks
@@ -170,8 +166,10 @@ async def test_what_one_client_sends_at_once_is_taken_in_turns(hosted, monkeypat
     assert turns.index("other") < len(turns) - 1
 
 
-async def test_an_agent_reports_and_leaves_though_another_registered_at_its_mailbox(way_to_agents):
-    ada, mallory = way_to_agents
+async def test_an_agent_reports_and_leaves_though_another_registered_at_its_mailbox(open_hosted):
+    guard = Users([User("a", agent="Ada"), User("m", agent="Mallory")])
+    hosted = await open_hosted(guard=guard)
+    ada, mallory = [await hosted.client(f"{token}@") for token in "am"]
     await ada.agent_register({"name": "Bob", "mailbox": "bob"})
     await mallory.agent_register({"name": "Aardvark", "mailbox": "bob"})
     await ada.agent_report({"name": "Bob", "mailbox": "bob", "load": 1})
@@ -179,16 +177,6 @@ async def test_an_agent_reports_and_leaves_though_another_registered_at_its_mail
     assert found == {"Bob": {"load": 1}, "Aardvark": None}
     await ada.agent_unregister("bob")  # by the mailbox alone it is one's own
     assert [one["name"] for one in await ada.agent_discover()] == ["Aardvark"]
-
-
-@pytest.fixture
-async def way_to_agents(open_hosted, tmp_path):
-    users = write_users(
-        tmp_path,
-        '[[users]]\nagent = "Ada"\ntoken = "a"\n[[users]]\nagent = "Mallory"\ntoken = "m"\n',
-    )
-    hosted = await open_hosted(guard=Users.from_file(users))
-    return [await hosted.client(f"{token}@") for token in "am"]
 
 
 async def test_public_mailboxes_are_listed_in_parts_that_the_client_puts_together(hosted):

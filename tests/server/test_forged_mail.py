@@ -8,25 +8,14 @@ from raw import publish
 from users_file import write_users
 
 from mq9 import Forbidden, InvalidRequest, MailboxNotFound
-from mq9.server.users import Users
+from mq9.server.users import User, Users
 
-USERS = """
-[[users]]
-agent = "Lawyer"
-token = "lawyers"
-
-[[users]]
-agent = "Mallory"
-token = "mallorys"
-
-[[users]]
-agent = "Clerk"
-token = "clerks"
-allow_send = ["lawyer", "team.*"]
-
-[[users]]
-token = "operators"
-"""
+USERS = [
+    User("lawyers", agent="Lawyer"),
+    User("mallorys", agent="Mallory"),
+    User("clerks", agent="Clerk", allow_send=("lawyer", "team.*")),
+    User("operators"),
+]
 OWN = ("lawyer.questions", "lawyer.turns.7", "lawyer.dead", "lawyer.timers", "lawyer.answers.x")
 MALLORY, CLERK = {"auth_token": "mallorys"}, {"auth_token": "clerks"}
 ROOT = "$mq9.AI."
@@ -43,8 +32,8 @@ HEADERS = (
 
 
 @pytest.fixture
-async def hosted(open_hosted, tmp_path):
-    return await open_hosted(guard=Users.from_file(write_users(tmp_path, USERS)))
+async def hosted(open_hosted):
+    return await open_hosted(guard=Users(USERS))
 
 
 @pytest.fixture

@@ -5,10 +5,9 @@ import json
 import re
 
 import pytest
-from users_file import write_users
 from waiting import until
 
-from mq9.server.users import Users
+from mq9.server.users import User, Users
 from tests.natscli.typed import PROGRAM, Typist
 
 pytestmark = pytest.mark.skipif(
@@ -108,8 +107,7 @@ async def test_it_speaks_tls(encrypted, files):
 
 
 async def test_it_logs_in_and_is_then_the_sender(open_hosted, tmp_path):
-    users = write_users(tmp_path, '[[users]]\nuser = "ada"\npassword = "secret"\nagent = "Ada"\n')
-    hosted = await open_hosted(guard=Users.from_file(users))
+    hosted = await open_hosted(guard=Users([User("secret", "ada", "Ada")]))
     shell = Shell(hosted.server.url, tmp_path)
     who = ("--user", "ada", "--password", "secret")
     await shell.request("MAILBOX.CREATE", '{"name":"ada"}', *who)
