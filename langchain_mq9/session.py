@@ -185,27 +185,25 @@ def _unchecked(_name: str, value: Any) -> Any:  # until it is used
 
 
 class AgentOptions(TypedDict, total=False):
-    """What an agent's tools may do, and how.
+    """The options of an agent's tools.
 
     Attributes:
-        mail_address: The agent's mailbox, when the slug of its name will not do.
+        mail_address: The agent's mailbox. Default: the slug of its name.
         allow_read: Patterns of further mailboxes that the agent may read, such as ``team.*``.
-        allow_send: Patterns of mailboxes that the agent may send to; all by default.
-        lease_ms: Milliseconds that fetched messages stay leased, 1 000 to 86 400 000; 60 000 by
-            default.
-        max_chars: How many characters of message bodies one result may hold, at least 100; 20 000
-            by default.
-        registration_ttl: After how many seconds of silence the agent's registration
-            expires; 30 days by default, 0 means never.
-        max_hops: How many agents a conversation may have passed through, 1 to 63; 32 by default.
-        dead_letter: The mailbox for messages whose conversation goes in a circle or too far; by
-            default the agent's own with ``.dead`` behind it.
-        inbox: With ``"thread"``, the default, what the agent sends in a LangGraph thread is
-            answered in a private mailbox of that thread, from which it fetches first; with
-            ``"agent"`` all threads share the agent's mailbox.
-        hold: For how many seconds after it was fetched the lease of a message is renewed, while
-            this process lives and the message is not dealt with; an hour by default, 0 for not at
-            all.
+        allow_send: Patterns of mailboxes that the agent may send to. Default: all.
+        lease_ms: Milliseconds that fetched messages stay leased, 1 000 to 86 400 000. Default:
+            60 000.
+        max_chars: How many characters of message bodies one result may hold, at least 100.
+            Default: 20 000.
+        registration_ttl: After how many seconds of silence the agent's registration expires; 0 for
+            never. Default: 30 days.
+        max_hops: How many agents a conversation may have passed through, 1 to 63. Default: 32.
+        dead_letter: The mailbox for messages whose conversation goes in a circle or too far.
+            Default: the agent's own with ``.dead`` behind it.
+        inbox: ``"thread"``: answers to a LangGraph thread come to its private mailbox, from which
+            it fetches first. ``"agent"``: threads share the agent's mailbox. Default: ``"thread"``.
+        hold: For how many seconds after its fetch the lease of an unfinished message is renewed,
+            while this process lives; 0 for none. Default: an hour.
     """
 
     mail_address: Annotated[str | None, Option(None, _unchecked)]
@@ -223,7 +221,7 @@ class AgentOptions(TypedDict, total=False):
 
 
 class SessionOptions(AgentOptions, total=False):
-    """Arguments of ``Session`` that a tool by itself takes; see there."""
+    """Arguments of ``Session`` that a tool by itself takes."""
 
     server: str | None
     agent: str | None

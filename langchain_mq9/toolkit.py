@@ -122,23 +122,22 @@ class ToolkitOptions(AgentOptions, ClientOptions, total=False):
 class Mq9Toolkit(BaseToolkit):
     """Gives an agent its mailbox, as tools for ``create_react_agent`` or ``create_agent``.
 
-    All tools share one connection, made when it is first needed; they may be used from sync and
-    async code, from several threads and from several event loops. Close it with ``close``,
-    ``aclose`` or a ``with`` block; one that is forgotten closes with the process. Inside ``async
-    with`` calls on that event loop have a further connection to a server, and take less time.
+    All tools share one connection, made when it is first needed, and work in sync and async code,
+    in several threads and on several event loops. Close it with ``close``, ``aclose`` or a ``with``
+    block; a forgotten one closes with the process. Inside ``async with`` calls on that event loop
+    have a further connection to a server, and take less time.
 
     Args:
-        server: ``memory://name`` or ``sqlite:///path``; without it the environment's
-            ``MQ9_SERVER``, else one file per user.
-        agent: The agent that the tools act as. Its mailbox (the slug of its name, made if it is
-            missing) and group are the defaults, it is the sender of what it sends, and it may read
-            only its own mailbox and those it made. Without it every tool takes explicit addresses.
-        tools: The names of the tools to give; all by default.
-        options: What the tools may do, and how, see ``AgentOptions``; and further arguments of
-            ``Mq9Client``.
+        server: ``memory://name`` or ``sqlite:///path``. Default: the environment's ``MQ9_SERVER``,
+            else one file per user.
+        agent: The agent that the tools act as: the sender of its messages. Its mailbox (the slug of
+            its name, made if it is missing) and group are the defaults, and it reads only its own
+            mailbox and those it made. Without it every tool takes explicit addresses.
+        tools: The names of the tools to give. Default: all.
+        options: See ``AgentOptions``, and further arguments of ``Mq9Client``.
 
     Raises:
-        InvalidRequest: An argument is not what it must be.
+        InvalidRequest: An argument is invalid.
     """
 
     _session: Session = PrivateAttr()

@@ -30,22 +30,20 @@ from mq9.clock import sleep
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerCounters:
-    """What a worker has done so far.
+    """The counters of a worker.
 
     Attributes:
-        mail: What became of the messages; see ``ConsumerCounters``.
+        mail: See ``ConsumerCounters``.
         started: Runs that ended without having been cut off.
-        continued: Runs that ended after they went on from a checkpoint, since they had failed or
-            their process had died.
+        continued: Runs that ended after a failure or a death, from a checkpoint.
         repeated: Messages that came again after their run had ended, and were only answered.
         progress: Progress messages that were sent.
-        asked: Questions that people were asked.
-        answered: Those whose answers let their runs go on.
-        refused: Answers that were not accepted, and moved to the dead-letter mailbox.
+        asked: Questions to people.
+        answered: Questions whose answers let their runs go on.
+        refused: Answers that were refused, and moved to the dead-letter mailbox.
         escalated: Questions that were sent to a second person.
         expired: Questions that nobody answered in time, whose runs were given up.
-        parked: Messages that came while their conversation waited for a person, and were moved
-            aside until it went on.
+        parked: Messages moved aside while their conversation waited for a person.
     """
 
     mail: ConsumerCounters

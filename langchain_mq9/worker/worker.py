@@ -8,7 +8,7 @@ import logging
 import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from typing import Any, Literal, Self, TypeVar, Unpack
+from typing import Annotated, Any, Literal, Self, TypeVar, Unpack
 
 from langgraph.types import Interrupt, StateSnapshot
 from pydantic import ValidationError
@@ -22,7 +22,6 @@ from langchain_mq9.worker.bodies import (
     thread_id,
 )
 from langchain_mq9.worker.interrupts import tool_schemas
-from langchain_mq9.worker.options import WorkerOptions
 from langchain_mq9.worker.people import (
     Policy,
     Questions,
@@ -34,6 +33,7 @@ from langchain_mq9.worker.reports import Presence, RunProgress, WorkerCounters
 from langchain_mq9.worker.runs import How, Listener, Run, Runs, has_ended, refuses_answer
 from langchain_mq9.worker.turns import Turn, Turns
 from mq9 import (
+    ClientOptions,
     Consumer,
     ConsumerCounters,
     ErrorAnswer,
@@ -52,7 +52,7 @@ from mq9 import (
 )
 from mq9 import address as addresses
 from mq9.client import tracing
-from mq9.client.consumer import GivingUp, Handler, checked_as, takes
+from mq9.client.consumer import GivingUp, Handler, HandlingOptions, Option, checked_as, takes
 from mq9.clock import wait_for_any
 from mq9.operations.conversations import (
     DEFAULT_MAX_HOPS,
@@ -61,7 +61,7 @@ from mq9.operations.conversations import (
     reason_to_stop,
 )
 from mq9.operations.identity import slug
-from mq9.protocol import checks
+from mq9.protocol import checks, requests
 from mq9.questions import InvalidAnswer
 
 T = TypeVar("T")
@@ -72,19 +72,50 @@ _GROUP_LASTS_S = 29 * 86_400  # a day less than a consumer group that nobody use
 _FRAMES_OF_A_REASON = 6  # of the traceback, the innermost ones
 
 
+class WorkerOptions(HandlingOptions, ClientOptions, total=False):
+    """How a ``MailboxWorker`` handles messages; and with ``server``, the options of its client.
+
+    Attributes:
+        concurrency: How many messages are handled at the same time, 1 to 1 000, and as many answers
+            to questions. Default: 8.
+        handler_timeout: Seconds that one run may take; None for any. Default: 600.
+        stop_timeout: Seconds that runs have to finish when the worker is stopped; then their
+            messages are given back, and go on elsewhere from their last checkpoints. Default: 30.
+        dead_letter: The mailbox for messages that cannot be handled, created if it is missing.
+            Default: the agent's own with ``.dead`` behind it.
+        max_deliveries: After how many deliveries a failing message moves there. Default: 20, which
+            are tried within about an hour.
+        max_deaths: How many workers may die while they handle a message alone, before it moves
+            there. Default: 3. See ``ConsumerOptions``.
+        retry_delay: Seconds before the first redelivery of a failed message. Default: 1.
+        max_retry_delay: The longest delay, in seconds, up to a day. Default: 300.
+        lease_ms: Milliseconds after which another worker goes on if this process dies, 1 000 to
+            86 400 000; renewed while the graph runs. Default: 15 000.
+        on_event: Receives events about messages; see ``ConsumerOptions``.
+    """
+
+    # With defaults of their own.
+    concurrency: Annotated[int, Option(8, checks.whole(1, 1_000))]
+    handler_timeout: Annotated[
+        float | None, Option(600.0, checks.optional(checks.seconds(above_zero=True)))
+    ]
+    lease_ms: Annotated[  # type: ignore[misc]  # None is no lease of a turn
+        int, Option(15_000, checks.whole(1_000, requests.MAX_LEASE_MS))
+    ]
+
+
 class MailboxWorker:
     """Runs a graph once for each message that comes to an agent's mailbox, and answers it.
 
-    Each sender has a thread of its own for each conversation: what the header ``conversation``
-    names, else the mailbox that answers go to. One thread runs one message at a time, whichever
-    process of the agent runs it. The graph is compiled with a checkpointer, which all processes of
-    the agent share: a message whose worker died goes on from its last checkpoint, and one whose run
-    had ended is only answered.
+    Each sender has a thread for each conversation: the header ``conversation`` names it, else the
+    mailbox that answers go to. One thread runs one message at a time, in any process of the agent.
+    All processes share the checkpointer of the graph: a message whose worker died goes on from its
+    last checkpoint, and one whose run had ended is only answered.
 
     By default a JSON object is the graph's input, and the final state is the answer, as JSON. A
-    graph over ``messages`` is given the body as a text, and answers with the text of its last
-    message. A body that does not fit is moved to the dead-letter mailbox, as is what fails too
-    often, with the reason.
+    graph over ``messages`` takes the body as a text, and answers with the text of its last message.
+    Bodies that do not fit and messages that fail too often move to the dead-letter mailbox, with
+    the reason.
 
     ::
 
@@ -95,37 +126,34 @@ class MailboxWorker:
     loop runs yet.
 
     Args:
-        graph: A compiled graph with a checkpointer, or whatever else runs in threads and tells
-            their state, such as a ``RemoteGraph``.
+        graph: A compiled graph with a checkpointer, or another object that runs in threads and
+            returns their state, such as a ``RemoteGraph``.
         agent: The agent that it works as.
         server: The broker; see ``Mq9Client``.
         client: A connected client to use instead of one to ``server``; it stays open.
-        mail_address: The agent's mailbox, when the slug of its name will not do. It is made if it
-            is missing.
-        capabilities: What the agent can do, by which others find it: a text, or an AgentCard.
+        mail_address: The agent's mailbox, created if it is missing. Default: the slug of its name.
+        capabilities: The abilities by which others find the agent: a text, or an AgentCard.
             Without it the agent is not registered.
         registration_ttl: After how many seconds of silence the registration expires, 30 or more.
         input: Makes the graph's input of a ``Message``, perhaps as a coroutine.
         output: Makes the answer of the final state, perhaps as a coroutine; None for no answer.
-        human: Who is asked when the graph interrupts itself: a mailbox, the name of an agent, or
-            several of them. The worker mails the question to all, and resumes the run with the
-            first answer. It makes missing mailboxes, unless the server authenticates its clients:
-            then those who are asked make them. Without ``human``, an interrupt that names nobody
-            has failed.
-        escalate_to: Who is asked, too, when there was no answer for ``escalate_after`` seconds.
+        human: The people to ask when the graph interrupts itself: a mailbox, the name of an agent,
+            or several. The worker mails the question to all, and resumes the run with the first
+            answer. It makes missing mailboxes, unless the server authenticates its clients: then
+            the people make them. Without ``human``, an interrupt that names nobody has failed.
+        escalate_to: Asked, too, when there was no answer for ``escalate_after`` seconds.
         escalate_after: Seconds, 1 or more.
-        expires: Seconds after which a question is given up, and with it its run: whoever waits for
-            the run's answer is told so. None for never.
-        progress: ``mailbox`` to tell whoever waits for an answer of each node that has ended, and
-            of what nodes write with a stream writer, and of the first failure of a run that will
-            be tried again. These messages have a header ``progress``,
-            and no correlation id, which is the answer's alone.
+        expires: Seconds after which a question and its run are given up, with an error answer to
+            the asker of the run. None for never.
+        progress: ``mailbox`` to report to the asker each node that has ended, the values that nodes
+            write with a stream writer, and the first failure of a run that will be tried again.
+            These messages have a header ``progress``, and no correlation id.
         max_hops: Through how many agents a conversation may have passed, 1 to 63.
         options: How messages are handled, and further arguments of ``Mq9Client`` with ``server``:
             see ``WorkerOptions``.
 
     Raises:
-        InvalidRequest: An argument is not what it must be.
+        InvalidRequest: An argument is invalid.
     """
 
     @takes(WorkerOptions)

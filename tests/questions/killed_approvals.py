@@ -7,11 +7,7 @@ The points are those of ``killed_runs``, and what was found after each kill goes
 kills at every STEPth point, with so many tasks of one conversation.
 """
 
-import asyncio
-import itertools
 import json
-import sys
-from pathlib import Path
 
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
@@ -24,7 +20,7 @@ from tests.worker.killed_runs import (
     KilledBroker,
     KilledSaver,
     count_leases,
-    forked,
+    main,
 )
 
 TOPICS = ("tea", "milk")
@@ -96,19 +92,5 @@ async def look(directory):
             }
 
 
-def main():
-    root, step, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    for last in itertools.count(1, step):
-        directory = root / str(last)
-        directory.mkdir()
-        asyncio.run(prepare(directory, count))
-        survived = forked(work(directory, count, START, last))
-        forked(work(directory, count, START + AN_HOUR, 0))
-        found = asyncio.run(look(directory))
-        print(json.dumps({"last": last, "survived": survived, **found}), flush=True)  # noqa: T201
-        if survived:
-            return
-
-
 if __name__ == "__main__":
-    main()
+    main(prepare, work, look)

@@ -112,7 +112,7 @@ async def is_done(client):
     return status.group.acked + status.group.moved == status.stored
 
 
-async def work(directory, start, last):
+async def work(directory, _count, start, last):
     """Work until all is done, or until the point to be killed at."""
     diary = Diary(directory / "diary", last)
     broker = KilledBroker(diary, path=directory / "mail.db", start=start)
@@ -183,14 +183,15 @@ def forked(coroutine):
     return code == 0
 
 
-def main():
+def main(prepare, work, look):
+    """Kill the work at one point after another, and print what is found each time."""
     root, step, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     for last in itertools.count(1, step):
         directory = root / str(last)
         directory.mkdir()
         asyncio.run(prepare(directory, count))
-        survived = forked(work(directory, START, last))
-        forked(work(directory, START + AN_HOUR, 0))
+        survived = forked(work(directory, count, START, last))
+        forked(work(directory, count, START + AN_HOUR, 0))
         found = asyncio.run(look(directory))
         print(json.dumps({"last": last, "survived": survived, **found}), flush=True)  # noqa: T201
         if survived:
@@ -198,4 +199,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(prepare, work, look)
