@@ -70,6 +70,18 @@ async def working(client, graph, *, agent="lawyer", **options):
         yield worker
 
 
+async def ask(client, topic, conversation="x"):
+    """Send the lawyer a task of a conversation; its answers come to the mailbox `asker`."""
+    await client.send(
+        "lawyer",
+        {"topic": topic},
+        sender="ada",
+        reply_to="asker",
+        correlation_id=topic,
+        headers={"conversation": conversation},
+    )
+
+
 async def held(client, mail_address="lawyer"):
     """How many messages of the agent are leased, or wait for their delay to end."""
     status = await client.mailbox_status(mail_address, group_name=mail_address)

@@ -8,7 +8,7 @@ import pytest
 from langchain_mq9.worker.bodies import message_key, message_of_key, thread_id
 from langchain_mq9.worker.turns import mailbox_of_turn
 from mq9.models import Message, MessageHeaders
-from tests.worker.graphs import Steps, echo, held, working
+from tests.worker.graphs import Steps, ask, echo, held, working
 
 NUMBERS = itertools.count()
 
@@ -94,7 +94,7 @@ def crowd():
     return Crowd()
 
 
-async def ask(client, conversation):
+async def send(client, conversation):
     await client.send(
         "lawyer", {"topic": "tea"}, sender="ada", headers={"conversation": conversation}
     )
@@ -104,7 +104,7 @@ async def test_two_workers_run_a_thread_one_after_the_other(broker, client, crow
     graph = Steps("read", read=crowd).compile()
     async with broker.client() as other, working(client, graph), working(other, graph):
         for conversation in "xxxxyy":
-            await ask(client, conversation)
+            await send(client, conversation)
         await broker.clock.advance(30)
         assert (crowd.most_of_a_thread, crowd.most) == (1, 2)
         crowd.free.set()
@@ -119,7 +119,7 @@ async def test_a_busy_conversation_holds_up_no_other(broker, client, crowd):
     graph = Steps("read", read=crowd).compile()
     async with working(client, graph, concurrency=2):
         for conversation in "xxxxyz":
-            await ask(client, conversation)
+            await send(client, conversation)
         await broker.clock.advance(1)
         assert (crowd.most_of_a_thread, crowd.most) == (1, 2)
         crowd.free.set()
@@ -132,7 +132,7 @@ async def test_a_busy_conversation_holds_up_no_other(broker, client, crowd):
 async def test_a_run_that_lost_its_turn_ends_before_another_has_it(broker, client, crowd):
     graph = Steps("read", read=crowd).compile()
     async with working(client, graph, lease_ms=30_000) as worker:
-        await ask(client, "x")
+        await send(client, "x")
         await broker.clock.advance(0)
         assert crowd.most == 1
         [sent] = await client.query("lawyer")
@@ -152,9 +152,9 @@ async def test_a_run_that_lost_its_turn_ends_before_another_has_it(broker, clien
 async def test_waiting_for_a_turn_takes_no_time_of_the_run(broker, client, crowd):
     graph = Steps("read", read=crowd).compile()
     async with working(client, graph, handler_timeout=100) as worker:
-        await ask(client, "x")
+        await send(client, "x")
         await broker.clock.advance(60)
-        await ask(client, "x")
+        await send(client, "x")
         await broker.clock.advance(39)
         assert worker.counters.mail.failed == 0
         await broker.clock.advance(2)
@@ -180,27 +180,16 @@ async def cut_off(broker, client):
     await client.mailbox_create(name="asker")
     doomed = broker.client()
     async with working(doomed, graph):
-        await ask_with_answer(client, "first")
+        await ask(client, "first")
         await broker.clock.advance(0)
         assert steps.ran == ["read", "think"]
         broker.kill(doomed)
     return steps, graph
 
 
-async def ask_with_answer(client, name):
-    await client.send(
-        "lawyer",
-        {"topic": name},
-        sender="ada",
-        reply_to="asker",
-        correlation_id=name,
-        headers={"conversation": "x"},
-    )
-
-
 async def answers_after_a_minute(client, graph):
     async with working(client, graph):
-        await ask_with_answer(client, "second")
+        await ask(client, "second")
         await client.clock.advance(90)
     return {one.correlation_id: one.json()["trail"] for one in await client.query("asker")}
 
@@ -233,7 +222,7 @@ async def test_a_message_that_failed_does_not_hold_up_its_conversation(broker, c
     await client.mailbox_create(name="asker")
     async with working(client, graph, retry_delay=60) as worker:
         for name in ("first", "second"):
-            await ask_with_answer(client, name)
+            await ask(client, name)
         await broker.clock.advance(30)
         assert [one.correlation_id for one in await client.query("asker")] == ["second"]
         await broker.clock.advance(60)
@@ -244,7 +233,7 @@ async def test_a_message_that_failed_does_not_hold_up_its_conversation(broker, c
 async def test_it_takes_no_more_than_it_has_slots_for(broker, client, crowd):
     async with working(client, Steps("read", read=crowd).compile(), concurrency=3) as worker:
         for number in range(30):
-            await ask(client, f"{number}")
+            await send(client, f"{number}")
         await broker.clock.advance(1)
         assert (crowd.most, worker.counters.mail.received) == (3, 3)
         crowd.free.set()
@@ -262,7 +251,7 @@ async def test_a_conversation_goes_on_in_the_order_of_its_messages(broker, clien
     options = {"concurrency": 3, "input": read}
     async with working(client, Steps("read", read=crowd).compile(), **options):
         for _ in range(20):
-            await ask(client, "x")
+            await send(client, "x")
         await broker.clock.advance(0)
         crowd.free.set()
         await broker.clock.advance(1)

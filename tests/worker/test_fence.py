@@ -21,7 +21,7 @@ from langchain_mq9.worker.bodies import thread_id
 from langchain_mq9.worker.fence import FencedSaver
 from langchain_mq9.worker.turns import mailbox_of_turn
 from mq9 import Retry
-from tests.worker.graphs import State, Steps, working
+from tests.worker.graphs import State, Steps, ask, working
 
 THREAD = "00000000-0000-5000-8000-000000000001"
 TASK = "00000000-0000-5000-8000-000000000002"
@@ -348,17 +348,6 @@ async def test_numbers_rise_though_the_broker_is_another_one_and_its_time_behind
         await put(saver, first, **{TURN: ahead})  # late
     async with turns.take(THREAD) as turn:
         assert id_of(await FencedSaver(saver, turn).aget_tuple(at())) == id_of(second)
-
-
-async def ask(client, name):
-    await client.send(
-        "lawyer",
-        {"topic": name},
-        sender="ada",
-        reply_to="asker",
-        correlation_id=name,
-        headers={"conversation": "x"},
-    )
 
 
 async def test_a_worker_numbers_the_checkpoints_of_subgraphs_too(broker, client):

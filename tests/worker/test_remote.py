@@ -1,6 +1,6 @@
 """A worker for a graph that a server of LangGraph runs, of which there is a stand-in."""
 
-from tests.worker.graphs import Steps, working
+from tests.worker.graphs import Steps, ask, working
 from tests.worker.langgraph_server import Served
 
 
@@ -10,14 +10,7 @@ async def test_a_remote_graph_runs_in_threads_of_its_server(client):
     await client.mailbox_create(name="asker")
     async with working(client, served.remote(), progress="mailbox") as worker:
         for topic in ("tea", "rice"):
-            await client.send(
-                "lawyer",
-                {"topic": topic},
-                sender="ada",
-                reply_to="asker",
-                correlation_id=topic,
-                headers={"conversation": "1"},
-            )
+            await ask(client, topic)
         await client.clock.advance(1)
         assert worker.counters.started == 2
     came = await client.query("asker")
