@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import sys
-from typing import Annotated
 
 import typer
 
 from mq9.cli.output import Table, count, when
-from mq9.cli.program import NOTHING_THERE, Call
+from mq9.cli.program import Call
 from mq9.errors import InvalidRequest
 from mq9.models import AgentMatch
 from mq9.server import passwords
@@ -19,11 +18,9 @@ from mq9.server import passwords
 async def agents(
     call: Call,
     *,
-    text: Annotated[
-        str | None, typer.Argument(help="Words to look for; without them, all agents.")
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at the most.")] = 20,
-    page: Annotated[int, typer.Option(min=1, help="Which page of that size.")] = 1,
+    text: str | None = typer.Argument(None, help="Words to look for; without them, all agents."),
+    limit: int = typer.Option(20, min=1, max=1_000, help="How many at the most."),
+    page: int = typer.Option(1, min=1, help="Which page of that size."),
 ) -> int:
     """Find registered agents, the best match first."""
     async with call.client() as client:
@@ -33,9 +30,8 @@ async def agents(
         "page": page,
     }
     if not found:
-        call.out.show(document)
-        call.out.notice("no agent is registered" if text is None else "no registered agent matches")
-        return NOTHING_THERE
+        said = "no agent is registered" if text is None else "no registered agent matches"
+        return call.nothing(document, said)
     call.out.show(
         document,
         Table(("NAME", "MAILBOX", "LAST SEEN", "DESCRIPTION"), [_row(one) for one in found]),

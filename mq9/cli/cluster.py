@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -89,14 +89,14 @@ async def snapshot(call: Call) -> int:
 
 
 async def import_(
-    call: Call, *, file: Annotated[Path, typer.Argument(help="The file, which nobody uses.")]
+    call: Call, *, file: Path = typer.Argument(..., help="The file, which nobody uses.")
 ) -> int:
     """Begin a cluster, which has no log yet, with what a file holds."""
     return await _show_taken(call, lambda operator: operator.import_file(file))
 
 
 async def export(
-    call: Call, *, file: Annotated[Path, typer.Argument(help="The file, which is made.")]
+    call: Call, *, file: Path = typer.Argument(..., help="The file, which is made.")
 ) -> int:
     """Write what the newest snapshot holds into a new file."""
     return await _show_taken(call, lambda operator: operator.export_file(file))

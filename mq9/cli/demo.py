@@ -22,8 +22,7 @@ async def demo(call: Call) -> int:
 
     def say(step: str) -> None:
         steps.append(step)
-        if not call.out.as_json:
-            call.out.show({}, step)
+        call.out.say(step)
 
     await play(say, SystemClock())
     if call.out.as_json:

@@ -197,7 +197,15 @@ def check_names(path: Sequence[str], here: Path) -> list[Check]:
     for name in NAMES:
         found += _check_modules(name, places, root)
         others = {one.lower().replace("_", "-") for one in installers[name]} - {_OURS}
-        found += [_distribution(name, other) for other in sorted(others)]
+        found += [
+            problem(
+                "names",
+                f"the package {other} installs a module {name}, too: each overwrites the other's "
+                "files",
+                f"pip uninstall {other}, then, in the clone, pip install --force-reinstall .",
+            )
+            for other in sorted(others)
+        ]
     found += _other_versions(places)
     return found or [ok("names", f"nothing else is called {', '.join(NAMES)}")]
 
@@ -228,45 +236,18 @@ def _check_modules(name: str, places: Sequence[str], root: Path) -> list[Check]:
         spec = PathFinder.find_spec(name, [place])
         if spec is None or spec.origin is None:
             continue
+        where = spec.origin
         if seen_ours:
-            found.append(_shadowed(name, spec.origin))
+            said = f"{where} is called {name}, too; ours comes first here, not everywhere"
+            found.append(warning("names", said, "rename or remove it"))
         elif (root / name).is_dir():
-            found.append(_shadows(name, spec.origin))
+            said = f"{where} is imported as {name} instead of ours"
+            advice = "rename or remove it, or start programs elsewhere"
+            found.append(problem("names", said, advice))
         else:
-            found.append(_taken(name, spec.origin))
+            said = f"{where} is what `python -m {name}` starts here, and is not ours"
+            found.append(warning("names", said, "call our programs by their own names"))
     return found
-
-
-def _shadows(name: str, where: str) -> Check:
-    return problem(
-        "names",
-        f"{where} is imported as {name} instead of ours",
-        "rename or remove it, or start programs elsewhere",
-    )
-
-
-def _shadowed(name: str, where: str) -> Check:
-    return warning(
-        "names",
-        f"{where} is called {name}, too; ours comes first here, not everywhere",
-        "rename or remove it",
-    )
-
-
-def _taken(name: str, where: str) -> Check:
-    return warning(
-        "names",
-        f"{where} is what `python -m {name}` starts here, and is not ours",
-        "call our programs by their own names",
-    )
-
-
-def _distribution(name: str, other: str) -> Check:
-    return problem(
-        "names",
-        f"the package {other} installs a module {name}, too: each overwrites the other's files",
-        f"pip uninstall {other}, then, in the clone, pip install --force-reinstall .",
-    )
 
 
 def _other_versions(places: Sequence[str]) -> list[Check]:

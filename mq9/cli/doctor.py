@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -31,32 +30,24 @@ _GROUP = "doctor"
 async def doctor(
     call: Call,
     *,
-    port: Annotated[
-        int,
-        typer.Option(envvar="MQ9_PORT", min=1, max=65535, help="Port that `mq9 serve` would use."),
-    ] = 4222,
-    admin_port: Annotated[
-        int,
-        typer.Option(
-            envvar="MQ9_ADMIN_PORT", min=1, max=65535, help="Port of its metrics and health."
-        ),
-    ] = 9090,
-    digest: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Check nothing, and print the digest of the state in this file, which may be "
-            "named by its URL, too. Files with equal digests hold the same.",
-        ),
-    ] = None,
-    set_clock: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Check nothing, and set the time of this file to this machine's, with --yes.",
-        ),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do what --set-clock explains.")] = False,
+    port: int = typer.Option(
+        4222, envvar="MQ9_PORT", min=1, max=65535, help="Port that `mq9 serve` would use."
+    ),
+    admin_port: int = typer.Option(
+        9090, envvar="MQ9_ADMIN_PORT", min=1, max=65535, help="Port of its metrics and health."
+    ),
+    digest: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="Check nothing, and print the digest of the state in this file, which may be "
+        "named by its URL, too. Files with equal digests hold the same.",
+    ),
+    set_clock: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="Check nothing, and set the time of this file to this machine's, with --yes.",
+    ),
+    yes: bool = typer.Option(False, "--yes", help="Do what --set-clock explains."),
 ) -> int:
     """Check versions, names, the broker, a round trip, the file and the ports.
 
@@ -77,7 +68,9 @@ async def examine(call: Call, packages: Sequence[str] = ()) -> list[Check]:
     checks = [
         *diagnostics.check_versions(packages),
         *diagnostics.check_names(sys.path, Path.cwd()),
-        *_url(call),
+        warning("url", f"{call.shown_url} is this process's own", "name a file or a server")
+        if call.is_in_memory
+        else ok("url", call.shown_url),
     ]
     broker = await _broker(call)
     checks += broker
@@ -130,13 +123,12 @@ def _verdict(checks: list[Check], problems: int) -> str:
     return f"{count(problems, 'problem')}, {count(warnings, 'warning')}"
 
 
-def _url(call: Call) -> list[Check]:
-    """Say which broker is meant, and whether others can be meant by that."""
-    if call.is_in_memory:
-        return [
-            warning("url", f"{call.shown_url} is this process's own", "name a file or a server")
-        ]
-    return [ok("url", call.shown_url)]
+_ADVICE: dict[type[Mq9Error], str] = {
+    Unauthorized: "check the user or token in --url or MQ9_SERVER",
+    UnusableFile: "name another file, or restore this one",
+    Unreachable: "start it, or name another with --url",
+    Mq9Error: "see what the message says",
+}
 
 
 async def _broker(call: Call) -> list[Check]:
@@ -144,20 +136,9 @@ async def _broker(call: Call) -> list[Check]:
     try:
         async with call.client() as client:
             return [ok("broker", "answers and lets us in"), await _round_trip(client)]
-    except Unauthorized as error:
-        return [
-            problem(
-                "broker",
-                str(error),
-                "check the user or token in --url or MQ9_SERVER",
-            )
-        ]
-    except UnusableFile as error:
-        return [problem("broker", str(error), "name another file, or restore this one")]
-    except Unreachable as error:
-        return [problem("broker", str(error), "start it, or name another with --url")]
     except Mq9Error as error:
-        return [problem("broker", str(error), "see what the message says")]
+        advice = next(text for kind, text in _ADVICE.items() if isinstance(error, kind))
+        return [problem("broker", str(error), advice)]
 
 
 async def _round_trip(client: Mq9Client) -> Check:

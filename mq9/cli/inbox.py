@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import orjson
 import typer
 
 from mq9 import address as addresses
-from mq9.cli.messages import Address, stdin_payload
+from mq9.cli.messages import stdin_payload
 from mq9.cli.output import Table, as_json, count, quoted, span, when
-from mq9.cli.program import NOTHING_THERE, Call
+from mq9.cli.program import Address, Call
 from mq9.cli.sent_answers import Sent, SentAnswers, gets_receipt
 from mq9.client.client import Mq9Client
 from mq9.client.payloads import encode
@@ -64,13 +64,10 @@ class _Open:
 async def inbox(
     call: Call,
     *,
-    address: Annotated[
-        str | None,
-        typer.Argument(help="Whose mailbox.  [default: that of the agent of the URL]"),
-    ] = None,
-    wait: Annotated[
-        float, typer.Option(min=0, max=60, help="Seconds to wait for a first one.")
-    ] = 0.0,
+    address: str | None = typer.Argument(
+        None, help="Whose mailbox.  [default: that of the agent of the URL]"
+    ),
+    wait: float = typer.Option(0.0, min=0, max=60, help="Seconds to wait for a first one."),
 ) -> int:
     """List the open questions of a person, oldest first, without taking anything."""
     async with call.client() as client:
@@ -92,9 +89,7 @@ async def inbox(
         "more": has_more,
     }
     if not open_:
-        call.out.show(document)
-        call.out.notice(f"{mailbox} has no open questions")
-        return NOTHING_THERE
+        return call.nothing(document, f"{mailbox} has no open questions")
     call.out.show(document, Table(_COLUMNS, [_row(one, now) for one in open_]))
     if has_more:
         call.out.notice("there are older ones, too")
@@ -105,37 +100,27 @@ async def reply(
     call: Call,
     *,
     address: Address,
-    msg_id: Annotated[int, typer.Argument(min=0, help="The question.")],
-    answer: Annotated[
-        list[str],
-        typer.Argument(
-            help="approve, reject, edit or respond, where the question is about actions: once for "
-            "each of them, or once for all; else any text; - reads it from standard input."
-        ),
-    ],
-    args: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="For edit: what the action is to be done with instead, as a JSON object; "
-            "repeated, for one edit after the other.  [default: an editor, on a terminal]"
-        ),
-    ] = None,
-    message: Annotated[
-        str | None, typer.Option(help="For reject, why; for respond, what to say.")
-    ] = None,
-    sender: Annotated[
-        str | None,
-        typer.Option("--from", help="Who answers: a claim.  [default: the mailbox]"),
-    ] = None,
-    wait: Annotated[
-        float, typer.Option(min=0, max=60, help="Seconds to wait for the asker's receipt.")
-    ] = 5.0,
+    msg_id: int = typer.Argument(..., min=0, help="The question."),
+    answer: list[str] = typer.Argument(
+        ...,
+        help="approve, reject, edit or respond, where the question is about actions: once for "
+        "each of them, or once for all; else any text; - reads it from standard input.",
+    ),
+    args: list[str] | None = typer.Option(
+        None,
+        help="For edit: what the action is to be done with instead, as a JSON object; "
+        "repeated, for one edit after the other.  [default: an editor, on a terminal]",
+    ),
+    message: str | None = typer.Option(None, help="For reject, why; for respond, what to say."),
+    sender: str | None = typer.Option(
+        None, "--from", help="Who answers: a claim.  [default: the mailbox]"
+    ),
+    wait: float = typer.Option(5.0, min=0, max=60, help="Seconds to wait for the asker's receipt."),
 ) -> int:
     """Answer a question, and remove it from the mailbox.
 
     If the asker sends receipts, the question stays until the answer is confirmed.
     """
-    address = addresses.parse(address)
     async with call.client() as client:
         asked = await _message(client, address, msg_id)
         question = MailedQuestion.from_payload(asked.payload)

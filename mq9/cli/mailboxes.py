@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
-from typing import Annotated
 
 import typer
 
-from mq9 import address as addresses
-from mq9.cli.messages import Address
-from mq9.cli.output import Table, count, quoted, span, when
-from mq9.cli.program import NOTHING_THERE, Call
+from mq9.cli.output import Table, count, moment, quoted
+from mq9.cli.program import Address, Call
 from mq9.errors import InvalidRequest
 from mq9.models import GroupStatus, MailboxStatus, MailboxType, SendPolicy
 
@@ -27,24 +23,20 @@ _SENDERS = {
 async def create(
     call: Call,
     *,
-    name: Annotated[
-        str | None, typer.Argument(help="Its address; without it, one that nobody can guess.")
-    ] = None,
-    ttl: Annotated[
-        int, typer.Option(min=0, help="Seconds until it is removed with all its mail; 0: never.")
-    ] = 0,
-    desc: Annotated[str, typer.Option(help="What it is for.")] = "",
-    public: Annotated[
-        bool, typer.Option("--public", help="Let `mq9 mailboxes` name it to anybody.")
-    ] = False,
-    renew: Annotated[
-        bool, typer.Option("--renew", help="Fine if it exists; its TTL starts again.")
-    ] = False,
-    prefix: Annotated[str | None, typer.Option(help="What a made-up address starts with.")] = None,
-    latest: Annotated[
-        bool, typer.Option("--latest", help="Keep the newest message only, whoever sends it.")
-    ] = False,
-    send_policy: Annotated[SendPolicy, typer.Option(help=_WHO_MAY_SEND)] = SendPolicy.EVERYONE,
+    name: str | None = typer.Argument(
+        None, help="Its address; without it, one that nobody can guess."
+    ),
+    ttl: int = typer.Option(
+        0, min=0, help="Seconds until it is removed with all its mail; 0: never."
+    ),
+    desc: str = typer.Option("", help="What it is for."),
+    public: bool = typer.Option(False, "--public", help="Let `mq9 mailboxes` name it to anybody."),
+    renew: bool = typer.Option(False, "--renew", help="Fine if it exists; its TTL starts again."),
+    prefix: str | None = typer.Option(None, help="What a made-up address starts with."),
+    latest: bool = typer.Option(
+        False, "--latest", help="Keep the newest message only, whoever sends it."
+    ),
+    send_policy: SendPolicy = typer.Option(SendPolicy.EVERYONE, help=_WHO_MAY_SEND),
 ) -> int:
     """Create a mailbox and print its address."""
     async with call.client() as client:
@@ -82,29 +74,25 @@ def _warn_of_strangers(call: Call, enforced: bool) -> None:
         )
 
 
-_Agents = list[str] | None
-
-
 async def grant(
     call: Call,
     *,
     address: Address,
-    reader: Annotated[
-        _Agents, typer.Option(metavar="AGENT", help="May look and take; may be repeated.")
-    ] = None,
-    viewer: Annotated[
-        _Agents, typer.Option(metavar="AGENT", help="May only look; may be repeated.")
-    ] = None,
-    sender: Annotated[
-        _Agents, typer.Option(metavar="AGENT", help="May send if granted; may be repeated.")
-    ] = None,
-    no_readers: Annotated[bool, typer.Option("--no-readers", help="Remove all readers.")] = False,
-    no_viewers: Annotated[bool, typer.Option("--no-viewers", help="Remove all viewers.")] = False,
-    no_senders: Annotated[bool, typer.Option("--no-senders", help="Remove all senders.")] = False,
-    send_policy: Annotated[SendPolicy | None, typer.Option(help=_WHO_MAY_SEND)] = None,
+    reader: list[str] | None = typer.Option(
+        None, metavar="AGENT", help="May look and take; may be repeated."
+    ),
+    viewer: list[str] | None = typer.Option(
+        None, metavar="AGENT", help="May only look; may be repeated."
+    ),
+    sender: list[str] | None = typer.Option(
+        None, metavar="AGENT", help="May send if granted; may be repeated."
+    ),
+    no_readers: bool = typer.Option(False, "--no-readers", help="Remove all readers."),
+    no_viewers: bool = typer.Option(False, "--no-viewers", help="Remove all viewers."),
+    no_senders: bool = typer.Option(False, "--no-senders", help="Remove all senders."),
+    send_policy: SendPolicy | None = typer.Option(None, help=_WHO_MAY_SEND),
 ) -> int:
     """Set who else may use a mailbox, and who may send to it."""
-    address = addresses.parse(address)
     async with call.client() as client:
         granted = await client.mailbox_grant(
             address,
@@ -113,21 +101,16 @@ async def grant(
             senders=_agents("senders", sender, none=no_senders),
             send_policy=send_policy,
         )
+    lists = {name: getattr(granted, name) for name in ("readers", "viewers", "senders")}
     document = {
         "mail_address": address,
-        "readers": granted.readers,
-        "viewers": granted.viewers,
-        "senders": granted.senders,
+        **lists,
         "send_policy": granted.send_policy.value,
         "enforced": granted.enforced,
     }
-    rows = [
-        ("mailbox", address),
-        ("readers", _some(granted.readers)),
-        ("viewers", _some(granted.viewers)),
-        ("senders", _some(granted.senders)),
-        ("may send", _SENDERS[granted.send_policy]),
-    ]
+    rows = [("mailbox", address)]
+    rows += [(name, ", ".join(map(quoted, agents)) or "none") for name, agents in lists.items()]
+    rows.append(("may send", _SENDERS[granted.send_policy]))
     _warn_of_strangers(call, granted.enforced)
     call.out.show(document, Table(("WHAT", "STATE"), rows))
     return 0
@@ -140,18 +123,13 @@ def _agents(name: str, agents: list[str] | None, *, none: bool) -> list[str] | N
     return [] if none else agents or None
 
 
-def _some(agents: Sequence[str]) -> str:
-    return ", ".join(map(quoted, agents)) or "none"
-
-
 async def drop(
     call: Call,
     *,
     address: Address,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
 ) -> int:
     """Remove a mailbox with all that is in it, after asking."""
-    address = addresses.parse(address)
     async with call.client() as client:
         if not yes:
             status = await client.mailbox_status(address)
@@ -170,9 +148,7 @@ async def mailboxes(call: Call) -> int:
         found = await client.mailbox_list()
     document = {"mailboxes": [dataclasses.asdict(one) for one in found]}
     if not found:
-        call.out.show(document)
-        call.out.notice("there are no public mailboxes")
-        return NOTHING_THERE
+        return call.nothing(document, "there are no public mailboxes")
     rows = [(one.mail_address, one.desc) for one in found]
     call.out.show(document, Table(("ADDRESS", "DESCRIPTION"), rows))
     return 0
@@ -182,10 +158,9 @@ async def status(
     call: Call,
     *,
     address: Address,
-    group: Annotated[str | None, typer.Option(help="A consumer group to describe as well.")] = None,
+    group: str | None = typer.Option(None, help="A consumer group to describe as well."),
 ) -> int:
     """Describe a mailbox, and where a consumer group stands, without changing anything."""
-    address = addresses.parse(address)
     async with call.client() as client:
         found = await client.mailbox_status(address, group_name=group)
         now = client.clock.now_ms() / 1000
@@ -210,12 +185,12 @@ def _mailbox(status: MailboxStatus, now: float) -> list[tuple[str, str]]:
         rows.append(("may send", f"{_SENDERS[status.send_policy]}{enforced}"))
     if status.rights and status.enforced:
         rows.append(("you may", ", ".join(status.rights)))
-    expiry = "never" if status.expires_at is None else _in(status.expires_at, now)
+    expiry = "never" if status.expires_at is None else moment(status.expires_at, now)
     size = f"{status.stored_bytes:,} bytes"
     rows += [("expires", expiry), ("stored", f"{count(status.stored, 'message')}, {size}")]
     delayed = str(status.delayed)
     if status.next_due is not None:
-        delayed += f", the next due {_in(status.next_due, now)}"
+        delayed += f", the next due {moment(status.next_due, now)}"
     reasons = [f"{many} {reason}" for reason, many in dataclasses.asdict(status.removed).items()]
     removed = f"{status.removed.total} ({', '.join(reasons)})"
     return [*rows, ("delayed", delayed), ("removed", removed)]
@@ -232,7 +207,7 @@ def _group(group: GroupStatus, now: float) -> list[tuple[str, str]]:
         return [("group", f"{name} does not exist here yet"), ("it would see", pending)]
     rows = [("group", name), ("pending", pending)]
     for lease in group.leased:
-        until = _in(lease.until, now)
+        until = moment(lease.until, now)
         rows.append(
             ("given back", f"{lease.count}, to be had again {until}")
             if lease.consumer is None
@@ -240,7 +215,3 @@ def _group(group: GroupStatus, now: float) -> list[tuple[str, str]]:
         )
     rows.append(("acked", str(group.acked)))
     return [*rows, ("moved away", str(group.moved))]
-
-
-def _in(instant: float, now: float) -> str:
-    return f"{when(instant)} (in {span(instant - now)})"

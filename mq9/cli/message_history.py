@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
 
 import typer
 
-from mq9 import address as addresses
-from mq9.cli.messages import Address
-from mq9.cli.output import count, one_line, quoted, span, when
-from mq9.cli.program import NOTHING_THERE, Call
+from mq9.cli.output import count, known_as, moment, one_line, quoted
+from mq9.cli.program import NOTHING_THERE, Address, Call
 from mq9.models import GroupStatus, MailboxStatus, MessageHistory, Moved, Standing
 
 _UNHEARD_OF = ("unassigned", "unknown")
@@ -20,13 +17,12 @@ async def why(
     call: Call,
     *,
     address: Address,
-    msg_id: Annotated[int, typer.Argument(min=0, help="The message.")],
-    group: Annotated[
-        str | None, typer.Option(help="Tell only where it stands with this consumer group.")
-    ] = None,
+    msg_id: int = typer.Argument(..., min=0, help="The message."),
+    group: str | None = typer.Option(
+        None, help="Tell only where it stands with this consumer group."
+    ),
 ) -> int:
     """Tell what happened to a message, and why a consumer group does or does not see it."""
-    address = addresses.parse(address)
     async with call.client() as client:
         status = await client.mailbox_status(address, group_name=group, msg_id=msg_id)
         now = client.clock.now_ms() / 1000
@@ -80,7 +76,7 @@ def _begin(status: MailboxStatus, message: MessageHistory, now: float) -> list[s
         told += f" {_at(message.sent, now)}"
     if message.sent is not None and message.visible is not None:
         is_delayed = message.visible - message.sent >= 1
-        told += f", delayed until {_until(message.visible, now)}" if is_delayed else ""
+        told += f", delayed until {moment(message.visible, now)}" if is_delayed else ""
     if message.moved is None:
         return [f"{told}."]
     came = message.moved
@@ -113,7 +109,7 @@ def _stands(standing: Standing, now: float) -> str:
     """Say whether a group sees a stored message, and why."""
     group = f"Group {quoted(standing.group_name)}"
     times = f"given it {count(standing.deliveries, 'time')}"
-    until = "" if standing.until is None else f" until {_until(standing.until, now)}"
+    until = "" if standing.until is None else f" until {moment(standing.until, now)}"
     if standing.state == "pending":
         before = f", after {count(standing.ahead, 'other')}" if standing.ahead else ", next"
         so_far = f"; it was {times} and did not ack" if standing.deliveries else ""
@@ -157,7 +153,7 @@ def _move(moved: Moved, now: float) -> str:
     """Say when a message was moved, by whom and why."""
     told = _at(moved.at, now)
     if moved.by is not None:
-        told += f" by {quoted(moved.by)} ({'verified' if moved.by_verified else 'claimed'})"
+        told += f" by {known_as(moved.by, moved.by_verified)}"
     told += f", after group {quoted(moved.group)} was given it {count(moved.deliveries, 'time')}"
     return told if moved.reason is None else f"{told}: {one_line(moved.reason)}"
 
@@ -178,10 +174,4 @@ def _no_group(asked_for: GroupStatus | None, message: MessageHistory) -> str:
 
 
 def _at(instant: float, now: float) -> str:
-    distance = instant - now
-    relative = f"{span(-distance)} ago" if distance <= 0 else f"in {span(distance)}"
-    return f"at {when(instant)} ({relative})"
-
-
-def _until(instant: float, now: float) -> str:
-    return _at(instant, now).removeprefix("at ")
+    return f"at {moment(instant, now)}"

@@ -6,14 +6,13 @@ import re
 import shlex
 import sys
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from mq9 import address as addresses
 from mq9.cli import output
-from mq9.cli.output import count, quoted, span, when
-from mq9.cli.program import NOTHING_THERE, Call
+from mq9.cli.output import count, known_as, moment, quoted, span, when
+from mq9.cli.program import NOTHING_THERE, Address, Call
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver, FetchResult, Message, Moved, Priority, Waiting
 from mq9.protocol import checks, replies
@@ -22,49 +21,38 @@ from mq9.protocol.outcomes import Stored
 _MOST_STDIN = 64 * 1024 * 1024  # no broker of ours takes a larger message
 _DIGITS = re.compile(r"\d{1,12}")
 
-Address = Annotated[str, typer.Argument(help="The mailbox.")]
-
 
 async def send(
     call: Call,
     *,
     address: Address,
-    body: Annotated[
-        str | None,
-        typer.Argument(help="The message; - or none reads it from standard input, byte for byte."),
-    ] = None,
-    priority: Annotated[
-        Priority, typer.Option(help="Critical is delivered before urgent before normal.")
-    ] = Priority.NORMAL,
-    key: Annotated[str | None, typer.Option(help="Replace the message that has this key.")] = None,
-    delay: Annotated[
-        int | None, typer.Option(min=0, help="Seconds until it becomes visible.")
-    ] = None,
-    ttl: Annotated[int | None, typer.Option(min=1, help="Seconds until it expires.")] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(help="A word to find it by; may be repeated.")
-    ] = None,
-    id_: Annotated[
-        str | None, typer.Option("--id", help="Stored once, however often this id is sent.")
-    ] = None,
-    sender: Annotated[
-        str | None, typer.Option("--from", help="Who sends it: a claim that readers see.")
-    ] = None,
-    reply_to: Annotated[str | None, typer.Option(help="The mailbox for answers.")] = None,
-    correlation_id: Annotated[
-        str | None, typer.Option(help="Which question it is, or answers.")
-    ] = None,
-    header: Annotated[
-        list[str] | None,
-        typer.Option(help="What else is to be known, as 'name: value'; may be repeated."),
-    ] = None,
+    body: str | None = typer.Argument(
+        None, help="The message; - or none reads it from standard input, byte for byte."
+    ),
+    priority: Priority = typer.Option(
+        Priority.NORMAL, help="Critical is delivered before urgent before normal."
+    ),
+    key: str | None = typer.Option(None, help="Replace the message that has this key."),
+    delay: int | None = typer.Option(None, min=0, help="Seconds until it becomes visible."),
+    ttl: int | None = typer.Option(None, min=1, help="Seconds until it expires."),
+    tag: list[str] | None = typer.Option(None, help="A word to find it by; may be repeated."),
+    id_: str | None = typer.Option(
+        None, "--id", help="Stored once, however often this id is sent."
+    ),
+    sender: str | None = typer.Option(
+        None, "--from", help="Who sends it: a claim that readers see."
+    ),
+    reply_to: str | None = typer.Option(None, help="The mailbox for answers."),
+    correlation_id: str | None = typer.Option(None, help="Which question it is, or answers."),
+    header: list[str] | None = typer.Option(
+        None, help="What else is to be known, as 'name: value'; may be repeated."
+    ),
 ) -> int:
     """Send a message; when this returns, it is stored."""
     headers = _headers(header or [])
     payload = (
         stdin_payload() if body is None or body == "-" else body.encode("utf-8", "surrogateescape")
     )
-    address = addresses.parse(address)
     async with call.client() as client:
         msg_id = await client.send(
             address,
@@ -118,47 +106,35 @@ async def fetch(
     call: Call,
     *,
     address: Address,
-    group: Annotated[
-        str | None,
-        typer.Option(help="Lease the messages for this consumer group; without it, just look."),
-    ] = None,
-    consumer: Annotated[
-        str | None,
-        typer.Option(
-            help="Who holds the leases; the same name is given its own messages again.  "
-            "[default: another one each time]"
-        ),
-    ] = None,
-    deliver: Annotated[
-        Deliver,
-        typer.Option(
-            help="Where a new group, or a read without one, starts: with all that is stored, with "
-            "the newest of it, or with what arrives from now on."
-        ),
-    ] = Deliver.EARLIEST,
-    from_time: Annotated[
-        str | None,
-        typer.Option(help="For --deliver from_time: Unix seconds, or 2026-11-21T07:09."),
-    ] = None,
-    from_id: Annotated[
-        int | None, typer.Option(min=0, help="For --deliver from_id: the first message.")
-    ] = None,
-    force_deliver: Annotated[
-        bool,
-        typer.Option(
-            "--force-deliver", help="Let the group forget leases and acks and start again."
-        ),
-    ] = False,
-    num: Annotated[int, typer.Option(min=1, max=1_000, help="How many at the most.")] = 100,
-    wait: Annotated[
-        float, typer.Option(min=0, max=60, help="Seconds to wait for a first one.")
-    ] = 0.5,
-    lease: Annotated[
-        float, typer.Option(min=1, max=86_400, help="Seconds to hold them without an ack.")
-    ] = 60.0,
+    group: str | None = typer.Option(
+        None, help="Lease the messages for this consumer group; without it, just look."
+    ),
+    consumer: str | None = typer.Option(
+        None,
+        help="Who holds the leases; the same name is given its own messages again.  "
+        "[default: another one each time]",
+    ),
+    deliver: Deliver = typer.Option(
+        Deliver.EARLIEST,
+        help="Where a new group, or a read without one, starts: with all that is stored, with "
+        "the newest of it, or with what arrives from now on.",
+    ),
+    from_time: str | None = typer.Option(
+        None, help="For --deliver from_time: Unix seconds, or 2026-11-21T07:09."
+    ),
+    from_id: int | None = typer.Option(
+        None, min=0, help="For --deliver from_id: the first message."
+    ),
+    force_deliver: bool = typer.Option(
+        False, "--force-deliver", help="Let the group forget leases and acks and start again."
+    ),
+    num: int = typer.Option(100, min=1, max=1_000, help="How many at the most."),
+    wait: float = typer.Option(0.5, min=0, max=60, help="Seconds to wait for a first one."),
+    lease: float = typer.Option(
+        60.0, min=1, max=86_400, help="Seconds to hold them without an ack."
+    ),
 ) -> int:
     """Fetch messages, the most pressing first; with a group they are leased until acked."""
-    address = addresses.parse(address)
     async with call.client() as client:
         found = await client.fetch(
             address,
@@ -175,9 +151,7 @@ async def fetch(
         now = client.clock.now_ms() / 1000
     document = {"mail_address": address, "group_name": group, **_document(found)}
     if not found:
-        call.out.show(document)
-        call.out.notice(_why_nothing(found.waiting, group, now))
-        return NOTHING_THERE
+        return call.nothing(document, _why_nothing(found.waiting, group, now))
     parts = [_message(message) for message in found]
     if group is not None and found.batch is not None:
         parts.append(_how_to_ack(found, address, group, consumer, now))
@@ -203,12 +177,11 @@ def _why_nothing(waiting: Waiting | None, group: str | None, now: float) -> str:
         return "nothing there"
     reasons = []
     if waiting.delayed:
-        due = (
-            "" if waiting.next_due is None else f", the next due {_relative(waiting.next_due, now)}"
-        )
-        reasons.append(f"{waiting.delayed} delayed{due}")
+        due = waiting.next_due
+        rest = "" if due is None else f", the next due {moment(due, now)}"
+        reasons.append(f"{waiting.delayed} delayed{rest}")
     for lease in waiting.leased:
-        until = _relative(lease.until, now)
+        until = moment(lease.until, now)
         reasons.append(
             f"{lease.count} given back, to be had again {until}"
             if lease.consumer is None
@@ -226,30 +199,21 @@ def _why_nothing(waiting: Waiting | None, group: str | None, now: float) -> str:
     return f"{told}: {'; '.join(reasons)}" if reasons else told
 
 
-def _relative(instant: float, now: float) -> str:
-    return f"{when(instant)} (in {span(instant - now)})"
-
-
 async def ack(
     call: Call,
     *,
     address: Address,
-    group: Annotated[str, typer.Argument(help="The consumer group that fetched it.")],
-    msg_id: Annotated[int, typer.Argument(min=0, help="The message.")],
-    consumer: Annotated[
-        str | None,
-        typer.Option(help="Who fetched it.  [default: whoever of the group did last]"),
-    ] = None,
-    batch: Annotated[
-        str | None,
-        typer.Option(help="The fetch it came in; without it, the latest that it came in."),
-    ] = None,
-    individual: Annotated[
-        bool, typer.Option("--individual", help="Confirm this message only.")
-    ] = False,
+    group: str = typer.Argument(..., help="The consumer group that fetched it."),
+    msg_id: int = typer.Argument(..., min=0, help="The message."),
+    consumer: str | None = typer.Option(
+        None, help="Who fetched it.  [default: whoever of the group did last]"
+    ),
+    batch: str | None = typer.Option(
+        None, help="The fetch it came in; without it, the latest that it came in."
+    ),
+    individual: bool = typer.Option(False, "--individual", help="Confirm this message only."),
 ) -> int:
     """Confirm a message and all that came before it in the same fetch."""
-    address = addresses.parse(address)
     async with call.client() as client:
         acked = await client.ack(
             address,
@@ -273,24 +237,20 @@ async def query(
     call: Call,
     *,
     address: Address,
-    key: Annotated[str | None, typer.Option(help="Only the one with this key.")] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(help="Only those with this tag; repeated, with all of them.")
-    ] = None,
-    correlation_id: Annotated[
-        str | None, typer.Option(help="Only those of this question, and its answers.")
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(help="Only those from then on: Unix seconds, or 2026-11-21T07:09."),
-    ] = None,
-    limit: Annotated[
-        int, typer.Option(min=1, max=1_000, help="How many of the newest at the most.")
-    ] = 100,
-    msg_id: Annotated[int | None, typer.Option(min=0, help="Only this one.")] = None,
+    key: str | None = typer.Option(None, help="Only the one with this key."),
+    tag: list[str] | None = typer.Option(
+        None, help="Only those with this tag; repeated, with all of them."
+    ),
+    correlation_id: str | None = typer.Option(
+        None, help="Only those of this question, and its answers."
+    ),
+    since: str | None = typer.Option(
+        None, help="Only those from then on: Unix seconds, or 2026-11-21T07:09."
+    ),
+    limit: int = typer.Option(100, min=1, max=1_000, help="How many of the newest at the most."),
+    msg_id: int | None = typer.Option(None, min=0, help="Only this one."),
 ) -> int:
     """Look at stored messages, oldest first, without taking anything from anybody."""
-    address = addresses.parse(address)
     async with call.client() as client:
         found = await client.query(
             address,
@@ -303,9 +263,7 @@ async def query(
         )
     document = {"mail_address": address, **_document(found)}
     if not found:
-        call.out.show(document)
-        call.out.notice("no such message is stored")
-        return NOTHING_THERE
+        return call.nothing(document, "no such message is stored")
     parts = [_message(message) for message in found]
     if found.more:
         parts.append("there are older ones: raise --limit, or ask for fewer with --since")
@@ -367,8 +325,7 @@ def _message(message: Message) -> str:
     """Return a message as people read it."""
     head = [f"#{message.msg_id}", message.priority.value, when(message.create_time)]
     if message.sender is not None:
-        knowledge = "verified" if message.sender_verified else "claimed"
-        head.append(f"from {quoted(message.sender)} ({knowledge})")
+        head.append(f"from {known_as(message.sender, message.sender_verified)}")
     if message.delivery_count > 1:
         head.append(f"delivery {message.delivery_count}")
     more = {
@@ -396,7 +353,7 @@ def _moved(moved: Moved) -> str:
     """Say where a message was before it was moved."""
     by = ""
     if moved.by is not None:
-        by = f" by {quoted(moved.by)} ({'verified' if moved.by_verified else 'claimed'})"
+        by = f" by {known_as(moved.by, moved.by_verified)}"
     why = "" if moved.reason is None else f": {output.one_line(moved.reason)}"
     return (
         f"moved at {when(moved.at)}{by} from {moved.mailbox}, message {moved.msg_id}, where group"

@@ -65,6 +65,11 @@ class Output:
         for part in parts:
             self._write(self._drawn(part) if isinstance(part, Table) else harmless(part))
 
+    def say(self, line: str) -> None:
+        """Print a line for people at once, in case what follows fails."""
+        if not self.as_json:
+            self.show({}, line)
+
     def notice(self, text: str) -> None:
         """Say something to people that is not part of the answer."""
         if not self.as_json:
@@ -182,6 +187,19 @@ def when(seconds: float) -> str:
     except (OverflowError, OSError, ValueError):  # a broker may say anything
         return f"{seconds} (Unix time)"
     return instant.isoformat(sep=" ", timespec="seconds")
+
+
+def moment(instant: float, now: float) -> str:
+    """Return a Unix time, and how far it is from now."""
+    distance = instant - now
+    return (
+        f"{when(instant)} ({f'{span(-distance)} ago' if distance < 0 else f'in {span(distance)}'})"
+    )
+
+
+def known_as(name: str, is_verified: bool) -> str:
+    """Return the name of an agent, and whether the broker vouches for it."""
+    return f"{quoted(name)} ({'verified' if is_verified else 'claimed'})"
 
 
 def span(seconds: float) -> str:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from mq9 import address as addresses
 from mq9.cli import logs
 from mq9.cli.output import CannotWrite, Output, PipeClosed, as_json, one_line, stop_writing
 from mq9.client.client import Mq9Client
@@ -77,6 +78,12 @@ class Call:
                 "when the command ends"
             )
 
+    def nothing(self, document: dict[str, Any], notice: str) -> int:
+        """Print that nothing was found; return the exit code."""
+        self.out.show(document)
+        self.out.notice(notice)
+        return NOTHING_THERE
+
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Mq9Client]:
         """Connect to the broker while inside."""
@@ -94,31 +101,26 @@ class Call:
             yield client
 
 
+Address = Annotated[str, typer.Argument(help="The mailbox.", callback=addresses.parse)]
 UrlOption = Annotated[str | None, typer.Option("--url", metavar="URL", help=_URL)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 TimeoutOption = Annotated[float | None, typer.Option("--timeout", metavar="SECONDS", help=_TIMEOUT)]
 
 
-def _common_parameters() -> list[inspect.Parameter]:
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return [
-        inspect.Parameter("url", kind, default=None, annotation=UrlOption),
-        inspect.Parameter("json", kind, default=False, annotation=JsonOption),
-        inspect.Parameter("timeout", kind, default=None, annotation=TimeoutOption),
-    ]
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+_COMMON = (
+    inspect.Parameter("url", _KEYWORD, default=None, annotation=UrlOption),
+    inspect.Parameter("json", _KEYWORD, default=False, annotation=JsonOption),
+    inspect.Parameter("timeout", _KEYWORD, default=None, annotation=TimeoutOption),
+)
 
 
 def register(app: typer.Typer, name: str, function: Callable[..., Awaitable[int]]) -> None:
     """Make a coroutine function a command that takes the common options as well."""
     signature = inspect.signature(function, eval_str=True)
-    own = [
-        one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for one in list(signature.parameters.values())[1:]
-    ]
-    context = inspect.Parameter(
-        "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
-    )
-    parameters = [context, *own, *_common_parameters()]
+    _, *own = signature.parameters.values()
+    context = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
+    parameters = [context, *own, *_COMMON]
 
     def run(context: typer.Context, **given: Any) -> None:
         logs.configure_by_variables(os.environ)

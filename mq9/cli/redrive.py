@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from mq9 import address as addresses
 from mq9.cli.output import count
-from mq9.cli.program import NOTHING_THERE, Call
+from mq9.cli.program import Call
 from mq9.client.client import Mq9Client
-from mq9.errors import (
-    InvalidRequest,
-    MailboxFull,
-    MailboxNotFound,
-    MessageNotFound,
-    Mq9Error,
-)
+from mq9.errors import InvalidRequest, MailboxFull, MailboxNotFound, MessageNotFound, Mq9Error
 from mq9.models import Message
 from mq9.protocol.reserved import REDRIVE_GROUP
 
@@ -28,57 +21,52 @@ GROUP = CONSUMER = REDRIVE_GROUP
 _AT_ONCE = 100
 
 
-@dataclass(slots=True)
-class _Report:
-    """What a redrive did, or would do."""
-
-    moved: list[dict[str, Any]] = field(default_factory=list)
-    left: list[dict[str, Any]] = field(default_factory=list)
-
-
 async def redrive(
     call: Call,
     *,
-    address: Annotated[str, typer.Argument(help="The dead-letter mailbox.")],
-    to: Annotated[
-        str | None,
-        typer.Option(help="Move to this mailbox.  [default: where each message came from]"),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Move so many at the most.  [default: all]")
-    ] = None,
-    msg_id: Annotated[int | None, typer.Option(min=0, help="Move only this message.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be moved, and move nothing.")
-    ] = False,
+    address: str = typer.Argument(..., help="The dead-letter mailbox.", callback=addresses.parse),
+    to: str | None = typer.Option(
+        None, help="Move to this mailbox.  [default: where each message came from]"
+    ),
+    limit: int | None = typer.Option(None, min=1, help="Move so many at the most.  [default: all]"),
+    msg_id: int | None = typer.Option(None, min=0, help="Move only this message."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Say what would be moved, and move nothing."
+    ),
 ) -> int:
     """Move dead letters back to the mailboxes they came from, the most pressing first."""
-    address = addresses.parse(address)
     target = None if to is None else addresses.parse(to)
     if target == address:
         raise InvalidRequest(f"to: {address} is the mailbox itself")
-    report = _Report()
     async with call.client() as client:
-        leases = _Leases(client, address)
+        work = _Redrive(call, client, address, target, is_dry_run=dry_run)
         try:
-            while batch := await leases.fetch(_AT_ONCE if limit is None else min(limit, _AT_ONCE)):
+            while batch := await work.fetch(_AT_ONCE if limit is None else min(limit, _AT_ONCE)):
                 for message in batch:
                     if msg_id is None or message.msg_id == msg_id:
-                        await _redrive(call, leases, message, target, report, dry_run=dry_run)
-                    if len(report.moved) == limit or message.msg_id == msg_id:
-                        return _summary(call, address, report, dry_run=dry_run)
+                        await work.redrive(message)
+                    if len(work.moved) == limit or message.msg_id == msg_id:
+                        return work.summary()
         finally:
-            await leases.give_back(call)
-    return _summary(call, address, report, dry_run=dry_run)
+            await work.give_back()
+    return work.summary()
 
 
-class _Leases:
-    """What is leased from a dead-letter mailbox while it is redriven."""
+class _Redrive:
+    """A dead-letter mailbox, the messages leased from it, and what became of them."""
 
-    def __init__(self, client: Mq9Client, address: str) -> None:
+    def __init__(
+        self, call: Call, client: Mq9Client, address: str, target: str | None, *, is_dry_run: bool
+    ) -> None:
+        self._out = call.out
+        self._nothing = call.nothing
         self._client = client
         self._address = address
+        self._target = target
+        self._is_dry_run = is_dry_run
         self._held: dict[int, Message] = {}
+        self.moved: list[dict[str, Any]] = []
+        self._left: list[dict[str, Any]] = []
 
     async def fetch(self, num_msgs: int) -> list[Message]:
         """Lease so many more messages; none when there are no more."""
@@ -95,96 +83,63 @@ class _Leases:
         self._held |= {message.msg_id: message for message in new}
         return new
 
-    async def move(self, message: Message, to: str) -> int | None:
-        """Move a message; its new id, or None if somebody else did. Raises Mq9Error."""
-        moved = await self._client.move(
-            self._address,
-            GROUP,
-            message.msg_id,
-            to=to,
-            reason="redriven",
-            batch=message.batch,
-            consumer=CONSUMER,
-        )
-        del self._held[message.msg_id]
-        return moved
-
-    async def remove(self, message: Message) -> None:
-        """Remove a message that has been moved. Raises Mq9Error; acked, it is not moved again."""
-        with suppress(MessageNotFound):
-            await self._client.delete(self._address, message.msg_id)
-
-    async def give_back(self, call: Call) -> None:
+    async def give_back(self) -> None:
         """Let others have what was leased and not moved."""
         for message in self._held.values():
             try:
                 await self._client.nack(
-                    self._address,
-                    GROUP,
-                    message.msg_id,
-                    batch=message.batch,
-                    consumer=CONSUMER,
+                    self._address, GROUP, message.msg_id, batch=message.batch, consumer=CONSUMER
                 )
             except Mq9Error as error:
-                call.out.notice(f"what was not moved can be redriven again in a minute: {error}")
+                self._out.notice(f"what was not moved can be redriven again in a minute: {error}")
                 return
 
+    async def redrive(self, message: Message) -> None:
+        """Move one message, or say why it stays."""
+        target = self._target or (None if message.moved is None else message.moved.mailbox)
+        if target is None:
+            self._leave(message, "it does not say where it came from: name a mailbox with --to")
+            return
+        document: dict[str, Any] = {"msg_id": message.msg_id, "to": target}
+        if self._is_dry_run:
+            self.moved.append(document)
+            self._out.say(f"would move message {message.msg_id} to {target}")
+            return
+        try:
+            moved = await self._client.move(
+                self._address,
+                GROUP,
+                message.msg_id,
+                to=target,
+                reason="redriven",
+                batch=message.batch,
+                consumer=CONSUMER,
+            )
+        except (MailboxNotFound, MailboxFull) as error:
+            self._leave(message, str(error))
+            return
+        del self._held[message.msg_id]
+        if moved is not None:  # else somebody else has moved it
+            self.moved.append({**document, "moved_as": moved})
+            self._out.say(f"moved message {message.msg_id} to {target}, as message {moved}")
+            with suppress(MessageNotFound):
+                await self._client.delete(self._address, message.msg_id)
 
-async def _redrive(
-    call: Call,
-    leases: _Leases,
-    message: Message,
-    to: str | None,
-    report: _Report,
-    *,
-    dry_run: bool,
-) -> None:
-    """Move one message, or say why it stays."""
-    target = to or (None if message.moved is None else message.moved.mailbox)
-    if target is None:
-        _leave(
-            call, report, message, "it does not say where it came from: name a mailbox with --to"
-        )
-        return
-    document: dict[str, Any] = {"msg_id": message.msg_id, "to": target}
-    if dry_run:
-        report.moved.append(document)
-        _say(call, f"would move message {message.msg_id} to {target}")
-        return
-    try:
-        moved = await leases.move(message, target)
-    except (MailboxNotFound, MailboxFull) as error:
-        _leave(call, report, message, str(error))
-        return
-    if moved is not None:
-        report.moved.append({**document, "moved_as": moved})
-        _say(call, f"moved message {message.msg_id} to {target}, as message {moved}")
-        await leases.remove(message)
+    def _leave(self, message: Message, reason: str) -> None:
+        self._left.append({"msg_id": message.msg_id, "reason": reason})
+        self._out.say(f"left message {message.msg_id}: {reason}")
 
-
-def _leave(call: Call, report: _Report, message: Message, reason: str) -> None:
-    report.left.append({"msg_id": message.msg_id, "reason": reason})
-    _say(call, f"left message {message.msg_id}: {reason}")
-
-
-def _say(call: Call, line: str) -> None:
-    """Tell people at once what was done, in case what follows fails."""
-    if not call.out.as_json:
-        call.out.show({}, line)
-
-
-def _summary(call: Call, address: str, report: _Report, *, dry_run: bool) -> int:
-    document = {
-        "mail_address": address,
-        "dry_run": dry_run,
-        "moved": report.moved,
-        "left": report.left,
-    }
-    done = "would be moved" if dry_run else "moved"
-    if not report.moved and not report.left:
-        call.out.show(document)
-        call.out.notice("nothing to redrive")
-        return NOTHING_THERE
-    told = f"{count(len(report.moved), 'message')} {done}"
-    call.out.show(document, f"{told}, {len(report.left)} left" if report.left else told)
-    return 1 if report.left else 0
+    def summary(self) -> int:
+        """Print the result; return the exit code."""
+        document = {
+            "mail_address": self._address,
+            "dry_run": self._is_dry_run,
+            "moved": self.moved,
+            "left": self._left,
+        }
+        if not self.moved and not self._left:
+            return self._nothing(document, "nothing to redrive")
+        done = "would be moved" if self._is_dry_run else "moved"
+        told = f"{count(len(self.moved), 'message')} {done}"
+        self._out.show(document, f"{told}, {len(self._left)} left" if self._left else told)
+        return 1 if self._left else 0

@@ -237,7 +237,8 @@ async def test_a_cancelled_redrive_gives_back_what_it_held(broker):
 
         broker.carry_out = stuck
         call = Call(mq9.url, 5.0, Output(as_json=True))
-        running = asyncio.create_task(redrive(call, address="dead", to="orders"))
+        options = {"to": "orders", "limit": None, "msg_id": None, "dry_run": False}
+        running = asyncio.create_task(redrive(call, address="dead", **options))
         await moving.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
