@@ -12,8 +12,8 @@ from pathlib import Path
 from benchmarks import load
 from benchmarks.case import Setting
 from mq9 import Mq9Client
+from mq9.broker.asked import Session
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Session
 from mq9.clock import SystemClock
 from mq9.engine.commands import Limits
 from mq9.transport.direct import DirectTransport

@@ -45,16 +45,7 @@ _RETRY_MS = 1_000  # after the storage could not be read
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Messages that a feed has given out, without their payloads.
-
-    Attributes:
-        mail_address: The mailbox.
-        ids: The messages, in order.
-        batch: The token that confirms them together; None without a group.
-        copy: Which copy of the reply this is.
-        generation: Which of the mailboxes at the address they are from.
-        cursors: Of each lane, the msg_id from which to read on, without a group.
-    """
+    """Messages that a feed has given out, without their payloads; see `Fetched`."""
 
     mail_address: str
     ids: tuple[int, ...]
@@ -77,11 +68,7 @@ class Given:
 
 
 class Members:
-    """The members of one group that are sent the mail of a mailbox.
-
-    Attributes:
-        count: How many there are.
-    """
+    """Counts the members of one group that are sent the mail of a mailbox."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -97,21 +84,9 @@ class Members:
 
 
 class Feed:
-    """Gives one subscription the mail of a mailbox.
+    """Gives one subscription the mail of a mailbox; `Service.feed` makes it.
 
-    Args:
-        backend: Carries out the commands.
-        waiters: Who waits for news.
-        clock: Tells the time.
-        peek: Reads without a group.
-        mail_address: The mailbox.
-        actor: Who is subscribed.
-        consumer: Which consumer of the group it is.
-        asker: Whose turn the commands take.
-        group_name: The group that competes for the messages; None where everybody is given all.
-        members: Of the group.
-        read_by: The group for which what everybody is given counts as read; None for none.
-        is_stopping: Tells whether the broker ends every wait.
+    ``peek`` reads without a group, and ``is_stopping`` tells whether the broker ends every wait.
     """
 
     def __init__(
@@ -155,18 +130,10 @@ class Feed:
         most: int = _MOST,
         turn: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> AsyncIterator[Fetched | None]:
-        """Wait for messages and give the next ones; None when the broker stops.
+        """Wait for messages and give the next ones, at most 100; None when the broker stops.
 
-        A missing mailbox is waited for. A read that is cancelled leases no messages.
-
-        Args:
-            most: The highest number of messages, at most 100.
-            turn: Makes the context in which the mailbox is read and the messages are used. It is
-                left while there are no messages.
-
-        Raises:
-            Forbidden: The mailbox is not open to who is subscribed.
-            LimitReached: The group has been given too much again.
+        A missing mailbox is waited for. A read that is cancelled leases no messages. ``turn`` makes
+        the context in which the mailbox is read and the messages are used.
         """
         most = min(most, _MOST)
         with self._waiters.joined(self._address, self._group_name) as waiter:
@@ -214,21 +181,12 @@ class Feed:
             return await self._backend.run(self._call(fetch), self._asker)
         last = self._last
         peek = commands.Peek(fetch=fetch, cursors=None if last is None else last.cursors)
-        call = self._call(peek, None if last is None else last.generation)
-        fetched = await self._peek(call)
+        fetched = await self._peek(self._call(peek, None if last is None else last.generation))
         self._last = replace(fetched, messages=())
         return fetched
 
     async def taken(self, given: Given, sent: Sequence[int]) -> None:
-        """Confirm messages that the client has read, and return the others.
-
-        Args:
-            given: All messages that were given.
-            sent: The ids of the messages that the client has read.
-
-        Raises:
-            Mq9Error: They could not be confirmed; their lease runs out.
-        """
+        """Confirm messages that the client has read, by their ids, and return the others."""
         are_all = len(sent) == len(given.ids)
         if self._group_name is not None:
             for msg_id in given.ids[-1:] if are_all else sent:

@@ -20,24 +20,14 @@ _MOST_MAILBOXES = 100  # of each
 
 
 class Place(NamedTuple):
-    """Where a connection reads on in a mailbox.
+    """Where a connection reads on in a mailbox."""
 
-    Attributes:
-        generation: Which of the mailboxes at the address it is.
-        cursors: Of each lane, the msg_id to read from.
-    """
-
-    generation: str
-    cursors: tuple[int, ...]
+    generation: str  # which of the mailboxes at the address it is
+    cursors: tuple[int, ...]  # of each lane, the msg_id to read from
 
 
 class LatestReads:
-    """The places at which connections read on; the least recently used are forgotten first.
-
-    Args:
-        most_connections: How many connections.
-        most_mailboxes: How many places of each.
-    """
+    """The places at which connections read on; the least recently used are forgotten first."""
 
     def __init__(
         self, most_connections: int = _MOST_CONNECTIONS, most_mailboxes: int = _MOST_MAILBOXES
@@ -45,9 +35,6 @@ class LatestReads:
         self._most_connections = most_connections
         self._most_mailboxes = most_mailboxes
         self._places: OrderedDict[str, OrderedDict[str, Place]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return sum(map(len, self._places.values()))
 
     def get(self, connection: str, mail_address: str) -> Place | None:
         """Return where a connection reads on; None where it has not read."""
@@ -76,11 +63,7 @@ class PayloadForm:
     What a request asks for in its header counts. Otherwise the server's setting does, and with
     ``auto`` the kind of client: the official SDKs decode every payload from base64 and do not say
     so. Every FETCH tells whether it is theirs. Until the first one, a CREATE that is theirs byte
-    for byte is a good sign.
-
-    Args:
-        setting: What the server was told.
-        library: The ``lang`` of the connection's CONNECT; None where there is none.
+    for byte is a good sign. ``library`` is the ``lang`` of the connection's CONNECT.
     """
 
     def __init__(
@@ -93,35 +76,23 @@ class PayloadForm:
     def is_base64(
         self, asked: PayloadEncoding | None, request: type[Body[Any]], payload: bytes
     ) -> bool:
-        """Tell whether the reply to a request is to hold base64.
-
-        Args:
-            asked: What its header asks for.
-            request: What is asked.
-            payload: The request's body.
-
-        Raises:
-            InvalidRequest: The body of a FETCH is no JSON object.
-        """
+        """Tell whether the reply to a request is to hold base64; its header asks for ``asked``."""
         if asked is not None:
             return asked is PayloadEncoding.BASE64
-        if self._default is PayloadEncoding.AUTO:
-            self._learn(request, payload)
-        return PayloadEncoding.BASE64 in {self._default, self._guess}
-
-    def _learn(self, request: type[Body[Any]], payload: bytes) -> None:
-        """Look for signs of an official SDK."""
+        if self._default is not PayloadEncoding.AUTO:
+            return self._default is PayloadEncoding.BASE64
         if request is Fetch:
-            if is_fetch(parse_object(payload)):
+            if _is_fetch(parse_object(payload)):
                 self._default = PayloadEncoding.BASE64  # from now on
-            else:
-                self._guess = PayloadEncoding.TEXT
+                return True
+            self._guess = PayloadEncoding.TEXT
         elif (
             request is CreateMailbox
             and self._guess is None
-            and may_be_create(payload, self._library)
+            and _may_be_create(payload, self._library)
         ):
             self._guess = PayloadEncoding.BASE64
+        return self._guess is PayloadEncoding.BASE64
 
 
 _FETCH: Final = {"group_name", "deliver", "from_time", "from_id", "force_deliver", "config"}
@@ -134,48 +105,34 @@ _COMPACT = re.compile(rb'\{(?:"name":%s,)?"ttl":\d+\}|\{"ttl":\d+,"name":%s\}' %
 _PYTHON_LIBRARY = "python3"  # as nats-py calls itself
 
 
-def may_be_create(payload: bytes, library: str | None) -> bool:
-    """Tell whether a CREATE has the very bytes that an official SDK writes.
-
-    Args:
-        payload: The body of the request.
-        library: The ``lang`` of the connection's CONNECT; None for none, as no SDK connects.
-    """
-    if library is None:
+def _may_be_create(payload: bytes, library: str | None) -> bool:
+    """Tell whether a CREATE has the very bytes that an official SDK writes."""
+    if library is None:  # so no SDK connects
         return False
     if _PYTHON.fullmatch(payload):
         return True
     return library != _PYTHON_LIBRARY and _COMPACT.fullmatch(payload) is not None
 
 
-def is_fetch(body: dict[str, object]) -> bool:
+def _is_fetch(body: dict[str, object]) -> bool:
     """Tell whether a FETCH has the fields that the official SDKs always send."""
     config = body.get("config")
     return (
         isinstance(config, dict)
-        and _has(body, "deliver", "force_deliver")
-        and _has(config, *_CONFIG)
+        and None not in map(body.get, ("deliver", "force_deliver"))
+        and None not in map(config.get, _CONFIG)
     )
 
 
 def reads_on(fetch: Fetch, payload: bytes) -> bool:
-    """Tell whether a FETCH is one of those by which their ``consume`` reads without a group.
-
-    Args:
-        fetch: The request.
-        payload: Its body.
-    """
+    """Tell whether a FETCH is one of those by which their ``consume`` reads without a group."""
     if fetch.group_name is not None or fetch.deliver is not Deliver.LATEST:
         return False
     body = fields_of(payload)
     config = body.get("config")
     return (
-        is_fetch(body)
+        _is_fetch(body)
         and body.keys() <= _FETCH
         and isinstance(config, dict)
         and config.keys() == _CONFIG
     )
-
-
-def _has(fields: dict[str, object], *names: str) -> bool:
-    return all(fields.get(name) is not None for name in names)

@@ -1,34 +1,31 @@
 """The broker's service: one request of the protocol in, one reply out.
 
-Whoever asks and however the request came, it is answered here. The service reads requests, checks
-who may do what, turns verbs into commands for the backend, and does the waiting of the long poll.
+The service reads requests, checks who may do what, turns verbs into commands for the backend, and
+does the waiting of the long poll.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from mq9 import address as addresses
 from mq9.broker import official
+from mq9.broker.asked import Asked, LocalRequest, Request, Session, Stopwatch
 from mq9.broker.feed import Feed, Members
-from mq9.broker.observer import Observer
-from mq9.broker.official import LatestReads, PayloadForm, Place
+from mq9.broker.official import LatestReads, Place
 from mq9.broker.waiters import Waiters
-from mq9.clock import Clock
+from mq9.clock import SteadyClock
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.search import AgentSearch
 from mq9.engine import commands
-from mq9.engine.commands import ANYBODY, Actor, Call, Claimed, Outcome
+from mq9.engine.commands import Call, Claimed, Outcome
 from mq9.errors import (
-    Forbidden,
     InvalidRequest,
     MailboxNotFound,
     Mq9Error,
@@ -39,10 +36,9 @@ from mq9.errors import (
 from mq9.models import Totals, Unread
 from mq9.protocol import headers, replies, requests, subjects
 from mq9.protocol.body import Body
-from mq9.protocol.headers import Headers
 from mq9.protocol.outcomes import Discovered, Fetched, Reply
 from mq9.protocol.reserved import Reserved
-from mq9.protocol.verbs import NO_OLDER_VERBS, OlderVerbs, Verb, Wakes, verb_of
+from mq9.protocol.verbs import OlderVerbs, Verb, Wakes, verb_of
 from mq9.storage import store
 from mq9.storage.backend import Backend, LocalChange
 
@@ -58,221 +54,51 @@ _OK = "ok"
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """Who asks.
+class Observer(Protocol):
+    """Is told what a broker does, on the broker's event loop; must not block or raise."""
 
-    Attributes:
-        consumer: Stands in for the consumer that a request does not name; random per connection.
-        agent: The name that the connection has authenticated as.
-        reserved: What belongs to the configured agents; None where no agents are configured.
-        is_stranger: Whether whoever is no agent is nobody in particular, rather than an operator.
-        is_older_sdk: Whether the client is known to be an SDK of an older generation.
-        payloads: In which form payloads are written to the connection.
-        is_told_apart: Whether ``consumer`` is that of no other connection.
-        max_reply: Bytes of messages in one reply, at the most; None where requests alone say so.
-    """
-
-    consumer: str
-    agent: str | None = None
-    reserved: Reserved | None = None
-    is_stranger: bool = False
-    is_older_sdk: bool = False
-    payloads: PayloadForm = field(default_factory=PayloadForm, compare=False)
-    is_told_apart: bool = True
-    max_reply: int | None = None
-
-    @property
-    def asker(self) -> str:
-        """With whose requests those of the connection are in order, and share their time."""
-        return self.agent or self.consumer
-
-    @property
-    def has_allow_list(self) -> bool:
-        """Whether configuration limits where the agent may send."""
-        return (
-            self.agent is not None
-            and self.reserved is not None
-            and self.reserved.has_allow_list(self.agent)
-        )
-
-    def actor(
-        self, address: str = "", other: str | None = None, destination: str | None = None
-    ) -> Actor:
-        """Return who asks for the mailbox at an address, or for none, with what that has to know.
-
-        Where agents are configured, what has no creator is closed to them.
+    def answered(self, verb: str, code: str, seconds: float) -> None:
+        """A request was answered.
 
         Args:
-            address: The mailbox; "" for none.
-            other: The mailbox that the request names besides.
-            destination: The mailbox that a message goes to.
+            verb: Such as ``MSG.SEND``; ``unknown`` for a subject that carries none.
+            code: ``ok``, or the code of the error.
+            seconds: How long it took, without what a FETCH waited for mail.
         """
-        reserved, agent = self.reserved, self.agent
-        if reserved is None:
-            return ANYBODY if agent is None else Actor(agent)
-        owner = reserved.owner_of_address(address)
-        other_owner = None if other is None else reserved.owner_of_address(other)
-        if agent is None:
-            return Actor(
-                owner=owner, closed=True, other_owner=other_owner, is_stranger=self.is_stranger
-            )
-        below = reserved.slug(agent)
-        return Actor(
-            agent,
-            owner,
-            reserved.own(agent),
-            closed=True,
-            other_owner=other_owner,
-            below=below,
-            apart=() if below is None else reserved.apart(below),
-            barred=destination is not None and not reserved.may_send(agent, destination),
-        )
 
-    def refuse_reserved(self, name: str | None, mailbox: str | None) -> None:
-        """Refuse a name or mailbox in the registry that belongs to another agent.
+    def redelivered(self, count: int) -> None:
+        """A FETCH delivered messages that had been delivered to that group before."""
 
-        Raises:
-            Forbidden: One of them does.
-        """
-        if self.reserved is None:
-            return
-        if name is not None and self.reserved.owner_of_name(name) not in {None, self.agent}:
-            raise Forbidden(f"name: {name!r} belongs to another agent")
-        if mailbox and self.reserved.owner_of_address(mailbox) not in {None, self.agent}:
-            raise Forbidden(f"mailbox: {mailbox} belongs to another agent")
+    def dead_lettered(self) -> None:
+        """A message was moved to another mailbox, and not back to where it came from."""
 
 
-class Request(NamedTuple):
-    """What is asked.
+class _Silent:
+    def answered(self, verb: str, code: str, seconds: float) -> None: ...
 
-    Attributes:
-        subject: The verb and its mailbox.
-        payload: The JSON, or the body of a SEND.
-        headers: Name and value of each, repeated ones included.
-        session: Who asks.
-        wants_reply: Whether the asker can be answered; a FETCH that cannot leases nothing.
-        on_wait: Called when a FETCH begins to wait for mail.
-        on_leased: Called before a FETCH is answered by which something was leased, with what takes
-            that back, should the reply reach nobody.
-    """
+    def redelivered(self, count: int) -> None: ...
 
-    subject: str
-    payload: bytes
-    headers: Headers
-    session: Session
-    wants_reply: bool = True
-    on_wait: Callable[[], None] | None = None
-    on_leased: Callable[[Call[commands.Undo]], None] | None = None
-
-
-class LocalRequest(NamedTuple, Generic[R]):
-    """What a client in this process asks, which has checked it.
-
-    Attributes:
-        body: The request.
-        mail_address: Of which mailbox; "" for none.
-        payload: The message of a SEND; the whole object of a REGISTER or REPORT.
-        session: Who asks.
-        unread_of: The mailbox and group whose unread mail is to be counted, if any.
-    """
-
-    body: Body[R]
-    mail_address: str
-    payload: bytes
-    session: Session
-    unread_of: tuple[str, str] | None
-
-
-class Asked(NamedTuple):
-    """A request that has been read.
-
-    Attributes:
-        verb: What is asked.
-        call: The request and who makes it.
-        session: The connection that it came by.
-        as_base64: Whether the reply is to hold base64.
-        reads_on: Whether it is a FETCH that goes on where the connection's last one ended.
-        unread_of: The mailbox and group whose unread mail is to be counted in the reply, if any.
-        watch: Measures it.
-        on_leased: See `Request`.
-    """
-
-    verb: Verb
-    call: Call[Body[Any]]
-    session: Session
-    as_base64: bool
-    reads_on: bool
-    unread_of: tuple[str, str] | None
-    watch: Stopwatch
-    on_leased: Callable[[Call[commands.Undo]], None] | None
-
-
-class Stopwatch:
-    """Measures how long a request is at work, without what it waits for mail.
-
-    Args:
-        timer: Gives the seconds from some instant.
-        on_wait: Called when the request begins to wait for the first time.
-    """
-
-    def __init__(self, timer: Callable[[], float], on_wait: Callable[[], None] | None) -> None:
-        self._timer = timer
-        self._on_wait = on_wait
-        self._begun = timer()
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Stand still while inside."""
-        if self._on_wait is not None:
-            self._on_wait()
-            self._on_wait = None
-        stopped = self._timer()
-        try:
-            yield
-        finally:
-            self._begun += self._timer() - stopped
-
-    @property
-    def seconds(self) -> float:
-        """How long it has been at work."""
-        return self._timer() - self._begun
-
-
-def _limited(body: Body[Any], max_reply: int) -> Body[Any]:
-    """Return a request that is given no more messages than fit into so many bytes."""
-    if isinstance(body, requests.Fetch | requests.Query) and body.max_bytes > max_reply:
-        return replace(body, max_bytes=max_reply)
-    return body
+    def dead_lettered(self) -> None: ...
 
 
 class Service:
-    """Answers requests from one backend.
+    """Answers requests from one backend, which wakes the same ``waiters``.
 
-    Args:
-        backend: Carries out the commands.
-        waiters: Who waits for news; shared with the backend.
-        clock: Tells the time.
-        randomness: Gives that many unpredictable bytes.
-        observer: Is told what happens.
-        timer: Gives the seconds from some instant, to measure with.
-        embeddings: Let agents be found by meaning; without any they are found by their words.
-        older: What it answers beside the verbs of the current generation.
-        of_sdks: The same for clients that are known to be older SDKs.
+    ``older`` are verbs beside those of the current generation, and ``of_sdks`` the same for clients
+    that are known to be older SDKs.
     """
 
     def __init__(
         self,
         backend: Backend,
         waiters: Waiters,
-        clock: Clock,
+        clock: SteadyClock,
         randomness: Callable[[int], bytes],
         *,
-        observer: Observer,
-        timer: Callable[[], float] = time.perf_counter,
-        embeddings: Embeddings | None = None,
-        older: OlderVerbs = NO_OLDER_VERBS,
-        of_sdks: OlderVerbs = NO_OLDER_VERBS,
+        observer: Observer | None,
+        embeddings: Embeddings | None,
+        older: OlderVerbs,
+        of_sdks: OlderVerbs,
     ) -> None:
         self._backend = backend
         self._meanings = lru_cache(_SUBJECTS)(partial(subjects.meanings, older=older))
@@ -283,8 +109,7 @@ class Service:
         self._waiters = waiters
         self._clock = clock
         self._randomness = randomness
-        self._observer = observer
-        self._timer = timer
+        self._observer = observer or _Silent()
         self._stopping = False
         self._next_sweep_ms = clock.monotonic_ms() + SWEEP_INTERVAL_MS
         # What takes more than to carry out a command and to tell of what it came to.
@@ -295,11 +120,7 @@ class Service:
         }
 
     def forget(self, connection: str) -> None:
-        """Forget where a connection that has ended would have read on.
-
-        Args:
-            connection: The ``consumer`` of its session.
-        """
+        """Forget where a connection that has ended, by its ``consumer``, would have read on."""
         self._latest.forget(connection)
 
     def stop_waiting(self) -> None:
@@ -318,17 +139,16 @@ class Service:
     def begin(
         self, request: Request, answer: Callable[[bytes], None], *, at_once: bool
     ) -> asyncio.Task[None] | None:
-        """Begin to answer one request.
+        """Begin to answer one request; return the task that does, where that takes one.
+
+        To cancel the task is for a FETCH, which leases nothing then; other requests are carried out
+        all the same.
 
         Args:
             request: What is asked.
             answer: Called with the reply, perhaps before this returns, and not at all where the
-                task that is returned was cancelled.
+                task was cancelled.
             at_once: Whether it may be carried out before a task that was made just now has run.
-
-        Returns:
-            What answers it, where that takes a task. To cancel it is for a FETCH, which leases
-            nothing then; what else was begun is carried out.
         """
         asked = self._read(request)
         if not isinstance(asked, Asked):
@@ -352,7 +172,7 @@ class Service:
 
     def _read(self, request: Request) -> Asked | bytes:
         """Read a request, or return the reply that refuses it."""
-        watch = Stopwatch(self._timer, request.on_wait)
+        watch = Stopwatch(request.on_wait)
         verb: Verb | None = None
         session = request.session
         meanings = self._meanings_to_sdks if session.is_older_sdk else self._meanings
@@ -364,8 +184,6 @@ class Service:
             unread_of = headers.decode_unread(found.protocol)
             body = verb.read(request.payload, found, named)
             body.check_address(named.mail_address)
-            if session.max_reply is not None:
-                body = _limited(body, session.max_reply)
             reads_on = (
                 isinstance(body, requests.Fetch)
                 and encoding is None
@@ -379,7 +197,7 @@ class Service:
             )
         except Exception as error:  # noqa: BLE001  # it is logged
             return self._refuse(verb, watch, error)
-        return Asked(verb, call, session, as_base64, reads_on, unread_of, watch, request.on_leased)
+        return Asked(verb, call, session, watch, unread_of, as_base64, reads_on, request.on_leased)
 
     async def _answer_with(self, asked: Asked, answer: Callable[[bytes], None]) -> None:
         answer(await self._answer(asked))
@@ -393,35 +211,16 @@ class Service:
         return self._write(asked.verb.name, _OK, asked.watch, reply)
 
     async def carry_out(self, request: LocalRequest[R]) -> Reply[R]:
-        """Carry out a request of this process, and return what it came to.
-
-        A FETCH that is cancelled leases nothing. Requests of one asker take effect in the order in
-        which they were begun.
-
-        Raises:
-            Mq9Error: It was refused.
-        """
-        watch = Stopwatch(self._timer, None)
+        """Carry out a request of this process, in the order of `handle`."""
+        watch = Stopwatch()
         body: Body[Any] = request.body
         session = request.session
         verb = verb_of(type(body))
         try:
             if isinstance(body, requests.Register | requests.Report):
                 body = body.decode(request.payload)  # of which it is a part
-            if session.max_reply is not None:
-                body = _limited(body, session.max_reply)
             call = self._call(body, request.mail_address, request.payload, session, as_text=False)
-            asked = Asked(
-                verb,
-                call,
-                session,
-                as_base64=True,
-                reads_on=False,
-                unread_of=request.unread_of,
-                watch=watch,
-                on_leased=None,
-            )
-            reply = await self._carry_out(asked)
+            reply = await self._carry_out(Asked(verb, call, session, watch, request.unread_of))
         except Exception as error:  # noqa: BLE001  # it is logged
             refused = self._refused(verb.name, watch, error)
             # Not the error itself, which others may have got, too.
@@ -430,7 +229,6 @@ class Service:
         return reply
 
     async def _carry_out(self, asked: Asked) -> Reply[Any]:
-        """Carry out a request with all that belongs to it."""
         if asked.unread_of is not None and asked.session.agent is not None:
             address, _ = asked.unread_of
             actor = asked.session.actor(address)
@@ -455,7 +253,6 @@ class Service:
     def _carried_out(
         self, asked: Asked, answer: Callable[[bytes], None], outcome: Outcome[Any]
     ) -> None:
-        """Answer a request of which this came."""
         try:
             value = outcome.result()
             self._tell(asked, value)
@@ -466,7 +263,7 @@ class Service:
             answer(self._write(asked.verb.name, _OK, asked.watch, reply))
 
     def _tell(self, asked: Asked, outcome: Any) -> None:
-        """Tell those who wait, and the observer, of what a command came to."""
+        """Tell those who wait, and the observer, of the outcome of a command."""
         verb, call = asked.verb, asked.call
         if verb.wakes is Wakes.ITS_GROUPS:
             self._waiters.notify(call.address)
@@ -484,7 +281,7 @@ class Service:
         how = {"as_base64": asked.as_base64} if verb.request.reads_messages else {}
         fields = verb.success(verb.reply(reply.outcome, **how))
         if reply.unread is not None:
-            fields["unread"] = replies.encode_unread(reply.unread)
+            fields["unread"] = asdict(reply.unread)
         return fields
 
     def _refuse(self, verb: Verb | None, watch: Stopwatch, error: Exception) -> bytes:
@@ -512,11 +309,13 @@ class Service:
     def _call(
         self, body: Body[Any], address: str, payload: bytes, session: Session, *, as_text: bool
     ) -> Call[Body[Any]]:
-        """Put a request together with who makes it, and with what the engine cannot make up.
-
-        Raises:
-            Forbidden: It names an agent in the registry that belongs to another.
-        """
+        """Put a request together with who makes it, and with what the engine cannot make up."""
+        if (
+            session.max_reply is not None
+            and isinstance(body, requests.Fetch | requests.Query)
+            and body.max_bytes > session.max_reply
+        ):
+            body = replace(body, max_bytes=session.max_reply)
         token = ""
         actor = None
         if isinstance(body, requests.CreateMailbox):
@@ -559,12 +358,7 @@ class Service:
             return None
 
     def make_undone(self, undo: Call[commands.Undo], asker: str) -> None:
-        """Take back, soon, a FETCH reply that reached nobody.
-
-        Args:
-            undo: What takes it back.
-            asker: Who made the FETCH.
-        """
+        """Take back, soon, a FETCH reply that reached nobody."""
         self._backend.make_undone(undo, asker)
         self._waiters.notify(undo.address)
 
@@ -587,12 +381,32 @@ class Service:
         )
         return max(removed, freed) >= sweep.most
 
-    def close(self) -> None:
-        """Let go of what finds agents by meaning."""
+    def end_threads(self) -> None:
+        """End the threads that only make answers better or faster, until they are needed again."""
         self._agents.close()
 
+    async def close(self) -> None:
+        """Finish what was accepted, and tell whoever still waits that it is over."""
+        await self._backend.close()
+        self.closed()
+
+    def closed(self) -> None:
+        """Let go of all but the backend, which somebody has closed, and of whoever still waits."""
+        self.end_threads()
+        self._waiters.wake_all()
+
+    @property
+    def waiting(self) -> int:
+        """How many FETCHes and stateless reads wait for mail."""
+        return len(self._waiters)
+
+    @property
+    def clock_offset_ms(self) -> int:
+        """How far the broker's time is ahead of its clock; less than 0 where it is held back."""
+        return self._clock.offset_ms
+
     async def sweep(self) -> None:
-        """Remove all that is over, a bounded part at a time."""
+        """Remove all that is over, a bounded part at a time. Requests do so now and then, too."""
         more = True
         while more:
             more = await self._sweep()
@@ -623,11 +437,11 @@ class Service:
     def feed(
         self, session: Session, mail_address: str, group_name: str | None, read_by: str | None
     ) -> Feed:
-        """Return what gives a subscription the mail of a mailbox.
+        """Return what gives a subscription the mail of a mailbox, which need not exist yet.
 
         Args:
             session: Whose subscription it is.
-            mail_address: The mailbox; there need not be one yet.
+            mail_address: The mailbox.
             group_name: The consumer group that competes for the messages; None where everybody is
                 given all of them.
             read_by: The group for which what everybody is given counts as read; None for none.
@@ -725,11 +539,7 @@ class Service:
         return replace(fetched, next_change_ms=sooner_ms)
 
     async def _note_seen(self, session: Session, name: str | None) -> int | None:
-        """Note that an agent lives that has read without changing anything.
-
-        Returns:
-            The instant by which to note it again while it waits; None for never.
-        """
+        """Note that an agent lives that has only read; the instant by which to note it again."""
         if name is None or not await self._backend.read(Call(commands.IsRegistered(name=name))):
             return None
         try:

@@ -20,9 +20,7 @@ from mq9.clock import Clock
 class Waiter:
     """One request that looks and waits in turn, on the event loop that made it.
 
-    Args:
-        lock: Guards the line and all that wait in it.
-        line: Those who wait for the same.
+    ``lock`` guards its line and all that wait there.
     """
 
     def __init__(self, lock: threading.Lock, line: _Line) -> None:
@@ -96,19 +94,14 @@ class Waiter:
 
 
 class _Line:
-    """Those who wait on one event loop for the same: what one group is to be given, or any news.
-
-    Attributes:
-        is_group: Whether what is new is for one of them only.
-        waiters: Whoever looks or waits, in the order of joining.
-        scout: The one that was woken and has not begun to look; it looks for all of them.
-        sentinel: The last to have looked, when it looks again because something is due.
-    """
+    """Those who wait on one event loop for the same: the mail of one group, or any news."""
 
     def __init__(self, *, is_group: bool) -> None:
-        self.is_group = is_group
-        self.waiters: dict[Waiter, None] = {}
+        self.is_group = is_group  # what is new is for one of them only
+        self.waiters: dict[Waiter, None] = {}  # in the order of joining
+        # The one that was woken and has not begun to look; it looks for all of them.
         self.scout: Waiter | None = None
+        # The last to have looked, when it looks again because something is due.
         self.sentinel: Waiter | None = None
 
     def send(self, waiter: Waiter) -> bool:
@@ -120,7 +113,7 @@ class _Line:
         return True
 
     def news(self) -> None:
-        """Wake whom there is something for."""
+        """Wake one of a group, or all others."""
         if not self.is_group:
             self.wake_all()
         elif self.scout is None:
@@ -152,8 +145,7 @@ _Name = tuple[str | None, asyncio.AbstractEventLoop]
 class Waiters:
     """The waiters of one broker, by mailbox; usable from several threads.
 
-    Args:
-        watch: Told when the first begins to wait and when the last has stopped.
+    ``watch`` is told when the first begins to wait and when the last has stopped.
     """
 
     def __init__(self, watch: Callable[[bool], None]) -> None:
@@ -167,12 +159,7 @@ class Waiters:
 
     @contextmanager
     def joined(self, address: str, group: str | None) -> Iterator[Waiter]:
-        """Be woken by news of a mailbox while inside.
-
-        Args:
-            address: The mailbox.
-            group: For whom the waiter asks; None for a read without a group.
-        """
+        """Be woken by news of a mailbox while inside; ``group`` is None for a read without one."""
         # One that is woken on a loop that somebody blocks must not keep the news from other loops.
         name = (group, asyncio.get_running_loop())
         with self._lock:
@@ -197,11 +184,7 @@ class Waiters:
                     self._watch(False)
 
     def notify(self, address: str | None) -> None:
-        """Wake whom something new in a mailbox is for: one of each group, and all others.
-
-        Args:
-            address: The mailbox; None for every mailbox.
-        """
+        """Wake one of each group, and all others, of a mailbox; None for every mailbox."""
         if not self._by_address:
             return  # who joins from now on finds what is new when it looks first
         with self._lock:

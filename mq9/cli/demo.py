@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mq9.broker.asked import Session
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Session
 from mq9.cli.program import Call
 from mq9.client.client import Mq9Client
 from mq9.clock import Clock, SystemClock

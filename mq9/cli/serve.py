@@ -22,8 +22,8 @@ from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 from starlette.routing import BaseRoute
 
+from mq9.broker.asked import Session
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Session
 from mq9.cli import logs, plugins
 from mq9.client.client import Mq9Client
 from mq9.clock import SystemClock

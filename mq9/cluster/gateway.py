@@ -25,9 +25,9 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from mq9.address import shown
+from mq9.broker.asked import Request, Session
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.official import PayloadForm
-from mq9.broker.service import Request, Session
 from mq9.clock import Clock, sleep
 from mq9.cluster.reply_subjects import ReplySubjects
 from mq9.engine.commands import Call, Undo

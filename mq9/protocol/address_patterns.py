@@ -15,13 +15,7 @@ class AddressPatterns:
     """Matches addresses with patterns such as ``lawyer`` or ``team.*``.
 
     ``*`` stands for any characters, dots included, ``?`` for one, and ``[abc]`` for one of several.
-
-    Args:
-        field_name: Where the patterns come from, for errors.
-        patterns: The patterns; an address has to match one of them.
-
-    Raises:
-        InvalidRequest: They are no list, or one of them can match no address.
+    Errors name the patterns by ``field_name``.
     """
 
     def __init__(self, field_name: str, patterns: Sequence[str]) -> None:

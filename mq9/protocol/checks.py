@@ -159,24 +159,23 @@ def tag(name: str, value: Any) -> str:
     return text
 
 
+def _each(name: str, value: Any, things: str, check: Check, most: int) -> tuple[str, ...]:
+    """Check for a list of so many things, and each of them."""
+    if not isinstance(value, (list, tuple)):
+        raise InvalidRequest(f"{name}: {shown(value)} is not a list of {things}")
+    if len(value) > most:
+        raise InvalidRequest(f"{name}: {len(value)} {things} are more than {most}")
+    return tuple(check(name, one) for one in value)
+
+
 def tags(name: str, value: Any) -> tuple[str, ...]:
     """Check for up to 64 tags; each is kept once, in the order given."""
-    if value is None:
-        return ()
-    if not isinstance(value, (list, tuple)):
-        raise InvalidRequest(f"{name}: {shown(value)} is not a list of tags")
-    if len(value) > MAX_TAGS:
-        raise InvalidRequest(f"{name}: {len(value)} tags are more than {MAX_TAGS}")
-    return tuple(dict.fromkeys(tag(name, one) for one in value))
+    return () if value is None else tuple(dict.fromkeys(_each(name, value, "tags", tag, MAX_TAGS)))
 
 
 def path(name: str, value: Any) -> tuple[str, ...]:
     """Check for up to 64 names of agents that a conversation has passed through, in order."""
-    if not isinstance(value, (list, tuple)):
-        raise InvalidRequest(f"{name}: {shown(value)} is not a list of agents")
-    if len(value) > MAX_TAGS:
-        raise InvalidRequest(f"{name}: {len(value)} agents are more than {MAX_TAGS}")
-    return tuple(tag(name, one) for one in value)
+    return _each(name, value, "agents", tag, MAX_TAGS)
 
 
 def message_headers(name: str, value: Any) -> tuple[tuple[str, str], ...]:
@@ -220,11 +219,7 @@ def _header_name(name: str, value: Any) -> str:
 
 def agents(name: str, value: Any) -> tuple[str, ...]:
     """Check for up to 64 names of agents; each is kept once, in the order given."""
-    if not isinstance(value, (list, tuple)):
-        raise InvalidRequest(f"{name}: {shown(value)} is not a list of agents")
-    if len(value) > MAX_READERS:
-        raise InvalidRequest(f"{name}: {len(value)} agents are more than {MAX_READERS}")
-    return tuple(dict.fromkeys(agent_name(name, one) for one in value))
+    return tuple(dict.fromkeys(_each(name, value, "agents", agent_name, MAX_READERS)))
 
 
 def msg_ids(name: str, value: Any) -> tuple[int, ...]:

@@ -33,23 +33,14 @@ class PayloadEncoding(StrEnum):
 
 
 class RequestHeaders(NamedTuple):
-    """The headers of a request, told apart.
+    """The headers of a request, told apart."""
 
-    Attributes:
-        protocol: Those of the protocol, ``mq9-*``, by lower-case name.
-        free: Name and value of those that are neither the protocol's nor of NATS itself.
-    """
-
-    protocol: dict[str, str]
-    free: tuple[tuple[str, str], ...] = ()
+    protocol: dict[str, str]  # ``mq9-*``, by lower-case name
+    free: tuple[tuple[str, str], ...] = ()  # neither the protocol's nor of NATS itself
 
 
 def read(headers: Headers) -> RequestHeaders:
-    """Tell the headers of a request apart.
-
-    Raises:
-        InvalidRequest: One of the protocol is there twice.
-    """
+    """Tell the headers of a request apart."""
     protocol: dict[str, str] = {}
     free: list[tuple[str, str]] = []
     for name, value in headers:
@@ -64,11 +55,7 @@ def read(headers: Headers) -> RequestHeaders:
 
 
 def decode_encoding(values: dict[str, str]) -> PayloadEncoding | None:
-    """Return the encoding of payloads that is asked for, if any.
-
-    Raises:
-        InvalidRequest: It is neither base64 nor text.
-    """
+    """Return the encoding of payloads that is asked for, if any."""
     encoding = values.get(ENCODING)
     if encoding is None:
         return None
@@ -83,11 +70,7 @@ def encode_unread(mail_address: str, group_name: str) -> tuple[str, str]:
 
 
 def decode_unread(values: dict[str, str]) -> tuple[str, str] | None:
-    """Return the mailbox and group whose unread mail is asked for, if any.
-
-    Raises:
-        InvalidRequest: The header is not ``address/group``.
-    """
+    """Return the mailbox and group whose unread mail is asked for, if any."""
     value = values.get(UNREAD)
     if value is None:
         return None

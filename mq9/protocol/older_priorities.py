@@ -31,11 +31,7 @@ STORED_AS: Mapping[str, Stored] = {
 
 
 def stored_as(name: Any) -> Stored:
-    """Return the priority that a message is stored with, and the headers to add to its own.
-
-    Raises:
-        InvalidRequest: It is no name of a priority in any generation.
-    """
+    """Return the priority that a message is stored with, and the headers to add to its own."""
     stored = STORED_AS.get(name) if isinstance(name, str) else None
     if stored is None:
         raise InvalidRequest(f"priority: {shown(name)} is not one of {', '.join(STORED_AS)}")

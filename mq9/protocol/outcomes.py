@@ -12,90 +12,53 @@ R = TypeVar("R")
 
 
 class Reply(NamedTuple, Generic[R]):
-    """The reply to a request that was carried out.
-
-    Attributes:
-        outcome: What it came to.
-        unread: How much mail waits for the group that was asked about, if one was.
-    """
+    """The reply to a request that was carried out."""
 
     outcome: R
-    unread: Unread | None = None
+    unread: Unread | None = None  # of the group that was asked about, if one was
 
 
 class Stored(NamedTuple):
-    """A message as FETCH and QUERY read it.
-
-    Attributes:
-        msg_id: Its number in its mailbox.
-        payload: The body.
-        priority: Its priority.
-        create_time: When it became visible, in whole Unix seconds.
-        delivery_count: How often it was delivered to the group; 0 outside groups.
-        envelope: What stands beside these in a reply, under the protocol's names.
-        deaths: How many leases of the group ended after its handling had begun.
-    """
+    """A message as FETCH and QUERY read it."""
 
     msg_id: int
     payload: bytes
     priority: Priority
-    create_time: int
-    delivery_count: int = 0
-    envelope: Mapping[str, Any] | None = None
-    deaths: int = 0
+    create_time: int  # when it became visible, in whole Unix seconds
+    delivery_count: int = 0  # to the group
+    envelope: Mapping[str, Any] | None = None  # the rest, under the protocol's names
+    deaths: int = 0  # leases of the group that ended after its handling had begun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """The outcome of a FETCH.
-
-    Attributes:
-        mail_address: The mailbox.
-        generation: Which of those at that address it was made in, to be waited on.
-        messages: What is delivered, most urgent first.
-        batch: The token that acknowledges them together; None without a group or messages.
-        lease_until: When their leases end, in Unix seconds; None without a group or messages.
-        more: Whether another FETCH would return more at once.
-        waiting: Why there is nothing, when there is nothing.
-        position: The first msg_id that this read or group covers.
-        cursors: Of each lane, the msg_id from which to read on, for a read without a group.
-        next_change_ms: When, without anybody doing anything, it has to be looked again; in
-            milliseconds since the Unix epoch.
-        next_delivery_ms: When, without anybody doing anything, there may be more to deliver.
-        refetched: Whether leases were set anew, so that they may end earlier than others think.
-        copy: Which giving of the reply this is; a repeated FETCH is given the same one again.
-    """
+    """The outcome of a FETCH, its messages most urgent first."""
 
     mail_address: str
-    generation: str
+    generation: str  # which of the mailboxes at that address it was made in
     messages: tuple[Stored, ...] = ()
-    batch: str | None = None
+    batch: str | None = None  # the token that acknowledges them together
     lease_until: float | None = None
-    more: bool = False
-    waiting: Waiting | None = None
-    position: int = 0
+    more: bool = False  # another FETCH would return more at once
+    waiting: Waiting | None = None  # why there is nothing
+    position: int = 0  # the first msg_id that this read or group covers
+    # Of each lane, the msg_id from which to read on, for a read without a group.
     cursors: tuple[int, ...] | None = None
+    # When, without anybody doing anything, it has to be looked again, and there may be more to
+    # deliver.
     next_change_ms: int | None = None
     next_delivery_ms: int | None = None
-    refetched: bool = False
-    copy: int = 1
+    refetched: bool = False  # leases were set anew: they may end earlier than others think
+    copy: int = 1  # of the reply; a repeated FETCH is given the next one
 
 
 class Created(NamedTuple):
-    """The outcome of a CREATE.
-
-    Attributes:
-        mail_address: The mailbox.
-        generation: Which of the mailboxes that ever were at that address it is.
-        type: What it keeps, where the request asked for another type than ``standard``: so the
-            asker sees that the broker knows types.
-        send_policy: Who may send to it, where the request asked for another policy than
-            ``everyone``.
-        enforced: Whether that can be enforced, as who asks is told apart from others.
-    """
+    """The outcome of a CREATE."""
 
     mail_address: str
-    generation: str
+    generation: str  # which of the mailboxes that ever were at that address it is
+    # Type and policy where the request asked for others than the default: so the asker sees that
+    # the broker knows them.
     type: MailboxType | None = None
     send_policy: SendPolicy | None = None
     enforced: bool = True
@@ -103,15 +66,7 @@ class Created(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grants:
-    """The outcome of a GRANT: all that holds for the mailbox from now on.
-
-    Attributes:
-        readers: Those that may use it beside its creator.
-        viewers: Those that may look at it.
-        senders: Those that may send to it under the policy ``granted``.
-        send_policy: Who may send to it.
-        enforced: Whether that can be enforced, as who asks is told apart from others.
-    """
+    """The outcome of a GRANT: all that holds for the mailbox from now on."""
 
     readers: tuple[str, ...] = ()
     viewers: tuple[str, ...] = ()
@@ -122,15 +77,10 @@ class Grants:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveOutcome:
-    """The outcome of a MOVE.
+    """The outcome of a MOVE."""
 
-    Attributes:
-        msg_id: The number of the copy; None where there was nothing to move.
-        is_dead_letter: Whether this call stored it, and did not take back an earlier move.
-    """
-
-    msg_id: int | None
-    is_dead_letter: bool = False
+    msg_id: int | None  # of the copy; None where there was nothing to move
+    is_dead_letter: bool = False  # this call stored it, and did not take back an earlier move
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,14 +101,9 @@ class PublicPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discovered:
-    """The outcome of a DISCOVER: a page of the agents that are found.
+    """The outcome of a DISCOVER: a page of the agents that are found, best first."""
 
-    Attributes:
-        agents: What each registered, as JSON or read from it, and how it matched; best first.
-        mode: What ranked them: ``all``, ``text`` or ``semantic``; None where it is not said.
-        has_more: Whether another page follows.
-    """
-
+    # What each registered, as JSON or read from it, and how it matched.
     agents: tuple[tuple[bytes | dict[str, Any], Match], ...]
-    mode: str | None
+    mode: str | None  # what ranked them, if the broker says so
     has_more: bool

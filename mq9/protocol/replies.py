@@ -2,6 +2,7 @@
 
 Every reply has ``error``; the empty text is success. Instants are Unix seconds: whole in
 ``create_time`` and ``last_seen``, with milliseconds elsewhere. Unknown fields are ignored.
+Whatever reads a reply raises BadReply where it is not of the form that it should have.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -51,10 +52,11 @@ from mq9.protocol.outcomes import (
     Stored,
 )
 
+T = TypeVar("T")
+
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Raise BadReply for a reply that is not of the form that is read inside."""
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -77,12 +79,7 @@ def encode(reply: dict[str, Any]) -> bytes:
 
 
 def decode(data: bytes) -> dict[str, Any]:
-    """Read a reply.
-
-    Raises:
-        Mq9Error: The broker refused the request; of the class that belongs to its code.
-        BadReply: This is not a reply.
-    """
+    """Read a reply; raises the error of its code where it refuses the request."""
     try:
         reply = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -97,11 +94,7 @@ def decode(data: bytes) -> dict[str, Any]:
 
 
 def field(reply: dict[str, Any], name: str) -> Any:
-    """Return a field that a reply must have.
-
-    Raises:
-        BadReply: It has not.
-    """
+    """Return a field that a reply must have."""
     try:
         return reply[name]
     except KeyError:
@@ -109,11 +102,7 @@ def field(reply: dict[str, Any], name: str) -> Any:
 
 
 def whole(reply: dict[str, Any], name: str) -> int:
-    """Return a field that a reply must have, and that is a whole number.
-
-    Raises:
-        BadReply: It is missing, or something else.
-    """
+    """Return a field that a reply must have, and that is a whole number."""
     value = field(reply, name)
     if not isinstance(value, int) or isinstance(value, bool):
         raise BadReply(f"the broker's reply has {value!r} for {name}, which is not a whole number")
@@ -121,15 +110,29 @@ def whole(reply: dict[str, Any], name: str) -> int:
 
 
 def ids(reply: dict[str, Any], name: str) -> tuple[int, ...]:
-    """Return a field that a reply must have, and that is a list of message ids.
-
-    Raises:
-        BadReply: It is missing, or something else.
-    """
+    """Return a field that a reply must have, and that is a list of message ids."""
     value = field(reply, name)
     if not isinstance(value, list) or not all(type(one) is int for one in value):
         raise BadReply(f"the broker's reply has {value!r} for {name}, which is no list of ids")
     return tuple(value)
+
+
+def _filled(kind: type[T], data: dict[str, Any], **convert: Callable[[Any], Any]) -> T:
+    """Make a dataclass of the fields that have its names; one that is null counts as absent.
+
+    Args:
+        kind: The dataclass.
+        data: Part of a reply.
+        convert: Of fields that are not put in as they are, what makes their value.
+    """
+    values = {
+        one.name: value
+        for one in dataclasses.fields(kind)  # type: ignore[arg-type]  # T has no bound for these
+        if (value := data.get(one.name)) is not None
+    }
+    for name in convert.keys() & values.keys():
+        values[name] = convert[name](values[name])
+    return kind(**values)
 
 
 def encode_message(message: Stored, *, as_base64: bool) -> dict[str, Any]:
@@ -141,13 +144,10 @@ def encode_message(message: Stored, *, as_base64: bool) -> dict[str, Any]:
             itself, and base64 with ``encoding`` only where it is no UTF-8.
     """
     item: dict[str, Any] = {"msg_id": message.msg_id}
-    if as_base64:
+    try:
+        text = None if as_base64 else message.payload.decode()
+    except UnicodeDecodeError:
         text = None
-    else:
-        try:
-            text = message.payload.decode()
-        except UnicodeDecodeError:
-            text = None
     if text is None:
         item["payload"] = base64.b64encode(message.payload).decode("ascii")
         item["encoding"] = "base64"
@@ -192,11 +192,7 @@ def messages_of(
     group_name: str | None = None,
     consumer: str | None = None,
 ) -> FetchResult:
-    """Return what a FETCH by a consumer group or by none, or a QUERY, has found.
-
-    Raises:
-        BadReply: A field of a message is wrong.
-    """
+    """Return what a FETCH by a consumer group or by none, or a QUERY, has found."""
     batch, lease_until, waiting = (
         (fetched.batch, fetched.lease_until, fetched.waiting)
         if isinstance(fetched, Fetched)
@@ -218,20 +214,7 @@ def _message(
     group_name: str | None,
     consumer: str | None,
 ) -> Message:
-    beside = stored.envelope
-    if beside is None:
-        return Message(
-            msg_id=stored.msg_id,
-            payload=stored.payload,
-            priority=stored.priority,
-            create_time=stored.create_time,
-            delivery_count=stored.delivery_count,
-            deaths=stored.deaths,
-            batch=batch,
-            mail_address=mail_address,
-            group_name=group_name,
-            consumer=consumer,
-        )
+    beside = stored.envelope or {}
     return Message(
         msg_id=stored.msg_id,
         payload=stored.payload,
@@ -246,27 +229,13 @@ def _message(
         correlation_id=beside.get("correlation_id"),
         path=tuple(beside.get("path") or ()),
         headers=MessageHeaders(sent) if (sent := beside.get("headers")) else NO_HEADERS,
-        moved=_moved(moved) if (moved := beside.get("moved")) else None,
+        moved=_filled(Moved, moved) if (moved := beside.get("moved")) else None,
         delivery_count=stored.delivery_count,
         deaths=stored.deaths,
         batch=batch,
         mail_address=mail_address,
         group_name=group_name,
         consumer=consumer,
-    )
-
-
-def _moved(data: dict[str, Any]) -> Moved:
-    return Moved(
-        mailbox=data["mailbox"],
-        group=data["group"],
-        msg_id=data["msg_id"],
-        by=data.get("by"),
-        by_verified=data.get("by_verified", False),
-        reason=data.get("reason"),
-        deliveries=data.get("deliveries", 0),
-        at=data.get("at", 0.0),
-        back=data.get("back", False),
     )
 
 
@@ -292,11 +261,7 @@ def encode_created(created: Created) -> dict[str, Any]:
 
 @_reading()
 def decode_created(reply: dict[str, Any]) -> Created:
-    """Read the reply to a CREATE.
-
-    Raises:
-        BadReply: A field is wrong.
-    """
+    """Read the reply to a CREATE."""
     return Created(
         field(reply, "mail_address"),
         "",
@@ -306,24 +271,11 @@ def decode_created(reply: dict[str, Any]) -> Created:
     )
 
 
-def encode_grants(grants: Grants) -> dict[str, Any]:
-    """Write whom a mailbox is granted to."""
-    return dataclasses.asdict(grants)
-
-
 @_reading()
 def decode_grants(reply: dict[str, Any]) -> Grants:
-    """Read the reply to a GRANT.
-
-    Raises:
-        BadReply: A field is wrong.
-    """
-    return Grants(
-        readers=tuple(reply.get("readers") or ()),
-        viewers=tuple(reply.get("viewers") or ()),
-        senders=tuple(reply.get("senders") or ()),
-        send_policy=SendPolicy(reply.get("send_policy", SendPolicy.EVERYONE)),
-        enforced=reply.get("enforced", True),
+    """Read the reply to a GRANT."""
+    return _filled(
+        Grants, reply, readers=tuple, viewers=tuple, senders=tuple, send_policy=SendPolicy
     )
 
 
@@ -333,7 +285,7 @@ def encode_msg_id(msg_id: int) -> dict[str, Any]:
 
 
 def decode_msg_id(reply: dict[str, Any]) -> int:
-    """Read the reply to a SEND. Raises BadReply."""
+    """Read the reply to a SEND."""
     return whole(reply, "msg_id")
 
 
@@ -344,7 +296,7 @@ def encode_acked(acked: tuple[int, ...]) -> dict[str, Any]:
 
 @_reading()
 def decode_acked(reply: dict[str, Any]) -> tuple[int, ...]:
-    """Read the reply to an ACK. Raises BadReply."""
+    """Read the reply to an ACK."""
     return tuple(reply.get("acked") or ())
 
 
@@ -354,17 +306,12 @@ def encode_move(outcome: MoveOutcome) -> dict[str, Any]:
 
 
 def decode_move(reply: dict[str, Any]) -> MoveOutcome:
-    """Read the reply to a MOVE. Raises BadReply."""
+    """Read the reply to a MOVE."""
     return MoveOutcome(msg_id=None if reply.get("msg_id") is None else whole(reply, "msg_id"))
 
 
-def encode_extended(extended: Extended) -> dict[str, Any]:
-    """Write which leases EXTEND has renewed and which are lost."""
-    return {"extended": extended.extended, "lost": extended.lost}
-
-
 def decode_extended(reply: dict[str, Any]) -> Extended:
-    """Read the reply to an EXTEND. Raises BadReply."""
+    """Read the reply to an EXTEND."""
     return Extended(ids(reply, "extended"), ids(reply, "lost"))
 
 
@@ -388,6 +335,12 @@ def encode_whoami(agent: str | None) -> dict[str, Any]:
     return {} if agent is None else {"agent": agent}
 
 
+def decode_whoami(reply: dict[str, Any]) -> str | None:
+    """Return the agent that the broker takes the asker for; None for nobody in particular."""
+    agent = reply.get("agent")
+    return agent if isinstance(agent, str) else None
+
+
 def encode_fetch(fetched: Fetched, *, as_base64: bool) -> dict[str, Any]:
     """Write what a FETCH is given."""
     reply: dict[str, Any] = {
@@ -405,11 +358,7 @@ def encode_fetch(fetched: Fetched, *, as_base64: bool) -> dict[str, Any]:
 
 @_reading()
 def decode_fetch(reply: dict[str, Any]) -> Fetched:
-    """Read the reply to a FETCH.
-
-    Raises:
-        BadReply: A field is missing or wrong.
-    """
+    """Read the reply to a FETCH."""
     waiting = reply.get("waiting")
     return Fetched(
         mail_address="",
@@ -418,19 +367,9 @@ def decode_fetch(reply: dict[str, Any]) -> Fetched:
         batch=reply.get("batch"),
         lease_until=reply.get("lease_until"),
         more=reply.get("more", False),
-        waiting=_waiting(waiting) if waiting else None,
-    )
-
-
-def _waiting(data: dict[str, Any]) -> Waiting:
-    return Waiting(
-        stored=data.get("stored", 0),
-        delayed=data.get("delayed", 0),
-        next_due=data.get("next_due"),
-        leased=_leased(data.get("leased") or ()),
-        acked=data.get("acked", 0),
-        skipped=data.get("skipped", 0),
-        moved=data.get("moved", 0),
+        waiting=_filled(Waiting, {"stored": 0, "delayed": 0, **waiting}, leased=_leased)
+        if waiting
+        else None,
     )
 
 
@@ -450,110 +389,49 @@ def encode_query(found: Found, *, as_base64: bool) -> dict[str, Any]:
 
 @_reading()
 def decode_query(reply: dict[str, Any]) -> Found:
-    """Read the reply to a QUERY.
-
-    Raises:
-        BadReply: A field is missing or wrong.
-    """
+    """Read the reply to a QUERY."""
     messages = tuple(map(_decode_message, reply.get("messages") or ()))
     return Found(messages=messages, more=reply.get("more", False))
 
 
-def encode_status(status: MailboxStatus) -> dict[str, Any]:
-    """Write what a mailbox looks like."""
-    return without_none(status)
-
-
 @_reading()
 def decode_status(reply: dict[str, Any]) -> MailboxStatus:
-    """Read the reply to a STATUS.
-
-    Raises:
-        BadReply: A field is missing or wrong.
-    """
-    group = reply.get("group")
-    message = reply.get("message")
-    return MailboxStatus(
-        mail_address=field(reply, "mail_address"),
-        type=MailboxType(reply.get("type", MailboxType.STANDARD)),
-        desc=reply.get("desc", ""),
-        public=reply.get("public", False),
-        ttl=reply.get("ttl", 0),
-        expires_at=reply.get("expires_at"),
-        stored=reply.get("stored", 0),
-        stored_bytes=reply.get("stored_bytes", 0),
-        delayed=reply.get("delayed", 0),
-        next_due=reply.get("next_due"),
-        removed=_removed(reply.get("removed") or {}),
-        group=group
-        and GroupStatus(
-            group["group_name"],
-            group["exists"],
-            _unread(group["pending"]),
-            _leased(group.get("leased") or ()),
-            group.get("acked", 0),
-            group.get("moved", 0),
-        ),
-        message=_history(message) if message else None,
-        own=reply.get("own"),
-        send_policy=SendPolicy(reply.get("send_policy", SendPolicy.EVERYONE)),
-        enforced=reply.get("enforced", True),
-        rights=tuple(reply.get("rights") or ()),
+    """Read the reply to a STATUS."""
+    field(reply, "mail_address")
+    return _filled(
+        MailboxStatus,
+        reply,
+        type=MailboxType,
+        removed=lambda data: _filled(Removed, data),
+        group=lambda data: _filled(GroupStatus, data, pending=_unread, leased=_leased),
+        message=_history,
+        send_policy=SendPolicy,
+        rights=tuple,
     )
-
-
-def _removed(data: dict[str, int]) -> Removed:
-    return Removed(**{one.name: data.get(one.name, 0) for one in dataclasses.fields(Removed)})
 
 
 def _history(data: dict[str, Any]) -> MessageHistory:
-    priority = data.get("priority")
-    return MessageHistory(
-        msg_id=data["msg_id"],
-        state=data["state"],
-        since=data.get("since"),
-        sent=data.get("sent"),
-        visible=data.get("visible"),
-        expires=data.get("expires"),
-        priority=Priority(priority) if priority else None,
-        key=data.get("key"),
-        replaced_by=data.get("replaced_by"),
-        moved=_moved(data["moved"]) if data.get("moved") else None,
-        groups=tuple(
-            Standing(
-                group_name=item["group_name"],
-                state=item["state"],
-                consumer=item.get("consumer"),
-                until=item.get("until"),
-                deliveries=item.get("deliveries", 0),
-                ahead=item.get("ahead", 0),
-                moved_to=item.get("moved_to"),
-                moved_as=item.get("moved_as"),
-                moved=_moved(item["moved"]) if item.get("moved") else None,
-            )
-            for item in data.get("groups") or ()
-        ),
+    def moved(data: dict[str, Any]) -> Moved:
+        return _filled(Moved, data)
+
+    return _filled(
+        MessageHistory,
+        data,
+        priority=Priority,
+        moved=moved,
+        groups=lambda items: tuple(_filled(Standing, item, moved=moved) for item in items),
     )
-
-
-def encode_unread(unread: Unread) -> dict[str, int]:
-    """Write the ``unread`` field."""
-    return dataclasses.asdict(unread)
 
 
 @_reading()
 def decode_unread(reply: dict[str, Any]) -> Unread | None:
-    """Read the ``unread`` field, where the broker sent one.
-
-    Raises:
-        BadReply: It does not hold numbers.
-    """
+    """Read the ``unread`` field, where the broker sent one."""
     unread = reply.get("unread")
     return _unread(unread) if unread else None
 
 
 def _unread(data: dict[str, int]) -> Unread:
-    return Unread(data.get("critical", 0), data.get("urgent", 0), data.get("normal", 0))
+    return _filled(Unread, data)
 
 
 def encode_public(page: PublicPage) -> dict[str, Any]:
@@ -566,22 +444,9 @@ def encode_public(page: PublicPage) -> dict[str, Any]:
 
 @_reading()
 def decode_public(reply: dict[str, Any]) -> PublicPage:
-    """Read the reply to PUBLIC.LIST.
-
-    Raises:
-        BadReply: A field is missing or wrong.
-    """
-    mailboxes = tuple(
-        PublicMailbox(item["mail_address"], item.get("desc", ""))
-        for item in reply.get("mailboxes") or ()
-    )
+    """Read the reply to PUBLIC.LIST."""
+    mailboxes = tuple(_filled(PublicMailbox, item) for item in reply.get("mailboxes") or ())
     return PublicPage(mailboxes=mailboxes, more=reply.get("more") is True)
-
-
-def decode_whoami(reply: dict[str, Any]) -> str | None:
-    """Return the agent that the broker takes the asker for; None for nobody in particular."""
-    agent = reply.get("agent")
-    return agent if isinstance(agent, str) else None
 
 
 def encode_discover(found: Discovered) -> dict[str, Any]:
@@ -599,11 +464,7 @@ def encode_discover(found: Discovered) -> dict[str, Any]:
 
 @_reading()
 def decode_discover(reply: dict[str, Any]) -> Discovered:
-    """Read the reply to DISCOVER.
-
-    Raises:
-        BadReply: An agent in it is not a JSON object, or a field is wrong.
-    """
+    """Read the reply to DISCOVER."""
     agents = reply.get("agents") or ()
     matches = reply.get("matches") or ()
     found: list[tuple[dict[str, Any], Match]] = []
@@ -613,7 +474,7 @@ def decode_discover(reply: dict[str, Any]) -> Discovered:
         if match is None:
             found.append(robustmq.decode_agent(registered))
         else:
-            found.append((registered, decode_match(match)))
+            found.append((registered, _filled(Match, {"name": "", "mailbox": "", **match})))
     return Discovered(
         agents=tuple(found), mode=reply.get("mode"), has_more=bool(reply.get("has_more"))
     )
@@ -628,25 +489,6 @@ def agents_of(found: Discovered) -> AgentMatches:
         ],
         mode=found.mode,
         has_more=found.has_more,
-    )
-
-
-@_reading()
-def decode_match(data: dict[str, Any]) -> Match:
-    """Read one of a DISCOVER reply's ``matches``.
-
-    Raises:
-        BadReply: It is not a JSON object.
-    """
-    return Match(
-        name=data.get("name", ""),
-        mailbox=data.get("mailbox", ""),
-        score=data.get("score", 0.0),
-        last_seen=data.get("last_seen"),
-        status=data.get("status"),
-        mode=data.get("mode", "all"),
-        backlog=data.get("backlog"),
-        weak=bool(data.get("weak")),
     )
 
 

@@ -27,12 +27,9 @@ class Reserved:
     the slug as an address, and every address below it (``ada.questions``). Where the slug of
     another agent is below that one (``ada.code``), what is below it belongs to the other agent.
 
-    Args:
-        agents: The configured agents, where one may be named more than once; or each with patterns
-            of the mailboxes that it may send to (its allow-list), None for all.
-
-    Raises:
-        InvalidRequest: A name or a pattern is none, or two different names have the same slug.
+    ``agents`` are their names, where one may stand more than once; or each with patterns of the
+    mailboxes that it may send to (its allow-list), None for all. InvalidRequest is raised where two
+    different names have the same slug.
     """
 
     def __init__(self, agents: Iterable[str] | Mapping[str, Sequence[str] | None]) -> None:

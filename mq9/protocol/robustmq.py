@@ -11,9 +11,7 @@ from typing import Any
 
 import orjson
 
-from mq9.models import FetchResult, Match, Message, Priority
-
-_PRESSING_FIRST = [Priority.CRITICAL, Priority.URGENT, Priority.NORMAL]
+from mq9.models import PRIORITIES, FetchResult, Match, Priority
 
 
 def is_plain_text(item: dict[str, Any]) -> bool:
@@ -41,9 +39,7 @@ def keeps_start(fetched: FetchResult) -> bool:
 def decode_agent(item: dict[str, Any]) -> tuple[dict[str, Any], Match]:
     """Read an agent of a DISCOVER reply that has no ``matches``.
 
-    Returns:
-        What the agent registered, and how to reach it: at the mailbox in its registration, else at
-        its name.
+    It is reached at the mailbox in its registration, else at its name.
     """
     registered, name = item.get("agent_info", item), item.get("name") or ""
     if isinstance(registered, str):
@@ -63,19 +59,12 @@ def last_known(fetched: FetchResult, num_msgs: int) -> int | None:
     order of delivery: what it leaves out follows its last message, and if that is a normal one, the
     rest are normal ones with larger ids. If it is a more pressing one, less pressing ones of any id
     may follow.
-
-    Args:
-        fetched: The reply.
-        num_msgs: How many were asked for.
     """
     if not fetched:
         return None
     if len(fetched) < num_msgs:
         return max(message.msg_id for message in fetched)
     last = fetched[-1]
-    in_order = list(fetched) == sorted(fetched, key=_order)
+    places = [(PRIORITIES.index(one.priority), one.msg_id) for one in fetched]
+    in_order = places == sorted(places)
     return last.msg_id if in_order and last.priority is Priority.NORMAL else None
-
-
-def _order(message: Message) -> tuple[int, int]:
-    return _PRESSING_FIRST.index(message.priority), message.msg_id

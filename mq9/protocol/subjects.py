@@ -51,12 +51,7 @@ def form(verb: Verb) -> str:
 
 
 def nearest(name: str, older: OlderVerbs) -> str:
-    """Return what an error says of the subject that may have been meant by one without a verb.
-
-    Args:
-        name: The first two words of the subject.
-        older: The verbs that there are beside those of the current generation.
-    """
+    """Return what an error says of the verb that may have been meant by the two words ``name``."""
     name = name[:_MOST_COMPARED].upper()
     first, _, second = name.partition(".")
     if first == _BROADCAST and older:
@@ -77,13 +72,7 @@ ROOT = "$mq9.AI."
 
 
 def encode(request: type[Body[Any]], mail_address: str = "", msg_id: int | None = None) -> str:
-    """Return the subject of a kind of request.
-
-    Args:
-        request: What is asked for.
-        mail_address: Of which mailbox, where it concerns one.
-        msg_id: Of which message, where it concerns one.
-    """
+    """Return the subject of a kind of request."""
     verb = verb_of(request)
     parts = [verb.name]
     if verb.target is not Target.BROKER:
@@ -96,31 +85,12 @@ def encode(request: type[Body[Any]], mail_address: str = "", msg_id: int | None 
 def decode(
     subject: str, payload: bytes = b"", older: OlderVerbs = NO_OLDER_VERBS
 ) -> tuple[Verb, Named]:
-    """Return the verb in a subject, and what else the subject names.
-
-    Args:
-        subject: Where the request was published.
-        payload: What was; it tells verbs of different generations with one name apart.
-        older: The verbs that there are beside those of the current generation.
-
-    Raises:
-        InvalidRequest: No verb has that subject.
-        InvalidAddress: The address in it is not one.
-    """
+    """Return the verb in a subject, and what else it names; ``payload`` decides between verbs."""
     return meant(meanings(subject, older), payload)
 
 
 def meanings(subject: str, older: OlderVerbs) -> tuple[tuple[Verb, Named], ...]:
-    """Return what a subject may mean: verbs of one name, the current one last.
-
-    Args:
-        subject: Where a request is published.
-        older: The verbs that there are beside those of the current generation.
-
-    Raises:
-        InvalidRequest: No verb has that subject.
-        InvalidAddress: The address in it is not one.
-    """
+    """Return what a subject may mean: verbs of one name, the current one last."""
     if not subject.startswith(ROOT):
         raise InvalidRequest(f"subject: {shown(subject)} does not start with {ROOT}")
     first, _, rest = subject.removeprefix(ROOT).partition(".")

@@ -7,7 +7,7 @@ mailbox, and by a message id after that where it concerns one message.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, Final
 
@@ -37,49 +37,27 @@ class Wakes(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """What is to be known of a verb beside what its request says itself.
-
-    Attributes:
-        name: As in the subject.
-        request: What travels.
-        target: What it concerns.
-        reply: Writes the outcome as the fields of the reply.
-        outcome: Reads the outcome from the fields of the reply.
-        reads: Whether it changes nothing.
-        repeatable: Whether it may be made again when its reply was lost; where that depends on
-            the request, a function of it.
-        wakes: Who looks again for mail.
-        decode: Reads the request from its payload, its headers and what its subject names, where
-            that differs from how ``request`` travels in the current generation.
-        claims: Of several verbs with one name, tells by the payload which is meant.
-        success: Makes the reply of these fields.
-        failure: Writes the reply to a request that was refused.
-    """
+    """A row of the table."""
 
     name: str
     request: type[Body[Any]]
     target: Target
+    # Writes the outcome as the fields of the reply, and reads it from them.
     reply: Callable[..., dict[str, Any]] = replies.nothing
     outcome: Callable[[dict[str, Any]], Any] = replies.decode_nothing
-    reads: bool = False
+    reads: bool = False  # and changes nothing
+    # It may be made again when its reply was lost; or a function of the request that says so.
     repeatable: bool | Callable[[Any], bool] = False
     wakes: Wakes = Wakes.NOBODY
+    # Reads the request, where that differs from how it travels in the current generation.
     decode: Callable[[bytes, RequestHeaders, Named], Body[Any]] | None = None
+    # Of several verbs with one name, tells by the payload which is meant.
     claims: Callable[[bytes], bool] | None = None
     success: Callable[[dict[str, Any]], dict[str, Any]] = replies.success
     failure: Callable[[Mq9Error], dict[str, Any]] = replies.failure
 
     def read(self, payload: bytes, headers: RequestHeaders, named: Named) -> Body[Any]:
-        """Read a request of the verb.
-
-        Args:
-            payload: The JSON, or what a message carries.
-            headers: What travelled beside it.
-            named: What the subject names.
-
-        Raises:
-            InvalidRequest: Some of it is wrong.
-        """
+        """Read a request of the verb from what travelled."""
         if self.decode is not None:
             return self.decode(payload, headers, named)
         return self.request.read(payload, headers, named.msg_id)
@@ -94,18 +72,6 @@ OlderVerbs = Mapping[str, tuple[Verb, ...]]
 NO_OLDER_VERBS: Final[OlderVerbs] = {}
 
 
-def _finds_what_it_made(request: requests.CreateMailbox) -> bool:
-    return request.renew and request.name is not None
-
-
-def _is_stored_once(request: requests.Send) -> bool:
-    return request.id is not None
-
-
-def _gives_the_same_again(request: requests.Fetch) -> bool:
-    return request.group_name is None or request.request_id is not None
-
-
 _BROKER, _MAILBOX, _MESSAGE, _ = Target
 
 _TABLE = (
@@ -115,7 +81,7 @@ _TABLE = (
         _BROKER,
         replies.encode_created,
         replies.decode_created,
-        repeatable=_finds_what_it_made,
+        repeatable=lambda create: create.renew and create.name is not None,
         wakes=Wakes.EVERYBODY,
     ),
     Verb("MAILBOX.DROP", requests.DropMailbox, _MAILBOX, wakes=Wakes.EVERYBODY),
@@ -123,7 +89,7 @@ _TABLE = (
         "MAILBOX.STATUS",
         requests.Status,
         _MAILBOX,
-        replies.encode_status,
+        replies.without_none,
         replies.decode_status,
         reads=True,
         repeatable=True,
@@ -132,7 +98,7 @@ _TABLE = (
         "MAILBOX.GRANT",
         requests.GrantMailbox,
         _MAILBOX,
-        replies.encode_grants,
+        asdict,
         replies.decode_grants,
         repeatable=True,
     ),
@@ -151,7 +117,7 @@ _TABLE = (
         _MAILBOX,
         replies.encode_msg_id,
         replies.decode_msg_id,
-        repeatable=_is_stored_once,
+        repeatable=lambda send: send.id is not None,
         wakes=Wakes.ITS_GROUPS,
     ),
     Verb(
@@ -160,7 +126,7 @@ _TABLE = (
         _MAILBOX,
         replies.encode_fetch,
         replies.decode_fetch,
-        repeatable=_gives_the_same_again,
+        repeatable=lambda fetch: fetch.group_name is None or fetch.request_id is not None,
     ),
     Verb(
         "MSG.ACK",
@@ -184,7 +150,7 @@ _TABLE = (
         "MSG.EXTEND",
         requests.Extend,
         _MAILBOX,
-        replies.encode_extended,
+        asdict,
         replies.decode_extended,
         wakes=Wakes.ITS_GROUPS,
     ),

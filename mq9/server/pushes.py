@@ -14,8 +14,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
+from mq9.broker.asked import Session as Asker
 from mq9.broker.feed import Feed, Given
-from mq9.broker.service import Session as Asker
 from mq9.dialects.listening import Mail, headers_of
 from mq9.errors import MailboxNotFound, Mq9Error
 from mq9.protocol.outcomes import Fetched

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mq9.broker.service import Request
-from mq9.broker.service import Session as Asker
+from mq9.broker.asked import Request
+from mq9.broker.asked import Session as Asker
 from mq9.dialects import OLDER
 from mq9.errors import InvalidRequest, LimitReached, Mq9Error, PayloadTooLarge, Unavailable
 from mq9.protocol import replies, subjects

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mq9 import dialects
+from mq9.broker.asked import Session as Asker
 from mq9.broker.official import PayloadForm
-from mq9.broker.service import Session as Asker
 from mq9.dialects import second
 from mq9.dialects.listening import Broadcast, Mail
 from mq9.errors import Mq9Error, Unauthorized

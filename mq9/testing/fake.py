@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, Unpack, cast
 from weakref import WeakKeyDictionary
 
+from mq9.broker.asked import LocalRequest, Session
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import LocalRequest, Session
 from mq9.client.client import Mq9Client
 from mq9.client.options import ClientOptions
 from mq9.client.sync_client import SyncMq9Client

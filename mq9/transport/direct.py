@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from mq9.broker.asked import LocalRequest, Session
 from mq9.broker.embedded import Broker
-from mq9.broker.service import LocalRequest, Session
 from mq9.clock import Clock
 from mq9.errors import NotConnected, OutcomeUnknown
 from mq9.protocol import subjects

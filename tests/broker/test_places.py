@@ -5,23 +5,23 @@ from mq9.broker.official import LatestReads, Place
 PLACE = Place("generation", (1, 1, 1))
 
 
-def test_a_connection_forgets_the_mailbox_that_it_has_not_read_for_longest():
-    reads = LatestReads(most_mailboxes=2)
-    for address in ("a", "b", "a", "c"):
-        reads.put("one", address, PLACE)
-    reads.put("two", "b", PLACE)
+def test_the_places_that_were_not_used_for_longest_are_forgotten():
+    reads = LatestReads(most_connections=2, most_mailboxes=2)
+    for connection, address in (
+        ("one", "a"),
+        ("one", "b"),
+        ("one", "a"),
+        ("one", "c"),
+        ("two", "b"),
+    ):
+        reads.put(connection, address, PLACE)
 
     assert [reads.get("one", address) for address in "abc"] == [PLACE, None, PLACE]
     assert reads.get("two", "b") == PLACE
-    assert len(reads) == 3
 
-
-def test_of_too_many_connections_that_is_forgotten_which_has_not_read_for_longest():
-    reads = LatestReads(most_connections=2)
-    for connection in ("one", "two", "one", "three"):
-        reads.put(connection, "a", PLACE)
-
-    assert [reads.get(one, "a") for one in ("one", "two", "three")] == [PLACE, None, PLACE]
+    reads.put("one", "a", PLACE)
+    reads.put("three", "a", PLACE)
+    assert [reads.get("one", "a"), reads.get("two", "b")] == [PLACE, None]
 
 
 def test_a_connection_that_ends_takes_its_places_with_it():
@@ -30,4 +30,4 @@ def test_a_connection_that_ends_takes_its_places_with_it():
     reads.forget("one")
     reads.forget("unknown")
 
-    assert (len(reads), reads.get("one", "a")) == (0, None)
+    assert reads.get("one", "a") is None

@@ -25,7 +25,6 @@ READERS = [
     lambda reply: replies.messages_of(replies.decode_fetch(reply), "inbox"),
     lambda reply: replies.messages_of(replies.decode_fetch({"messages": [reply]}), "inbox"),
     replies.decode_unread,
-    replies.decode_match,
     *(verb.outcome for verb in VERBS.values()),
     lambda reply: replies.whole(reply, "msg_id"),
     lambda reply: replies.ids(reply, "extended"),

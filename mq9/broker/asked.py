@@ -1,0 +1,151 @@
+"""Requests that are made to a broker, and who makes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from mq9.broker.official import PayloadForm
+from mq9.engine import commands
+from mq9.engine.commands import ANYBODY, Actor, Call
+from mq9.errors import Forbidden
+from mq9.protocol.body import Body
+from mq9.protocol.headers import Headers
+from mq9.protocol.reserved import Reserved
+from mq9.protocol.verbs import Verb
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who asks."""
+
+    consumer: str  # stands in for the one that a request does not name; random per connection
+    agent: str | None = None  # as which the connection has authenticated
+    reserved: Reserved | None = None  # None where no agents are configured
+    is_stranger: bool = False  # without an agent: nobody in particular, rather than an operator
+    is_older_sdk: bool = False  # of an older generation of the protocol
+    payloads: PayloadForm = field(default_factory=PayloadForm, compare=False)
+    is_told_apart: bool = True  # no other connection has the same ``consumer``
+    max_reply: int | None = None  # bytes of messages in one reply
+
+    @property
+    def asker(self) -> str:
+        """With whose requests those of the connection are in order, and share their time."""
+        return self.agent or self.consumer
+
+    @property
+    def has_allow_list(self) -> bool:
+        """Whether configuration limits where the agent may send."""
+        return (
+            self.agent is not None
+            and self.reserved is not None
+            and self.reserved.has_allow_list(self.agent)
+        )
+
+    def actor(
+        self, address: str = "", other: str | None = None, destination: str | None = None
+    ) -> Actor:
+        """Return who asks for the mailbox at an address, with all that configuration says of them.
+
+        ``other`` is a second mailbox that the request names, ``destination`` the one that a message
+        goes to. Where agents are configured, what has no creator is closed to them.
+        """
+        reserved, agent = self.reserved, self.agent
+        if reserved is None:
+            return ANYBODY if agent is None else Actor(agent)
+        owner = reserved.owner_of_address(address)
+        other_owner = None if other is None else reserved.owner_of_address(other)
+        if agent is None:
+            return Actor(
+                owner=owner, closed=True, other_owner=other_owner, is_stranger=self.is_stranger
+            )
+        below = reserved.slug(agent)
+        return Actor(
+            agent,
+            owner,
+            reserved.own(agent),
+            closed=True,
+            other_owner=other_owner,
+            below=below,
+            apart=() if below is None else reserved.apart(below),
+            barred=destination is not None and not reserved.may_send(agent, destination),
+        )
+
+    def refuse_reserved(self, name: str | None, mailbox: str | None) -> None:
+        """Refuse a name or mailbox in the registry that belongs to another agent."""
+        if self.reserved is None:
+            return
+        if name is not None and self.reserved.owner_of_name(name) not in {None, self.agent}:
+            raise Forbidden(f"name: {name!r} belongs to another agent")
+        if mailbox and self.reserved.owner_of_address(mailbox) not in {None, self.agent}:
+            raise Forbidden(f"mailbox: {mailbox} belongs to another agent")
+
+
+class Request(NamedTuple):
+    """A request as it was published."""
+
+    subject: str
+    payload: bytes
+    headers: Headers
+    session: Session
+    wants_reply: bool = True  # a FETCH that cannot be answered leases nothing
+    on_wait: Callable[[], None] | None = None  # called when a FETCH begins to wait for mail
+    # Called before a FETCH is answered by which something was leased, with what takes that back,
+    # should the reply reach nobody.
+    on_leased: Callable[[Call[commands.Undo]], None] | None = None
+
+
+class LocalRequest(NamedTuple, Generic[R]):
+    """A request of a client in this process, which has checked it."""
+
+    body: Body[R]
+    mail_address: str
+    payload: bytes  # the message of a SEND; the whole object of a REGISTER or REPORT
+    session: Session
+    unread_of: tuple[str, str] | None  # the mailbox and group whose unread mail is to be counted
+
+
+class Asked(NamedTuple):
+    """A request that has been read."""
+
+    verb: Verb
+    call: Call[Body[Any]]
+    session: Session
+    watch: Stopwatch
+    unread_of: tuple[str, str] | None
+    as_base64: bool = True
+    reads_on: bool = False  # it is a FETCH that goes on where the connection's last one ended
+    on_leased: Callable[[Call[commands.Undo]], None] | None = None
+
+
+class Stopwatch:
+    """Measures how long a request is at work, without what it waits for mail.
+
+    ``on_wait`` is called when the request begins to wait for the first time.
+    """
+
+    def __init__(self, on_wait: Callable[[], None] | None = None) -> None:
+        self._on_wait = on_wait
+        self._begun = time.perf_counter()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Stand still while inside."""
+        if self._on_wait is not None:
+            self._on_wait()
+            self._on_wait = None
+        stopped = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._begun += time.perf_counter() - stopped
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been at work."""
+        return time.perf_counter() - self._begun
