@@ -40,6 +40,7 @@ print(asyncio.run(count()))
 """
 
 
+@pytest.mark.programs
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_what_a_forked_child_sends_outlives_its_parents_close_and_its_own_death(tmp_path):
     url = f"sqlite:///{(tmp_path / 'mq9.db').as_posix()}"

@@ -152,6 +152,7 @@ def special(request, tmp_path):
     return path
 
 
+@pytest.mark.programs
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such files")
 @pytest.mark.parametrize(
     "arguments", [["status", "inbox"], ["doctor"], ["doctor", "--digest", "{path}"]]
@@ -171,6 +172,7 @@ def test_what_is_no_file_is_a_clear_error_and_no_wait(special, arguments):
     assert "Traceback" not in said
 
 
+@pytest.mark.programs
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such files")
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
 def test_nor_is_there_one_where_something_else_lies_beside_the_file(path, suffix):

@@ -199,6 +199,7 @@ async def test_whatever_was_acknowledged_survives_a_kill_at_any_moment(tmp_path,
     assert len(diary.acked) > 10 * scale
 
 
+@pytest.mark.programs
 @pytest.mark.soak
 @pytest.mark.timeout(3_600)
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGSTOP")

@@ -46,6 +46,7 @@ def visit(url):
     return int(done.stdout)
 
 
+@pytest.mark.programs
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL")
 def test_what_is_sent_after_another_process_came_and_went_outlives_a_kill(tmp_path):
     url = f"sqlite:///{(tmp_path / 'mq9.db').as_posix()}"

@@ -86,6 +86,7 @@ class TestWhoeverOpensIt:
             tools = {tool.name: tool for tool in toolkit.get_tools()}
             assert SAID in tools["query_messages"].invoke({})
 
+    @pytest.mark.programs
     @pytest.mark.parametrize(
         "arguments",
         [

@@ -36,6 +36,7 @@ async def send_from_another_process(url, text):
     assert await process.wait() == 0
 
 
+@pytest.mark.programs
 @linux
 async def test_a_commit_of_another_process_wakes_who_would_not_look_for_an_hour(url, monkeypatch):
     monkeypatch.setattr(news_module, "FALLBACK_S", 3_600.0)
@@ -52,6 +53,7 @@ async def test_a_commit_of_another_process_wakes_who_would_not_look_for_an_hour(
             await client.ack("inbox", "g", message.msg_id)
 
 
+@pytest.mark.programs
 @linux
 async def test_where_the_system_has_no_more_watches_it_says_so_once_and_looks_itself(url, caplog):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -170,6 +172,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.programs
 @linux
 def test_a_forked_child_lets_go_of_the_watches_and_its_parent_is_woken(url):
     with subprocess.Popen(

@@ -12,7 +12,7 @@ import pytest
 
 from mq9 import Mq9Client
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 NEIGHBOUR = Path(__file__).with_name("neighbour.py")
 
@@ -79,6 +79,7 @@ async def test_two_processes_in_one_group_share_the_work_and_do_nothing_twice(
         assert (status.stored, status.group.acked) == (2 * count, 2 * count)
 
 
+@pytest.mark.quick
 async def test_a_waiter_is_woken_by_what_another_process_sends(url, neighbours, record_property):
     async with Mq9Client(url) as client:
         await client.mailbox_create(name="inbox")

@@ -344,6 +344,7 @@ asyncio.run(go_on(child))
 """
 
 
+@pytest.mark.programs
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.parametrize(
     ("url", "told"),

@@ -28,6 +28,7 @@ def test_what_is_no_password_is_refused_without_showing_it(mq9, given):
     assert "xxx" not in done.err
 
 
+@pytest.mark.programs
 def test_on_a_terminal_it_is_asked_for_twice_and_not_shown():
     pty = pytest.importorskip("pty")
     controller, terminal = pty.openpty()

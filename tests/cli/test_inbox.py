@@ -218,6 +218,7 @@ def test_at_a_terminal_an_edit_is_made_in_an_editor(mq9, editor):
     assert answers(mq9) == [("q0", "boss", b'{"decisions":[%s]}' % EDITED)]
 
 
+@pytest.mark.programs
 @pytest.mark.usefixtures("at_a_terminal")
 def test_an_editor_that_fails_answers_nothing(mq9, editor):
     ask(mq9, MailedQuestion(text="?", actions=(Action(name="send_email", args={}),)))

@@ -52,6 +52,7 @@ def test_its_summary_is_there_without_it(distribution, monkeypatch):
     assert plugins.summary("extra").startswith("extra: it needs tomlkit, which the extra `extra`")
 
 
+@pytest.mark.programs
 def test_its_summary_is_read_without_the_packages_that_it_is_in():
     script = (
         "import sys\nfrom mq9.cli import plugins\nprint(plugins.summary('worker'), *sys.modules)"

@@ -100,6 +100,7 @@ def test_what_stands_behind_two_dashes_is_no_option(mq9):
     assert mq9.ok("query", "inbox", "--json").document["messages"][0]["payload"] == "-v"
 
 
+@pytest.mark.programs
 def test_the_server_fails_in_one_line_as_well(tmp_path):
     done = start("serve", "--memory", "--data", str(tmp_path / "mail.db"))
     assert done.returncode == 2
@@ -195,6 +196,7 @@ def test_it_runs_as_a_module():
     assert done.stdout == f"mq9 {VERSION}\n"
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_it_loads_no_more_than_it_needs(option):
     script = (
@@ -209,6 +211,7 @@ def test_it_loads_no_more_than_it_needs(option):
     assert not {"langchain_core", "mcp", "nats", "numpy", "starlette", "uvicorn"} & set(loaded)
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(
     ("missing", "command"), [("typer", "--version"), ("rich", "mailboxes"), ("starlette", "serve")]
 )
@@ -284,6 +287,7 @@ def test_a_full_disk_is_told(mq9, inbox, arguments):
     assert "No space left on device" in line
 
 
+@pytest.mark.programs
 @pytest.mark.skipif(not PROCESSES.exists(), reason="nothing tells what a process has open")
 def test_an_interrupt_ends_it_quietly(mq9, inbox):
     command = [sys.executable, "-m", "mq9", "--url", mq9.url, "fetch", inbox, "--wait", "60"]
@@ -337,6 +341,7 @@ def test_what_a_file_keeps_is_not_warned_of(mq9):
     assert mq9.ok("create", "b", "--json").document == {"mail_address": "b"}
 
 
+@pytest.mark.programs
 def test_what_a_command_logs_is_as_the_variables_say(mq9):
     told = {"MQ9_SERVER": mq9.url, "MQ9_LOG_LEVEL": "info", "MQ9_LOG_FORMAT": "json"}
     done = start("create", "a", env={**os.environ, **told})

@@ -31,6 +31,7 @@ def test_there_are_as_many_as_it_says():
     assert (len(SERVERS), len(GATEWAYS)) == (3, 2)
 
 
+@pytest.mark.programs
 def test_the_servers_take_their_configuration(tmp_path):
     file = tmp_path / "nats.conf"
     file.write_text(COMPOSE["configs"]["nats"]["content"].replace("/data", str(tmp_path / "data")))

@@ -106,6 +106,7 @@ async def seen_by(client):
     return seen
 
 
+@pytest.mark.programs
 async def test_a_large_file_goes_into_a_cluster_and_comes_out_as_it_was(members, tmp_path, scale):
     count = 1_000 * scale**2
     before, after, alone = (tmp_path / f"{name}.db" for name in ("before", "after", "alone"))

@@ -108,7 +108,6 @@ async def test_a_gateway_that_hears_nothing_any_more_makes_another_consumer(inbo
     assert (await members.call("verify"))[1]["equal"]
 
 
-@pytest.mark.quick
 async def test_a_newcomer_begins_with_a_snapshot(inbox, members, caplog):
     caplog.set_level("INFO", "mq9.broker")
     for number in range(20):
@@ -161,7 +160,6 @@ async def test_gateways_that_begin_a_cluster_at_once_both_serve_it(tmp_path):
         assert (code, verified["equal"], len(verified["gateways"])) == (0, True, 2)
 
 
-@pytest.mark.quick
 async def test_one_that_is_started_again_goes_on_with_its_file(inbox, members):
     await inbox.send("inbox", "before")
     await members.stop("one")
@@ -214,7 +212,6 @@ async def test_verify_names_who_has_not_answered(members):
     assert one.verified == (answered["sequence"], answered["digest"])
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("command", ["status", "verify", "snapshot", "export"])
 async def test_without_a_log_every_command_says_how_to_begin_one(command, members, tmp_path):
     argument = [tmp_path / "after.db"] if command == "export" else []

@@ -92,7 +92,6 @@ async def guarded(tmp_path, monkeypatch):
         yield Guarded(tmp_path, stack, config)
 
 
-@pytest.mark.quick
 async def test_every_role_may_do_what_it_is_for(guarded, tmp_path):
     one = await guarded.start("one")
     await guarded.start("two")

@@ -6,7 +6,7 @@ import json
 import nats
 import pytest
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 SUBJECT = "$mq9.AI.MSG.FETCH.inbox"
 FETCH = {

@@ -12,6 +12,8 @@ from mq9.errors import InvalidRequest, MailboxNotFound
 
 from .clusters import call_cluster
 
+pytestmark = pytest.mark.programs
+
 CREATE = "$mq9.AI.MAILBOX.CREATE"
 
 

@@ -72,7 +72,6 @@ async def test_one_that_was_stopped_answers_nothing_that_came_meanwhile(cluster)
     await asker.close()
 
 
-@pytest.mark.quick
 async def test_nobody_notices_that_one_stops(cluster):
     one, _two = await cluster.gateway(), await cluster.gateway()
     client = await cluster.client(request_timeout=30)  # nobody may have to ask again

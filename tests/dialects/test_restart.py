@@ -100,7 +100,6 @@ async def test_what_is_stored_comes_again_and_to_a_group_only_what_it_has_not_ha
     assert await member.frame() == PONG
 
 
-@pytest.mark.quick
 async def test_what_a_group_was_not_sent_is_there_after_the_server_was_killed(served):
     await begun(served)
     member = await served.subscribed("workers")

@@ -69,6 +69,7 @@ def test_embeddings_with_a_floor_that_is_none_are_refused_at_once(wrong):
         Mq9Client("memory://x", embeddings=embeddings)
 
 
+@pytest.mark.programs
 def test_to_load_the_model_configures_no_logging():
     code = (
         "import logging; from mq9.discovery.embeddings import WordLlamaEmbeddings;"

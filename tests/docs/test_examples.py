@@ -95,7 +95,6 @@ def test_the_two_agents_fit_on_a_page():
     assert len((ROOT / "examples/two_agents.py").read_text("utf-8").splitlines()) < 80
 
 
-@pytest.mark.quick
 def test_an_installed_copy_is_complete(tmp_path):
     run(
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),

@@ -218,6 +218,7 @@ def test_the_command_of_the_host_is_run_where_there_is_one(with_home):
     assert [one.name for one in CODEX.file(here).parent.iterdir()] == ["config.toml"]
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(
     ("script", "says"),
     [
@@ -238,6 +239,7 @@ def test_a_command_that_does_not_do_it_is_told(with_home, script, says):
     assert list(CODEX.file(with_home).parent.iterdir()) == []
 
 
+@pytest.mark.programs
 def test_a_command_that_cannot_be_run_is_told(with_home):
     program = stand_in(with_home, "codex", "")
     plan = plan_install(make_entry(CODEX, with_home, server="nats://mail.example"), with_home)
@@ -246,6 +248,7 @@ def test_a_command_that_cannot_be_run_is_told(with_home):
         plan.apply()
 
 
+@pytest.mark.programs
 def test_a_command_that_does_not_end_is_told(with_home, monkeypatch):
     stand_in(with_home, "codex", "import signal; signal.pause()")
     monkeypatch.setattr(hosts, "_TIMEOUT_S", 0.1)

@@ -96,6 +96,7 @@ def test_a_dry_run_shows_the_change_and_no_password(home):
     assert cursor(home).read_bytes() == before
 
 
+@pytest.mark.programs
 def test_the_command_of_the_host_is_shown_and_run(home, tmp_path, monkeypatch):
     folder = tmp_path / "programs"
     folder.mkdir()
@@ -217,6 +218,7 @@ def test_the_doctor_finds_all_well(doctor, home, tmp_path):
     assert found["cursor"]["text"].startswith("does not start this server")
 
 
+@pytest.mark.programs
 def test_a_command_that_is_gone_is_a_problem(doctor, home):
     cursor(home).parent.mkdir()
     missing = str(home / "missing" / "mq9-mcp")
@@ -230,6 +232,7 @@ def test_a_command_that_is_gone_is_a_problem(doctor, home):
     assert found["cursor"]["text"].startswith(f"cannot start the server by `{missing}` (")
 
 
+@pytest.mark.programs
 def test_the_doctor_tells_no_password(doctor, home):
     words = ["--agent", "a", "--server", "nats://desk:hunter2@127.0.0.1:1"]
     missing = {"command": str(home / "mq9-mcp"), "args": words}
@@ -278,6 +281,7 @@ def test_a_host_is_started_as_it_would_be(doctor, home, tmp_path):
     assert "cursor" not in found["meeting"]["text"]
 
 
+@pytest.mark.programs
 def test_a_server_that_says_nothing_is_told_by_its_error(doctor, home):
     cursor(home).parent.mkdir()
     silent = home / "mq9-mcp"
@@ -290,6 +294,7 @@ def test_a_server_that_says_nothing_is_told_by_its_error(doctor, home):
     assert "TaskGroup" not in said
 
 
+@pytest.mark.programs
 def test_a_server_that_says_much_is_told_by_its_last_lines(doctor, home):
     cursor(home).parent.mkdir()
     noisy = home / "mq9-mcp"
@@ -327,6 +332,7 @@ def test_a_broken_configuration_is_a_warning(doctor, home, content, why):
     assert found["cursor"]["text"].startswith(f"{cursor(home)} cannot be read: {why}")
 
 
+@pytest.mark.programs
 def test_servers_are_started_side_by_side(doctor, home):
     """Opening a named pipe waits until its other end is opened, so neither program ends alone."""
     os.mkfifo(home / "pipe")

@@ -114,6 +114,7 @@ def test_a_port_that_is_taken_is_told(tmp_path):
     assert line.startswith(f"error: 127.0.0.1:{port} cannot be listened on: ")
 
 
+@pytest.mark.programs
 def test_it_is_mq9_mcp_as_well(tmp_path):
     def help_of(*arguments, program=app):
         return re.sub(r"Usage: .*\n", "", ok(*arguments, "--help", program=program))

@@ -111,6 +111,7 @@ async def test_a_verified_name_that_can_be_no_agent_is_told(broker, variant):
             await nobody.client.read_resource("mq9://mailbox/desk")
 
 
+@pytest.mark.programs
 async def test_agents_with_tokens_count_as_authenticated(tmp_path, users_file):
     options = ("--tokens", str(users_file), "--allow-read", "*")
     url = f"sqlite:///{tmp_path / 'mail.db'}"
@@ -139,6 +140,7 @@ async def test_agents_with_tokens_count_as_authenticated(tmp_path, users_file):
                 await cy.client.read_resource("mq9://mailbox/bob")
 
 
+@pytest.mark.programs
 async def test_the_tokens_file_limits_where_an_agent_may_send(tmp_path):
     limited = USERS.replace('agent = "ada",', 'agent = "ada", allow_send = ["bob"],')
     options = ("--tokens", str(write_users(tmp_path, limited)))

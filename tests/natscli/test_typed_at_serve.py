@@ -10,9 +10,12 @@ from serving import Serving
 from typed import PROGRAM, Typist
 from users_file import write_users
 
-pytestmark = pytest.mark.skipif(
-    not PROGRAM.exists(), reason="make builds the nats command only where there is Go"
-)
+pytestmark = [
+    pytest.mark.programs,
+    pytest.mark.skipif(
+        not PROGRAM.exists(), reason="make builds the nats command only where there is Go"
+    ),
+]
 
 # What a shell shows of a reply, in the order of the commands that lead there. Ids count from 0.
 TRANSLATOR = '{"name":"agent.translator","mailbox":"agent.translator","payload":"EN/ZH/JA/KO"}'
@@ -76,6 +79,7 @@ async def request(typist, url, verb, *words):
     return reply
 
 
+@pytest.mark.quick
 async def test_the_quick_start_prints_what_it_promises(server, typist):
     for number, (words, expected) in enumerate(QUICK_START):
         reply = await request(typist, server.url, *words)

@@ -224,6 +224,7 @@ async def test_a_blocked_thread_does_not_hold_up_the_end(broker, client, blocked
     assert taken.delivery_count == 2
 
 
+@pytest.mark.programs
 def test_a_blocked_thread_does_not_keep_the_process_from_ending():
     program = (
         "import asyncio, time, mq9\n"

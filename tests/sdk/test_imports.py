@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = ("pydantic", "nats", "numpy", "mcp", "langchain_core", "platformdirs", "pytest", "sqlite3")
 
 
@@ -28,11 +30,13 @@ def test_importing_mq9_loads_nothing_heavy():
     assert not modules_after("import mq9") & set(HEAVY)
 
 
+@pytest.mark.programs
 def test_making_a_client_loads_nothing_heavy_either():
     loaded = modules_after("import mq9\nmq9.Mq9Client('memory://x')")
     assert not loaded & {*HEAVY, "sqlite3"}
 
 
+@pytest.mark.programs
 def test_using_a_broker_in_this_process_needs_no_other_package():
     loaded = modules_after(
         "import asyncio, mq9\n"
@@ -45,6 +49,7 @@ def test_using_a_broker_in_this_process_needs_no_other_package():
     assert "sqlite3" in loaded
 
 
+@pytest.mark.programs
 def test_importing_the_tools_loads_neither_a_worker_nor_langgraph():
     loaded = modules_after("import langchain_mq9", whole=True)
     assert "langchain_mq9.session" in loaded

@@ -810,7 +810,6 @@ def test_a_program_receives_after_its_last_line_until_ctrl_c(tmp_path, resume):
         assert program.ends() == ("", "", 0)
 
 
-@pytest.mark.quick
 @pytest.mark.programs
 def test_what_is_being_handled_at_ctrl_c_is_finished(tmp_path):
     path = tmp_path / "mq9.db"

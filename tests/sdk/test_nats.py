@@ -39,6 +39,8 @@ from mq9.transport.open import open_transport
 from tests.nats_server import NatsServer, Responder
 from tests.serving import Serving
 
+pytestmark = pytest.mark.programs
+
 PATIENT = {"reconnect_attempts": 200, "reconnect_delay": 0.02}
 
 
@@ -119,6 +121,7 @@ async def knocking(port):
 # Asking
 
 
+@pytest.mark.quick
 @on_both
 async def test_every_verb_goes_over_the_wire(client):
     every_byte = bytes(range(256))
@@ -829,6 +832,7 @@ async def test_what_cannot_be_sent_is_sent_once_the_server_is_back(server, clien
     await asking
 
 
+@pytest.mark.quick
 async def test_a_send_whose_reply_is_lost_is_stored_once(server, responder, client):
     responder.lose_next_reply("MSG.SEND")
     sending = asyncio.create_task(client.send("inbox", "once"))
@@ -887,6 +891,7 @@ async def test_requests_that_find_the_connection_broken_share_a_new_one(server, 
     assert len(mine) == 1
 
 
+@pytest.mark.quick
 @on_ours
 async def test_a_consumer_outlives_an_outage(server, client):
     handled = []

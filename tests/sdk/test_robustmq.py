@@ -27,6 +27,8 @@ from mq9.protocol.robustmq import last_known
 from tests.nats_server import NatsServer
 from tests.sdk.robustmq import RobustMq
 
+pytestmark = pytest.mark.programs
+
 PRIORITIES = ["critical", "urgent", "normal"]
 
 
@@ -251,6 +253,7 @@ async def test_the_start_is_named_until_the_first_ack_confirms_a_position(broker
     assert set(broker.delivers) == {"latest"}
 
 
+@pytest.mark.quick
 async def test_everything_is_handled_once_and_acked(broker, client):
     worker = Worker()
     for number in range(35):

@@ -673,6 +673,7 @@ async def test_a_clock_waits_for_what_a_loop_has_given_to_an_executor():
     await asyncio.gather(*tasks)
 
 
+@pytest.mark.programs
 async def test_no_clock_jumps_for_an_idle_consumer(mq9_broker):
     client = mq9_broker.client()
     await client.mailbox_create(name="inbox", ttl=3_600)

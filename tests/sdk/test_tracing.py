@@ -236,6 +236,7 @@ async def test_headers_that_were_given_stay_and_the_rest_is_added_as_far_as_ther
     assert set(third.headers) == {"traceparent"}
 
 
+@pytest.mark.programs
 def test_without_the_package_nothing_is_imported_and_everything_works():
     script = """
 import sys

@@ -108,6 +108,7 @@ async def fill(client, stored):
     raise AssertionError("there was room for everything")
 
 
+@pytest.mark.programs
 async def test_a_full_disk_refuses_what_it_cannot_store_and_nothing_else(tmp_path, small):
     serving = Serving(tmp_path, "--data", str(small.data), admin=True, prefix=small.prefix)
     async with serving, Mq9Client(serving.url, reconnect_attempts=0) as client:

@@ -17,6 +17,8 @@ from mq9.server.limits import ServerLimits
 from mq9.server.users import User, Users
 from mq9.version import VERSION
 
+pytestmark = pytest.mark.programs
+
 EXCHANGES = exchanges.read()
 DOCUMENT = Path(__file__).parents[2] / "docs/reference/nats.md"
 

@@ -229,6 +229,7 @@ async def test_two_brokers_in_one_process_do_not_add_up(watched):
     await other.broker.close()
 
 
+@pytest.mark.programs
 def test_the_broker_and_its_log_do_without_the_packages_of_this_port():
     script = (
         "import sys\n"

@@ -10,9 +10,12 @@ from waiting import until
 from mq9.server.users import User, Users
 from tests.natscli.typed import PROGRAM, Typist
 
-pytestmark = pytest.mark.skipif(
-    not PROGRAM.exists(), reason="make builds the nats command only where there is Go"
-)
+pytestmark = [
+    pytest.mark.programs,
+    pytest.mark.skipif(
+        not PROGRAM.exists(), reason="make builds the nats command only where there is Go"
+    ),
+]
 
 
 class Shell(Typist):
@@ -49,6 +52,7 @@ async def shell(hosted, tmp_path):
     await shell.close()
 
 
+@pytest.mark.quick
 async def test_the_quick_start_sends_fetches_and_acks(shell):
     created = await shell.request("MAILBOX.CREATE", '{"name":"quickstart.demo","ttl":300}')
     assert created == {"error": "", "mail_address": "quickstart.demo"}

@@ -11,6 +11,8 @@ from waiting import until
 from mq9.clock import SystemClock
 from mq9.server.users import User, Users
 
+pytestmark = pytest.mark.programs
+
 GUARDED = "authorization { users: [{user: ada, password: lovelace}] }"
 
 

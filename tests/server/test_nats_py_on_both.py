@@ -11,6 +11,8 @@ from nats import micro
 from nats_server import NatsServer
 from waiting import until
 
+pytestmark = pytest.mark.programs
+
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):

@@ -11,7 +11,7 @@ import pytest
 from mq9.clock import SystemClock
 from mq9.protocol.headers import PayloadEncoding
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 BODIES = [b"hello", "雪 ☃".encode(), b"", b"aGVsbG8=", bytes(range(256))]
 

@@ -127,6 +127,7 @@ async def storing(tmp_path, serving):
         yield server, client, data
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 async def test_told_to_stop_it_finishes_what_it_has_begun_and_begins_no_more(storing, number):
     server, client, data = storing
@@ -239,6 +240,7 @@ async def test_a_wrong_token_is_logged_without_it(serving):
     assert "wrong-horse" not in server.told
 
 
+@pytest.mark.programs
 async def test_a_users_file_says_who_is_who(tmp_path, serving):
     users = tmp_path / "users.toml"
     users.write_text(USERS)
@@ -253,6 +255,7 @@ async def test_a_users_file_says_who_is_who(tmp_path, serving):
         assert SECRET not in server.told
 
 
+@pytest.mark.programs
 async def test_metrics_and_health_are_served_beside_it(serving):
     async with serving("--memory", admin=True) as server, httpx.AsyncClient() as http:
         async with Mq9Client(server.url) as client:

@@ -475,6 +475,7 @@ def test_options_of_the_inbox_are_checked(planner, options):
         InboxMiddleware(planner, **options)
 
 
+@pytest.mark.programs
 def test_only_the_middleware_needs_langchain():
     script = """
 import sys

@@ -339,6 +339,7 @@ def finish(program, *arguments):
     return done.stdout.strip()
 
 
+@pytest.mark.programs
 def test_a_forgotten_toolkit_does_not_keep_the_interpreter_from_ending(tmp_path):
     program = """
         import sys, threading
@@ -361,6 +362,7 @@ def test_a_forgotten_toolkit_does_not_keep_the_interpreter_from_ending(tmp_path)
     assert '"msg_id":0' in said
 
 
+@pytest.mark.programs
 def test_a_toolkit_that_is_used_while_the_interpreter_waits_to_end_works(tmp_path):
     program = """
         import asyncio, sys

@@ -162,6 +162,7 @@ class TestTheKey:
         if os.name == "posix":
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
+    @pytest.mark.programs
     def test_of_several_processes_that_find_none_one_makes_it(self, tmp_path):
         path = tmp_path / "agent.key"
         said = (

@@ -61,6 +61,7 @@ def test_systemd_starts_a_worker_and_gives_it_time_to_end(unit):
     assert unit["Install"]["WantedBy"] == "multi-user.target"
 
 
+@pytest.mark.programs
 @pytest.mark.skipif(ANALYZE is None, reason="there is no systemd here")
 def test_systemd_itself_finds_nothing_wrong(unit, tmp_path):
     program = shlex.split(unit["Service"]["ExecStart"])[0]

@@ -28,7 +28,7 @@ TASK = "00000000-0000-5000-8000-000000000002"
 OTHER_TASK = "00000000-0000-5000-8000-000000000003"
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.programs)])
 async def saver(request, tmp_path):
     async with contextlib.AsyncExitStack() as stack:
         if request.param == "memory":
