@@ -401,9 +401,9 @@ async def test_who_may_not_read_the_reply_mailbox_is_told_nothing(way, work):
         await spy.gather(questions(), id=work)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "error", "said"),
-    [
+async def test_what_it_does_not_take_is_refused_before_anything_is_sent(way, client):
+    before = way.state()
+    for wrong, error, said in (
         ({"questions": ["ada"]}, InvalidRequest, "questions: 'ada' is not a pair"),
         ({"questions": [("ada", "q", "r")]}, InvalidRequest, "is not a pair"),
         ({"questions": [7]}, InvalidRequest, "questions: 7 is not a pair"),
@@ -417,17 +417,9 @@ async def test_who_may_not_read_the_reply_mailbox_is_told_nothing(way, work):
         ({"reply_to": "boss"}, InvalidRequest, "reply_to: it goes with an id"),
         ({"id": "x" * 32, "reply_to": "A b"}, InvalidAddress, "A b"),
         ({"path": ["a,b"]}, InvalidRequest, "path"),
-    ],
-)
-async def test_what_it_does_not_take_is_refused_before_anything_is_sent(
-    way, client, wrong, error, said
-):
-    before = way.state()
-    options = {"questions": questions(), **wrong}
-
-    with pytest.raises(error, match=said):
-        await client.gather(**options)
-
+    ):
+        with pytest.raises(error, match=said):
+            await client.gather(**{"questions": questions(), **wrong})
     assert way.state() == before
 
 

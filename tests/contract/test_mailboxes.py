@@ -65,39 +65,21 @@ async def test_the_url_form_of_an_address_is_accepted_everywhere(client, inbox, 
     await client.mailbox_drop(form)
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "",
-        "A",
-        "a_b",
-        "a-b",
-        ".a",
-        "a.",
-        "a..b",
-        "a b",
-        "a/b",
-        "é",
-        "a*",
-        "a.>",
-        "a\n",
-        "a" * 129,
-        "mq9://host/",
-        "mq9://host/A",
-        "mq9:/host/a",
-        "https://host/a",
-        "mq9://host/a/b",
-    ],
-)
-async def test_what_is_no_address_is_refused_before_anything_is_sent(client, address):
-    with pytest.raises(InvalidAddress, match="invalid mail_address"):
-        await client.send(address, "x")
+async def test_what_is_no_address_is_refused_before_anything_is_sent(client, requests_of):
+    asked = requests_of(client)
+    wrong = ["", "A", "a_b", "a-b", ".a", "a.", "a..b", "a b", "a/b", "é", "a*", "a.>", "a\n"]
+    wrong += ["a" * 129, "mq9://host/", "mq9://host/A", "mq9:/host/a", "https://host/a"]
+    wrong += ["mq9://host/a/b"]
+    for address in wrong:
+        with pytest.raises(InvalidAddress, match="invalid mail_address"):
+            await client.send(address, "x")
+    assert asked == []
 
 
-@pytest.mark.parametrize("address", ["a", "0", "a.b.c", "9.a", "a" * 128, "a." * 63 + "ab"])
-async def test_what_is_an_address_is_accepted(client, address):
-    assert await client.mailbox_create(name=address) == address
-    assert await client.send(address, "x") == 0
+async def test_what_is_an_address_is_accepted(client):
+    for address in ("a", "0", "a.b.c", "9.a", "a" * 128, "a." * 63 + "ab"):
+        assert await client.mailbox_create(name=address) == address
+        assert await client.send(address, "x") == 0
 
 
 async def test_a_mailbox_without_ttl_never_expires(way, client, inbox):
