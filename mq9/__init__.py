@@ -9,267 +9,44 @@ loop, ``Mailbox`` six operations of it. Errors are in ``mq9.errors``, what a tes
 from mq9.lazy import lazy_names
 from mq9.version import VERSION
 
-TYPE_CHECKING = False  # importing it from typing takes longer than all that is done here
-if TYPE_CHECKING:
-    from mq9.client.answer_ids import answer_id
-    from mq9.client.client import Mq9Client
-    from mq9.client.connection import UnreadWatch
-    from mq9.client.consumer import (
-        Consumer,
-        ConsumerCounters,
-        ConsumerEvent,
-        ConsumerEventKind,
-        ConsumerOptions,
-        ErrorHandler,
-        EventHandler,
-        Handler,
-        Reject,
-        Retry,
-        back_at_work,
-        without_slot,
-    )
-    from mq9.client.error_answers import ErrorAnswer, Failure
-    from mq9.client.mailbox import Mailbox
-    from mq9.client.options import ClientOptions
-    from mq9.client.receiver import MessageCallback, Receiver
-    from mq9.client.sync_client import (
-        SyncConsumer,
-        SyncConsumerOptions,
-        SyncErrorHandler,
-        SyncHandler,
-        SyncMq9Client,
-    )
-    from mq9.client.sync_messages import SyncMessage
-    from mq9.clock import Clock
-    from mq9.discovery.embeddings import Embeddings
-    from mq9.errors import (
-        AgentNotFound,
-        BadReply,
-        BrokerFailed,
-        Forbidden,
-        IdConflict,
-        InvalidAddress,
-        InvalidRequest,
-        LimitReached,
-        MailboxExists,
-        MailboxFull,
-        MailboxNotFound,
-        MessageNotFound,
-        Mq9Error,
-        NoReply,
-        NotConnected,
-        OutcomeUnknown,
-        PayloadTooLarge,
-        ReplyForbidden,
-        ReplyMailboxNotFound,
-        RequestFailed,
-        TooExpensive,
-        Unauthorized,
-        Unavailable,
-        Unreachable,
-        UnusableFile,
-    )
-    from mq9.models import (
-        AgentMatch,
-        AgentMatches,
-        Deliver,
-        Extended,
-        FetchResult,
-        Gathered,
-        GroupStatus,
-        Leased,
-        MailboxStatus,
-        MailboxType,
-        Match,
-        Message,
-        MessageHeaders,
-        MessageHistory,
-        Moved,
-        Payload,
-        Priority,
-        PublicMailbox,
-        Removed,
-        Standing,
-        StoredMessage,
-        Unread,
-        Waiting,
-    )
-    from mq9.signals import stop_on_signals
-    from mq9.transport.base import Transport
-
 __version__ = VERSION
 
-__all__ = [
-    "AgentMatch",
-    "AgentMatches",
-    "AgentNotFound",
-    "BadReply",
-    "BrokerFailed",
-    "ClientOptions",
-    "Clock",
-    "Consumer",
-    "ConsumerCounters",
-    "ConsumerEvent",
-    "ConsumerEventKind",
-    "ConsumerOptions",
-    "Deliver",
-    "Embeddings",
-    "ErrorAnswer",
-    "ErrorHandler",
-    "EventHandler",
-    "Extended",
-    "Failure",
-    "FetchResult",
-    "Forbidden",
-    "Gathered",
-    "GroupStatus",
-    "Handler",
-    "IdConflict",
-    "InvalidAddress",
-    "InvalidRequest",
-    "Leased",
-    "LimitReached",
-    "Mailbox",
-    "MailboxExists",
-    "MailboxFull",
-    "MailboxNotFound",
-    "MailboxStatus",
-    "MailboxType",
-    "Match",
-    "Message",
-    "MessageCallback",
-    "MessageHeaders",
-    "MessageHistory",
-    "MessageNotFound",
-    "Moved",
-    "Mq9Client",
-    "Mq9Error",
-    "NoReply",
-    "NotConnected",
-    "OutcomeUnknown",
-    "Payload",
-    "PayloadTooLarge",
-    "Priority",
-    "PublicMailbox",
-    "Receiver",
-    "Reject",
-    "Removed",
-    "ReplyForbidden",
-    "ReplyMailboxNotFound",
-    "RequestFailed",
-    "Retry",
-    "Standing",
-    "StoredMessage",
-    "SyncConsumer",
-    "SyncConsumerOptions",
-    "SyncErrorHandler",
-    "SyncHandler",
-    "SyncMessage",
-    "SyncMq9Client",
-    "TooExpensive",
-    "Transport",
-    "Unauthorized",
-    "Unavailable",
-    "Unreachable",
-    "Unread",
-    "UnreadWatch",
-    "UnusableFile",
-    "Waiting",
-    "answer_id",
-    "back_at_work",
-    "stop_on_signals",
-    "without_slot",
-]
+# The public names, by module. ``make generated`` tells type checkers: ``__init__.pyi``.
+_NAMES = {
+    "client.client": "Mq9Client",
+    "client.connection": "UnreadWatch",
+    "client.consumer": (
+        "Consumer ConsumerCounters ConsumerEvent ConsumerEventKind ConsumerOptions ErrorHandler "
+        "EventHandler Handler Reject Retry back_at_work without_slot"
+    ),
+    "client.error_answers": "ErrorAnswer Failure answer_id",
+    "client.mailbox": "Mailbox",
+    "client.options": "ClientOptions",
+    "client.receiver": "MessageCallback Receiver",
+    "client.sync_client": (
+        "SyncConsumer SyncConsumerOptions SyncErrorHandler SyncHandler SyncMq9Client"
+    ),
+    "client.sync_messages": "SyncMessage",
+    "clock": "Clock",
+    "discovery.embeddings": "Embeddings",
+    "errors": (
+        "AgentNotFound BadReply BrokerFailed Forbidden IdConflict InvalidAddress InvalidRequest "
+        "LimitReached MailboxExists MailboxFull MailboxNotFound MessageNotFound Mq9Error "
+        "NoReply NotConnected OutcomeUnknown PayloadTooLarge ReplyForbidden "
+        "ReplyMailboxNotFound RequestFailed TooExpensive Unauthorized Unavailable Unreachable "
+        "UnusableFile"
+    ),
+    "models": (
+        "AgentMatch AgentMatches Deliver Extended FetchResult Gathered GroupStatus Leased "
+        "MailboxStatus MailboxType Match Message MessageHeaders MessageHistory Moved Payload "
+        "Priority PublicMailbox Removed Standing StoredMessage Unread Waiting"
+    ),
+    "signals": "stop_on_signals",
+    "transport.base": "Transport",
+}
 
-if not TYPE_CHECKING:  # which would let every name pass
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "client.client": ("Mq9Client",),
-            "client.connection": ("UnreadWatch",),
-            "client.consumer": (
-                "Consumer",
-                "ConsumerCounters",
-                "ConsumerEvent",
-                "ConsumerEventKind",
-                "ConsumerOptions",
-                "ConsumerOptions",
-                "ErrorHandler",
-                "EventHandler",
-                "Handler",
-                "Reject",
-                "Retry",
-                "back_at_work",
-                "without_slot",
-            ),
-            "client.answer_ids": ("answer_id",),
-            "client.error_answers": ("ErrorAnswer", "Failure"),
-            "signals": ("stop_on_signals",),
-            "client.mailbox": ("Mailbox",),
-            "client.options": ("ClientOptions",),
-            "client.receiver": ("MessageCallback", "Receiver"),
-            "client.sync_client": (
-                "SyncConsumer",
-                "SyncConsumerOptions",
-                "SyncErrorHandler",
-                "SyncHandler",
-                "SyncMq9Client",
-            ),
-            "client.sync_messages": ("SyncMessage",),
-            "clock": ("Clock",),
-            "discovery.embeddings": ("Embeddings",),
-            "errors": (
-                "AgentNotFound",
-                "BadReply",
-                "BrokerFailed",
-                "Forbidden",
-                "IdConflict",
-                "InvalidAddress",
-                "InvalidRequest",
-                "LimitReached",
-                "MailboxExists",
-                "MailboxFull",
-                "MailboxNotFound",
-                "MessageNotFound",
-                "Mq9Error",
-                "NoReply",
-                "NotConnected",
-                "OutcomeUnknown",
-                "PayloadTooLarge",
-                "ReplyForbidden",
-                "ReplyMailboxNotFound",
-                "RequestFailed",
-                "TooExpensive",
-                "Unauthorized",
-                "Unavailable",
-                "Unreachable",
-                "UnusableFile",
-            ),
-            "models": (
-                "AgentMatch",
-                "AgentMatches",
-                "Deliver",
-                "Extended",
-                "FetchResult",
-                "Gathered",
-                "GroupStatus",
-                "Leased",
-                "MailboxStatus",
-                "MailboxType",
-                "Match",
-                "Message",
-                "MessageHeaders",
-                "MessageHistory",
-                "Moved",
-                "Payload",
-                "Priority",
-                "PublicMailbox",
-                "Removed",
-                "Standing",
-                "StoredMessage",
-                "Unread",
-                "Waiting",
-            ),
-            "transport.base": ("Transport",),
-        },
-    )
+__all__ = sorted(" ".join(_NAMES.values()).split())  # noqa: PLE0605  # a list for all that
+
+__getattr__, __dir__ = lazy_names(
+    __name__, {module: names.split() for module, names in _NAMES.items()}
+)

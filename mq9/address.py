@@ -31,14 +31,7 @@ def shown(value: object) -> str:
 
 
 def parse(value: object) -> str:
-    """Return the address that ``value`` names.
-
-    Args:
-        value: An address, or its ``mq9://`` form.
-
-    Raises:
-        InvalidAddress: The value is not a string or breaks the rules above.
-    """
+    """Return the address that ``value`` names."""
     if not isinstance(value, str):
         raise InvalidAddress(f"invalid mail_address: {shown(value)} is not a string; {_RULE}")
     url = _URL.fullmatch(value) if value.startswith("mq9://") else None
@@ -61,9 +54,6 @@ def slug(name: str) -> str:
 
     The name in lower case, with each run of other characters as one dot: ``Claude-Desktop`` becomes
     ``claude.desktop``.
-
-    Raises:
-        InvalidRequest: No letter a-z and no digit is left of the name.
     """
     address = _OTHER_CHARACTERS.sub(".", name.lower()).strip(".")
     if not address:
@@ -75,15 +65,7 @@ def slug(name: str) -> str:
 
 
 def generate(randomness: bytes, prefix: str | None = None) -> str:
-    """Return an address that nobody can guess.
-
-    Args:
-        randomness: ``RANDOM_BYTES`` unpredictable bytes.
-        prefix: Put before the random part, with a dot between.
-
-    Raises:
-        InvalidAddress: The prefix is not an address itself, or leaves no room for the random part.
-    """
+    """Return an address that nobody can guess."""
     if len(randomness) != RANDOM_BYTES:
         raise ValueError(f"randomness: {len(randomness)} bytes, {RANDOM_BYTES} are needed")
     random_part = b32encode(randomness).decode("ascii").rstrip("=").lower()

@@ -126,11 +126,7 @@ class SystemClock:
 
 
 class DerivedClock:
-    """A clock that measures time as another one does, and may tell other instants.
-
-    Args:
-        clock: The clock behind it.
-    """
+    """A clock that measures time as another one does, and may tell other instants."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -164,11 +160,6 @@ class SteadyClock(DerivedClock):
 
     A wall clock may also be wrong by years, which would end every TTL. So this clock can be told to
     hold: it does not follow the wall clock over a longer jump, and goes on from the last instant.
-
-    Args:
-        clock: The clock behind it.
-        longest_jump_ms: The longest jump ahead that it follows; None for any.
-        name: Of what it is the clock, for the log.
     """
 
     def __init__(
@@ -203,10 +194,7 @@ class SteadyClock(DerivedClock):
     def catch_up(self, instant_ms: int) -> None:
         """Go on from the last instant at which something has happened, if that is ahead.
 
-        Args:
-            instant_ms: The instant; 0 where nothing has happened yet. The first one is where time
-                goes on from. So is one that is an hour before an earlier one: an operator has set
-                the time back.
+        Also from the first one, and from one an hour before: an operator has set the time back.
         """
         before_ms, self._happened_ms = self._happened_ms, instant_ms
         if not instant_ms:

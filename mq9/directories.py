@@ -7,11 +7,7 @@ from pathlib import Path
 
 
 def make_private(path: Path) -> None:
-    """Make a directory, and those above it, where missing: open to their owner only.
-
-    Raises:
-        OSError: One of them cannot be made.
-    """
+    """Make a directory, and those above it, where missing: open to their owner only."""
     missing = itertools.takewhile(lambda one: not one.exists(), [path, *path.parents])
     for one in reversed(list(missing)):
         one.mkdir(0o700, exist_ok=True)

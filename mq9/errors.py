@@ -280,16 +280,7 @@ _BY_SENTENCE = (
 
 
 def from_reply(sentence: str, code: str | None = None) -> Mq9Error:
-    """Make the error that a reply describes.
-
-    Args:
-        sentence: The reply's non-empty ``error`` field.
-        code: The reply's ``code`` field, where the broker sends one.
-
-    Returns:
-        An error of the class that belongs to the code, else of the one that the sentence suggests,
-        else a plain ``Mq9Error``.
-    """
+    """Make the error that a reply describes."""
     if code == Unavailable.code and _UNKNOWN_PHRASE in sentence:
         return OutcomeUnknown(sentence)
     if code in _BY_CODE:

@@ -17,10 +17,6 @@ def lazy_names(
     """Return ``__getattr__`` and ``__dir__`` of a package whose names are imported when used.
 
     The modules themselves are attributes of the package as well, as if they had been imported.
-
-    Args:
-        package: The package's ``__name__``.
-        names: The names that each of its modules has, by the module's name in the package.
     """
     modules = {name: module for module, its_names in names.items() for name in its_names}
     children = {module.partition(".")[0] for module in names}

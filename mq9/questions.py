@@ -44,15 +44,7 @@ DECISIONS = ("approve", "edit", "reject", "respond")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """Something that a program wants to do, and a person is to decide about.
-
-    Attributes:
-        name: What it is, such as the name of a tool.
-        args: What it is to be done with.
-        text: What the asker says of it.
-        decisions: Which of ``DECISIONS`` may be taken.
-        schema: The JSON schema of the arguments; None if the asker does not know it.
-    """
+    """Something that a program wants to do, and a person is to decide about."""
 
     name: str
     args: Mapping[str, Any]
@@ -180,11 +172,7 @@ class InvalidAnswer(ValueError):
 
 
 def answer_of(payload: bytes) -> Any:
-    """Return what a message answers: its body's JSON, else its text.
-
-    Raises:
-        InvalidAnswer: It is neither.
-    """
+    """Return what a message answers: its body's JSON, else its text."""
     try:
         return orjson.loads(payload)
     except ValueError:
@@ -203,26 +191,13 @@ def decision_word(text: str) -> str | None:
 
 
 def check_answer(question: MailedQuestion, answer: Any) -> None:
-    """Check that an answer fits its question.
-
-    Raises:
-        InvalidAnswer: It does not.
-    """
+    """Check that an answer fits its question."""
     if question.actions:
         decisions_of(question.actions, answer)
 
 
 def decisions_of(actions: Sequence[Action], answer: Any) -> list[dict[str, Any]]:
-    """Return an answer's decision on each action, as LangChain's middleware takes them.
-
-    Args:
-        actions: What was asked about; one or more.
-        answer: The answer, in any of the forms above.
-
-    Raises:
-        InvalidAnswer: It is in none of them, there are too many or too few decisions, or one is
-            not allowed.
-    """
+    """Return an answer's decision on each action, as LangChain's middleware takes them."""
     given = _given(answer)
     if isinstance(given, list):
         if len(given) != len(actions):
@@ -351,24 +326,14 @@ class AnswerOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What became of an answer.
-
-    Attributes:
-        outcome: What became of it.
-        text: Why it was not accepted.
-        by: Who gave the accepted answer, if it was another one.
-    """
+    """What became of an answer."""
 
     outcome: AnswerOutcome
     text: str | None = None
     by: str | None = None
 
     def body(self, answer: StoredMessage) -> dict[str, Any]:
-        """Return the body of the message that tells it.
-
-        Args:
-            answer: The answer, as a group fetched it.
-        """
+        """Return the body of the message that tells it."""
         if self.outcome is AnswerOutcome.ACCEPTED:
             return {"type": _RECEIPT, "outcome": str(self.outcome)}
         failed = ErrorAnswer.of(answer, Failure.REJECTED, self.text or "").value()

@@ -1,4 +1,4 @@
-"""Writes the files that are derived from the catalogue of operations.
+"""Writes the files that are derived from the catalogue of operations, and from public names.
 
 They are read by what does not load the catalogue: the first answers of the MCP server, which come
 before pydantic is loaded, and type checkers.
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from textwrap import fill, indent
 
+import mq9
 from langchain_mq9.tools import TOOLS
 from mq9.operations.catalog import ALL
 
@@ -49,6 +50,7 @@ class {name}(Mq9Tool):
         self, *, session: Session | None = None, **options: Unpack[SessionOptions]
     ) -> None: ...
 '''
+_VERSION = "\n__version__: str\n"
 
 
 def listing() -> str:
@@ -69,6 +71,16 @@ def stub() -> str:
     return text
 
 
+def public_names() -> str:
+    """Return the types of what ``mq9`` offers."""
+    lines = sorted(
+        f"from mq9.{module} import {name} as {name}"
+        for module, names in mq9._NAMES.items()  # noqa: SLF001  # written for this
+        for name in names.split()
+    )
+    return "\n".join(['"""The public names. Written by ``make generated``."""\n', *lines, _VERSION])
+
+
 def _quoted(margin: int, names: Iterable[str]) -> str:
     return "".join(f'{" " * margin}"{name}",\n' for name in names)
 
@@ -77,6 +89,7 @@ def _quoted(margin: int, names: Iterable[str]) -> str:
 FILES = {
     ROOT / "mq9/operations/listing.py": listing,
     ROOT / "langchain_mq9/tools.pyi": stub,
+    ROOT / "mq9/__init__.pyi": public_names,
 }
 
 if __name__ == "__main__":

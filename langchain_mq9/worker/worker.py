@@ -177,7 +177,11 @@ class MailboxWorker:
         max_hops: int = DEFAULT_MAX_HOPS,
         **options: Unpack[WorkerOptions],
     ) -> None:
-        handling = checked_as(WorkerOptions, options)
+        handling = {
+            name: one
+            for name, one in checked_as(WorkerOptions, options).items()
+            if name not in ClientOptions.__annotations__
+        }
         client_options: Any = {name: one for name, one in options.items() if name not in handling}
         if client is not None and (server is not None or client_options):
             raise InvalidRequest("client: it has its server and options; give either")

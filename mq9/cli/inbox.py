@@ -23,9 +23,9 @@ from mq9.cli.messages import stdin_payload
 from mq9.cli.output import Table, as_json, count, quoted, span, when
 from mq9.cli.program import Address, Call
 from mq9.cli.sent_answers import Sent, SentAnswers, gets_receipt
+from mq9.client import arguments
+from mq9.client.answers import once_there
 from mq9.client.client import Mq9Client
-from mq9.client.payloads import encode
-from mq9.client.start_order import once_there
 from mq9.errors import (
     Forbidden,
     InvalidRequest,
@@ -206,7 +206,7 @@ async def _confirmed(
 ) -> _Answered:
     """Answer a question, and wait for its receipt."""
     answers = SentAnswers(client, await client.whoami())
-    payload = encode(given)
+    payload = arguments.payload(given)
     sent = await answers.begin(asked, payload, _shown(given))
     answered_as = None
     if sent.receipt is None:
@@ -360,7 +360,7 @@ def _answer(
 def _shown(given: Payload) -> str:
     """Return an answer as people read it."""
     if not isinstance(given, Mapping):
-        return encode(given).decode("utf-8", "backslashreplace")
+        return arguments.payload(given).decode("utf-8", "backslashreplace")
     words = []
     for one in given["decisions"]:
         beside = one["edited_action"]["args"] if "edited_action" in one else one.get("message")

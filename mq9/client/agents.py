@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mq9 import address as addresses
-from mq9.client import payloads
+from mq9.client import arguments
 from mq9.client.base import ClientBase
 from mq9.errors import InvalidRequest
 from mq9.models import AgentMatches
@@ -44,7 +44,7 @@ class AgentMethods(ClientBase):
         register = requests.Register(
             name=card.get("name"), mailbox=card.get("mailbox"), ttl=card.get("ttl", 0)
         )
-        await self._connection.request(register, payload=payloads.encode_json("agent_card", card))
+        await self._connection.request(register, payload=arguments.encode_json("agent_card", card))
 
     async def agent_unregister(
         self, mailbox: str | None = None, *, name: str | None = None
@@ -72,7 +72,7 @@ class AgentMethods(ClientBase):
         given = dict(checks.json_object("report", report))
         who = _who(given.pop("mailbox", None), given.pop("name", None))
         asked = requests.Report(**who)
-        payload = payloads.encode_json("report", {**who, **given})
+        payload = arguments.encode_json("report", {**who, **given})
         await self._connection.request(asked, payload=payload)
 
     async def agent_discover(

@@ -1,52 +1,39 @@
-"""Waiting for answers, which are told from other messages by their correlation ids."""
+"""Waiting for mailboxes that do not exist yet, and for answers to what was asked."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from mq9.client.error_answers import ErrorAnswer
+from mq9.client.messages import MessageMethods
 from mq9.client.ordered_reading import OrderedReading
-from mq9.clock import Clock
-from mq9.models import FetchResult, Message
+from mq9.clock import Clock, sleep
+from mq9.errors import MailboxNotFound
+from mq9.models import Message
 
 _LONGEST_WAIT_MS = 60_000
 _MOST_ANSWERS = 1_000  # messages of one correlation id that are looked at
 _AT_ONCE = 64  # requests, as many of one client as a server works on
 
+_logger = logging.getLogger("mq9.client")
+
+MOST_S = 10.0  # that a mailbox is waited for
+_FIRST_PAUSE_S = 0.05  # doubled after each further look
+_MOST_PAUSE_S = 1.0
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class QueryingClient(Protocol):
-    """The part of ``Mq9Client`` that finds answers; see there."""
-
-    async def query(
-        self,
-        mail_address: str,
-        *,
-        correlation_id: str | None = None,
-        limit: int | None = None,
-        max_bytes: int = ...,
-    ) -> FetchResult:
-        """Look at stored messages."""
-
-
 async def stored_answers(
-    client: QueryingClient, mail_address: str, correlation_ids: Sequence[str]
+    client: MessageMethods, mail_address: str, correlation_ids: Sequence[str]
 ) -> tuple[dict[str, Message], int]:
     """Return the answer under each correlation id, and the first msg_id not looked at.
 
     That is the first message, unless it is an error answer and a good answer follows it.
-
-    Args:
-        client: The client to look with.
-        mail_address: Where the answers are.
-        correlation_ids: The correlation ids.
-
-    Raises:
-        MailboxNotFound: The mailbox is not there.
     """
 
     async def find(correlation_id: str) -> Message | None:
@@ -72,16 +59,6 @@ async def first_answers(
     """Wait for an answer under each correlation id, and return those that came.
 
     The first one counts, unless it is an error answer and a good answer comes during the wait.
-
-    Args:
-        reading: Reads where they are answered.
-        wanted: The correlation ids.
-        clock: The clock to go by.
-        seconds: How long to wait.
-        most_failed: With how many error answers to wait on for the others.
-
-    Raises:
-        MailboxNotFound: The mailbox that is read is not there any more.
     """
     deadline_ms = clock.monotonic_ms() + round(seconds * 1000)
     found: dict[str, Message] = {}
@@ -110,3 +87,36 @@ async def at_once(call: Callable[[T], Awaitable[R]], arguments: Sequence[T]) -> 
         several = (call(one) for one in arguments[start : start + _AT_ONCE])
         results += await asyncio.gather(*several)
     return results
+
+
+async def once_there(
+    attempt: Callable[[], Awaitable[T]],
+    mail_address: str,
+    *,
+    clock: Clock,
+    seconds: float,
+    on_missing: Callable[[str], None] = _logger.info,
+) -> T:
+    """Do something with a mailbox; wait, 10 s at most, for one that does not exist yet.
+
+    ``on_missing`` is called once, with a sentence, when it does not exist at first.
+    """
+    patience = max(0.0, min(seconds, MOST_S))
+    deadline_ms = clock.monotonic_ms() + round(patience * 1000)
+    pause = _FIRST_PAUSE_S
+    hint = f"Create it: mq9 create {mail_address}"
+    while True:
+        try:
+            return await attempt()
+        except MailboxNotFound as error:
+            left_s = (deadline_ms - clock.monotonic_ms()) / 1000
+            if left_s <= 0:
+                waited = f", after {patience:g} s" if patience else ""
+                raise MailboxNotFound(f"{error}{waited}. {hint}") from error
+            if pause == _FIRST_PAUSE_S:
+                on_missing(
+                    f"mailbox {mail_address} does not exist yet; waiting {patience:g} s for it. "
+                    f"{hint}"
+                )
+        await sleep(clock, min(pause, left_s))
+        pause = min(2 * pause, _MOST_PAUSE_S)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mq9.errors import InvalidRequest
-from mq9.models import Priority
+from mq9.models import Payload, Priority
 from mq9.protocol import checks
 
 T = TypeVar("T")
@@ -17,11 +18,7 @@ _priority = checks.member(Priority)
 
 
 def given(name: str, value: T | None) -> T:
-    """Return an argument that must be given.
-
-    Raises:
-        InvalidRequest: It is None.
-    """
+    """Return an argument that must be given."""
     if value is None:
         raise InvalidRequest(f"{name}: must be given, not None")
     return value
@@ -33,11 +30,7 @@ def priority(value: Priority | str) -> Priority:
 
 
 def member(name: str, value: W | str, default: W) -> W:
-    """Return a word of an enumeration; the default for None and the empty text.
-
-    Raises:
-        InvalidRequest: It is none of the words.
-    """
+    """Return a word of an enumeration; the default for None and the empty text."""
     if checks.is_absent(value):
         return default
     return checks.member(type(default))(name, value)
@@ -63,3 +56,26 @@ def path(value: Sequence[str] | None) -> tuple[str, ...]:
 def headers(value: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
     """Return the headers of a message, their names in lower case. Raises InvalidRequest."""
     return checks.message_headers("headers", value)
+
+
+def payload(value: Payload) -> bytes:
+    """Return a payload's bytes: as they are, text as UTF-8, anything else as JSON."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, str):
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(f"payload: cannot be written as UTF-8: {error}") from None
+    if isinstance(value, (Mapping, list, tuple)):
+        return encode_json("payload", value)
+    raise InvalidRequest(f"payload: {type(value).__name__} is neither bytes, str, dict nor list")
+
+
+def encode_json(name: str, value: Any) -> bytes:
+    """Return a value as JSON."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{name}: cannot be written as JSON: {error}") from None

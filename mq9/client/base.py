@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from mq9 import address as addresses
-from mq9.client.connection import Connection
+from mq9.client.connection import BrokerConnection
 from mq9.clock import Clock
 from mq9.models import FetchResult, Message
 
@@ -45,14 +45,7 @@ class Batches:
     def token(
         self, mail_address: str, group_name: str, msg_id: int, consumer: str | None
     ) -> str | None:
-        """Return the token of the latest reply that held the message, if it is remembered.
-
-        Args:
-            mail_address: The mailbox.
-            group_name: The group.
-            msg_id: The message.
-            consumer: Who fetched it; None for whoever did so last.
-        """
+        """Return the token of the latest reply that held the message, if it is remembered."""
         return self._tokens.get((mail_address, group_name, msg_id, consumer))
 
     def forget(self, mail_address: str) -> None:
@@ -68,9 +61,6 @@ class RequestIds:
     Each is a random beginning and a number: 24 hexadecimal digits. Whoever knows one can tell the
     next, so they are for the broker alone. Being random throughout would cost each a system call,
     at which a thread that writes may take the interpreter.
-
-    Args:
-        randomness: Returns that many unpredictable bytes.
     """
 
     def __init__(self, randomness: Callable[[int], bytes]) -> None:
@@ -102,7 +92,7 @@ class ClientBase(ABC):
     """
 
     def __init__(
-        self, consumer: str, connection: Connection, randomness: Callable[[int], bytes]
+        self, consumer: str, connection: BrokerConnection, randomness: Callable[[int], bytes]
     ) -> None:
         self.consumer = consumer
         self._connection = connection

@@ -26,12 +26,8 @@ class _State:
     done: bool = False
 
 
-class Progress:
-    """Which of the messages that a broker delivers again and again have been handled here.
-
-    Args:
-        num_msgs: How many to fetch at once while what is fetched can be acked.
-    """
+class OffsetProgress:
+    """Which of the messages that a broker delivers again and again have been handled here."""
 
     def __init__(self, num_msgs: int) -> None:
         self._usual = num_msgs
@@ -76,10 +72,6 @@ class Progress:
 
         That is the last before which nothing can be that was not handled. Also sets how many
         messages to fetch next: more, as long as too few were seen to ack all that was handled.
-
-        Args:
-            fetched: The reply, all of it handled that was due.
-            asked: How many messages were asked for.
         """
         known = robustmq.last_known(fetched, asked)
         last = None

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Self, Unpack
 
 from mq9.client.agents import AgentMethods
-from mq9.client.connection import Connection, UnreadWatch
+from mq9.client.connection import BrokerConnection, UnreadWatch
 from mq9.client.consumer import Consumer, ConsumerOptions, Handler
-from mq9.client.consumer.options import takes
 from mq9.client.gathering import GatherMethods
-from mq9.client.options import ClientOptions
-from mq9.clock import Clock
-from mq9.discovery.embeddings import Embeddings, checked
+from mq9.client.options import ClientOptions, checked_as, takes
 from mq9.models import Message, bind
 from mq9.protocol import checks
 from mq9.protocol.reserved import Reserved
@@ -44,26 +40,12 @@ class Mq9Client(GatherMethods, AgentMethods):
             of one cluster separated by commas; ``memory://name``; ``sqlite:///path``. Options are
             described in ``mq9.transport.open``. Without it the environment's ``MQ9_SERVER``, else
             one file per user.
-        request_timeout: Seconds to wait for a reply, beside what a fetch waits for messages and
-            what connecting takes; more than 0.
-        reconnect_attempts: How often a request is repeated at most, 0 to 1 000.
-        reconnect_delay: Seconds before each repetition but the first, which is made at once. After
-            a refusal as ``unavailable`` the pauses begin with an eighth of it, and double up to it.
         agent: For an in-process broker, the agent that this client counts as authenticated for. A
             server knows that by the credentials in its URL; it must then be this agent, or
             connecting fails with ``Unauthorized``.
-        clock: The clock to go by; the broker's own by default.
-        randomness: Returns that many unpredictable bytes, for ids and reply addresses.
         transport: An open connection to a broker, to be used instead of ``server`` and closed with
             the client.
-        embeddings: For an in-process broker that no client has open, what finds agents by meaning:
-            any object with ``embed_documents`` and ``embed_query``. By default WordLlama, where
-            the extra ``semantic`` is installed. A server has its own.
-        agents: For an in-process broker, all agents that are configured, ``agent`` among them:
-            their names and mailboxes are then theirs alone, and what has no creator is closed to
-            ``agent``. Without it no agents are configured. A mapping says where each may send, such
-            as ``{"lawyer": None, "clerk": ["lawyer", "team.*"]}``; None for everywhere. A server
-            has its users file.
+        options: See ``ClientOptions``.
 
     Every method raises ``InvalidRequest`` for an argument that the protocol does not allow, before
     anything is sent; ``NotConnected`` when the client is not connected; ``Unreachable`` when no
@@ -71,33 +53,31 @@ class Mq9Client(GatherMethods, AgentMethods):
     answered with (see ``mq9.errors``).
     """
 
+    @takes(ClientOptions)
     def __init__(
         self,
         server: str | None = None,
         *,
-        request_timeout: float = 5.0,
-        reconnect_attempts: int = 5,
-        reconnect_delay: float = 2.0,
         agent: str | None = None,
-        clock: Clock | None = None,
-        randomness: Callable[[int], bytes] = secrets.token_bytes,
         transport: Transport | None = None,
-        embeddings: Embeddings | None = None,
-        agents: Sequence[str] | Mapping[str, Sequence[str] | None] | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
         name = None if agent is None else checks.agent_name("agent", agent)
-        finding = None if embeddings is None else checked("embeddings", embeddings)
+        chosen = checked_as(ClientOptions, options, "Mq9Client")
+        finding, agents, randomness = (
+            chosen[one] for one in ("embeddings", "agents", "randomness")
+        )
         reserved = None if agents is None else Reserved(agents)
         if server is not None:
             check_url(server, finding, reserved)
         consumer = f"client.{randomness(12).hex()}"
-        connection = Connection(
+        connection = BrokerConnection(
             lambda: open_transport(server, consumer, name, finding, reserved),
             transport=transport,
-            request_timeout=checks.seconds(above_zero=True)("request_timeout", request_timeout),
-            attempts=checks.whole(0, 1_000)("reconnect_attempts", reconnect_attempts),
-            delay=checks.seconds()("reconnect_delay", reconnect_delay),
-            clock=clock,
+            request_timeout=chosen["request_timeout"],
+            attempts=chosen["reconnect_attempts"],
+            delay=chosen["reconnect_delay"],
+            clock=chosen["clock"],
         )
         super().__init__(consumer, connection, randomness)
         self._server = server

@@ -29,14 +29,7 @@ _FIRST_PART = 8  # of the delay, for the first pause after the broker was unavai
 
 
 class Retries:
-    """What becomes of one request after each failure.
-
-    Args:
-        is_repeatable: Whether the request may be made again when its reply was lost.
-        most: How often it is made again.
-        delay: Seconds before each repetition but the first, which is made at once. A broker that
-            was unavailable is left alone for an eighth of that, and then twice as long each time.
-    """
+    """The pauses before one request is made again, and the error when it is not."""
 
     def __init__(self, *, is_repeatable: bool, most: int, delay: float) -> None:
         self._is_repeatable = is_repeatable
@@ -46,14 +39,7 @@ class Retries:
         self._lost: OutcomeUnknown | None = None
 
     def after(self, error: Unavailable | Unreachable) -> float:
-        """Return how many seconds to wait before the request is made again.
-
-        Args:
-            error: Why it failed this time.
-
-        Raises:
-            Mq9Error: It is not made again.
-        """
+        """Return how many seconds to wait before the request is made again."""
         if isinstance(error, OutcomeUnknown):
             if self._is_last or not self._is_repeatable:
                 raise error
@@ -86,17 +72,8 @@ class UnreadWatch:
         self.unread: Unread | None = None
 
 
-class Connection:
-    """Makes requests to one broker.
-
-    Args:
-        open_transport: Opens a transport to the broker.
-        transport: A transport that is open already.
-        request_timeout: Seconds to wait for a reply, beside what the request itself waits.
-        attempts: How often a request is repeated.
-        delay: Seconds between repetitions; see ``Retries``.
-        clock: Where time comes from; the broker's own clock by default.
-    """
+class BrokerConnection:
+    """Makes requests to one broker."""
 
     def __init__(
         self,
@@ -135,13 +112,7 @@ class Connection:
         return self._given_clock or self._connected().clock
 
     async def open(self) -> None:
-        """Connect; harmless when connected. Cancelling it leaves nothing open.
-
-        Raises:
-            NotConnected: It was closed meanwhile.
-            Unreachable: No broker answers.
-            Unauthorized: The broker refused the credentials.
-        """
+        """Connect; harmless when connected. Cancelling it leaves nothing open."""
         if self._transport is not None:
             return
         try:
@@ -196,26 +167,7 @@ class Connection:
         *,
         wait_ms: int = 0,
     ) -> R:
-        """Make a request and return what it came to.
-
-        Args:
-            asked: What is asked. Where that is safe it is repeated when its reply was lost. It is
-                repeated in any case where it could not be sent, or the broker did nothing and may
-                do it soon.
-            mail_address: Of which mailbox.
-            payload: What travels, where that is more than the request itself: the message of a
-                SEND, the whole card of a REGISTER.
-            wait_ms: How long the broker may take to answer, beside the timeout.
-
-        Raises:
-            Mq9Error: As the broker answered.
-            NotConnected: There is no connection.
-            Unreachable: No broker answered, however often it was tried; nothing was sent.
-            OutcomeUnknown: A reply was lost, of this request or of a repetition.
-            Unavailable: The broker did nothing, however often it was asked.
-            BrokerFailed: The broker did nothing, and will not before it is repaired.
-            TooExpensive: The broker did nothing, and never will.
-        """
+        """Make a request and return what it came to."""
         asked.check_address(mail_address)
         watch = self._watch.get()
         unread_of = None if watch is None else watch.unread_of

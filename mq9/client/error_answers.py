@@ -1,4 +1,4 @@
-"""Error answers: how the sender of a request learns that its message was given up.
+"""Ids of answers; error answers, by which a sender learns that its message was given up.
 
 An error answer goes to ``reply_to`` under the ``correlation_id`` of the message, has no
 ``reply_to`` itself, a header ``error`` and a body of JSON. docs/reference/protocol.md shows it.
@@ -6,13 +6,13 @@ An error answer goes to ``reply_to`` under the ``correlation_id`` of the message
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
-from mq9.client.answer_ids import answer_digest
 from mq9.errors import IdConflict, Mq9Error, ReplyMailboxNotFound, RequestFailed
 from mq9.models import MessageClient, StoredMessage
 
@@ -23,6 +23,21 @@ _TYPE = "error"
 _MOST_REASON = 1_024  # characters
 _MOST_SHOWN = 300
 _REFERENCE_CHARS = 10  # of hexadecimal
+
+
+def answer_digest(message: StoredMessage) -> str | None:
+    """Return what is the same for every delivery of a message to a group; None outside groups."""
+    if message.group_name is None:
+        return None
+    what = (message.mail_address, message.group_name, message.msg_id, message.create_time)
+    digest = hashlib.sha256("\n".join(map(str, what)).encode() + b"\n" + message.payload)
+    return digest.hexdigest()
+
+
+def answer_id(message: StoredMessage) -> str | None:
+    """Return the id of a group's answer, the same for every delivery; None outside groups."""
+    digest = answer_digest(message)
+    return None if digest is None else f"answer.{digest}"
 
 
 class Failure(StrEnum):
@@ -135,12 +150,6 @@ async def send_error_answer(
     """Answer a message with an error, once however often this is called; tell whether it was now.
 
     What keeps it from being sent is logged: nobody can be told of it in another way.
-
-    Args:
-        client: The client to send with.
-        message: The message that is given up, as a group fetched it.
-        failed: What to say.
-        sender: In whose name.
     """
     if message.reply_to is None:
         return False

@@ -10,12 +10,11 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from mq9 import address as addresses
-from mq9.client import arguments, payloads
-from mq9.client.answers import at_once, first_answers, stored_answers
+from mq9.client import arguments
+from mq9.client.answers import MOST_S, at_once, first_answers, once_there, stored_answers
 from mq9.client.error_answers import ErrorAnswer
 from mq9.client.ordered_reading import OrderedReading
 from mq9.client.questions import QuestionMethods, lifetime_s
-from mq9.client.start_order import MOST_S, once_there
 from mq9.errors import (
     Forbidden,
     InvalidRequest,
@@ -42,13 +41,7 @@ _REFUSALS = (Forbidden, LimitReached, MailboxNotFound)
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A question as it is sent.
-
-    Attributes:
-        mail_address: Whom it is for.
-        body: What is asked.
-        correlation_id: What tells its answer from others.
-    """
+    """A question as it is sent."""
 
     mail_address: str
     body: bytes
@@ -172,13 +165,7 @@ class GatherMethods(QuestionMethods):
         *,
         patience_s: float = 0.0,
     ) -> dict[str, Mq9Error]:
-        """Send questions; return, by correlation id, why some could not be sent.
-
-        Args:
-            questions: The questions.
-            options: What they have in common.
-            patience_s: How long mailboxes that do not exist are waited for.
-        """
+        """Send questions; return, by correlation id, why some could not be sent."""
         deadline_ms = self.clock.monotonic_ms() + round(patience_s * 1000)
 
         async def ask(question: _Question) -> Mq9Error | None:
@@ -207,19 +194,7 @@ def _gathered(
     enough: int,
     seconds: float,
 ) -> Gathered:
-    """Return what came of some questions.
-
-    Args:
-        wanted: The questions.
-        found: By correlation id, their answers, error answers included.
-        refused: By correlation id, why some could not be sent.
-        enough: How many answers are needed.
-        seconds: How long they were waited for.
-
-    Raises:
-        RequestFailed: So many were given up that no more than these can come.
-        NoReply: Too few came in time.
-    """
+    """Return what came of some questions."""
     failed: dict[str, RequestFailed] = {}
     for one in wanted:
         answer = found.get(one.correlation_id)
@@ -245,11 +220,7 @@ def _gathered(
 
 
 def _checked(questions: Iterable[tuple[str, Payload]]) -> list[tuple[str, bytes]]:
-    """Return questions as they are sent.
-
-    Raises:
-        InvalidRequest: One is no pair of a mailbox and a body, or there are too many.
-    """
+    """Return questions as they are sent."""
     asked: list[tuple[str, bytes]] = []
     for question in questions:
         if len(asked) == MOST_QUESTIONS:
@@ -260,7 +231,7 @@ def _checked(questions: Iterable[tuple[str, Payload]]) -> list[tuple[str, bytes]
             raise InvalidRequest(
                 f"questions: {checks.shown(question)} is not a pair (mail_address, payload)"
             ) from None
-        asked.append((addresses.parse(address), payloads.encode(body)))
+        asked.append((addresses.parse(address), arguments.payload(body)))
     return asked
 
 

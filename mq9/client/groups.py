@@ -17,15 +17,7 @@ from mq9.protocol import checks, replies, requests
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A message as it was delivered to a consumer group.
-
-    Attributes:
-        mail_address: The mailbox.
-        group_name: The consumer group.
-        msg_id: The message.
-        consumer: The consumer that fetched it; None where that was not said.
-        batch: The token of the fetch; None where it is not known.
-    """
+    """A message as it was delivered to a consumer group."""
 
     mail_address: str
     group_name: str
@@ -43,21 +35,7 @@ def of_call(
     batch: str | None,
     **others: object,
 ) -> Delivery:
-    """Return the delivery that a method is called for, with a message or with ids.
-
-    Args:
-        target: The message, or the mailbox.
-        group_name: The consumer group, with ids.
-        msg_id: The message's id, with ids.
-        consumer: Who fetched it, with ids.
-        batch: The token of the fetch, with ids.
-        others: Further arguments that belong to the form by ids, and must be None with a message.
-
-    Raises:
-        InvalidAddress: ``target`` is no address.
-        InvalidRequest: The message was not fetched by a group, an argument does not go with it, or
-            an id is not given.
-    """
+    """Return the delivery that a method is called for, with a message or with ids."""
     if isinstance(target, StoredMessage):
         return of_message(
             target, group_name=group_name, msg_id=msg_id, consumer=consumer, batch=batch, **others
@@ -72,15 +50,7 @@ def of_call(
 
 
 def of_message(message: StoredMessage, **given: object) -> Delivery:
-    """Return the delivery of a message.
-
-    Args:
-        message: The message.
-        given: Arguments that belong to the other form, by ids, and must be None here.
-
-    Raises:
-        InvalidRequest: It was not fetched by a group, or another argument is given.
-    """
+    """Return the delivery of a message."""
     for name, value in given.items():
         if value is not None:
             raise InvalidRequest(f"{name}: {checks.shown(value)} does not go with a message")

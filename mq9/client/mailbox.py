@@ -12,7 +12,7 @@ from mq9.client.consumer.options import DEFAULT_MAX_DELIVERIES
 from mq9.client.options import ClientOptions
 from mq9.client.ordered_reading import in_order
 from mq9.client.receiver import MessageCallback, Receiver
-from mq9.client.receiving import GroupMember, Source, WholeMailbox
+from mq9.client.receiving import GroupMember, MessageSource, WholeMailbox
 from mq9.client.sync_client import SyncMq9Client
 from mq9.client.sync_messages import SyncMessage
 from mq9.errors import InvalidRequest, MailboxExists, NotConnected
@@ -223,7 +223,7 @@ class Mailbox:
         if callback is not None:
             _check_callback(callback)
         client = self._connected()
-        source: Source
+        source: MessageSource
         if checks.is_absent(resume):
             if not checks.is_absent(dead_letter):
                 raise InvalidRequest(f"dead_letter: {checks.shown(dead_letter)} goes with resume")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mq9 import address as addresses
-from mq9.client import arguments, payloads, tracing
+from mq9.client import arguments, tracing
 from mq9.client.base import ClientBase
 from mq9.errors import BadReply
 from mq9.models import FetchResult, Payload, Priority
@@ -82,7 +82,7 @@ class MessageMethods(ClientBase):
             path=arguments.path(path),
             headers=arguments.headers(headers),
         )
-        return await self._send(address, payloads.encode(payload), options)
+        return await self._send(address, arguments.payload(payload), options)
 
     async def _send(self, mail_address: str, body: bytes, options: requests.Send) -> int:
         with tracing.sending(mail_address, options, len(body)) as message:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from mq9 import address as addresses
 from mq9.client.consumer.consumer import FIRST_PAUSE_S, LONGEST_PAUSE_S
-from mq9.clock import Clock, sleep
+from mq9.client.groups import GroupMethods
+from mq9.clock import sleep
 from mq9.errors import (
     Forbidden,
     InvalidRequest,
@@ -34,26 +35,6 @@ _NORMAL_RANK = PRIORITIES.index(Priority.NORMAL)
 _LOW_RANK = len(PRIORITIES)
 
 
-class ReadingClient(Protocol):
-    """The part of ``Mq9Client`` that a reading uses; see there."""
-
-    @property
-    def clock(self) -> Clock:
-        """The clock to go by."""
-
-    async def fetch(
-        self,
-        mail_address: str,
-        *,
-        deliver: Deliver | str,
-        from_id: int | None = None,
-        priority: Priority | str | None = None,
-        num_msgs: int,
-        max_wait_ms: int,
-    ) -> FetchResult:
-        """Read messages."""
-
-
 def in_order(messages: Iterable[M]) -> list[M]:
     """Return messages most urgent first, low ones last, within a rank by their ids."""
     return sorted(messages, key=lambda one: (rank(one.priority, one.headers), one.msg_id))
@@ -61,15 +42,7 @@ def in_order(messages: Iterable[M]) -> list[M]:
 
 @dataclass(slots=True)
 class _LongRound:
-    """A round of more messages than one reply holds, which is read rank by rank.
-
-    Attributes:
-        start: The first msg_id of the round.
-        last: The newest message of the round.
-        rank: The rank that is being read.
-        position: The msg_id from which to read on.
-        first_low: The first low message that was met among the normal ones.
-    """
+    """A round of more messages than one reply holds, which is read rank by rank."""
 
     start: int
     last: int
@@ -87,14 +60,9 @@ class OrderedReading:
 
     A broker that neither cuts its replies with ``more`` nor reads single priorities, RobustMQ,
     shows of a round no more than the 1 000 most urgent.
-
-    Args:
-        client: The client to read with.
-        mail_address: The mailbox.
-        from_id: The first msg_id to read.
     """
 
-    def __init__(self, client: ReadingClient, mail_address: str, from_id: int = 0) -> None:
+    def __init__(self, client: GroupMethods, mail_address: str, from_id: int = 0) -> None:
         self._client = client
         self._address = addresses.parse(mail_address)
         self._next_id = from_id  # the first that was in no round
@@ -107,14 +75,7 @@ class OrderedReading:
         return self._long is not None
 
     async def read(self, max_wait_ms: int) -> list[Message]:
-        """Return what comes next, perhaps nothing.
-
-        Args:
-            max_wait_ms: Milliseconds to wait for it where nothing is stored, 0 to 60 000.
-
-        Raises:
-            MailboxNotFound: The mailbox is not there any more, or was made anew.
-        """
+        """Return what comes next, perhaps nothing."""
         if self._long is not None:
             return await self._read_on(self._long)
         page = await self._fetch(self._next_id, max_wait_ms=max_wait_ms)
@@ -133,11 +94,6 @@ class OrderedReading:
         """Return what comes next, at least one message; waits for as long as it takes.
 
         While no broker answers it tries again.
-
-        Raises:
-            MailboxNotFound: The mailbox is not there any more, or was made anew.
-            Forbidden: It may no longer be read.
-            NotConnected: The client was closed.
         """
         while True:
             try:

@@ -7,15 +7,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from mq9 import address as addresses
-from mq9.client import arguments, payloads, tracing
-from mq9.client.answer_ids import answer_id
-from mq9.client.answers import first_answers
-from mq9.client.error_answers import ErrorAnswer
+from mq9.client import arguments, tracing
+from mq9.client.answers import first_answers, once_there
+from mq9.client.error_answers import ErrorAnswer, answer_id
 from mq9.client.groups import GroupMethods
 from mq9.client.mailboxes import MailboxMethods
 from mq9.client.messages import MessageMethods
 from mq9.client.ordered_reading import OrderedReading
-from mq9.client.start_order import once_there
 from mq9.errors import (
     Forbidden,
     IdConflict,
@@ -77,7 +75,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
         correlation_id = self.new_id()
         lifetime = lifetime_s(seconds)
         reply_to = self.new_address("reply")
-        body = payloads.encode(payload)
+        body = arguments.payload(payload)
         options = requests.Send(
             priority=arguments.priority(priority),
             ttl=lifetime,

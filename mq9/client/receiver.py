@@ -11,7 +11,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, Self, TypeAlias
 
-from mq9.client.receiving import Source
+from mq9.client.receiving import MessageSource
 from mq9.client.sync_client import SyncMq9Client
 from mq9.client.sync_messages import SyncMessage
 from mq9.concurrency import activity, until_done
@@ -41,7 +41,7 @@ class Receiver(Iterator[SyncMessage]):
         source: Where the messages come from.
     """
 
-    def __init__(self, client: SyncMq9Client, mail_address: str, source: Source) -> None:
+    def __init__(self, client: SyncMq9Client, mail_address: str, source: MessageSource) -> None:
         self._client = client
         self._address = mail_address
         self._source = source
@@ -69,12 +69,7 @@ class Receiver(Iterator[SyncMessage]):
         return self
 
     def __next__(self) -> SyncMessage:
-        """Return the next message, as soon as there is one.
-
-        Raises:
-            InvalidRequest: The messages go to a callback.
-            MailboxNotFound: The mailbox is not there any more.
-        """
+        """Return the next message, as soon as there is one."""
         if self._thread is not None:
             raise InvalidRequest(f"callback: the messages of {self._address} go to one")
         try:

@@ -14,49 +14,26 @@ from mq9.errors import Mq9Error
 from mq9.models import Message
 
 
-class Source(Protocol):
-    """Where a receiver's messages come from.
-
-    Attributes:
-        logs_failures: Whether it logs what the callback raises.
-    """
+class MessageSource(Protocol):
+    """Where a receiver's messages come from."""
 
     logs_failures: ClassVar[bool]
 
     async def start(self, client: Mq9Client, mail_address: str) -> None:
-        """Make sure that messages can come from a mailbox.
-
-        Raises:
-            MailboxNotFound: It is not there.
-        """
+        """Make sure that messages can come from a mailbox."""
 
     async def next_page(self, failure: Exception | None) -> list[SyncMessage]:
-        """Return the next messages; none at the end.
-
-        Args:
-            failure: What the callback raised for the last message of the page before.
-
-        Raises:
-            Mq9Error: No more can come.
-        """
+        """Return the next messages; none at the end."""
 
     async def stop(self, timeout: float) -> None:
-        """Let no more messages come; returns at once.
-
-        Args:
-            timeout: Seconds that the callback is given.
-        """
+        """Let no more messages come; returns at once."""
 
     async def ended(self) -> None:
         """Return when nothing goes on after ``stop``."""
 
 
 class WholeMailbox:
-    """All messages of a mailbox, whoever else reads them.
-
-    Args:
-        owner: What the messages remember as their client.
-    """
+    """All messages of a mailbox, whoever else reads them."""
 
     logs_failures: ClassVar[bool] = False
 
@@ -103,12 +80,6 @@ class GroupMember:
 
     A message is confirmed when the next one is asked for, and delivered again when its callback
     failed; see ``Consumer``.
-
-    Args:
-        owner: The client that the messages' methods use.
-        group_name: The group.
-        max_deliveries: How often a message is delivered before it is moved to ``dead_letter``.
-        dead_letter: The mailbox that messages are moved to whose callback keeps failing.
     """
 
     logs_failures: ClassVar[bool] = True

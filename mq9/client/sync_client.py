@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
-from typing import (
-    Annotated,
-    Any,
-    Concatenate,
-    ParamSpec,
-    Self,
-    TypeAlias,
-    TypeVar,
-    Unpack,
-    overload,
-)
+from typing import Annotated, Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar, Unpack, cast
 
 from mq9.client.client import Mq9Client
 from mq9.client.connection import UnreadWatch
 from mq9.client.consumer import Consumer, ConsumerCounters
 from mq9.client.consumer.calls import is_coroutine_function
-from mq9.client.consumer.options import CALLABLE, CommonOptions, takes
-from mq9.client.options import ClientOptions
+from mq9.client.consumer.options import CALLABLE, CommonOptions
+from mq9.client.options import ClientOptions, takes
 from mq9.client.sync_messages import SyncMessage, as_sync
 from mq9.clock import Clock
 from mq9.concurrency.portal import Portal, Stopped
 from mq9.errors import NoReply, NotConnected, RequestFailed
-from mq9.models import Extended, FetchResult, Gathered, Message, Payload, StoredMessage
-from mq9.protocol.requests import DEFAULT_LEASE_MS
+from mq9.models import FetchResult, Gathered, Message
 
 # A plain function may block, and so may the methods of its message; a coroutine function awaits.
 SyncHandler: TypeAlias = (
@@ -52,7 +41,6 @@ class SyncConsumerOptions(CommonOptions, total=False):
     before_dead_letter: Annotated[SyncGivingUp | None, CALLABLE]
 
 
-F = TypeVar("F", bound=Callable[..., object])
 S = TypeVar("S")
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,57 +74,44 @@ def _blocking(
     return call
 
 
-def _fetching(
-    method: Callable[Concatenate[Mq9Client, P], Coroutine[Any, Any, FetchResult]],
-) -> Callable[Concatenate[SyncMq9Client, P], FetchResult[SyncMessage]]:
-    """Return a method that reads messages as one that blocks, and whose messages do."""
+def _blocking_as(
+    convert: Callable[[SyncMq9Client, T], R],
+    method: Callable[Concatenate[Mq9Client, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SyncMq9Client, P], R]:
+    """Return a method as one that blocks, and whose messages do."""
 
     @functools.wraps(method)
-    def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> FetchResult[SyncMessage]:
-        fetched = self.run(lambda client: method(client, *args, **kwargs))
-        return FetchResult(
-            (as_sync(message, self) for message in fetched),
-            batch=fetched.batch,
-            lease_until=fetched.lease_until,
-            more=fetched.more,
-            waiting=fetched.waiting,
-        )
-
-    return call
-
-
-def _asking(
-    method: Callable[Concatenate[Mq9Client, P], Coroutine[Any, Any, Message]],
-) -> Callable[Concatenate[SyncMq9Client, P], SyncMessage]:
-    """Return a method that returns a message as one that blocks, and whose message does."""
-
-    @functools.wraps(method)
-    def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> SyncMessage:
-        return as_sync(self.run(lambda client: method(client, *args, **kwargs)), self)
-
-    return call
-
-
-def _gathering(
-    method: Callable[Concatenate[Mq9Client, P], Coroutine[Any, Any, Gathered]],
-) -> Callable[Concatenate[SyncMq9Client, P], Gathered[SyncMessage]]:
-    """Return a method that returns messages as one that blocks, and whose messages do."""
-
-    def synchronous(client: SyncMq9Client, gathered: Gathered) -> Gathered[SyncMessage]:
-        answers = (None if one is None else as_sync(one, client) for one in gathered)
-        ids = gathered.correlation_ids
-        return Gathered(answers, correlation_ids=ids, refused=gathered.refused)
-
-    @functools.wraps(method)
-    def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> Gathered[SyncMessage]:
+    def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return synchronous(self, self.run(lambda client: method(client, *args, **kwargs)))
+            return convert(self, self.run(lambda client: method(client, *args, **kwargs)))
         except (NoReply, RequestFailed) as error:
             if error.gathered is not None:
-                error.gathered = synchronous(self, error.gathered)
+                error.gathered = _gathered(self, error.gathered)
             raise
 
     return call
+
+
+def _asked(client: SyncMq9Client, message: Message) -> SyncMessage:
+    return as_sync(message, client)
+
+
+def _fetched(client: SyncMq9Client, fetched: FetchResult) -> FetchResult[SyncMessage]:
+    return FetchResult(
+        (as_sync(message, client) for message in fetched),
+        batch=fetched.batch,
+        lease_until=fetched.lease_until,
+        more=fetched.more,
+        waiting=fetched.waiting,
+    )
+
+
+def _gathered(client: SyncMq9Client, gathered: Gathered) -> Gathered[SyncMessage]:
+    return Gathered(
+        (None if one is None else as_sync(one, client) for one in gathered),
+        correlation_ids=gathered.correlation_ids,
+        refused=gathered.refused,
+    )
 
 
 def _blocking_consumer(
@@ -151,14 +126,14 @@ def _blocking_consumer(
     return call
 
 
-def _with_signature_of(original: Callable[..., object]) -> Callable[[F], F]:
-    """Return a decorator that lets ``inspect`` show the signature of another method."""
+def _on_loop(method: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Return a plain function as a coroutine function, for the event loop to call."""
 
-    def decorate(method: F) -> F:
-        functools.update_wrapper(method, original, assigned=(), updated=())
-        return method
+    @functools.wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return method(*args, **kwargs)
 
-    return decorate
+    return call
 
 
 class SyncMq9Client:
@@ -236,13 +211,12 @@ class SyncMq9Client:
         finally:
             portal.stop()
 
-    @_with_signature_of(Mq9Client.abort)
     def abort(self) -> None:
         """End at once, as if the process had been killed; ``close`` then ends the thread."""
         self._begin_after_fork()
         was_open, self._is_open = self._is_open, False
         if was_open:
-            self._call(_aborted(self._client))
+            self._call(_on_loop(self._client.abort)())
 
     @property
     def is_connected(self) -> bool:
@@ -280,93 +254,21 @@ class SyncMq9Client:
     mailbox_grant = _blocking(Mq9Client.mailbox_grant)
     mailbox_list = _blocking(Mq9Client.mailbox_list)
     send = _blocking(Mq9Client.send)
-    fetch = _fetching(Mq9Client.fetch)
-    query = _fetching(Mq9Client.query)
+    fetch = _blocking_as(_fetched, Mq9Client.fetch)
+    query = _blocking_as(_fetched, Mq9Client.query)
     delete = _blocking(Mq9Client.delete)
     whoami = _blocking(Mq9Client.whoami)
     agent_register = _blocking(Mq9Client.agent_register)
     agent_unregister = _blocking(Mq9Client.agent_unregister)
     agent_report = _blocking(Mq9Client.agent_report)
     agent_discover = _blocking(Mq9Client.agent_discover)
-    request = _asking(Mq9Client.request)
-    gather = _gathering(Mq9Client.gather)
+    request = _blocking_as(_asked, Mq9Client.request)
+    gather = _blocking_as(_gathered, Mq9Client.gather)
     reply = _blocking(Mq9Client.reply)
-
-    @overload
-    def ack(self, message: StoredMessage, /, *, individual: bool = True) -> list[int]: ...
-    @overload
-    def ack(
-        self,
-        mail_address: str,
-        group_name: str,
-        msg_id: int,
-        *,
-        batch: str | None = None,
-        individual: bool = False,
-        consumer: str | None = None,
-        any_consumer: bool = False,
-    ) -> list[int]: ...
-    @_with_signature_of(Mq9Client.ack)
-    def ack(self, *args: Any, **kwargs: Any) -> list[int]:
-        """Confirm a message; or, by ids, a message and every one before it in the same fetch."""
-        return self.run(lambda client: client.ack(*args, **kwargs))
-
-    @overload
-    def nack(self, message: StoredMessage, /, *, delay: float = 0.0) -> None: ...
-    @overload
-    def nack(
-        self,
-        mail_address: str,
-        group_name: str,
-        msg_id: int,
-        *,
-        batch: str | None = None,
-        delay_ms: int = 0,
-        consumer: str | None = None,
-    ) -> None: ...
-    @_with_signature_of(Mq9Client.nack)
-    def nack(self, *args: Any, **kwargs: Any) -> None:
-        """Give a message back before its lease ends, so that it is delivered again."""
-        self.run(lambda client: client.nack(*args, **kwargs))
-
-    @overload
-    def move(
-        self, message: StoredMessage, /, *, to: str, reason: str | None = None
-    ) -> int | None: ...
-    @overload
-    def move(
-        self,
-        mail_address: str,
-        group_name: str,
-        msg_id: int,
-        *,
-        to: str,
-        reason: str | None = None,
-        batch: str | None = None,
-        consumer: str | None = None,
-    ) -> int | None: ...
-    @_with_signature_of(Mq9Client.move)
-    def move(self, *args: Any, **kwargs: Any) -> int | None:
-        """Move a fetched message to another mailbox: store it there and confirm it, or neither."""
-        return self.run(lambda client: client.move(*args, **kwargs))
-
-    @overload
-    def extend(self, message: StoredMessage, /, *, lease: float = 60.0) -> Extended: ...
-    @overload
-    def extend(
-        self,
-        mail_address: str,
-        group_name: str,
-        msg_ids: Sequence[int],
-        *,
-        lease_ms: int = DEFAULT_LEASE_MS,
-        begun: bool | None = None,
-        consumer: str | None = None,
-    ) -> Extended: ...
-    @_with_signature_of(Mq9Client.extend)
-    def extend(self, *args: Any, **kwargs: Any) -> Extended:
-        """Renew leases that are still held; they may end sooner than before, too."""
-        return self.run(lambda client: client.extend(*args, **kwargs))
+    ack = _blocking(Mq9Client.ack)
+    nack = _blocking(Mq9Client.nack)
+    move = _blocking(Mq9Client.move)
+    extend = _blocking(Mq9Client.extend)
 
     @takes(SyncConsumerOptions)
     def consume(
@@ -425,57 +327,21 @@ class SyncMq9Client:
             self._client = self._make_client()
 
 
-async def _aborted(aborted: Mq9Client | Consumer) -> None:
-    """Abort a client or a consumer, on its event loop."""
-    aborted.abort()
-
-
 class _Handled:
-    """What a message remembers that a consumer gave to a plain function: the consumer's own one."""
+    """The client of a message that a consumer gave to a plain function: tells the consumer."""
 
     def __init__(self, client: SyncMq9Client, message: Message) -> None:
         self._client = client
         self._message = message
 
-    def ack(self, _message: StoredMessage, /, *, individual: bool) -> list[int]:
-        return self._client.run(lambda _: self._message.ack(individual=individual))
-
-    def nack(self, _message: StoredMessage, /, *, delay: float) -> None:
-        self._client.run(lambda _: self._message.nack(delay=delay))
-
-    def extend(self, _message: StoredMessage, /, *, lease: float) -> Extended:
-        return self._client.run(lambda _: self._message.extend(lease=lease))
-
-    def move(self, _message: StoredMessage, /, *, to: str, reason: str | None) -> int | None:
-        return self._client.run(lambda _: self._message.move(to, reason=reason))
-
-    def reply(
-        self,
-        _message: StoredMessage,
-        payload: Payload,
-        /,
-        *,
-        id: str | None,  # noqa: A002  # the protocol's word
-        sender: str | None,
-        from_mailbox: str | None,
-        headers: Mapping[str, str] | None,
-        path: Sequence[str] | None,
-    ) -> int | None:
-        return self._client.run(
-            lambda _: self._message.reply(
-                payload,
-                id=id,
-                sender=sender,
-                from_mailbox=from_mailbox,
-                headers=headers,
-                path=path,
-            )
-        )
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method: Callable[..., Coroutine[Any, Any, Any]] = getattr(self._message, name)
+        return lambda _message, *args, **kwargs: self._client.run(lambda _: method(*args, **kwargs))
 
 
 def handled_by(client: SyncMq9Client, message: Message) -> SyncMessage:
     """Return a message that a consumer handles as one whose methods block and tell the consumer."""
-    return as_sync(message, _Handled(client, message))
+    return as_sync(message, cast("SyncMq9Client", _Handled(client, message)))
 
 
 class SyncConsumer:
@@ -531,20 +397,8 @@ class SyncConsumer:
         """How often a handler raised."""
         return self._consumer.failed_count
 
-    @_with_parameters_of(Consumer.request_stop)
-    def request_stop(self, *args: Any, **kwargs: Any) -> None:
-        """Fetch no more, and let what is being handled be finished in time; returns at once."""
-
-        async def request(consumer: Consumer) -> None:
-            consumer.request_stop(*args, **kwargs)
-
-        self.run(request)
-
-    @_with_signature_of(Consumer.abort)
-    def abort(self) -> None:
-        """End at once, as if the process had been killed."""
-        self.run(_aborted)
-
+    request_stop = _blocking_consumer(_on_loop(Consumer.request_stop))
+    abort = _blocking_consumer(_on_loop(Consumer.abort))
     stop = _blocking_consumer(Consumer.stop)
     wait = _blocking_consumer(Consumer.wait)
 

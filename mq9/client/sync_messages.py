@@ -5,40 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from mq9.errors import NotConnected
 from mq9.models import Extended, Payload, StoredMessage
 
-
-class SyncMessageClient(Protocol):
-    """What a message needs of the client that fetched it; see ``SyncMq9Client``."""
-
-    def ack(self, message: StoredMessage, /, *, individual: bool) -> list[int]:
-        """Confirm a message."""
-
-    def nack(self, message: StoredMessage, /, *, delay: float) -> None:
-        """Give a message back; ``delay`` in seconds."""
-
-    def extend(self, message: StoredMessage, /, *, lease: float) -> Extended:
-        """Renew the lease of a message; ``lease`` in seconds."""
-
-    def move(self, message: StoredMessage, /, *, to: str, reason: str | None) -> int | None:
-        """Move a message to another mailbox."""
-
-    def reply(
-        self,
-        message: StoredMessage,
-        payload: Payload,
-        /,
-        *,
-        id: str | None,  # noqa: A002  # the protocol's word
-        sender: str | None,
-        from_mailbox: str | None,
-        headers: Mapping[str, str] | None,
-        path: Sequence[str] | None,
-    ) -> int | None:
-        """Answer a message."""
+if TYPE_CHECKING:
+    from mq9.client.sync_client import SyncMq9Client
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +58,8 @@ class SyncMessage(StoredMessage):
             path=path,
         )
 
-    def _its_client(self) -> SyncMessageClient:
-        client: SyncMessageClient | None = getattr(self, "_client", None)
+    def _its_client(self) -> SyncMq9Client:
+        client: SyncMq9Client | None = getattr(self, "_client", None)
         if client is None:
             raise NotConnected(
                 f"message {self.msg_id} of {self.mail_address} remembers no client; "
@@ -98,7 +71,7 @@ class SyncMessage(StoredMessage):
 _FIELDS = tuple(field.name for field in dataclasses.fields(StoredMessage))
 
 
-def as_sync(message: StoredMessage, client: SyncMessageClient) -> SyncMessage:
+def as_sync(message: StoredMessage, client: SyncMq9Client) -> SyncMessage:
     """Return a message as one whose methods block, and that remembers a client."""
     made = SyncMessage(**{name: getattr(message, name) for name in _FIELDS})
     object.__setattr__(made, "_client", client)

@@ -28,11 +28,7 @@ _REPLY_MAILBOX = re.compile(r"reply\.[a-z2-7]{24,}")  # as Mq9Client.request nam
 
 
 class Sending:
-    """A message that is being sent.
-
-    Attributes:
-        options: What it says beside its payload, with the trace context among its headers.
-    """
+    """A message that is being sent."""
 
     def __init__(self, options: Send, span: Span | None = None) -> None:
         self.options = options
@@ -167,11 +163,7 @@ def _installed() -> _Api | None:
 
 
 class _Api:
-    """The part of OpenTelemetry's API that is used here.
-
-    Raises:
-        ImportError: It is not installed.
-    """
+    """The part of OpenTelemetry's API that is used here."""
 
     def __init__(self) -> None:
         from opentelemetry import context, propagate, trace  # noqa: PLC0415  # an extra

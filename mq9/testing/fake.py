@@ -358,16 +358,7 @@ class _Kills:
     def order(
         self, client: Mq9Client, session: str, verb: Verb, count: int, *, is_after: bool
     ) -> None:
-        """Have a client killed at one of its requests.
-
-        Args:
-            client: The client.
-            session: The consumer that its connection stands for.
-            verb: At a request of this verb.
-            count: At which one from now on, 1 for the next.
-            is_after: Whether the request is carried out before. What is refused does not count
-                then, nor a FETCH that finds nothing.
-        """
+        """Have a client killed at one of its requests."""
         self._ordered.append(_Kill(client, session, verb, count, is_after))
 
     def before(self, session: str, verb: Verb) -> bool:
@@ -393,11 +384,7 @@ class _Kills:
 
 
 def _verb(name: str) -> Verb:
-    """Return the verb of a name.
-
-    Raises:
-        ValueError: There is none.
-    """
+    """Return the verb of a name."""
     if name not in VERBS:
         raise ValueError(f"verb: {name!r} is not one of {', '.join(VERBS)}")
     return VERBS[name]

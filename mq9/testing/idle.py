@@ -40,11 +40,6 @@ class LoopMonitor:
 
     A loop that has nothing to run waits in its selector for what comes from outside; so the
     selector is asked first what has come already. ``of`` gives the monitor of a loop.
-
-    Attributes:
-        thread: Which thread the loop runs on; None while that is not known.
-        is_idle: Whether it waits in its selector.
-        until_timer: In how many seconds, as it began to wait, its next timer comes; None for none.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -68,11 +63,7 @@ class LoopMonitor:
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> LoopMonitor:
-        """Return the monitor of a loop.
-
-        Raises:
-            TypeError: It is no event loop of asyncio.
-        """
+        """Return the monitor of a loop."""
         with lock:
             monitor = _by_loop.get(loop)
             if monitor is None:

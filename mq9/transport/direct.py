@@ -20,13 +20,7 @@ R = TypeVar("R")
 
 
 class DirectTransport:
-    """Hands requests to an embedded broker, on any event loop.
-
-    Args:
-        broker: Answers them.
-        session: Who asks.
-        release: Called once, when the transport is closed.
-    """
+    """Hands requests to an embedded broker, on any event loop."""
 
     any_loop = True
 

@@ -40,7 +40,7 @@ from mq9.protocol.body import Body
 from mq9.protocol.headers import encode_unread
 from mq9.protocol.outcomes import Reply
 from mq9.protocol.verbs import verb_of
-from mq9.transport.servers import Server, Servers, tls_context
+from mq9.transport.servers import ServerAddress, Servers, tls_context
 
 R = TypeVar("R")
 
@@ -59,11 +59,6 @@ class NatsTransport:
     """Sends requests to one of the servers, on one connection at a time.
 
     It belongs to the event loop that it was made on.
-
-    Args:
-        servers: Where to connect.
-        name: What the server's own monitoring calls this connection.
-        agent: The agent that the server must take the connection for; None for anybody.
     """
 
     any_loop = False
@@ -76,18 +71,12 @@ class NatsTransport:
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
         self._link: _Link | None = None
-        self._latest: Server | None = None
+        self._latest: ServerAddress | None = None
         self._dialing = SingleFlight(self._dial)
         self._closed = False
 
     async def open(self) -> None:
-        """Connect, trying each server once. Cancelling it leaves nothing open.
-
-        Raises:
-            Unreachable: None of them answers.
-            Unauthorized: None takes the credentials, or takes them for the right agent.
-            InvalidRequest: A file of certificates cannot be read.
-        """
+        """Connect, trying each server once. Cancelling it leaves nothing open."""
         try:
             await self._connected()
         except BaseException:
@@ -162,7 +151,7 @@ class NatsTransport:
         context = None
         if self._servers.must_encrypt:
             context = await asyncio.to_thread(tls_context, self._servers)
-        refusals: list[tuple[Server, Mq9Error]] = []
+        refusals: list[tuple[ServerAddress, Mq9Error]] = []
         for server in sorted(self._servers.members, key=lambda one: one != self._latest):
             link = _Link(server, self._servers.inbox_prefix)
             try:
@@ -185,20 +174,12 @@ _BROKEN = "before the connection broke"
 
 @dataclass(slots=True)
 class _Waiting:
-    """A request that waits for its reply.
-
-    Attributes:
-        subject: What was asked.
-        timeout: How many seconds it waits.
-        deadline: Until when, by the event loop's clock.
-        reply: The reply; an error stands in for one.
-        is_sent: Whether the request was sent.
-    """
+    """A request that waits for its reply."""
 
     subject: str
     timeout: float
-    deadline: float
-    reply: asyncio.Future[Msg | Mq9Error]
+    deadline: float  # of the event loop
+    reply: asyncio.Future[Msg | Mq9Error]  # an error stands in for one
     is_sent: bool = False
 
     def end(self, answer: Msg | Mq9Error) -> None:
@@ -211,9 +192,6 @@ class _Replies(asyncio.Future[Msg]):
     """Where nats-py puts the replies to all requests as it reads them, in place of a single one.
 
     A callback would be called in a task of nats-py's, which would have to wake first.
-
-    Args:
-        take: Is called with each reply.
     """
 
     def __init__(self, take: Callable[[Msg], None]) -> None:
@@ -231,13 +209,9 @@ class _Link:
     A FETCH subscribes to an inbox of its own and gives it up when nobody waits any more: that is
     how a broker learns that it has nobody left to give messages to. The replies to other requests
     come to one subscription, with a server of ours; RobustMQ answers none that has wildcards.
-
-    Args:
-        server: The server.
-        inbox_prefix: What inboxes begin with; None for what nats-py has.
     """
 
-    def __init__(self, server: Server, inbox_prefix: str | None) -> None:
+    def __init__(self, server: ServerAddress, inbox_prefix: str | None) -> None:
         self._server = server
         self._inbox_prefix = inbox_prefix or DEFAULT_INBOX_PREFIX
         self._client = _Client(must_encrypt=server.scheme == "tls", on_end=self._end)
@@ -254,12 +228,7 @@ class _Link:
         return self._client.is_connected
 
     async def open(self, name: str, context: ssl.SSLContext | None) -> None:
-        """Connect and log in.
-
-        Raises:
-            Unreachable: No server of NATS answers there.
-            Unauthorized: It refused the credentials.
-        """
+        """Connect and log in."""
         server = self._server
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -307,12 +276,7 @@ class _Link:
             waiting.end(answer)
 
     async def check_agent(self, agent: str) -> None:
-        """See whether the server takes this connection for an agent; close it otherwise.
-
-        Raises:
-            Unauthorized: It takes it for another one or for none, or does not know of agents.
-            Unreachable: It does not answer.
-        """
+        """See whether the server takes this connection for an agent; close it otherwise."""
         taken_for = None
         try:
             reply = await self.request(_WHOAMI, b"", {}, CONNECT_TIMEOUT_S)
@@ -450,22 +414,13 @@ class _Link:
             waiting.end(OutcomeUnknown(told))
 
     async def close(self, reason: str) -> None:
-        """Close the connection.
-
-        Args:
-            reason: When it was, for whoever still waits.
-        """
+        """Close the connection."""
         self._end_reason = reason
         await self._client.close()
 
 
 class _Client(Client):
-    """nats-py's client, made to tell its end at once and to send nothing in clear but where it may.
-
-    Args:
-        must_encrypt: Whether to insist on TLS, where nats-py leaves that to the server.
-        on_end: Called when the connection is over, perhaps more than once.
-    """
+    """nats-py's client, which tells its end at once and, for ``tls://``, sends nothing in clear."""
 
     def __init__(self, *, must_encrypt: bool, on_end: Callable[[], None]) -> None:
         super().__init__()
@@ -523,7 +478,7 @@ def _says_nobody(answer: Msg | Mq9Error) -> bool:
     return isinstance(answer, Msg) and (answer.headers or {}).get("Status") == _NO_RESPONDERS
 
 
-def _none_of(refusals: list[tuple[Server, Mq9Error]]) -> Mq9Error:
+def _none_of(refusals: list[tuple[ServerAddress, Mq9Error]]) -> Mq9Error:
     """Return the error that says what each server answered; of the class that says most."""
     if len(refusals) == 1:
         return refusals[0][1]
@@ -532,7 +487,7 @@ def _none_of(refusals: list[tuple[Server, Mq9Error]]) -> Mq9Error:
     return Unauthorized(told) if Unauthorized in kinds else Unreachable(told)
 
 
-def _not_connected(server: Server, error: Exception) -> Unreachable | Unauthorized:
+def _not_connected(server: ServerAddress, error: Exception) -> Unreachable | Unauthorized:
     """Return our error for what nats-py, TLS or the socket raised while nothing was sent."""
     said = str(error).lower()
     if "authorization" in said or ("authentication" in said and "timeout" not in said):

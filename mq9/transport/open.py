@@ -96,16 +96,7 @@ def check_url(
     embeddings: Embeddings | None = None,
     reserved: Reserved | None = None,
 ) -> None:
-    """Refuse what is not a URL of the forms above, without opening anything.
-
-    Args:
-        url: What was given.
-        embeddings: What is to find agents by meaning.
-        reserved: What belongs to the configured agents.
-
-    Raises:
-        InvalidRequest: It is not, or it has no use for embeddings or for configured agents.
-    """
+    """Refuse what is not a URL of the forms above, without opening anything."""
     scheme = _split(url).scheme
     if scheme in servers.SCHEMES:
         servers.parse(url)
@@ -130,11 +121,7 @@ def check_url(
 
 
 def file_of(url: str) -> Path | None:
-    """Return the file that a URL names; None for a broker that is not on one.
-
-    Raises:
-        InvalidRequest: The URL is none of the forms above.
-    """
+    """Return the file that a URL names; None for a broker that is not on one."""
     check_url(url)
     return _parse_file(url)[0] if _split(url).scheme == "sqlite" else None
 
@@ -146,23 +133,7 @@ async def open_transport(
     embeddings: Embeddings | None = None,
     reserved: Reserved | None = None,
 ) -> Transport:
-    """Open the broker that ``url`` names. Cancelling it leaves nothing open.
-
-    Args:
-        url: One of the forms above; None for the default.
-        consumer: Stands in for the consumer in requests that name none.
-        agent: For an in-process broker, the agent that the connection counts as authenticated for;
-            for a server, the agent that its credentials must stand for.
-        embeddings: For an in-process broker that is not open yet, what finds agents by meaning; by
-            default WordLlama where it is installed.
-        reserved: For an in-process broker, what belongs to the configured agents.
-
-    Raises:
-        InvalidRequest: The URL is none of the forms above.
-        UnusableFile: The file is damaged, of a newer version or not mq9's.
-        Unreachable: No server answers there.
-        Unauthorized: The server refused the credentials, or takes them for another agent.
-    """
+    """Open the broker that ``url`` names. Cancelling it leaves nothing open."""
     source = "as given"
     if url is None:
         url = default_url()

@@ -28,16 +28,8 @@ _FORM = "nats://[user:password@|token@]host[:port] or the same with tls://"
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """One server.
-
-    Attributes:
-        scheme: ``nats`` or ``tls``.
-        host: A name or an address.
-        port: 1 to 65 535.
-        user: Whom to log in as, with ``password``.
-        token: What to log in with instead.
-    """
+class ServerAddress:
+    """One server."""
 
     scheme: str
     host: str
@@ -60,18 +52,9 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The servers of one cluster, in the order in which they are tried.
+    """The servers of one cluster, in the order in which they are tried."""
 
-    Attributes:
-        members: At least one.
-        ca: The file of certificates to trust; None for the system's.
-        cert: The file of the client's certificate.
-        key: The file of its key, where that is not in the same file.
-        inbox_prefix: What the subjects of replies begin with, without the dot behind it; None for
-            ``_INBOX``.
-    """
-
-    members: tuple[Server, ...]
+    members: tuple[ServerAddress, ...]
     ca: str | None = None
     cert: str | None = None
     key: str | None = None
@@ -107,11 +90,7 @@ def _tail(url: str) -> str:
 
 
 def parse(url: str) -> Servers:
-    """Read a URL.
-
-    Raises:
-        InvalidRequest: It is not of the form above. The message shows no credential.
-    """
+    """Read a URL."""
     addresses, question_mark, query = url.partition("?")
     written = [part.strip() for part in addresses.split(",")]
     scheme = written[0].partition("://")[0].lower()
@@ -146,20 +125,12 @@ def parse(url: str) -> Servers:
 
 
 def has_credentials(url: str) -> bool:
-    """Tell whether a URL says who connects.
-
-    Raises:
-        InvalidRequest: It is not of the form above.
-    """
+    """Tell whether a URL says who connects."""
     return any(server.has_credentials for server in parse(url).members)
 
 
 def with_token(url: str, token: str) -> str:
-    """Return a URL that names no credentials, with a token as these.
-
-    Raises:
-        InvalidRequest: It is not of the form above, or names some.
-    """
+    """Return a URL that names no credentials, with a token as these."""
     if has_credentials(url):
         raise InvalidRequest(f"server: {without_secrets(url)!r} names a user or token already")
     scheme, _, rest = url.partition("://")
@@ -167,11 +138,7 @@ def with_token(url: str, token: str) -> str:
 
 
 def tls_context(servers: Servers) -> ssl.SSLContext:
-    """Return what to encrypt connections with.
-
-    Raises:
-        InvalidRequest: A file that the URL names cannot be used.
-    """
+    """Return what to encrypt connections with."""
     try:
         context = ssl.create_default_context(cafile=servers.ca)
     except (OSError, ValueError) as error:
@@ -186,7 +153,7 @@ def tls_context(servers: Servers) -> ssl.SSLContext:
     return context
 
 
-def _server(address: str, url: str) -> Server:
+def _server(address: str, url: str) -> ServerAddress:
     """Read one server of a URL."""
     wrong = InvalidRequest(f"server: {_tail(url)!r} is not {_FORM}")
     try:
@@ -205,8 +172,8 @@ def _server(address: str, url: str) -> Server:
     password = None if parts.password is None else unquote(parts.password)
     port = DEFAULT_PORT if port is None else port
     if password is None:
-        return Server(scheme, host, port, token=user)
-    return Server(scheme, host, port, user, password)
+        return ServerAddress(scheme, host, port, token=user)
+    return ServerAddress(scheme, host, port, user, password)
 
 
 def _is_inbox_prefix(text: str) -> bool:

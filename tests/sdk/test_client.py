@@ -4,14 +4,12 @@ import asyncio
 import sqlite3
 import threading
 from contextlib import closing
-from typing import get_type_hints
 
 import pytest
 from waiting import until
 
 from mq9 import (
     AgentNotFound,
-    ClientOptions,
     FetchResult,
     InvalidRequest,
     MailboxNotFound,
@@ -55,14 +53,6 @@ async def test_connect_without_a_url_takes_the_default(broker, monkeypatch):
     client = await Mq9Client.connect(request_timeout=2)
     assert await client.mailbox_create(name="inbox") == "inbox"
     await client.close()
-
-
-def test_the_options_of_a_client_are_arguments_of_its_own():
-    made_with = get_type_hints(Mq9Client.__init__)
-    assert get_type_hints(ClientOptions).items() <= made_with.items()
-    assert made_with.keys() - get_type_hints(ClientOptions).keys() == {
-        *("server", "agent", "transport", "return"),
-    }
 
 
 async def test_a_client_is_a_context_manager(broker):

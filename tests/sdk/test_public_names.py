@@ -58,11 +58,19 @@ def test_what_a_module_defines_is_offered_once(name):
 @pytest.mark.parametrize("name", LAZY)
 def test_a_name_is_loaded_from_where_a_type_checker_sees_it(name):
     module = import_module(name)
-    tree = ast.parse(Path(module.__file__).read_text("utf-8"))
-    [checked] = [
-        one for one in tree.body if isinstance(one, ast.If) and isinstance(one.test, ast.Name)
-    ]
-    seen = {alias.name: one.module for one in checked.body for alias in one.names}
+    stub = Path(module.__file__).with_suffix(".pyi")
+    source = stub if stub.exists() else Path(module.__file__)
+    body = ast.parse(source.read_text("utf-8")).body
+    if source is not stub:
+        [body] = [
+            one.body for one in body if isinstance(one, ast.If) and isinstance(one.test, ast.Name)
+        ]
+    seen = {
+        alias.name: one.module
+        for one in body
+        if isinstance(one, ast.ImportFrom)
+        for alias in one.names
+    }
     assert set(seen) == set(module.__all__) <= set(dir(module))
     for one, origin in seen.items():
         assert getattr(module, one) is getattr(import_module(origin), one)

@@ -19,7 +19,7 @@ from mq9 import (
     Mq9Client,
     Unreachable,
 )
-from mq9.client.by_offset import MOST_FETCHED, Progress
+from mq9.client.by_offset import MOST_FETCHED, OffsetProgress
 from mq9.client.consumer import consumer
 from mq9.models import FetchResult, Message, Priority
 from mq9.protocol import replies, robustmq
@@ -529,7 +529,7 @@ def test_what_a_reply_shows(messages, num_msgs, known):
 
 
 def test_more_is_fetched_while_a_full_reply_cannot_be_acked():
-    progress = Progress(4)
+    progress = OffsetProgress(4)
     fetched = reply(*(f"c{number}" for number in range(4)))
     for asked in (4, 8, 16):
         for message in progress.due(fetched, 0):
@@ -549,7 +549,7 @@ def test_more_is_fetched_while_a_full_reply_cannot_be_acked():
 
 def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr("mq9.client.by_offset._MOST_REMEMBERED", 10)
-    progress = Progress(5)
+    progress = OffsetProgress(5)
     for first in range(0, 100, 5):
         fetched = reply(*(f"n{first + number}" for number in range(5)))
         for message in progress.due(fetched, 0):

@@ -17,12 +17,10 @@ from mq9.client.consumer.options import (
     GivingUp,
     Handler,
     HandlingOptions,
-    Option,
-    checked_as,
-    takes,
 )
 from mq9.client.consumer.outcomes import Reject, Retry
 from mq9.client.consumer.processing import back_at_work, without_slot
+from mq9.client.options import Option, checked_as, takes
 
 __all__ = [
     "Consumer",

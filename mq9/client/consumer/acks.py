@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from mq9.client.by_offset import Progress
-from mq9.client.consumer.clients import ConsumerClient
+from mq9.client.by_offset import OffsetProgress
 from mq9.clock import Clock
 from mq9.models import Message, StoredMessage
 from mq9.protocol import requests
+
+if TYPE_CHECKING:
+    from mq9.client.client import Mq9Client
 
 
 class Acks:
@@ -16,42 +19,31 @@ class Acks:
 
     On a broker without leases the first two are noted in ``progress`` instead, and what is
     confirmed there is acked together.
-
-    Args:
-        client: The client to ask with.
-        mail_address: The mailbox.
-        group_name: The consumer group.
-        consumer: The consumer's name.
-
-    Attributes:
-        mail_address: The mailbox.
-        group_name: The consumer group.
-        progress: What has been handled, on a broker without leases; None while it has leases.
     """
 
     def __init__(
-        self, client: ConsumerClient, mail_address: str, group_name: str, consumer: str
+        self, client: Mq9Client, mail_address: str, group_name: str, consumer: str
     ) -> None:
         self._client = client
         self._clock: Clock = client.clock  # still there when the client is closed
         self.mail_address = mail_address
         self.group_name = group_name
         self._consumer = consumer
-        self.progress: Progress | None = None
+        self.progress: OffsetProgress | None = None  # None on a broker with leases
 
     async def ack(self, message: StoredMessage) -> list[int]:
-        """Confirm one message, and return its id if that was new. Raises Mq9Error."""
+        """Confirm one message, and return its id if that was new."""
         if message.batch is None and self.progress is not None:
             self.progress.done(message)
             return [message.msg_id]
         return await self._client.ack(message, individual=True)
 
     async def ack_up_to(self, msg_id: int) -> None:
-        """Confirm a message and all before it, on a broker without leases. Raises Mq9Error."""
+        """Confirm a message and all before it, on a broker without leases."""
         await self._client.ack(self.mail_address, self.group_name, msg_id, consumer=self._consumer)
 
     async def give_back(self, message: StoredMessage, delay: float) -> None:
-        """Let a message be delivered again after so many seconds. Raises Mq9Error."""
+        """Let a message be delivered again after so many seconds."""
         if message.batch is None and self.progress is not None:
             self.progress.failed(message, self._clock.monotonic_ms() + round(delay * 1000))
             return
@@ -60,13 +52,7 @@ class Acks:
     async def renew(
         self, messages: Sequence[Message], lease_ms: int, *, begun: bool | None = None
     ) -> set[int]:
-        """Renew leases, and return the ids of the messages whose leases are lost. Raises Mq9Error.
-
-        Args:
-            messages: 1 to 1 000 messages.
-            lease_ms: Milliseconds until the leases end.
-            begun: Whether their handlers are at work; None where the broker knows.
-        """
+        """Renew leases, and return the ids of the messages whose leases are lost."""
         renewed = await self._client.extend(
             self.mail_address,
             self.group_name,
@@ -87,11 +73,7 @@ class Acks:
         return not await self.renew([message], lease_ms)
 
     async def move(self, message: Message, to: str, reason: str) -> bool:
-        """Move a message to another mailbox, and tell whether it was still there to be moved.
-
-        Raises:
-            Mq9Error: It is where it was.
-        """
+        """Move a message to another mailbox, and tell whether it was still there to be moved."""
         if message.batch is not None:
             moved = await self._client.move(message, to=to, reason=_as_reason(reason))
             return moved is not None

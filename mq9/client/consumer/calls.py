@@ -13,20 +13,12 @@ from typing import Any
 from mq9.clock import Clock
 
 
-class Call:
+class HandlerCall:
     """A call that has begun.
 
     A coroutine function runs as a task of its own. A plain function runs on a daemon thread, so
     that it may block and does not keep the process from ending; what it returns is awaited where
     that is possible.
-
-    Args:
-        clock: Is told of the work on a thread.
-        function: What to call.
-        arguments: What to call it with.
-
-    Attributes:
-        task: Ends with the result of the call, or when it is cancelled.
     """
 
     def __init__(self, clock: Clock, function: Callable[..., Any], *arguments: object) -> None:
@@ -44,12 +36,7 @@ class Call:
         return None
 
     def result(self) -> Any:
-        """Return what the call returned, when its task is done.
-
-        Raises:
-            RuntimeError: The function raised CancelledError.
-            BaseException: What else it raised.
-        """
+        """Return what the call returned, when its task is done."""
         if self.task.cancelled():
             raise RuntimeError("the handler raised CancelledError()")
         return self.task.result()

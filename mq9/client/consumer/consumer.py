@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from mq9 import address as addresses
 from mq9.client import tracing
-from mq9.client.by_offset import MOST_FETCHED, Progress
+from mq9.client.by_offset import MOST_FETCHED, OffsetProgress
 from mq9.client.consumer.acks import Acks
-from mq9.client.consumer.clients import ConsumerClient
 from mq9.client.consumer.events import ConsumerCounters, Recorder
-from mq9.client.consumer.options import Handler, checked, is_callable, lease_ms
+from mq9.client.consumer.options import ConsumerOptions, Handler, is_callable, lease_ms
 from mq9.client.consumer.processing import Processor, log_unexpected
+from mq9.client.options import checked_as
 from mq9.clock import DEFAULT_POLL_MS, sleep
 from mq9.errors import InvalidRequest, Mq9Error, NotConnected, Unreachable
 from mq9.models import Deliver, FetchResult
 from mq9.protocol import checks
 from mq9.protocol.robustmq import goes_by_offset, keeps_start
+
+if TYPE_CHECKING:
+    from mq9.client.client import Mq9Client
 
 T = TypeVar("T")
 
@@ -70,13 +73,14 @@ class Consumer:
 
     def __init__(
         self,
-        client: ConsumerClient,
+        client: Mq9Client,
         mail_address: str,
         handler: Handler,
         options: Mapping[str, Any],
     ) -> None:
         handler = is_callable("handler", handler)
-        self._options = options = checked(options)
+        chosen = checked_as(ConsumerOptions, options, "consume")
+        self._options = options = cast("ConsumerOptions", chosen)
         self._client = client
         self._address = addresses.parse(mail_address)
         if options["dead_letter"] == self._address:
@@ -303,7 +307,7 @@ class Consumer:
         progress = self._acks.progress
         if progress is None:
             _logger.info("%r is on a broker without leases and acks in order", self)
-            progress = self._acks.progress = Progress(self._options["num_msgs"])
+            progress = self._acks.progress = OffsetProgress(self._options["num_msgs"])
         asked = self._asked
         due = progress.due(fetched, self._clock.monotonic_ms())
         for message in due:
@@ -349,10 +353,6 @@ class Consumer:
 
 
 def _name(agent: str | None, consumer: str) -> str:
-    """Return the consumer's name, which begins with its agent's.
-
-    Raises:
-        InvalidRequest: It is too long.
-    """
+    """Return the consumer's name, which begins with its agent's."""
     name: str = checks.header_text("consumer", consumer if agent is None else f"{agent}/{consumer}")
     return name

@@ -96,12 +96,7 @@ class ConsumerCounters:
 
 
 class Recorder:
-    """Counts what happens to messages, and tells it to a callback.
-
-    Args:
-        consumer: The consumer's name.
-        on_event: Is told every event; an error that it raises is logged.
-    """
+    """Counts what happens to messages, and tells it to a callback."""
 
     def __init__(self, consumer: str, on_event: EventHandler | None) -> None:
         self._consumer = consumer

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mq9.client.consumer.acks import Acks
-from mq9.client.consumer.clients import ConsumerClient
 from mq9.client.consumer.options import ConsumerOptions, lease_ms
 from mq9.client.error_answers import ErrorAnswer, Failure, send_error_answer
 from mq9.clock import Clock
 from mq9.errors import Mq9Error
 from mq9.models import Message, MessageHistory
+
+if TYPE_CHECKING:
+    from mq9.client.client import Mq9Client
 
 _logger = logging.getLogger("mq9.consumer")
 
@@ -22,19 +25,12 @@ class ErrorAnswers:
     ``error_answers`` decides that. By default it is a group that is named like the mailbox, one
     whose handler has answered a message, or the only group of the mailbox. So a group that only
     listens stays silent.
-
-    Args:
-        name: What the log calls the consumer.
-        client: The client to answer with.
-        acks: Knows the consumer's leases.
-        options: The consumer's options.
-        has_answered: Tells whether the handler has answered a message.
     """
 
     def __init__(
         self,
         name: str,
-        client: ConsumerClient,
+        client: Mq9Client,
         acks: Acks,
         options: ConsumerOptions,
         has_answered: Callable[[], bool],
@@ -58,13 +54,7 @@ class ErrorAnswers:
         await self._send(message, code, reason)
 
     async def send_if_expiring(self, message: Message, delay_ms: int, reason: str) -> None:
-        """Answer a message with an error if it expires before it could be delivered again.
-
-        Args:
-            message: The message, which is about to be given back.
-            delay_ms: Milliseconds until it would be delivered again.
-            reason: Why it is given back.
-        """
+        """Answer a message with an error if it expires before it could be delivered again."""
         if message.reply_to is None or not self._may_answer:
             return
         history = await self._history(message)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from mq9.client.consumer.acks import Acks
-from mq9.client.consumer.clients import ConsumerClient
 from mq9.client.consumer.options import ConsumerOptions
 from mq9.models import Extended, Message, Payload, StoredMessage, bind
+
+if TYPE_CHECKING:
+    from mq9.client.client import Mq9Client
 
 
 class Decision(StrEnum):
@@ -20,40 +24,22 @@ class Decision(StrEnum):
 
 
 class Handling:
-    """A message that is being handled; meanwhile its methods come here.
-
-    Args:
-        message: The message.
-        client: The client to ask with; the message remembers it again afterwards.
-        acks: Tells the broker what becomes of messages.
-        options: The consumer's options.
-
-    Attributes:
-        message: The message.
-        decision: What the handler or the error handler has done with it; None if nothing.
-        is_leased: Whether its lease is to be renewed.
-        is_handled: Whether its handler has ended.
-        is_waiting: Whether its handler waits, and takes no slot meanwhile.
-        is_alone: Whether it is handled alone, since its worker has died of it, perhaps.
-        is_at_work: Whether its handler has begun and does not wait.
-        is_told_to_wait: Whether the broker was told that its handler is not at work.
-        is_answered: Whether its handler has answered it.
-        is_delivered_anew: Whether the same consumer got the message again, the lease having ended.
-    """
+    """A message that is being handled; meanwhile its methods come here."""
 
     def __init__(
-        self, message: Message, client: ConsumerClient, acks: Acks, options: ConsumerOptions
+        self, message: Message, client: Mq9Client, acks: Acks, options: ConsumerOptions
     ) -> None:
         self.message = message
         self.decision: Decision | None = None
-        self.is_leased = message.batch is not None
-        self.is_handled = False
-        self.is_waiting = False
+        self.is_leased = message.batch is not None  # and so to be renewed
+        self.is_handled = False  # its handler has ended
+        self.is_waiting = False  # without a slot
         self.is_alone = message.deaths > 0
         self.is_at_work = False
-        self.is_told_to_wait = self.is_alone  # the FETCH leaves out what has deaths
+        # The broker knows that it is not at work; the FETCH leaves out what has deaths.
+        self.is_told_to_wait = self.is_alone
         self.is_answered = False
-        self.is_delivered_anew = False
+        self.is_delivered_anew = False  # to this consumer, the lease having ended
         self._client = client
         self._acks = acks
         self._options = options
@@ -117,3 +103,42 @@ class Handling:
     def _decide(self, decision: Decision) -> None:
         self.decision = decision
         self.is_leased = False
+
+
+class Company:
+    """Lets messages be handled together, and one that its worker has died of alone.
+
+    It is entered when the handling begins or goes on, and left when it waits or ends.
+    """
+
+    def __init__(self) -> None:
+        self._together = 0
+        self._is_one_alone = False
+        self._left = asyncio.Event()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is being handled."""
+        return not self._is_one_alone and not self._together
+
+    async def enter(self, handling: Handling) -> None:
+        """Return when the message may be handled; nobody has entered when this is cancelled."""
+        while self._is_one_alone or (handling.is_alone and self._together):
+            self._left.clear()
+            await self._left.wait()
+        if handling.is_alone:
+            self._is_one_alone = True
+        else:
+            self._together += 1
+        handling.is_at_work = True
+
+    def leave(self, handling: Handling) -> None:
+        """Let others go on; harmless for one that has not entered."""
+        if not handling.is_at_work:
+            return
+        handling.is_at_work = False
+        if handling.is_alone:
+            self._is_one_alone = False
+        else:
+            self._together -= 1
+        self._left.set()

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
-from typing import (
-    Annotated,
-    Any,
-    NamedTuple,
-    TypeAlias,
-    TypedDict,
-    TypeVar,
-    cast,
-    get_origin,
-    get_type_hints,
-)
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeAlias, TypedDict
 
 from mq9.client.consumer.events import EventHandler
 from mq9.client.consumer.outcomes import MAX_DELAY_S
+from mq9.client.options import Option, unchecked
 from mq9.clock import DEFAULT_POLL_MS
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver, Message
 from mq9.protocol import checks, requests
-from mq9.protocol.checks import Check
 
 # Of a handler that always fails, the first try and the last one are 58.5 minutes apart.
 DEFAULT_MAX_DELIVERIES = 20
@@ -37,20 +26,6 @@ Handler: TypeAlias = Callable[[Message], Awaitable[object] | object]
 ErrorHandler: TypeAlias = Callable[[Message, Exception], Awaitable[object] | object]
 
 GivingUp: TypeAlias = Callable[[Message, Exception | None], Awaitable[object] | object]
-
-
-F = TypeVar("F", bound=Callable[..., object])
-
-
-class Option(NamedTuple):
-    """How an option is declared, beside its type: its default, and what its value may be."""
-
-    default: Any
-    check: Check
-
-
-def _unchecked(_name: str, value: Any) -> Any:
-    return value
 
 
 def is_callable(name: str, value: Any) -> Any:
@@ -93,7 +68,7 @@ class CommonOptions(HandlingOptions, total=False):
     """The options whose types are the same for both clients."""
 
     group_name: Annotated[str | None, Option(None, checks.optional(checks.header_text))]
-    deliver: Annotated[Deliver | str, Option(Deliver.EARLIEST, _unchecked)]  # the fetch checks it
+    deliver: Annotated[Deliver | str, Option(Deliver.EARLIEST, unchecked)]  # the fetch checks it
     num_msgs: Annotated[int, Option(10, _one_to_1000)]
     max_wait_ms: Annotated[int, Option(DEFAULT_POLL_MS, checks.whole(0, requests.MAX_WAIT_MS))]
     auto_ack: Annotated[bool, Option(True, checks.flag)]
@@ -153,74 +128,9 @@ class ConsumerOptions(CommonOptions, total=False):
     before_dead_letter: Annotated[GivingUp | None, CALLABLE]
 
 
-def checked(given: Mapping[str, Any]) -> ConsumerOptions:
-    """Return all options, those with their defaults that are not given.
-
-    Raises:
-        InvalidRequest: One of them may not be that.
-        TypeError: There is no such option.
-    """
-    declared = _declared(ConsumerOptions)
-    for name in given:
-        if name not in declared:
-            raise TypeError(f"consume() got an unexpected keyword argument {name!r}")
-    return cast("ConsumerOptions", checked_as(ConsumerOptions, given))
-
-
-def checked_as(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all options that a class declares, those with their defaults that are not given.
-
-    Raises:
-        InvalidRequest: One of them may not be that.
-    """
-    return {
-        name: option.check(name, given.get(name, option.default))
-        for name, (_, option) in _declared(kind).items()
-    }
-
-
 def lease_ms(options: ConsumerOptions) -> int:
     """Return the milliseconds of each lease: ``lease_ms``, or its default."""
     given = options["lease_ms"]
     if given is not None:
         return given
     return RENEWED_LEASE_MS if options["auto_ack"] else MANUAL_LEASE_MS
-
-
-@functools.cache
-def _declared(kind: type) -> dict[str, tuple[Any, Option]]:
-    """Return type and declaration of each option, by its name."""
-    hints = get_type_hints(kind, include_extras=True)
-    return {
-        name: (hint.__origin__, hint.__metadata__[0])
-        for name, hint in hints.items()
-        if get_origin(hint) is Annotated
-    }
-
-
-def takes(kind: type) -> Callable[[F], F]:
-    """Return a decorator that puts the options, with their defaults, into a signature.
-
-    Args:
-        kind: Whose keys the decorated function takes as ``**options``. Those that declare no
-            default stay there.
-    """
-
-    def decorate(function: F) -> F:
-        signature = inspect.signature(function)
-        *others, rest = signature.parameters.values()
-        declared = _declared(kind)
-        options = [
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=hint
-            )
-            for name, (hint, option) in declared.items()
-        ]
-        if declared.keys() != get_type_hints(kind).keys():
-            options.append(rest)
-        function.__signature__ = signature.replace(  # type: ignore[attr-defined]  # as functools does
-            parameters=[*others, *options]
-        )
-        return function
-
-    return decorate

@@ -7,19 +7,16 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mq9.client import tracing
 from mq9.client.consumer.acks import Acks
-from mq9.client.consumer.calls import Call
-from mq9.client.consumer.clients import ConsumerClient
-from mq9.client.consumer.company import Company
+from mq9.client.consumer.calls import HandlerCall
 from mq9.client.consumer.events import ConsumerCounters, ConsumerEventKind, Recorder
 from mq9.client.consumer.giving_up import ErrorAnswers
-from mq9.client.consumer.handling import Decision, Handling
+from mq9.client.consumer.handling import Company, Decision, Handling
 from mq9.client.consumer.options import ConsumerOptions, Handler, lease_ms
-from mq9.client.consumer.outcomes import Reject, Retry
-from mq9.client.consumer.retries import RetryPolicy
+from mq9.client.consumer.outcomes import Reject, Retry, RetryPolicy
 from mq9.client.error_answers import Failure, reference_of
 from mq9.clock import sleep, wait_for_any
 from mq9.errors import Mq9Error, ReplyForbidden, ReplyMailboxNotFound
@@ -39,6 +36,9 @@ _without_slot: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextV
 _back_at_work: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar(
     "mq9_back_at_work", default=None
 )
+
+if TYPE_CHECKING:
+    from mq9.client.client import Mq9Client
 
 
 def without_slot() -> AbstractContextManager[None]:
@@ -64,24 +64,12 @@ class _Interrupted(Exception):
 
 
 class Processor:
-    """Handles a consumer's messages, as many at a time as it has slots.
-
-    Args:
-        name: What the log calls the consumer.
-        client: The client to answer with.
-        acks: Tells the broker what becomes of messages.
-        handler: Gets each message.
-        options: The consumer's options.
-        recorder: Is told what happens.
-
-    Attributes:
-        gives_back: Whether interrupted messages are given back at once, or when their leases end.
-    """
+    """Handles a consumer's messages, as many at a time as it has slots."""
 
     def __init__(
         self,
         name: str,
-        client: ConsumerClient,
+        client: Mq9Client,
         acks: Acks,
         handler: Handler,
         options: ConsumerOptions,
@@ -347,14 +335,8 @@ class Processor:
     async def _call(
         self, function: Callable[..., Any], *arguments: object, seconds: float | None = None
     ) -> Any:
-        """Call a function of the user's.
-
-        Raises:
-            TimeoutError: It took longer than ``seconds``.
-            _Interrupted: The consumer was stopped and gives it no more time.
-            Exception: What else it raised.
-        """
-        call = Call(self._clock, function, *arguments)
+        """Call a function of the user's."""
+        call = HandlerCall(self._clock, function, *arguments)
         self._calls.add(call.task)
         call.task.add_done_callback(self._calls.discard)
         try:
@@ -371,7 +353,7 @@ class Processor:
             raise _Interrupted("the consumer was stopped before the handler had ended")
         raise TimeoutError(f"the handler took longer than {seconds:g} s")
 
-    def _keep_slot(self, call: Call) -> None:
+    def _keep_slot(self, call: HandlerCall) -> None:
         """Count a call that goes on although its time is up, until it ends."""
         unfinished = call.unfinished
         if unfinished is None:
@@ -455,12 +437,6 @@ class Processor:
 
         Its sender is told first. A message whose lease is lost is another consumer's, or will be
         delivered again, and is left to that.
-
-        Args:
-            handling: The message.
-            cause: What was raised; None if its workers died.
-            reason: Why, for those who read the dead-letter mailbox.
-            told: Why, for its sender; None where nothing can be sent there.
         """
         message, dead_letter = handling.message, self._options["dead_letter"]
         before = self._options["before_dead_letter"]
