@@ -294,15 +294,6 @@ async def test_a_client_that_made_the_mailbox_anew_sends_no_old_token(client, in
         await client.ack(inbox, "g", 0)
 
 
-@pytest.mark.parametrize("batch", ["nonsense", "-", "a-b", "x-99999999999999999999"])
-async def test_what_was_never_a_token_is_refused(client, inbox, batch):
-    await client.send(inbox, "a")
-    await client.fetch(inbox, group_name="g", deliver="earliest")
-
-    with pytest.raises(InvalidRequest, match="batch"):
-        await client.ack(inbox, "g", 0, batch=batch)
-
-
 async def test_a_token_of_another_group_is_refused(client, inbox):
     await client.send(inbox, "a")
     other = await client.fetch(inbox, group_name="h", deliver="earliest")

@@ -48,21 +48,15 @@ async def test_what_was_registered_comes_back_unchanged(client):
     assert (agent.match.last_seen, agent.match.status, agent.match.mode) == (START, None, "all")
 
 
-@pytest.mark.parametrize(
-    ("name", "mailbox"),
-    [
-        ("Claude-Desktop", "claude.desktop"),
-        ("  x  ".strip(), "x"),
-        ("GPT 4 / über!", "gpt.4.ber"),
-        ("--a--", "a"),
-        ("a" * 128, "a" * 128),
-    ],
-)
-async def test_a_missing_mailbox_is_the_slug_of_the_name(way, client, name, mailbox):
-    assert await way.ask("AGENT.REGISTER", {"name": name}) == {"error": "", "mailbox": mailbox}
+async def test_a_missing_mailbox_is_the_slug_of_the_name(way, client):
+    slugs = {"Claude-Desktop": "claude.desktop", "x": "x", "GPT 4 / über!": "gpt.4.ber"}
+    slugs |= {"--a--": "a", "b" * 128: "b" * 128}
+    for name, mailbox in slugs.items():
+        registered = await way.ask("AGENT.REGISTER", {"name": name})
+        assert registered == {"error": "", "mailbox": mailbox}
 
-    [agent] = await client.agent_discover()
-    assert (agent["name"], agent["mailbox"]) == (name, mailbox)
+    found = await client.agent_discover()
+    assert {agent["name"]: agent["mailbox"] for agent in found} == slugs
 
 
 async def test_a_name_without_a_slug_needs_a_mailbox(client):
@@ -78,12 +72,6 @@ async def test_a_mailbox_alone_is_enough(client):
     [agent] = await client.agent_discover(text="oracle")
     assert agent == {"mailbox": "just.this", "payload": "an oracle"}
     assert agent.match.name == "just.this"
-
-
-@pytest.mark.parametrize("card", [{}, {"payload": "x"}, {"name": ""}, {"name": None}])
-async def test_an_agent_needs_a_name_or_a_mailbox(client, card):
-    with pytest.raises(InvalidRequest, match="name"):
-        await client.agent_register(card)
 
 
 async def test_registering_again_replaces(client):
@@ -102,19 +90,15 @@ async def test_without_a_question_all_are_listed_by_name(client):
     assert await _names(client) == ["B", "a", "b", "c"]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["Weather", "rain", "forecasting", "meteorology", "oslo FREEZE", "temperature tomorrow"],
-)
-async def test_text_is_found_in_name_description_and_skills(client, text):
+async def test_text_is_found_in_name_description_and_skills(client):
     await client.agent_register(CARD)
     await client.agent_register({"name": "Cook", "payload": "Recipes for soup"})
 
-    [agent] = await client.agent_discover(text=text)
-
-    assert agent["name"] == "Weather Bot"
-    assert agent.match.mode == "text"
-    assert agent.match.score > 0
+    said = "Weather,rain,forecasting,meteorology,oslo FREEZE,temperature tomorrow"
+    for text in said.split(","):
+        [agent] = await client.agent_discover(text=text)
+        assert (agent["name"], agent.match.mode) == ("Weather Bot", "text")
+        assert agent.match.score > 0
 
 
 async def test_the_better_match_stands_first(client):
@@ -127,27 +111,19 @@ async def test_the_better_match_stands_first(client):
     assert found[0].match.score > found[1].match.score
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("天气", "天气预报"),
-        ("天气预报", "天气预报"),
-        ("北京天气怎么样", "天气预报"),
-        ("翻訳", "ほんやく"),
-        ("日本語の文章を翻訳", "ほんやく"),
-        ("スープ", "料理人"),
-    ],
-)
-async def test_chinese_and_japanese_are_found(client, text, name):
-    await client.agent_register(
-        {"name": "天气预报", "mailbox": "a", "description": "提供北京的天气和气温"}
-    )
-    await client.agent_register(
-        {"name": "ほんやく", "mailbox": "b", "description": "日本語と英語の翻訳をします"}
-    )
-    await client.agent_register({"name": "料理人", "mailbox": "c", "payload": "スープの作り方"})
+async def test_chinese_and_japanese_are_found(client):
+    said = {"天气预报": "提供北京的天气和气温", "ほんやく": "日本語と英語の翻訳をします"}
+    said |= {"料理人": "スープの作り方"}
+    for number, (name, text) in enumerate(said.items()):
+        await client.agent_register({"name": name, "mailbox": f"m{number}", "description": text})
 
-    assert (await _names(client, text=text))[0] == name
+    for name, questions in {
+        "天气预报": ("天气", "天气预报", "北京天气怎么样"),
+        "ほんやく": ("翻訳", "日本語の文章を翻訳"),
+        "料理人": ("スープ",),
+    }.items():
+        for text in questions:
+            assert (await _names(client, text=text))[0] == name
 
 
 async def test_characters_of_a_query_syntax_are_only_characters(client):
@@ -281,15 +257,6 @@ async def test_no_match_by_words_is_weak_unless_a_score_is_asked_for(client, tra
     assert await _names(client, text="cooks dinner", min_score=1) == ["cooks", "chef"]
     assert await _names(client, text="cooks", min_score=2) == ["cooks"]
     assert len(await _names(client, min_score=2)) == 4, "everybody is listed without scores"
-
-
-@pytest.mark.parametrize("wrong", [-0.1, 2.1, True, "high", [0.5], {"least": 1}])
-async def test_a_lowest_score_that_is_none_is_refused(way, client, wrong):
-    with pytest.raises(InvalidRequest, match="min_score"):
-        await client.agent_discover(semantic="roses", min_score=wrong)
-    reply = await way.ask("AGENT.DISCOVER", {"semantic": "roses", "min_score": wrong})
-    assert reply["code"] == "invalid_request"
-    assert "min_score" in reply["error"]
 
 
 async def test_limit_and_page_slice_one_ranked_list(way, client):

@@ -94,7 +94,7 @@ async def test_a_client_in_process_is_given_the_lists(tmp_path):
             await clerk.send("team", "x")
 
 
-@pytest.mark.parametrize("patterns", ["ada", ["Ada"], [3], [""]])
-def test_a_list_that_makes_no_sense_is_refused(tmp_path, patterns):
-    with pytest.raises(InvalidRequest, match="allow_send"):
-        Mq9Client(f"sqlite:///{tmp_path}/a.db", agent="ada", agents={"ada": patterns})
+def test_a_list_that_makes_no_sense_is_refused(tmp_path):
+    for patterns in ("ada", ["Ada"], [3], [""]):
+        with pytest.raises(InvalidRequest, match="allow_send"):
+            Mq9Client(f"sqlite:///{tmp_path}/a.db", agent="ada", agents={"ada": patterns})

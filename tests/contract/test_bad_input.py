@@ -35,6 +35,7 @@ IDS = [None, 5, "0", {}, {0}, [], [-1], [True], [1.5], ["0"], [None], [MAX_ID + 
 IDS += [[HUGE], [[0]], b"0"]
 WORDS = [5, True, 1.5, b"latest", [], {}, "LATEST", "newest", " latest", HUGE]
 PAYLOAD = [None, 5, True, 1.5, object(), {"a"}, {"a": {1}}, {"a": math.nan}, "\ud800", {"a": b""}]
+PAYLOAD += [iter(()), [math.inf], {"a": "\ud800"}, "\udfff", {("a",): 1}]
 SECONDS = [None, "1", True, [], math.nan, math.inf, -1, -0.5, TEN_YEARS + 1, b"1"]
 
 
@@ -56,6 +57,7 @@ BYTES = [*whole(1, 64 * 1024 * 1024), *REQUIRED]
 WAIT = [*whole(0, 86_400_000), *REQUIRED]
 LEASE = whole(1_000, 86_400_000)
 NOT_JSON = [{"name": "n", "a": {1}}, {"name": "n", "a": math.nan}, {"name": "n", "a": "\ud800"}]
+TOKEN = [*WORD, "nonsense", "-", "a-b", "x-99999999999999999999"]
 BOX = {"mail_address": "inbox"}
 GROUP = {"mail_address": "inbox", "group_name": "g"}
 ACTED = {**GROUP, "msg_id": 0}
@@ -85,7 +87,7 @@ CLIENT = {
     ),
     "ack": (
         ACTED,
-        {**GROUPED, "msg_id": ID + REQUIRED, "batch": [*WORD, "nonsense"], "individual": FLAG}
+        {**GROUPED, "msg_id": ID + REQUIRED, "batch": TOKEN, "individual": FLAG}
         | {"consumer": WORD},
     ),
     "nack": (
@@ -100,7 +102,7 @@ CLIENT = {
     "query": (
         BOX,
         {**NEEDED, "key": WORD, "tags": TAGS, "since": SECOND, "limit": whole(1, 1_000)}
-        | {"msg_id": ID, "max_bytes": BYTES},
+        | {"msg_id": ID, "max_bytes": BYTES, "correlation_id": WORD},
     ),
     "delete": ({**BOX, "msg_id": 0}, {**NEEDED, "msg_id": ID + REQUIRED}),
     "agent_register": (
@@ -115,7 +117,8 @@ CLIENT = {
     "agent_discover": (
         {},
         {"text": text(4_096), "semantic": text(4_096), "limit": COUNT}
-        | {"page": [*whole(1, 1_000_000), *REQUIRED]},
+        | {"page": [*whole(1, 1_000_000), *REQUIRED]}
+        | {"min_score": [-0.1, 2.1, True, "high", [0.5], {"least": 1}]},
     ),
     "request": (
         {**BOX, "payload": "x", "timeout": 1},
@@ -207,6 +210,8 @@ async def test_cards_and_reports_refuse_what_their_fields_may_not_be(way, client
 
 async def test_an_agent_that_is_not_named_is_refused(client, lived_in):
     for who in ({}, {"name": None}, {"name": ""}, {"mailbox": ""}):
+        with pytest.raises(InvalidRequest, match="name"):
+            await client.agent_register({**who, "payload": "x"})
         with pytest.raises(InvalidRequest, match="name"):
             await client.agent_unregister(**who)
         with pytest.raises(InvalidRequest, match="name"):

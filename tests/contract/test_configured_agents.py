@@ -55,17 +55,17 @@ async def test_an_agent_makes_its_own_mailbox_and_is_its_creator(ada, bob, opera
         await ada.mailbox_create(name="ada")
 
 
-@pytest.mark.parametrize("name", ["Ada", "ada", "ADA", "-ada-", "翻译"])
-async def test_nobody_else_registers_under_the_name_of_an_agent(way, bob, operator, name):
+async def test_nobody_else_registers_under_the_name_of_an_agent(way, bob, operator):
     await bob.mailbox_create(name="trap")
     before = way.state()
 
-    for other in (bob, operator):
-        await refused(
-            other.agent_register({"name": name, "mailbox": "trap"}),
-            other.agent_report({"name": name, "status": "gone"}),
-            other.agent_unregister(name=name),
-        )
+    for name in ("Ada", "ada", "ADA", "-ada-", "翻译"):
+        for other in (bob, operator):
+            await refused(
+                other.agent_register({"name": name, "mailbox": "trap"}),
+                other.agent_report({"name": name, "status": "gone"}),
+                other.agent_unregister(name=name),
+            )
     assert way.state() == before
 
 

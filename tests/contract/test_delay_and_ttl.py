@@ -78,16 +78,11 @@ async def test_ttl_counts_from_sending_and_not_from_becoming_visible(way, client
     assert await client.query(inbox) == []
 
 
-@pytest.mark.parametrize(("delay", "ttl"), [(10, 10), (10, 5), (1, 1)])
-async def test_a_ttl_that_does_not_outlast_the_delay_is_refused(client, inbox, delay, ttl):
-    with pytest.raises(InvalidRequest, match="ttl"):
-        await client.send(inbox, "x", delay=delay, ttl=ttl)
+async def test_a_ttl_that_does_not_outlast_the_delay_is_refused(client, inbox):
+    for delay, ttl in ((10, 10), (10, 5), (1, 1)):
+        with pytest.raises(InvalidRequest, match="ttl"):
+            await client.send(inbox, "x", delay=delay, ttl=ttl)
     assert (await client.mailbox_status(inbox)).delayed == 0
-
-
-async def test_a_ttl_of_zero_is_refused(client, inbox):
-    with pytest.raises(InvalidRequest, match="ttl: 0"):
-        await client.send(inbox, "x", ttl=0)
 
 
 async def test_an_expired_message_is_gone_for_every_reader(way, client, inbox):

@@ -308,28 +308,23 @@ async def test_what_the_group_was_not_handed_cannot_be_moved(client, inbox, dead
         await client.move("nowhere", "g", 0, to=dead)
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "told"),
-    [
+async def test_a_move_that_makes_no_sense_is_refused(way, client, inbox, dead):
+    await client.send(inbox, "x")
+    await fetched(client, inbox)
+    before = way.state()
+    for options, error, told in (
         ({"to": "Dead"}, InvalidAddress, "invalid mail_address"),
         ({"to": None}, InvalidRequest, "to: must be given"),
         ({"to": "inbox"}, InvalidRequest, "to: inbox is the mailbox itself"),
         ({"to": "mq9://here/inbox"}, InvalidRequest, "to: inbox is the mailbox itself"),
         ({"to": "dead", "reason": "x" * 1_025}, InvalidRequest, "reason: 1025 characters"),
         ({"to": "dead", "reason": 5}, InvalidRequest, "reason: 5 is not a text"),
-    ],
-)
-async def test_a_move_that_makes_no_sense_is_refused(
-    way, client, inbox, dead, options, error, told
-):
-    await client.send(inbox, "x")
-    await fetched(client, inbox)
-    before = way.state()
-    with pytest.raises(error, match=told):
-        await client.move(inbox, "g", 0, **options)
-    reply = await way.ask(f"MSG.MOVE.{inbox}", {"group_name": "g", "msg_id": 0, **options})
-    assert reply["code"] == error.code
-    assert told in reply["error"]
+    ):
+        with pytest.raises(error, match=told):
+            await client.move(inbox, "g", 0, **options)
+        reply = await way.ask(f"MSG.MOVE.{inbox}", {"group_name": "g", "msg_id": 0, **options})
+        assert reply["code"] == error.code
+        assert told in reply["error"]
     assert way.state() == before
 
 

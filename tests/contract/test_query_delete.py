@@ -43,27 +43,24 @@ async def test_tags_mean_all_of_them(client, inbox):
     assert await client.query(inbox, tags=["a", "x"]) == []
 
 
-@pytest.mark.parametrize("tag", ["a", "%", "_", "A", "ab", "a%", "*", "a b", "'", '"', "雪"])
-async def test_a_tag_matches_itself_alone(client, inbox, tag):
-    others = {"a", "%", "_", "A", "ab", "a%", "*", "a b", "'", '"', "雪", "abc"} - {tag}
-    await client.send(inbox, "others", tags=sorted(others))
-    await client.send(inbox, "wanted", tags=["x", tag, "y"])
+async def test_a_tag_matches_itself_alone(client, inbox):
+    tags = ["a", "%", "_", "A", "ab", "a%", "*", "a b", "'", '"', "雪"]
+    for tag in tags:
+        await client.send(inbox, tag, tags=["x", tag, "y"])
+    for tag in tags:
+        assert bodies(await client.query(inbox, tags=[tag])) == [tag]
 
-    assert bodies(await client.query(inbox, tags=[tag])) == ["wanted"]
 
-
-@pytest.mark.parametrize("wanted", ["q", "Q", "%", "_", "q*", "雪", "x" * 256])
-async def test_a_correlation_id_matches_itself_alone(client, inbox, wanted):
+async def test_a_correlation_id_matches_itself_alone(client, inbox):
     await client.send(inbox, "about nothing")
-    for other in {"q", "Q", "%", "_", "q*", "qq", "雪", "x" * 255} - {wanted}:
-        await client.send(inbox, other, correlation_id=other)
-    assert await client.query(inbox, correlation_id=wanted) == []
-
-    await client.send(inbox, "question", correlation_id=wanted, reply_to="asker")
-    await client.send(inbox, "answer", correlation_id=wanted, priority="critical")
-
-    assert bodies(await client.query(inbox, correlation_id=wanted)) == ["question", "answer"]
-    assert bodies(await client.query(inbox, correlation_id=wanted, limit=1)) == ["answer"]
+    wanted = ["q", "Q", "%", "_", "q*", "雪", "x" * 256]
+    for one in (*wanted, "qq", "x" * 255):
+        await client.send(inbox, one, correlation_id=one, reply_to="asker")
+        await client.send(inbox, f"answer {one}", correlation_id=one, priority="critical")
+    for one in wanted:
+        assert bodies(await client.query(inbox, correlation_id=one)) == [one, f"answer {one}"]
+        assert bodies(await client.query(inbox, correlation_id=one, limit=1)) == [f"answer {one}"]
+    assert await client.query(inbox, correlation_id="x") == []
 
 
 async def test_a_correlation_id_is_found_whatever_became_of_its_message_but_its_end(
@@ -95,22 +92,14 @@ async def test_a_moved_message_keeps_its_correlation_id(client, inbox):
     assert bodies(await client.query("other", correlation_id="q")) == ["question"]
 
 
-@pytest.mark.parametrize("absent", [None, ""])
-async def test_no_correlation_id_means_all_messages(way, client, inbox, absent):
+async def test_no_correlation_id_means_all_messages(way, client, inbox):
     await client.send(inbox, "a", correlation_id="q")
     await client.send(inbox, "b")
 
-    assert bodies(await client.query(inbox, correlation_id=absent)) == ["a", "b"]
-    shown = await way.ask(f"MSG.QUERY.{inbox}", {"correlation_id": absent})
-    assert len(shown["messages"]) == 2
-
-
-@pytest.mark.parametrize("wrong", [7, ["q"], " q", "q\n", "x" * 257])
-async def test_what_is_no_correlation_id_is_refused(way, inbox, wrong):
-    reply = await way.ask(f"MSG.QUERY.{inbox}", {"correlation_id": wrong})
-
-    assert reply["code"] == "invalid_request"
-    assert "correlation_id" in reply["error"]
+    for absent in (None, ""):
+        assert bodies(await client.query(inbox, correlation_id=absent)) == ["a", "b"]
+        shown = await way.ask(f"MSG.QUERY.{inbox}", {"correlation_id": absent})
+        assert len(shown["messages"]) == 2
 
 
 async def test_since_is_inclusive(way, client, inbox):

@@ -39,19 +39,19 @@ async def refused(*calls):
             await call
 
 
-@pytest.mark.parametrize("address", [*OF_CLAUDE, *OF_CODE])
-async def test_nobody_else_makes_them_or_points_there(way, bob, operator, address):
+async def test_nobody_else_makes_them_or_points_there(way, bob, operator):
     before = way.state()
-    for other in (bob, operator):
-        await refused(
-            other.mailbox_create(name=address),
-            other.mailbox_create(name=address, renew=True),
-            other.mailbox_create(prefix=address),
-            other.agent_register({"name": "helper", "mailbox": address}),
-            other.agent_register({"mailbox": address}),
-            other.agent_unregister(address),
-            other.agent_report({"mailbox": address}),
-        )
+    for address in (*OF_CLAUDE, *OF_CODE):
+        for other in (bob, operator):
+            await refused(
+                other.mailbox_create(name=address),
+                other.mailbox_create(name=address, renew=True),
+                other.mailbox_create(prefix=address),
+                other.agent_register({"name": "helper", "mailbox": address}),
+                other.agent_register({"mailbox": address}),
+                other.agent_unregister(address),
+                other.agent_report({"mailbox": address}),
+            )
     assert way.state() == before
 
 
