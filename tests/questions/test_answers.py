@@ -30,32 +30,16 @@ def test_a_question_is_read_as_it_was_written(question):
     assert MailedQuestion.from_payload(orjson.dumps(question.to_json())) == question
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [
-        b"\xff",
-        b'{"text": "no type"}',
-        b'{"type": "question", "text": 1}',
-        b'{"type": "question", "text": "x", "expires": "soon"}',
-        b'{"type": "question", "text": "x", "problem": 1}',
-        b'{"type": "question", "text": "x", "schema": 1}',
-        *(
-            b'{"type": "question", "text": "x", "actions": %s}' % actions
-            for actions in (
-                b"{}",
-                b"[1]",
-                b'[{"name": "a"}]',
-                b'[{"name": "a", "args": {}, "decisions": 1}]',
-                b'[{"name": "a", "args": {}, "decisions": ["x"]}]',
-                b'[{"name": "a", "args": {}, "schema": 1}]',
-            )
-        ),
-    ],
-)
-def test_what_is_not_in_our_format_asks_what_it_says(payload):
-    assert MailedQuestion.from_payload(payload) == MailedQuestion(
-        text=payload.decode("utf-8", "backslashreplace")
-    )
+def test_what_is_not_in_our_format_asks_what_it_says():
+    wrong = ['"text": 1', '"text": "x", "expires": "soon"', '"text": "x", "problem": 1']
+    wrong += ['"text": "x", "schema": 1', '"text": "x", "actions": {}']
+    actions = ["1", '{"name": "a"}', '{"name": "a", "args": {}, "decisions": 1}']
+    actions += ['{"name": "a", "args": {}, "decisions": ["x"]}']
+    actions += ['{"name": "a", "args": {}, "schema": 1}']
+    wrong += [f'"text": "x", "actions": [{action}]' for action in actions]
+    for said in ('{"text": "no type"}', *(f'{{"type": "question", {one}}}' for one in wrong)):
+        assert MailedQuestion.from_payload(said.encode()) == MailedQuestion(text=said)
+    assert MailedQuestion.from_payload(b"\xff") == MailedQuestion(text="\\xff")
 
 
 @pytest.mark.parametrize(

@@ -189,13 +189,16 @@ def pay(amount: int) -> str:
             return "paid nothing"
 
 
-@pytest.mark.parametrize("construct", [create_agent, create_react_agent])
 @pytest.mark.parametrize(
-    ("decision", "done"),
+    ("construct", "decision", "done"),
     [
-        ("approve", "paid 9"),
-        ("reject", "paid nothing"),
-        ({"type": "edit", "args": {"action": "pay", "args": {"amount": 5}}}, "paid 5"),
+        (create_agent, "approve", "paid 9"),
+        (create_agent, "reject", "paid nothing"),
+        (
+            create_react_agent,
+            {"type": "edit", "args": {"action": "pay", "args": {"amount": 5}}},
+            "paid 5",
+        ),
     ],
 )
 async def test_a_tool_asks_in_the_schema_of_the_agent_inbox(client, construct, decision, done):
@@ -213,15 +216,6 @@ async def test_a_tool_asks_in_the_schema_of_the_agent_inbox(client, construct, d
     ("bad", "problem"),
     [
         ("Fine!", "send_email: 'Fine!' is not possible here; answer approve or edit"),
-        (["approve"], "1 decision came for 2 actions (send_email, drop_table)"),
-        (["approve", EDIT], "drop_table: 'edit' is not possible here; answer approve or reject"),
-        (
-            [
-                {"type": "edit", "edited_action": {"name": "format_disk", "args": {}}},
-                "approve",
-            ],
-            "send_email: an edit changes what it is done with and cannot make it 'format_disk'",
-        ),
         (
             [
                 {"type": "edit", "edited_action": {"name": "send_email", "args": {"too": "bob"}}},
@@ -249,30 +243,6 @@ async def test_an_answer_that_does_not_fit_is_kept_and_the_person_is_told(client
 
         await answer(client, again, "approve")
         assert sorted(agent.done) == ["dropped users", "sent to ada"]  # at the same time
-
-
-class Form(TypedDict):
-    stars: int
-
-
-async def test_an_answer_that_the_graph_refuses_leaves_the_question_open(client):
-    def ask(_state):
-        return {"stars": interrupt("How good was it?", response_schema=Form)["stars"]}
-
-    builder = StateGraph(Form)
-    builder.add_node("ask", ask)
-    builder.add_edge(START, "ask")
-    async with working(client, builder.compile(checkpointer=InMemorySaver())):
-        await begin(client, {"stars": 0})
-        for number, bad in enumerate(({"stars": "many"}, {"stars": "many"}, "five")):
-            [(message, _)] = await asked(client)
-            await answer(client, message, bad)
-            [(again, question)] = await asked(client)
-            assert again.msg_id > message.msg_id
-            assert ("stars: Input should be a valid integer" in question.problem) == (number < 2)
-        await answer(client, again, {"stars": 5})
-        assert await outcome(client) == [{"stars": 5}]
-    assert len(await refusals(client)) == 3
 
 
 async def test_a_question_to_somebody_else_is_mailed_as_it_is(client):
