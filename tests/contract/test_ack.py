@@ -23,14 +23,6 @@ async def test_ack_of_the_last_finishes_the_batch(client, inbox):
     assert await _rest(client, inbox) == []
 
 
-async def test_ack_in_the_middle_leaves_those_behind_it(client, inbox):
-    await send_all(client, inbox, "a", "b", "c")
-    await client.fetch(inbox, group_name="g", deliver="earliest")
-
-    assert await client.ack(inbox, "g", 1) == [0, 1]
-    assert await _rest(client, inbox) == [2]
-
-
 async def test_before_it_means_earlier_in_the_reply_and_not_a_smaller_id(client, inbox):
     for priority in ("normal", "critical", "normal", "urgent"):
         await client.send(inbox, priority, priority=priority)

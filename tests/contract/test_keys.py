@@ -45,17 +45,6 @@ async def test_replacing_voids_the_lease_on_the_older(way, inbox):
     assert (await holder.extend(inbox, "g", [0])).lost == (0,)
 
 
-async def test_acking_a_replaced_message_succeeds_and_confirms_those_before_it(client, inbox):
-    await client.send(inbox, "plain")
-    await client.send(inbox, "one", key="k")
-    await client.fetch(inbox, group_name="g", deliver="earliest")
-    await client.send(inbox, "two", key="k")
-
-    assert await client.ack(inbox, "g", 1) == [0]
-
-    assert bodies(await client.fetch(inbox, group_name="g")) == ["two"]
-
-
 async def test_a_replaced_message_is_not_handed_out_to_a_group_that_had_not_seen_it(client, inbox):
     await client.fetch(inbox, group_name="g", deliver="earliest", max_wait_ms=0)
     await client.send(inbox, "one", key="k")
@@ -95,13 +84,6 @@ async def test_a_delayed_message_replaces_even_what_was_sent_later(way, client, 
     found = await client.query(inbox)
     assert bodies(found) == ["delayed"]
     assert ids(found) == [1]
-
-
-async def test_an_immediate_message_never_cancels_a_waiting_one(way, client, inbox):
-    await client.send(inbox, "delayed", key="k", delay=10)
-    await client.send(inbox, "now", key="k")
-
-    assert (await client.mailbox_status(inbox)).delayed == 1
 
 
 async def test_two_delayed_messages_of_one_key_replace_each_other_in_due_order(way, client, inbox):

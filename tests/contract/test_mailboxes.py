@@ -9,10 +9,6 @@ from mq9 import InvalidAddress, InvalidRequest, MailboxExists, MailboxNotFound, 
 from .reading import START, bodies, ids
 
 
-async def test_a_mailbox_has_the_name_it_was_given(client):
-    assert await client.mailbox_create(name="agent.a1") == "agent.a1"
-
-
 async def test_a_generated_address_is_long_and_never_the_same(client):
     made = {await client.mailbox_create() for _ in range(50)}
 

@@ -88,21 +88,14 @@ async def test_it_is_acked_by_its_group_and_by_no_other(client, inbox, dead):
     assert (life.state, [one.state for one in life.groups]) == ("stored", ["moved", "leased"])
 
 
-async def test_it_does_not_expire_with_the_original(way, client, inbox, dead):
-    await client.send(inbox, "x", ttl=5)
+async def test_it_replaces_nothing_and_does_not_expire_with_the_original(way, client, inbox, dead):
+    await client.send(dead, "other", key="k")
+    await client.send(inbox, "x", key="k", ttl=5)
     await fetched(client, inbox)
     await client.move(inbox, "g", 0, to=dead)
     await way.clock.advance(5)
 
     assert await client.query(inbox) == []
-    assert bodies(await client.query(dead)) == ["x"]
-
-
-async def test_it_replaces_nothing(client, inbox, dead):
-    await client.send(dead, "other", key="k")
-    await client.send(inbox, "x", key="k")
-    await fetched(client, inbox)
-    await client.move(inbox, "g", 0, to=dead)
     assert bodies(await client.query(dead)) == ["other", "x"]
 
 
@@ -115,7 +108,8 @@ async def test_who_waits_there_is_given_it_at_once(way, client, inbox, dead):
         assert bodies(await waiting) == ["x"]
 
 
-async def test_repeated_it_names_the_same_copy(client, inbox, dead):
+async def test_repeated_it_names_the_same_copy_and_makes_no_other(client, inbox, dead):
+    other = await client.mailbox_create(name="other")
     await send_all(client, inbox, "a", "b")
     await fetched(client, inbox)
     await client.move(inbox, "g", 1, to=dead)
@@ -123,29 +117,20 @@ async def test_repeated_it_names_the_same_copy(client, inbox, dead):
         assert await client.move(inbox, "g", 0, to=dead) == 1
     assert bodies(await client.query(dead)) == ["b", "a"]
 
-
-async def test_repeated_it_succeeds_when_the_other_mailbox_has_gone(client, inbox, dead):
-    await client.send(inbox, "a")
-    await fetched(client, inbox)
-    assert await client.move(inbox, "g", 0, to=dead) == 0
-    await client.mailbox_drop(dead)
-    assert await client.move(inbox, "g", 0, to=dead) == 0
-
-
-async def test_what_was_moved_is_not_moved_to_another_mailbox_as_well(client, inbox, dead):
-    other = await client.mailbox_create(name="other")
-    await client.send(inbox, "a")
-    await fetched(client, inbox)
-    await client.move(inbox, "g", 0, to=dead)
     assert await client.move(inbox, "g", 0, to=other) is None
     assert await client.query(other) == []
+    await client.mailbox_drop(dead)
+    assert await client.move(inbox, "g", 0, to=dead) == 1
 
 
-async def test_what_was_acked_is_not_moved(client, inbox, dead):
-    await client.send(inbox, "a")
+async def test_what_was_acked_or_has_expired_is_not_moved(way, client, inbox, dead):
+    await client.send(inbox, "acked")
+    await client.send(inbox, "expired", ttl=1)
     await fetched(client, inbox)
     await client.ack(inbox, "g", 0)
-    assert await client.move(inbox, "g", 0, to=dead) is None
+    await way.clock.advance(1)
+    for number in range(2):
+        assert await client.move(inbox, "g", number, to=dead) is None
     assert await client.query(dead) == []
 
 
@@ -154,14 +139,6 @@ async def test_what_was_moved_can_be_acked_as_if_it_had_been(client, inbox, dead
     await fetched(client, inbox)
     await client.move(inbox, "g", 0, to=dead)
     assert await client.ack(inbox, "g", 0) == [0]
-
-
-async def test_what_expired_meanwhile_is_not_moved(way, client, inbox, dead):
-    await client.send(inbox, "a", ttl=1)
-    await fetched(client, inbox)
-    await way.clock.advance(1)
-    assert await client.move(inbox, "g", 0, to=dead) is None
-    assert await client.query(dead) == []
 
 
 async def test_what_another_consumer_holds_by_now_is_not_moved(way, inbox, dead):

@@ -149,16 +149,6 @@ async def test_extend_leaves_delivery_count_alone(client, inbox):
     assert (await client.fetch(inbox, group_name="g"))[0].delivery_count == 2
 
 
-async def test_extend_can_shorten_a_lease(way, inbox):
-    one, two = await way.client(), await way.client()
-    await one.send(inbox, "a")
-    await one.fetch(inbox, group_name="g", deliver="earliest", lease_ms=60_000)
-    await one.extend(inbox, "g", [0], lease_ms=1_000)
-    await way.clock.advance(1)
-
-    assert bodies(await two.fetch(inbox, group_name="g", max_wait_ms=0)) == ["a"]
-
-
 async def test_extend_does_not_reach_into_another_group_or_consumer(way, inbox):
     one, two = await way.client(), await way.client()
     await one.send(inbox, "a")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mq9 import Forbidden, MailboxNotFound
+from mq9 import Forbidden
 
 from .reading import bodies
 
@@ -108,11 +108,6 @@ async def test_without_authentication_knowing_the_address_is_enough(client, ada,
     await ada.send(box, "x")
 
     assert bodies(await client.query(box)) == ["x"]
-
-
-async def test_a_mailbox_that_is_not_there_is_not_found_for_everybody(bob):
-    with pytest.raises(MailboxNotFound):
-        await bob.query("nowhere")
 
 
 async def test_a_mailbox_made_anew_belongs_to_its_new_creator(way, ada, bob):
