@@ -72,8 +72,8 @@ def told(message):
         yield f"[green]confirmed[/] {confirmed}"
     if "name" in result:
         yield f"[green]registered[/], reached at {result['mail_address']}"
-    if "unread" in result:
-        yield f"[yellow]{escape(result['unread'])}[/]"
+    if "your_unread" in result:
+        yield f"[yellow]{escape(result['your_unread'])}[/]"
 
 
 def crash():

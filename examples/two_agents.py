@@ -19,7 +19,7 @@ def result(conversation, tool, field):
 def ask(content, **options):
     def step(seen):
         address = result(seen, "agent_discover", "agents")[0]["mail_address"]
-        return call("send_message", mail_address=address, content=content, **options)
+        return call("send_message", to=address, content=content, **options)
 
     return step
 
@@ -27,7 +27,7 @@ def ask(content, **options):
 def answer(number, content):
     def step(seen):
         asked = result(seen, "fetch_messages", "messages")[number]["untrusted_envelope"]
-        return call("send_message", mail_address=asked["reply_to"], content=content)
+        return call("send_message", to=asked["reply_to"], content=content)
 
     return step
 

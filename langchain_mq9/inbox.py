@@ -199,7 +199,7 @@ class Inbox:
             return None
         senders = [name for one in found for name in await _senders_of(caller, one)]
         names = [_shortened(name) for name in dict.fromkeys(senders)]
-        told = _Notice(unread=line, untrusted_senders=names[:_MOST_SENDERS] or None)
+        told = _Notice(your_unread=line, untrusted_senders=names[:_MOST_SENDERS] or None)
         return HumanMessage(f"Your mailbox, at this moment: {told.content()}")
 
     async def _take(
@@ -307,9 +307,7 @@ def _place(id_: str) -> tuple[str, int]:
 async def _fetch(
     caller: Caller, most: int, max_chars: int, *, new_only: bool
 ) -> FetchMessagesResult:
-    arguments = FetchArguments(
-        num_msgs=most, wait_seconds=0, max_chars=max_chars, new_only=new_only
-    )
+    arguments = FetchArguments(limit=most, wait_seconds=0, max_chars=max_chars, new_only=new_only)
     try:
         # The results name all tools: the agent need not have any.
         return await _FETCH.function(replace(caller, tools=ToolNames()), arguments)

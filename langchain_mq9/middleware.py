@@ -31,7 +31,7 @@ from langchain.agents.middleware import (
     hook_config,
 )
 from langchain.agents.middleware.types import PrivateStateAttr, ToolCallRequest
-from langchain_core.messages import AIMessage, HumanMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.channels.untracked_value import UntrackedValue
 from langgraph.config import get_config
@@ -51,7 +51,8 @@ from mq9 import InvalidRequest
 from mq9 import address as addresses
 from mq9.operations.ask import ask_agent
 from mq9.operations.conversations import HIGHEST_MAX_HOPS
-from mq9.operations.mail import send_message
+from mq9.operations.fetch import FetchMessagesResult
+from mq9.operations.send import SendArguments, send_message
 from mq9.protocol import checks
 
 if TYPE_CHECKING:
@@ -252,8 +253,9 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
         exit_behavior: ``continue`` answers what exceeds a limit as a tool that failed; ``end`` ends
             the run with an answer that says why, and carries out none of the calls beside it;
             ``error`` raises ``SendLimitExceeded``.
-        tool_names: The tools that send. Their argument ``mail_address``, or ``capability`` in its
-            place, is the recipient; a call with a ``question_id`` only waits for an answer.
+        tool_names: The tools that send. Their argument ``to``, or ``capability`` in its place, is
+            the recipient; with ``reply_to_msg`` it is where that message wants its answer, as a
+            result in the run says. A call with a ``question_id`` only waits for an answer.
 
     Raises:
         InvalidRequest: No limit is given, or an argument is not what it must be.
@@ -304,7 +306,7 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
         for call in calls:
             if call["name"] not in self._tool_names or call["args"].get("question_id"):
                 continue
-            recipient = _recipient(call)
+            recipient = _recipient(call, state["messages"])
             exceeded = self._exceeded(in_thread, in_run, recipient)
             if exceeded is None:
                 in_thread += 1
@@ -367,14 +369,27 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
         return None
 
 
-def _recipient(call: ToolCall) -> str:
+def _recipient(call: ToolCall, messages: Sequence[BaseMessage]) -> str:
     """Return one word for the address and the name of a recipient, as far as they are alike."""
     arguments = call["args"]
-    given = str(arguments.get("mail_address") or arguments.get("capability"))
+    named = (arguments.get(name) for name in ("to", *SendArguments.FORMER, "capability"))
+    given = str(
+        next(filter(None, named), None) or _asks_at(arguments.get("reply_to_msg"), messages)
+    )
     for read in (addresses.parse, addresses.slug):
         with contextlib.suppress(InvalidRequest):
             return read(given)
     return given
+
+
+def _asks_at(msg_id: object, messages: Sequence[BaseMessage]) -> str | None:
+    """Return where the message of a result wants its answer."""
+    for message in reversed(messages):
+        result = message.artifact if isinstance(message, ToolMessage) else None
+        for one in result.messages if isinstance(result, FetchMessagesResult) else ():
+            if one.msg_id == msg_id and one.untrusted_envelope is not None:
+                return one.untrusted_envelope.reply_to
+    return None
 
 
 def _answer(call: ToolCall, text: str) -> ToolMessage:

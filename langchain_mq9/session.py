@@ -335,7 +335,7 @@ class Session:
     ) -> R:
         """Perform an operation, awaited on any event loop."""
         caller = self._caller(config)
-        client = await self._client_here(operation)
+        client = await self._client_here(operation, arguments)
         work = self._perform(operation, arguments, caller, client)
         try:
             return await (work if client is not None else self._connection.await_(work))
@@ -432,13 +432,15 @@ class Session:
                 raise unreachable(_toolkit_closed()) from error
             raise
 
-    async def _client_here(self, operation: Operation[Any, Any]) -> Mq9Client | None:
+    async def _client_here(
+        self, operation: Operation[Any, Any], arguments: Arguments
+    ) -> Mq9Client | None:
         """Return a client with which the running event loop may perform an operation, if any.
 
         That spares two threads waking each other. Leases stay with the background loop, which
         renews them while no loop of the caller's runs.
         """
-        if operation.leases or self._closed:
+        if operation.uses_leases(arguments) or self._closed:
             return None
         try:
             return await self._connection.client_here(self._client)

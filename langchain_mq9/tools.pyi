@@ -55,7 +55,7 @@ class SendMessageTool(Mq9Tool):
     """Send a message.
 
     Send a message to a mailbox. It is stored until its reader fetches it, even if that agent
-    is offline now. To answer a message, send to its reply_to with its correlation_id.
+    is offline now. To answer a message that you hold, name it in reply_to_msg.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class FetchMessagesTool(Mq9Tool):
 class AckMessagesTool(Mq9Tool):
     """Acknowledge messages.
 
-    Confirm that you have dealt with messages that you fetched, or say by outcome what else is
-    to become of them. Only the named ones are concerned.
+    Confirm that you have dealt with messages that you fetched, or say by outcome what else
+    becomes of them. Only the named ones are concerned.
     """
 
     def __init__(

@@ -19,8 +19,8 @@ ALERTS = "alerts.payment"
 async def watch(server):
     """An agent looks at the numbers, and raises two alerts."""
     model = ScriptedModel(
-        call("send_message", mail_address=ALERTS, content="Payments are slow", ttl=3600),
-        call("send_message", mail_address=ALERTS, content="Payments fail", priority="critical"),
+        call("send_message", to=ALERTS, content="Payments are slow", ttl=3600),
+        call("send_message", to=ALERTS, content="Payments fail", priority="critical"),
         "Whoever is concerned has been told.",
     )
     async with Mq9Toolkit(server, agent="monitor") as toolkit:

@@ -129,7 +129,8 @@ def _wrong(error: ValidationError, operation: Operation[Any, Any]) -> str:
     more = len(found) - len(said)
     text = "; ".join(said) + (f"; and {more} more" if more else "")
     if any(one["type"] == "extra_forbidden" for one in found):
-        text += f". There are {', '.join(operation.arguments.model_fields) or 'none'}"
+        names = arguments_schema(operation.arguments)["properties"]
+        text += f". There are {', '.join(names) or 'none'}"
     return text
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from mq9.errors import InvalidRequest, MessageNotFound, Mq9Error
 from mq9.models import MessageHistory, Standing
@@ -107,14 +108,14 @@ class AckArguments(Arguments):
         Field(description="One or more that you fetched."),
     ]
     outcome: Annotated[
-        Literal["done", "give_back", "more_time"] | None,
+        Literal["done", "read", "give_back", "more_time"] | None,
         Field(
-            description="give_back lets others have it, more_time keeps it yours for longer; "
-            "else done."
+            description="read: not acted on. give_back: others get it. more_time: yours longer. "
+            "Else done."
         ),
     ] = None
     through: Annotated[
-        bool | None, Field(description="And all before it in that fetch result.")
+        bool | None, Field(description="And all that stand before it in that fetch result.")
     ] = None
     seconds: Annotated[
         int | None,
@@ -127,7 +128,9 @@ class AckArguments(Arguments):
     mail_address: Annotated[
         OwnMailbox, Field(description="Where you fetched it, if that is not clear.")
     ] = None
-    group_name: Annotated[Group, Field(description="By which group, if that is not clear.")] = None
+    group_name: SkipJsonSchema[
+        Annotated[Group, Field(description="By which group, if that is not clear.")]
+    ] = None
 
 
 class AckResult(Result):
@@ -135,6 +138,7 @@ class AckResult(Result):
 
     mail_address: str
     acked: list[int] | None = Field(default=None, description="Every msg_id that it confirmed.")
+    outcome: str | None = Field(default=None, description="read, if you did not act on them.")
     given_back: list[int] | None = None
     extended: list[int] | None = Field(default=None, description="Yours for longer.")
     leased_seconds: int | None = Field(default=None, description="For how long, from now.")
@@ -148,7 +152,7 @@ class AckResult(Result):
     title="Acknowledge messages",
     description=(
         "Confirm that you have dealt with messages that you fetched, or say by outcome what else "
-        "is to become of them. Only the named ones are concerned."
+        "becomes of them. Only the named ones are concerned."
     ),
     idempotent=True,
     leases=True,
@@ -158,10 +162,15 @@ async def ack_messages(caller: Caller, arguments: AckArguments) -> AckResult:
     given = arguments.msg_id
     named = list(dict.fromkeys([given] if isinstance(given, int) else given))
     _check(arguments)
-    found = await _resolve(caller, arguments, named)
+    found = await deliveries_of(caller, named, arguments.mail_address, arguments.group_name)
     match arguments.outcome:
-        case "done" | None:
-            return await _confirm(caller, found, through=bool(arguments.through))
+        case "done" | "read" | None:
+            result = await confirm(caller, found, through=bool(arguments.through))
+            return (
+                result.model_copy(update={"outcome": "read"})
+                if arguments.outcome == "read"
+                else result
+            )
         case "give_back":
             return await _give_back(caller, _every(found, arguments), arguments.seconds or 0)
         case "more_time":
@@ -170,26 +179,27 @@ async def ack_messages(caller: Caller, arguments: AckArguments) -> AckResult:
 
 def _check(arguments: AckArguments) -> None:
     checks.optional(checks.header_text)("group_name", arguments.group_name)
-    if arguments.seconds is not None and arguments.outcome in {"done", None}:
-        raise InvalidRequest("seconds: it is for give_back and more_time, not for done")
+    if arguments.seconds is not None and arguments.outcome not in {"give_back", "more_time"}:
+        raise InvalidRequest("seconds: it is for give_back and more_time, not for done or read")
     if arguments.seconds == 0 and arguments.outcome == "more_time":
         raise InvalidRequest("seconds: 0 is no more time; to let go of it, give it back")
 
 
-async def _resolve(
-    caller: Caller, arguments: AckArguments, named: Sequence[int]
+async def deliveries_of(
+    caller: Caller,
+    named: Sequence[int],
+    mail_address: str | None = None,
+    group_name: str | None = None,
 ) -> dict[int, FetchedFrom]:
     """Return the fetch result of each message, all of them of one mailbox and group."""
-    address = arguments.mail_address
-    if address is not None:
-        address = await caller.mailbox_to_read(address)
+    address = None if mail_address is None else await caller.mailbox_to_read(mail_address)
     found = {}
     for msg_id in named:
-        delivery = _delivery(caller, msg_id, address, arguments.group_name)
+        delivery = _delivery(caller, msg_id, address, group_name)
         if delivery is None:
-            delivery = await _fetched_before(caller, msg_id, arguments.group_name)
+            delivery = await _fetched_before(caller, msg_id, group_name)
         if delivery is None:
-            raise MessageNotFound(await _not_fetched(caller, msg_id, arguments.group_name))
+            raise MessageNotFound(await _not_fetched(caller, msg_id, group_name))
         found[msg_id] = delivery
     first = found[named[0]]
     for msg_id, one in found.items():
@@ -294,7 +304,10 @@ def _every(found: dict[int, FetchedFrom], arguments: AckArguments) -> dict[int, 
     return meant
 
 
-async def _confirm(caller: Caller, found: dict[int, FetchedFrom], *, through: bool) -> AckResult:
+async def confirm(
+    caller: Caller, found: dict[int, FetchedFrom], *, through: bool = False
+) -> AckResult:
+    """Acknowledge messages."""
     acked: dict[int, None] = {}
     refused: dict[int, MessageNotFound] = {}
     for msg_id, one in found.items():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -171,17 +171,19 @@ async def _have_mailbox(caller: Caller, step: Step) -> None:
 class AskArguments(Arguments):
     """Arguments of ask_agent."""
 
+    FORMER: ClassVar[Mapping[str, str]] = {"mail_address": "to"}
+
     content: Annotated[
         str | None, Field(max_length=1024 * 1024, description="The question, complete in itself.")
     ] = None
-    mail_address: Annotated[
+    to: Annotated[
         str | None, Field(description="Mailbox address, or the name of a registered agent.")
     ] = None
     capability: Annotated[
         str | None,
         Field(
             max_length=4_096,
-            description="Instead: what the agent must be able to do, in words of its card.",
+            description="Instead: what the agent must be able to do, as it would say it of itself.",
         ),
     ] = None
     wait_seconds: Annotated[
@@ -247,7 +249,7 @@ def question_in(arguments: AskArguments) -> Question:
     """Return the question in the arguments of the tool."""
     if arguments.content is None:
         raise InvalidRequest("content: say what to ask")
-    return Question(arguments.content, arguments.mail_address, arguments.capability)
+    return Question(arguments.content, arguments.to, arguments.capability)
 
 
 async def _wait_on(caller: Caller, question_id: str, seconds: float) -> Message | None:

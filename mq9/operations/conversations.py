@@ -126,6 +126,13 @@ class Conversations:
         with self._lock:
             return message.correlation_id is not None and message.correlation_id in self._asked
 
+    def may_answer(self, mail_address: str) -> bool:
+        """Tell whether a fetched message that is not answered asks for its answer there."""
+        with self._lock:
+            return any(
+                one.reply_to == mail_address and not one.is_answered for one in self._taken.values()
+            )
+
     def taken(self, scope: str, message: StoredMessage, *, is_answer: bool, now_ms: int) -> None:
         """Remember a message that the agent fetched in a scope; an answer is no task of its own."""
         key = scope, message.mail_address, message.msg_id

@@ -111,7 +111,7 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
             unread += await caller.private.unread(caller.client, address)
         return _with_lines(
             result,
-            unread=unread_line(unread, caller),
+            your_unread=unread_line(unread, caller),
             no_longer_yours=await _losses_line(caller),
         )
     except Mq9Error as error:
@@ -146,10 +146,8 @@ def unread_line(unread: Unread | None, caller: Caller) -> str | None:
     """Say in one short line what waits, and how to get it; nothing when nothing does."""
     if unread is None or unread.total == 0:
         return None
-    pressing = [
-        f"{count} {word}"
-        for count, word in ((unread.critical, "critical"), (unread.urgent, "urgent"))
-        if count
-    ]
-    which = f" ({', '.join(pressing)})" if pressing else ""
+    counts = (unread.critical, "critical"), (unread.urgent, "urgent"), (unread.normal, "normal")
+    present = [f"{count} {word}" for count, word in counts if count]
+    is_plain = unread.total == unread.normal
+    which = "" if is_plain else f" ({', '.join(present)})"
     return caller.tools.text(f"{unread.total} unread{which}[[: call @fetch_messages]]")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 
 from mq9.errors import MailboxNotFound, MessageNotFound, Mq9Error
 from mq9.models import Deliver, FetchResult, Message, Waiting
@@ -221,9 +222,11 @@ _TAKEN = 10  # messages, unless it is said
 class FetchArguments(Arguments):
     """Arguments of fetch_messages."""
 
+    FORMER: ClassVar[Mapping[str, str]] = {"num_msgs": "limit"}
+
     mail_address: OwnMailbox = None
-    group_name: Group = None
-    num_msgs: Annotated[
+    group_name: SkipJsonSchema[Group] = None
+    limit: Annotated[
         int | None, Field(ge=1, le=1_000, description="How many at the most; else 10.")
     ] = None
     wait_seconds: Annotated[
@@ -260,7 +263,7 @@ class FetchMessagesResult(Result):
 
 _REST = (
     "[[confirm what came before it with @ack_messages, then ]]call @fetch_messages with "
-    "num_msgs=1, max_chars={chars}"
+    "limit=1, max_chars={chars}"
 )
 _MORE = "[[confirm these with @ack_messages, then ]]call @fetch_messages again"
 
@@ -283,7 +286,7 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchMess
     # fits the characters, and what does not is left with the broker, not leased.
     wanted = Wanted(
         group_name=arguments.group_name,
-        num_msgs=arguments.num_msgs or _TAKEN,
+        num_msgs=arguments.limit or _TAKEN,
         max_bytes=max_chars,
         wait_ms=arguments.longest_wait_s * 1000,
         redeliver_own=not arguments.new_only,
@@ -337,13 +340,9 @@ def explain(waiting: Waiting, consumer: str, now: float) -> str:
     others = waiting.leased[_MOST_HOLDERS:]
     if others:
         reasons.append(f"{sum(one.count for one in others)} leased by {len(others)} others")
-    if waiting.acked:
-        reasons.append(f"{waiting.acked} already acked")
-    if waiting.moved:
-        reasons.append(f"{waiting.moved} moved away")
     if waiting.skipped:
         reasons.append(f"{waiting.skipped} older than where this group started")
-    return "; ".join(reasons) or "nothing stored"
+    return "; ".join(reasons) or "no mail waits"
 
 
 def _seconds(instant: float, now: float) -> int:

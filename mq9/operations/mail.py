@@ -1,24 +1,19 @@
-"""Operations on mailboxes and messages: make one, send, look at what is stored, delete."""
+"""Operations on mailboxes: make one, look at what is stored in one, delete a message."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from mq9 import address as addresses
 from mq9.errors import (
-    IdConflict,
-    InvalidAddress,
     InvalidRequest,
     MailboxExists,
     MailboxNotFound,
     MessageNotFound,
-    PayloadTooLarge,
 )
-from mq9.models import Priority
 from mq9.operations.caller import Caller
-from mq9.operations.discovery import named, nearest
 from mq9.operations.identity import address_in, agent_key, code
 from mq9.operations.message_views import MessageView, unix_seconds, views
 from mq9.operations.operation import (
@@ -93,121 +88,7 @@ def _made_up(caller: Caller) -> str:
     return secret if prefix is None else f"{prefix}.{secret}"
 
 
-_MOST_CONTENT = 1024 * 1024
 _SHOWN = 20  # messages, unless a limit is given
-
-
-class SendArguments(Arguments):
-    """Arguments of send_message."""
-
-    mail_address: Annotated[
-        str, Field(description="Mailbox address, or the name of a registered agent.")
-    ]
-    content: Annotated[
-        str, Field(max_length=_MOST_CONTENT, description="The message, complete in itself.")
-    ]
-    priority: Annotated[
-        Literal["normal", "urgent", "critical"] | None,
-        Field(description="Critical is read before urgent, urgent before normal, the default."),
-    ] = None
-    key: Annotated[Key, Field(description="Replaces the earlier message with this key.")] = None
-    delay: Annotated[Seconds, Field(description="Seconds until it can be read.")] = None
-    ttl: Annotated[
-        Seconds,
-        Field(description="Seconds until it is removed, read or not; more than delay; 0: never."),
-    ] = None
-    tags: Annotated[Tags, Field(description="Words to find it by, without commas.")] = None
-    reply_to: Annotated[str | None, Field(description="Mailbox for the answer; else your own.")] = (
-        None
-    )
-    correlation_id: Annotated[
-        str | None,
-        Field(
-            max_length=256,
-            description="Which question this is; in an answer, that of the question.",
-        ),
-    ] = None
-
-
-class SendResult(Result):
-    """Result of send_message."""
-
-    mail_address: str
-    msg_id: int | None = Field(default=None, description="Left out while the message is delayed.")
-    readable_in_seconds: int | None = None
-
-
-@operation(
-    title="Send a message",
-    description=(
-        "Send a message to a mailbox. It is stored until its reader fetches it, even if that agent "
-        "is offline now. To answer a message, send to its reply_to with its correlation_id."
-    ),
-    open_world=True,
-)
-async def send_message(caller: Caller, arguments: SendArguments) -> SendResult:
-    """Send a message to a mailbox, given by its address or by the name of its agent."""
-    reply_to = None if caller.identity is None else caller.identity.mail_address
-    if arguments.reply_to is not None:
-        reply_to = await caller.mailbox_to_send(arguments.reply_to, "reply_to")
-    elif caller.private is not None:
-        reply_to = await caller.private.ensure(caller.client)
-    address = await _recipient(caller, arguments.mail_address)
-    try:
-        return await _send_to(caller, address, arguments, reply_to)
-    except MailboxNotFound as error:
-        # What looks like an address may be a name as well.
-        found = await named(caller.client, arguments.mail_address)
-        if found in {None, address}:
-            close = await nearest(caller.client, arguments.mail_address)
-            raise MailboxNotFound(f"{error}{close}") from None
-    address = await caller.mailbox_to_send(str(found))
-    return await _send_to(caller, address, arguments, reply_to)
-
-
-async def _send_to(
-    caller: Caller, address: str, arguments: SendArguments, reply_to: str | None
-) -> SendResult:
-    try:
-        msg_id = await caller.client.send(
-            address,
-            arguments.content,
-            priority=Priority(arguments.priority or Priority.NORMAL),
-            key=arguments.key,
-            delay=arguments.delay,
-            ttl=arguments.ttl or None,
-            tags=arguments.tags,
-            id=caller.idempotency_id,
-            sender=None if caller.identity is None else caller.identity.name,
-            reply_to=reply_to,
-            correlation_id=arguments.correlation_id,
-            path=caller.path_to(address, arguments.correlation_id),
-            headers=caller.headers,
-        )
-    except PayloadTooLarge as error:
-        raise PayloadTooLarge(f"content: {error}") from None
-    except IdConflict:
-        raise IdConflict(
-            f"content: this call has sent {address} another text, which stands"
-        ) from None
-    caller.conversations.sent(address, arguments.correlation_id)
-    if msg_id < 0:
-        return SendResult(mail_address=address, readable_in_seconds=arguments.delay)
-    return SendResult(mail_address=address, msg_id=msg_id)
-
-
-async def _recipient(caller: Caller, given: str) -> str:
-    """Return the mailbox that an address, or the name of a registered agent, stands for."""
-    try:
-        return await caller.mailbox_to_send(given)
-    except InvalidAddress:
-        found = await named(caller.client, given)
-        if found is None:
-            raise InvalidAddress(
-                f"invalid mail_address: {addresses.shown(given)}, and no agent is called so"
-                f"{await nearest(caller.client, given)}"
-            ) from None
-    return await caller.mailbox_to_send(found)
 
 
 class QueryArguments(Arguments):

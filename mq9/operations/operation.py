@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -45,15 +45,16 @@ class Arguments(BaseModel):
 
     Null and the empty text stand for an argument that is left out, where it may be: all that are
     not required have the type of what may be null, and no other default, so that a host that makes
-    models name every argument leaves them a way not to. The schema allows arguments that do not
-    exist, since some hosts refuse to work without; they are refused here.
+    models name every argument leaves them a way not to.
     """
+
+    # Names that arguments had in the last release, which are understood in this one.
+    FORMER: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
         defer_build=True,  # of most in a program, only some are used
-        json_schema_extra=lambda schema: schema.pop("additionalProperties", None),
     )
 
     @model_validator(mode="before")
@@ -61,6 +62,10 @@ class Arguments(BaseModel):
     def _leave_out_what_is_empty(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
+        given = {
+            new if (new := cls.FORMER.get(name, name)) not in given else name: value
+            for name, value in given.items()
+        }
         optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
         return {
             name: value
@@ -83,7 +88,7 @@ class Result(BaseModel):
 
     model_config = ConfigDict(frozen=True, serialize_by_alias=True, defer_build=True)
 
-    unread: str | None = Field(
+    your_unread: str | None = Field(
         default=None, description="What waits in your own mailbox, if anything."
     )
 
@@ -125,8 +130,13 @@ class Operation(Generic[A, R]):
     idempotent: bool = False
     open_world: bool = False  # it reaches others, who may be anybody
     confirmation: Callable[[Caller, A], Awaitable[Confirmation]] | None = None
-    # It leases messages, or asks which were fetched: all such calls belong on one event loop.
-    leases: bool = False
+    # It leases messages or asks which were fetched; or a function of its arguments says so. All
+    # such calls belong on one event loop.
+    leases: bool | Callable[[A], bool] = False
+
+    def uses_leases(self, arguments: A) -> bool:
+        """Tell whether a call leases messages or asks which were fetched."""
+        return self.leases(arguments) if callable(self.leases) else self.leases
 
     def check_allowed(self, caller: Caller) -> None:
         """Raise Forbidden unless a caller may perform this."""
@@ -139,6 +149,7 @@ def operation(
     title: str,
     description: str,
     confirmation: Callable[[Caller, A], Awaitable[Confirmation]] | None = None,
+    leases: bool | Callable[[A], bool] = False,
     **traits: bool,
 ) -> Callable[[Callable[[Caller, A], Awaitable[R]]], Operation[A, R]]:
     """Declare an operation on the function that performs it, whose name it has.
@@ -158,6 +169,7 @@ def operation(
             result=signed.return_annotation,
             function=function,
             confirmation=confirmation,
+            leases=leases,
             **traits,
         )
 

@@ -136,7 +136,7 @@ async def whoami(caller: Caller, _arguments: NoArguments) -> WhoamiResult:
     return WhoamiResult(
         name=identity.name,
         mail_address=address,
-        unread=unread_line(unread, caller),
+        your_unread=unread_line(unread, caller),
         waiting=(
             None
             if unread is None

@@ -76,7 +76,7 @@ async def toolkit(url, directory, messages):
             await client.send("planner", f"message {number}")
             fetched = await call("fetch_messages", num_msgs=1)
             [message] = fetched.artifact.messages
-            await call("send_message", mail_address="others", content=message.untrusted_content)
+            await call("send_message", to="others", content=message.untrusted_content)
             await call("ack_messages", msg_id=message.msg_id)
 
         await in_tenths(messages, use)

@@ -42,9 +42,7 @@ async def test_what_one_host_sends_the_other_fetches(tmp_path, monkeypatch, url)
         started_by("opencode", tmp_path / "two") as opencode,
     ):
         await opencode.call_tool("mq9_whoami", {})  # makes its mailbox
-        sent = await codex.call_tool(
-            "mq9_send_message", {"mail_address": "opencode", "content": "hello"}
-        )
+        sent = await codex.call_tool("mq9_send_message", {"to": "opencode", "content": "hello"})
         assert not sent.is_error, sent.content
         got = (await opencode.call_tool("mq9_fetch_messages", {})).structured_content
     [message] = got["messages"]

@@ -76,7 +76,7 @@ def test_it_lists_the_tools_and_finds_their_schemas_portable(ask):
 
 
 def test_it_calls_a_tool_with_arguments_and_one_without(ask):
-    sent = ask.call("mq9_send_message", mail_address="inspector", content="Grüße", tags=["a", "b"])
+    sent = ask.call("mq9_send_message", to="inspector", content="Grüße", tags=["a", "b"])
     assert (sent["mail_address"], sent["msg_id"]) == ("inspector", 0)
 
     [message] = ask.call("mq9_query_messages")["messages"]
@@ -95,7 +95,7 @@ def test_what_is_wrong_comes_back_as_the_result_of_the_tool(over_http):
     assert printed.returncode == 5  # as it says of a tool that failed
     result = json.loads(printed.stdout)["result"]
     assert result["isError"] is True
-    assert "mail_address: Field required" in result["content"][0]["text"]
+    assert "content: Field required" in result["content"][0]["text"]
     assert "to: there is no such argument" in result["content"][0]["text"]
 
 

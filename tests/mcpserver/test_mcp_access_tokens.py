@@ -76,7 +76,7 @@ async def test_a_token_says_who_asks(broker, issuer, variant):
         assert (await ada.do("whoami"))["mail_address"] == "oauth.ada"
         address = (await bob.do("whoami"))["mail_address"]
         assert address == agent_named("Bob@example.com")
-        await ada.do("send_message", mail_address=address, content="x")
+        await ada.do("send_message", to=address, content="x")
         [message] = (await bob.do("fetch_messages", wait_seconds=0))["messages"]
         assert message["untrusted_envelope"]["from"] == "oauth.ada"
         assert message["from_verified"] is True
@@ -454,7 +454,7 @@ async def test_both_kinds_of_tokens_may_be_used_on_one_server(tmp_path, issuer):
                 (ada, cy, "cy", "oauth.ada"),
                 (cy, ada, "oauth.ada", "cy"),
             ):
-                await one.do("send_message", mail_address=address, content="x")
+                await one.do("send_message", to=address, content="x")
                 [message] = (await to.do("fetch_messages"))["messages"]
                 assert message["untrusted_envelope"]["from"] == name
                 assert message["from_verified"] is True

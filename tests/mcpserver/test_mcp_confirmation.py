@@ -30,7 +30,7 @@ async def open_with(open_host, era):
     async def open_one(*actions):
         user = User(*actions)
         host = await open_host("desk", era=era, client={"elicitation_callback": user})
-        await host.do("send_message", mail_address="desk", content="x")
+        await host.do("send_message", to="desk", content="x")
         return host, user
 
     return open_one
@@ -90,7 +90,7 @@ async def test_a_client_that_cannot_ask_after_all_gives_no_answer(open_host, era
         return ErrorData(code=-32603, message="there is nobody to ask")
 
     host = await open_host("desk", era=era, client={"elicitation_callback": refuse})
-    await host.do("send_message", mail_address="desk", content="x")
+    await host.do("send_message", to="desk", content="x")
     call = {"mail_address": "desk", "msg_id": 0, **confirmed}
 
     if era == ERAS[0]:  # there the client itself gives up
@@ -115,7 +115,7 @@ async def test_a_user_who_leaves_the_question_alone_gives_no_answer(
         await asyncio.Event().wait()
 
     host = await open_host("desk", era=ERAS[1], client={"elicitation_callback": leave})
-    await host.do("send_message", mail_address="desk", content="x")
+    await host.do("send_message", to="desk", content="x")
     call = {"mail_address": "desk", "msg_id": 0, **confirmed}
     deleting = asyncio.create_task(host.call("delete_message", **call))
     await asked.wait()
@@ -139,7 +139,7 @@ async def test_a_call_that_is_given_up_asks_no_longer(open_host, broker):
             ended.set()
 
     host = await open_host("desk", era=ERAS[1], client={"elicitation_callback": leave})
-    await host.do("send_message", mail_address="desk", content="x")
+    await host.do("send_message", to="desk", content="x")
     call = {"mail_address": "desk", "msg_id": 0, "confirm_address": "desk"}
     deleting = asyncio.create_task(host.call("delete_message", **call))
     await asked.wait()
@@ -174,7 +174,7 @@ async def test_another_server_takes_what_one_gave_the_client_to_keep(broker, key
     call = {"mail_address": "desk", "msg_id": 0}
     answers = {"confirm": ElicitResult(action="accept", content={})}
     async with client("k" * 32) as first, client(key) as second:
-        await first.call_tool("mq9_send_message", {"mail_address": "desk", "content": "x"})
+        await first.call_tool("mq9_send_message", {"to": "desk", "content": "x"})
         asked = await first.session.call_tool("mq9_delete_message", call, allow_input_required=True)
         again = {"input_responses": answers, "request_state": asked.request_state}
         if is_taken:

@@ -48,8 +48,8 @@ async def test_each_agent_s_messages_reach_the_broker_as_that_agent_s(tmp_path):
         await bob.do("whoami")
         await ada.do("whoami")
         await asyncio.gather(
-            ada.do("send_message", mail_address="bob", content="from Ada"),
-            bob.do("send_message", mail_address="ada", content="from bob"),
+            ada.do("send_message", to="bob", content="from Ada"),
+            bob.do("send_message", to="ada", content="from bob"),
         )
         for host, sender in ((bob, "Ada"), (ada, "bob")):
             [message] = (await host.do("fetch_messages"))["messages"]
@@ -78,7 +78,7 @@ async def test_an_agent_whom_the_broker_takes_for_somebody_else_is_refused(tmp_p
     async with gateway(tmp_path, theirs) as (_, ada, bob):
         await bob.do("whoami")
         for tool, arguments in (
-            ("send_message", {"mail_address": "bob", "content": "x"}),
+            ("send_message", {"to": "bob", "content": "x"}),
             ("whoami", {}),
         ):
             said = await ada.fail(tool, **arguments)

@@ -29,7 +29,7 @@ async def test_every_tool_resource_and_prompt_is_reached(broker, variant):
         await desk.do("agent_register", name="desk", capabilities="Writes")
         assert len((await desk.do("agent_discover"))["agents"]) == 1
         replies = (await desk.do("create_mailbox"))["mail_address"]
-        await desk.do("send_message", mail_address="desk", content="Grüße", reply_to=replies)
+        await desk.do("send_message", to="desk", content="Grüße", reply_to=replies)
         [message] = (await desk.do("fetch_messages", wait_seconds=0))["messages"]
         assert (message["untrusted_envelope"]["from"], message["untrusted_content"]) == (
             "desk",
@@ -52,9 +52,9 @@ async def test_what_was_fetched_is_confirmed_given_back_or_kept(broker, variant)
         connected(url, variant.era) as desk,
     ):
         for _ in range(3):
-            await desk.do("send_message", mail_address="desk", content="x")
+            await desk.do("send_message", to="desk", content="x")
         private = (await desk.do("create_mailbox"))["mail_address"]
-        await desk.do("send_message", mail_address=private, content="an answer", priority="urgent")
+        await desk.do("send_message", to=private, content="an answer", priority="urgent")
         await desk.do("fetch_messages", mail_address=private, wait_seconds=0)
         assert (await desk.do("ack_messages", msg_id=0))["mail_address"] == private
         await desk.do("fetch_messages", wait_seconds=0)
@@ -90,7 +90,7 @@ async def test_a_host_hears_that_a_wait_goes_on(broker, variant):
             await broker.clock.advance(5)
             await until(lambda count=count: len(heard) == count)
         await broker.clock.advance(2)
-        assert (await waiting).structured_content["empty"] == "nothing stored"
+        assert (await waiting).structured_content["empty"] == "no mail waits"
     assert heard == [(one, 12, f"no mail yet, after {one} of 12 s") for one in (5, 10)]
     assert not broker.clock.pending_timers
 

@@ -22,7 +22,7 @@ async def other(broker):
 async def take(host, *contents):
     """Send an agent mail, and let it fetch."""
     for content in contents:
-        await host.do("send_message", mail_address="desk", content=content)
+        await host.do("send_message", to="desk", content=content)
     return [one["msg_id"] for one in (await host.do("fetch_messages", wait_seconds=0))["messages"]]
 
 
@@ -102,8 +102,8 @@ async def test_a_session_that_ends_gives_back_what_it_holds(broker, other):
     callers = Callers(lambda _agent: broker.client(), settings, agent="desk")
     async with Client(make_server(callers, settings)) as client:
         for content in ("a", "b", "c"):
-            await client.call_tool("mq9_send_message", {"mail_address": "desk", "content": content})
-        await client.call_tool("mq9_fetch_messages", {"wait_seconds": 0, "num_msgs": 2})
+            await client.call_tool("mq9_send_message", {"to": "desk", "content": content})
+        await client.call_tool("mq9_fetch_messages", {"wait_seconds": 0, "limit": 2})
         await client.call_tool("mq9_ack_messages", {"msg_id": 0})
         assert await left_for(other) == [2]
 
@@ -149,7 +149,7 @@ async def test_without_sessions_an_agent_is_given_again_what_it_has_not_confirme
         async with connected(url, era) as desk:
             assert await take(desk) == [1]
             fetching = desk.do("fetch_messages", wait_seconds=0, new_only=True)
-            assert (await fetching)["empty"] == "1 leased by you for 300 s more; 1 already acked"
+            assert (await fetching)["empty"] == "1 leased by you for 300 s more"
         await pass_time(broker, LEASE_S)
         assert await left_for(other) == [1]
     # Nor does it matter which server is asked, or whether it was started since.

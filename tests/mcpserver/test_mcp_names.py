@@ -90,7 +90,7 @@ async def test_what_is_answered_names_the_tools_that_are_there(open_host, broker
         *(("query_messages", {"limit": 1}), ("query_messages", {"msg_id": 0})),
         ("delete_message", {"mail_address": "nobody", "msg_id": 9}),
         *(("delete_message", {"mail_address": "planner", "msg_id": one}) for one in (9, 1)),
-        *(("send_message", {"mail_address": one, "content": "x"}) for one in ("nobody", "No Body")),
+        *(("send_message", {"to": one, "content": "x"}) for one in ("nobody", "No Body")),
         *(("ack_messages", {"msg_id": one}) for one in (0, 9, [1, 9])),
         *(
             ("agent_unregister", {}),

@@ -137,7 +137,7 @@ async def test_every_way_to_ask_first_names_it(open_window, era):
 
 async def test_it_is_the_same_again_and_for_all_windows_of_a_project(open_window, era):
     async with open_window(era) as one:
-        await one.do("send_message", mail_address="claude.code.garden", content="to do")
+        await one.do("send_message", to="claude.code.garden", content="to do")
 
     async with open_window(era) as one, open_window(era) as two:
         assert (await two.do("whoami"))["name"] == (await one.do("whoami"))["name"]

@@ -19,7 +19,7 @@ async def test_what_there_is_to_look_at_is_listed(host):
 
 
 async def test_looking_into_a_mailbox_takes_nothing(host):
-    await host.do("send_message", mail_address="desk", content="hello", tags=["a"])
+    await host.do("send_message", to="desk", content="hello", tags=["a"])
 
     for _ in range(2):
         said = await host.read("mq9://mailbox/desk")
@@ -37,11 +37,11 @@ async def test_looking_into_a_mailbox_takes_nothing(host):
 
 async def test_one_message_is_read_by_its_number(host):
     for letter in "abc":
-        await host.do("send_message", mail_address="desk", content=letter)
+        await host.do("send_message", to="desk", content=letter)
 
     said = await host.read("mq9://message/desk/1")
     assert [one["untrusted_content"] for one in said["messages"]] == ["b"]
-    assert said["unread"] == "3 unread: call mq9_fetch_messages"
+    assert said["your_unread"] == "3 unread: call mq9_fetch_messages"
 
 
 async def test_the_agents_are_read(host):

@@ -46,7 +46,7 @@ async def cursor(broker):
 async def desk(open_host, era, cursor):
     """An agent with a message of its own."""
     host = await open_host("desk", era=era)
-    await host.do("send_message", mail_address="desk", content="mine")
+    await host.do("send_message", to="desk", content="mine")
     await host.do("fetch_messages", wait_seconds=0, group_name="cursor")
     return host
 
@@ -182,7 +182,7 @@ async def test_nothing_is_sent_where_it_may_not_be(open_host, era, cursor, broke
     assert state(broker) == before
 
     for form in ("team.one", "mq9://x/team.one", "desk"):
-        await desk.do("send_message", mail_address=form, content="x", reply_to=form)
+        await desk.do("send_message", to=form, content="x", reply_to=form)
 
 
 class User:
@@ -222,7 +222,7 @@ async def test_a_forged_answer_deletes_nothing(open_host, broker):
     desk = await open_host("desk", client={"elicitation_callback": user})
     other = await open_host("desk", client={"elicitation_callback": user})
     for _ in range(2):
-        await desk.do("send_message", mail_address="desk", content="x")
+        await desk.do("send_message", to="desk", content="x")
     yes = {"confirm": ElicitResult(action="accept", content={})}
     sealed = (await asked(desk, DELETE)).request_state
     another_process = (await asked(other, DELETE)).request_state

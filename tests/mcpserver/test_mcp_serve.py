@@ -58,7 +58,7 @@ async def test_mcp_clients_and_nats_clients_mail_each_other(tmp_path, era):
         by_hand() as http,
     ):
         await client.mailbox_create(name="worker")
-        await desk.do("send_message", mail_address="worker", content="to NATS")
+        await desk.do("send_message", to="worker", content="to NATS")
         [message] = await client.fetch("worker", group_name="g", deliver="earliest")
         assert (message.sender, message.sender_verified, message.text) == ("Desk", False, "to NATS")
 
@@ -91,7 +91,7 @@ async def test_bearer_tokens_are_the_tokens_of_the_users(tmp_path, users_file, e
         [message] = (await ada.do("fetch_messages"))["messages"]
         assert (message["untrusted_envelope"]["from"], message["from_verified"]) == ("bob", True)
         await bob.mailbox_create(name="bob")
-        await ada.do("send_message", mail_address="bob", content="hello")
+        await ada.do("send_message", to="bob", content="hello")
         [message] = await bob.fetch("bob", group_name="g", deliver="earliest")
         assert (message.sender, message.sender_verified) == ("ada", True)
         with pytest.raises(Forbidden):
@@ -114,7 +114,7 @@ async def test_told_to_stop_it_answers_a_fetch_that_waits(tmp_path, era):
         async with Mq9Client(server.url) as client:
             await until_fetching(client, "desk", "desk")
         server.stop()
-        assert '"empty":"nothing stored"' in (await waiting).text
+        assert '"empty":"no mail waits"' in (await waiting).text
         assert await server.ended() == 0
         assert "Traceback" not in server.told
 
@@ -193,7 +193,7 @@ async def test_the_mailboxes_of_those_with_tokens_are_theirs_from_the_start(tmp_
     ):
         told = await ada.fail("create_mailbox", name="cy")
         assert "cy belongs to another agent" in told
-        await ada.do("send_message", mail_address="cy", content="hello")
+        await ada.do("send_message", to="cy", content="hello")
         async with connected(mcp_url(server), CURRENT, "the-token-of-cy") as cy:
             assert len((await cy.do("fetch_messages"))["messages"]) == 1
 

@@ -46,10 +46,10 @@ def test_two_hosts_write_to_each_other_and_lose_nothing_when_killed(start):
     # What is sent while the other is killed waits for it.
     cursor.process.kill()
     for number in range(3):
-        claude.do("send_message", mail_address=found["mail_address"], content=f"task {number}")
+        claude.do("send_message", to=found["mail_address"], content=f"task {number}")
     claude.process.kill()
     cursor = start("--agent", "cursor", "--lease", "1")
-    assert cursor.do("whoami")["unread"] == "3 unread: call mq9_fetch_messages"
+    assert cursor.do("whoami")["your_unread"] == "3 unread: call mq9_fetch_messages"
 
     # What it had taken and not acknowledged when it was killed is delivered again.
     first, *_ = cursor.do("fetch_messages", wait_seconds=0)["messages"]
@@ -63,12 +63,12 @@ def test_two_hosts_write_to_each_other_and_lose_nothing_when_killed(start):
         "claude.desktop"
     }
     cursor.do("ack_messages", msg_id=[one["msg_id"] for one in fetched["messages"]])
-    cursor.do("send_message", mail_address="claude.desktop", content="all done")
+    cursor.do("send_message", to="claude.desktop", content="all done")
 
     claude = start("--agent", "Claude-Desktop")
     [message] = claude.do("fetch_messages", wait_seconds=45)["messages"]
     assert message["untrusted_content"] == "all done"
-    assert cursor.do("fetch_messages", wait_seconds=0)["empty"] == "3 already acked"
+    assert cursor.do("fetch_messages", wait_seconds=0)["empty"] == "no mail waits"
     assert (claude.end(), cursor.end()) == ([], [])
 
 
@@ -99,7 +99,7 @@ async def test_a_waiting_host_is_woken_by_another_process(environment, mode):
         given_up.cancel()
         with pytest.raises(asyncio.CancelledError):
             await given_up
-        await two.call_tool("mq9_send_message", {"mail_address": "one", "content": "wake up"})
+        await two.call_tool("mq9_send_message", {"to": "one", "content": "wake up"})
 
         [message] = (await waiting).structured_content["messages"]
         assert message["untrusted_content"] == "wake up"
@@ -117,7 +117,7 @@ async def test_a_waiting_host_is_woken_by_another_process(environment, mode):
 )
 async def test_what_it_holds_is_free_when_a_signal_ends_it(start, tmp_path, name, server, file):
     one = start("--agent", "desk", *server)
-    one.do("send_message", mail_address="desk", content="x")
+    one.do("send_message", to="desk", content="x")
     taken = one.do("fetch_messages", wait_seconds=0)
     assert taken["leased_seconds"] == 300
     waiting = {"wait_seconds": 45, "new_only": True}

@@ -42,7 +42,7 @@ async def cursor(broker):
 @pytest.fixture
 async def desk(open_host, era, cursor):
     host = await open_host("desk", era=era)
-    await host.do("send_message", mail_address="desk", content="mine")
+    await host.do("send_message", to="desk", content="mine")
     return host
 
 
@@ -148,7 +148,7 @@ async def test_no_result_holds_more_of_others_words_than_it_may(open_host, era, 
         (await desk.call(tool, **arguments)).structured_content
         for tool, arguments in (
             *(("query_messages", {"limit": 1_000}), ("query_messages", {"msg_id": 3})),
-            *(("fetch_messages", {"wait_seconds": 0, "num_msgs": 1_000}), ("agent_discover", {})),
+            *(("fetch_messages", {"wait_seconds": 0, "limit": 1_000}), ("agent_discover", {})),
             ("agent_discover", {"limit": 100}),
         )
     ]

@@ -71,7 +71,7 @@ async def test_a_token_says_who_asks_on_one_server_at_the_same_time(broker, know
 
         async def one_round(number):
             me = ("ada", "bob")[number % 2]
-            await hosts[me].do("send_message", mail_address=me, content=f"from {me}")
+            await hosts[me].do("send_message", to=me, content=f"from {me}")
             assert (await hosts[me].do("whoami"))["mail_address"] == me
 
         await asyncio.gather(*map(one_round, range(40)))
@@ -125,7 +125,7 @@ async def test_agents_with_tokens_count_as_authenticated(tmp_path, users_file):
                 for token in (ADA, BOB, CY)
             ]
             await bob.do("whoami")
-            await ada.do("send_message", mail_address="bob", content="for bob only")
+            await ada.do("send_message", to="bob", content="for bob only")
             [message] = (await bob.do("fetch_messages"))["messages"]
             assert (message["untrusted_envelope"]["from"], message["from_verified"]) == (
                 "ada",
@@ -146,8 +146,8 @@ async def test_the_tokens_file_limits_where_an_agent_may_send(tmp_path):
     options = ("--tokens", str(write_users(tmp_path, limited)))
     with McpServing(tmp_path, *options, "--server", f"sqlite:///{tmp_path / 'mail.db'}") as server:
         async with connected(server.url, token=ADA) as ada:
-            await ada.do("send_message", mail_address="bob", content="x")
-            told = await ada.fail("send_message", mail_address="cy", content="x")
+            await ada.do("send_message", to="bob", content="x")
+            told = await ada.fail("send_message", to="cy", content="x")
             assert "you may not send to cy; the operator's allow_send" in told
 
 
@@ -160,7 +160,7 @@ async def test_agents_that_are_idle_make_room_and_come_back(broker, monkeypatch)
             for name, host in zip(names, hosts, strict=True):
                 told = await host.do("whoami")
                 assert (told["name"], told["mail_address"]) == (name, name)
-        await hosts[0].do("send_message", mail_address=names[4], content="x")
+        await hosts[0].do("send_message", to=names[4], content="x")
         [message] = (await hosts[4].do("fetch_messages"))["messages"]
         assert (message["untrusted_envelope"]["from"], message["from_verified"]) == (names[0], True)
         made = (await hosts[0].do("create_mailbox"))["mail_address"]

@@ -20,7 +20,7 @@ async def test_a_host_is_told_of_every_tool(host):
         assert tool.title == operation.title
         assert tool.description
         assert tool.input_schema["type"] == tool.output_schema["type"] == "object"
-        assert "additionalProperties" not in tool.input_schema
+        assert tool.input_schema["additionalProperties"] is False
         hints = tool.annotations
         assert hints.read_only_hint is operation.read_only
         assert hints.destructive_hint is operation.destructive
@@ -40,10 +40,10 @@ async def test_an_agent_is_told_who_it_is(open_host, era):
         "may_send": "Data Desk may send to team.*, and what it may read itself",
     }
     for priority in ("critical", "normal", "normal"):
-        await other.do("send_message", mail_address="data.desk", content="x", priority=priority)
+        await other.do("send_message", to="data.desk", content="x", priority=priority)
     told = await desk.do("whoami")
     assert told["waiting"] == {"critical": 1, "urgent": 0, "normal": 2}
-    assert told["unread"] == "3 unread (1 critical): call mq9_fetch_messages"
+    assert told["your_unread"] == "3 unread (1 critical, 2 normal): call mq9_fetch_messages"
 
 
 async def test_whoever_is_not_registered_cannot_be_unregistered(host):
@@ -59,12 +59,12 @@ async def test_a_tool_that_does_not_exist_is_an_error_of_the_protocol(host):
 
 
 async def test_a_wrong_argument_is_told_with_its_name_and_value(host):
-    told = await host.fail("fetch_messages", num_msgs="7", wait_seconds=60, sender="somebody")
+    told = await host.fail("fetch_messages", limit="7", wait_seconds=60, sender="somebody")
 
     assert told == (
-        "num_msgs: Input should be a valid integer, not '7'; "
+        "limit: Input should be a valid integer, not '7'; "
         "wait_seconds: Input should be less than or equal to 45, not 60; "
-        "sender: there is no such argument. There are mail_address, group_name, num_msgs, "
+        "sender: there is no such argument. There are mail_address, limit, "
         "wait_seconds, max_chars, new_only. Correct that and call again."
     )
     many = await host.fail("whoami", **{f"a{number}": "x" * 1_000_000 for number in range(20)})

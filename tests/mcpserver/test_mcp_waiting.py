@@ -14,7 +14,7 @@ async def wait_for_mail(host, **arguments):
 
 
 async def test_a_wait_in_vain_ends_with_the_reason(host, broker):
-    await host.do("send_message", mail_address="desk", content="later", delay=100)
+    await host.do("send_message", to="desk", content="later", delay=100)
     waiting = await begin(broker, host.do("fetch_messages", wait_seconds=45))
 
     await broker.clock.advance(44.999)

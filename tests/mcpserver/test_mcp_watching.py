@@ -37,7 +37,7 @@ async def send(broker, address="desk", **options):
 
 async def test_a_listening_host_hears_of_each_new_message(open_host, broker):
     host = await open_host("desk")
-    await host.do("send_message", mail_address="desk", content="old")
+    await host.do("send_message", to="desk", content="old")
 
     async with host.client.listen(resource_subscriptions=[OWN]) as events:
         for _ in range(3):
@@ -48,7 +48,7 @@ async def test_a_listening_host_hears_of_each_new_message(open_host, broker):
 
 async def test_a_subscribed_host_hears_of_each_new_message(older, broker):
     host, heard = older
-    await host.do("send_message", mail_address="desk", content="old")
+    await host.do("send_message", to="desk", content="old")
     await host.client.subscribe_resource(OWN)
 
     for _ in range(3):

@@ -13,7 +13,7 @@ def valid_arguments(agent):
         "agent_register": {"name": agent, "capabilities": "Plans"},
         "agent_discover": {"query": "plan", "limit": 3},
         "create_mailbox": {"name": "new.one", "ttl": 60},
-        "send_message": {"mail_address": agent, "content": "x"},
+        "send_message": {"to": agent, "content": "x"},
         "fetch_messages": {"wait_seconds": 0},
         "ack_messages": {"msg_id": 0},
         "query_messages": {},
@@ -29,7 +29,7 @@ def required_arguments(agent):
         name: {
             argument: value
             for argument, value in arguments.items()
-            if ALL[name].arguments.model_fields[argument].is_required()
+            if ALL[name].arguments.model_fields[argument].is_required() or argument == "to"
         }
         for name, arguments in valid_arguments(agent).items()
     }
@@ -37,7 +37,7 @@ def required_arguments(agent):
 
 def with_mailbox(name, arguments, mail_address):
     """Arguments of an operation, with another mailbox in those that name one."""
-    named = ALL[name].arguments.model_fields.keys() & {"mail_address", "confirm_address"}
+    named = ALL[name].arguments.model_fields.keys() & {"mail_address", "to", "confirm_address"}
     return arguments | dict.fromkeys(named, mail_address)
 
 
@@ -83,7 +83,7 @@ WRONG = {
     ("agent_discover", "limit"): [0, -1, 101, *NOT_WHOLE],
     ("create_mailbox", "name"): ADDRESSES,
     ("create_mailbox", "ttl"): [-1, TEN_YEARS + 1, *NOT_WHOLE],
-    ("send_message", "mail_address"): [None, "", *ADDRESSES],
+    ("send_message", "to"): [None, "", *ADDRESSES],
     ("send_message", "content"): [None, "x" * (1024 * 1024 + 1), "雪" * 400_000, *TEXT],
     ("send_message", "priority"): ["high", "URGENT", " normal", 1, ["urgent"], *BROKEN],
     ("send_message", "key"): WORDS,
@@ -100,11 +100,12 @@ WRONG = {
         [str(number) for number in range(65)],
         *([word] for word in WORDS),
     ],
+    ("send_message", "reply_to_msg"): [-1, 2**53, "7", 1.5, True, [0]],
     ("send_message", "reply_to"): ADDRESSES,
     ("send_message", "correlation_id"): WORDS,
     ("fetch_messages", "mail_address"): [*ADDRESSES, "worker"],
     ("fetch_messages", "group_name"): WORDS,
-    ("fetch_messages", "num_msgs"): [0, -1, 1_001, *NOT_WHOLE],
+    ("fetch_messages", "limit"): [0, -1, 1_001, *NOT_WHOLE],
     ("fetch_messages", "wait_seconds"): [-1, 46, *NOT_WHOLE],
     ("fetch_messages", "max_chars"): [0, 99, 10_000_001, *NOT_WHOLE],
     ("fetch_messages", "new_only"): [0, 1, "yes", 1.5, [True], {"a": 1}],

@@ -67,7 +67,7 @@ def test_through_confirms_those_before_it_in_the_same_result_too(planner, worker
 def test_an_ack_finds_the_mailbox_by_what_was_fetched(planner, inbox, replies):
     assert bodies(fetch(planner, mail_address=replies)) == ["an answer"]
 
-    assert ack(planner, 0) == {"mail_address": replies, "acked": [0], "unread": UNREAD}
+    assert ack(planner, 0) == {"mail_address": replies, "acked": [0], "your_unread": UNREAD}
     assert bodies(fetch(planner)) == ["a", "b", "c"]
 
 
@@ -99,18 +99,18 @@ def test_an_id_of_a_mailbox_acked_long_ago_is_still_to_be_named(planner, inbox, 
 
 def test_messages_of_two_mailboxes_take_two_calls(planner, worker, inbox, replies):
     send(worker, "d", priority="urgent")
-    fetch(planner, num_msgs=1)
+    fetch(planner, limit=1)
     fetch(planner, mail_address=replies)
 
     assert fail(planner, "ack_messages", msg_id=[0, 3]).startswith(
         f"msg_id: 0 was fetched from {replies} and 3 from planner; call once for each."
     )
-    assert ids(fetch(planner, num_msgs=1)) == [3]
+    assert ids(fetch(planner, limit=1)) == [3]
     assert ids(fetch(planner, mail_address=replies)) == [0]
 
 
 def test_two_groups_of_one_mailbox_are_told_apart(planner, inbox):
-    fetch(planner, num_msgs=1)
+    fetch(planner, limit=1)
     fetch(planner, group_name="audit")
 
     assert fail(planner, "ack_messages", msg_id=0).startswith(
@@ -118,12 +118,12 @@ def test_two_groups_of_one_mailbox_are_told_apart(planner, inbox):
     )
     assert ack(planner, 1)["acked"] == [1]
     assert ack(planner, 0, group_name="audit")["acked"] == [0]
-    assert ids(fetch(planner, num_msgs=1)) == [0]
+    assert ids(fetch(planner, limit=1)) == [0]
     assert ids(fetch(planner, group_name="audit")) == [2]
 
 
 def test_what_was_never_fetched_is_refused_with_what_to_do(planner, inbox):
-    fetch(planner, num_msgs=1)
+    fetch(planner, limit=1)
 
     told = fail(planner, "ack_messages", msg_id=[0, 2])
 
@@ -131,7 +131,7 @@ def test_what_was_never_fetched_is_refused_with_what_to_do(planner, inbox):
         "message not found: you have not fetched 2 here; fetch_messages gives what waits. If it "
         "was fetched before this program was restarted, give its mail_address."
     )
-    assert ids(fetch(planner, num_msgs=1)) == [0]
+    assert ids(fetch(planner, limit=1)) == [0]
 
 
 @pytest.mark.parametrize("outcome", ["done", "give_back", "more_time"])
@@ -153,7 +153,7 @@ def test_what_another_consumer_holds_is_said_with_how_long(open_toolkit, worker,
 
 
 def test_with_the_mailbox_the_broker_decides(planner, inbox):
-    fetch(planner, num_msgs=1)
+    fetch(planner, limit=1)
 
     told = fail(planner, "ack_messages", msg_id=2, mail_address="planner")
 
@@ -195,7 +195,7 @@ def test_what_one_thread_fetched_is_unknown_to_another(planner, inbox, replies):
 async def test_what_others_have_by_now_is_lost_and_the_rest_confirmed(broker, planner, inbox):
     within("slow", planner, "fetch_messages", wait_seconds=0)
     await broker.clock.advance(60)
-    within("fast", planner, "fetch_messages", wait_seconds=0, num_msgs=2)
+    within("fast", planner, "fetch_messages", wait_seconds=0, limit=2)
 
     said = within("slow", planner, "ack_messages", msg_id=[0, 1, 2])
 
@@ -223,7 +223,7 @@ def test_what_is_given_back_goes_to_others_at_once(planner, inbox):
     assert said == {
         "mail_address": "planner",
         "given_back": [0, 2],
-        "unread": "2 unread: call fetch_messages",
+        "your_unread": "2 unread: call fetch_messages",
     }
     assert ids(within("two", planner, "fetch_messages", wait_seconds=0)) == [0, 2]
     again = within("one", planner, "ack_messages", msg_id=[0, 1], outcome="give_back")
@@ -290,10 +290,7 @@ async def test_parallel_calls_ack_each_their_own(planner, worker):
     for number in range(20):
         await asend(planner, str(number), "worker")
     fetched = await asyncio.gather(
-        *(
-            ado(worker, "fetch_messages", wait_seconds=0, num_msgs=1, new_only=True)
-            for _ in range(20)
-        )
+        *(ado(worker, "fetch_messages", wait_seconds=0, limit=1, new_only=True) for _ in range(20))
     )
     taken = [number for one in fetched for number in ids(one)]
     assert sorted(taken) == list(range(20))

@@ -67,16 +67,20 @@ async def test_two_agents_find_each_other_talk_and_confirm(broker, make_agent, r
 
     def ask(messages):
         to = last(messages)["agents"][0]["mail_address"]
-        return call("send_message", mail_address=to, content="Guten Tag", correlation_id="q-1")
+        return call("send_message", to=to, content="Guten Tag", correlation_id="q-1")
 
     find = call("agent_discover", query="translate German")
     asked = await run(make_agent(planner, find, ask, "Asked."))
-    assert said(asked[-1]) == {"mail_address": "translator", "msg_id": 0}
+    assert said(asked[-1]) == {
+        "mail_address": "translator",
+        "msg_id": 0,
+        "correlation_id": "q-1",
+    }
 
     def reply(messages):
         [envelope] = envelopes(last(messages))
         to, question = envelope["reply_to"], envelope["correlation_id"]
-        return call("send_message", mail_address=to, content="Good day", correlation_id=question)
+        return call("send_message", to=to, content="Good day", correlation_id=question)
 
     fetch_now, ack = call("fetch_messages", **NOW), call("ack_messages", msg_id=0)
     answered = await run(make_agent(translator, fetch_now, reply, ack, "Answered."))
@@ -93,9 +97,9 @@ async def test_two_agents_find_each_other_talk_and_confirm(broker, make_agent, r
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        (call("send_message", mail_address="planner"), "content"),
-        (call("fetch_messages", num_msgs=0), "num_msgs"),
-        (call("send_message", mail_address="nobody", content="x"), "agent_discover"),
+        (call("send_message", to="planner"), "content"),
+        (call("fetch_messages", limit=0), "limit"),
+        (call("send_message", to="nobody", content="x"), "agent_discover"),
         (call("no_such_tool"), "not a valid tool"),
     ],
 )
@@ -103,9 +107,7 @@ async def test_a_mistake_is_told_to_the_model_and_the_run_goes_on(
     make_agent, run, planner, wrong, named
 ):
     answers = await run(
-        make_agent(
-            planner, wrong, call("send_message", mail_address="planner", content="x"), "Done."
-        )
+        make_agent(planner, wrong, call("send_message", to="planner", content="x"), "Done.")
     )
 
     assert [message.status for message in answers] == ["error", "success"]
@@ -196,7 +198,7 @@ async def test_two_runs_of_one_graph_at_once_are_two_consumers(
     fetch(planner)
     for content in ("task 1", "task 2"):
         send(worker, content)
-    agent = make_agent(planner, *[call("fetch_messages", num_msgs=1, **NOW)] * 2, *["Done."] * 2)
+    agent = make_agent(planner, *[call("fetch_messages", limit=1, **NOW)] * 2, *["Done."] * 2)
 
     answers = await two_at_once(agent, configs)
 
@@ -279,7 +281,7 @@ async def test_what_a_crashed_run_had_fetched_comes_to_the_next_after_the_lease(
 
 
 async def test_several_tools_called_in_one_step_all_answer(make_agent, run, planner):
-    both = call("send_message", mail_address="planner", content="x")
+    both = call("send_message", to="planner", content="x")
     both.tool_calls += (
         call("agent_discover").tool_calls + call("query_messages", limit=0).tool_calls
     )

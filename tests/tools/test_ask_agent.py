@@ -169,7 +169,7 @@ async def test_what_it_may_not_send_to_it_may_not_ask(open_toolkit, agents):
 async def test_an_answer_that_is_late_is_waited_for_by_its_id(boss, client):
     await client.mailbox_create(name="ada")
     model = ScriptedModel(
-        call("ask_agent", mail_address="ada", content="tea", wait_seconds=5),
+        call("ask_agent", to="ada", content="tea", wait_seconds=5),
         "It does not answer.",
         lambda messages: call(
             "ask_agent", question_id=json.loads(messages[2].content)["question_id"]
@@ -392,7 +392,7 @@ async def test_a_node_may_interrupt_the_graph_instead_of_waiting(boss, client, c
     ("answer", "content"), [("y\u202ees", "y<U+202E>es"), ({"ok": 1}, '{"ok":1}')]
 )
 async def test_so_may_the_tool(boss, agents, answer, content):
-    model = ScriptedModel(call("ask_agent", mail_address="ada", content="tea"), "Done.")
+    model = ScriptedModel(call("ask_agent", to="ada", content="tea"), "Done.")
     app = create_agent(model, [boss.ask_agent_tool("interrupt")], checkpointer=InMemorySaver())
 
     state = await app.ainvoke({"messages": [("human", "Ask.")]}, THREAD)
@@ -453,7 +453,7 @@ async def test_a_model_learns_it_in_both_modes(boss):
     said = await use(boss, mail_address="zoe", content="tea")
     assert said.status == "error"
     assert "zoe rejected the request: not my field" in said.content
-    model = ScriptedModel(call("ask_agent", mail_address="zoe", content="tea"), "Done.")
+    model = ScriptedModel(call("ask_agent", to="zoe", content="tea"), "Done.")
     app = create_agent(model, [boss.ask_agent_tool("interrupt")], checkpointer=InMemorySaver())
     await app.ainvoke({"messages": [("human", "Ask.")]}, THREAD)
     failed = {"type": "error", "code": "rejected", "reason": "not my field", "reference": "r"}

@@ -148,7 +148,7 @@ def test_a_ttl_that_ends_before_the_delay_is_refused(prepared, planner):
         ),
         (
             "fetch_messages",
-            {"group_name": "g" * 256, "num_msgs": 1_000, "max_chars": 10_000_000},
+            {"group_name": "g" * 256, "limit": 1_000, "max_chars": 10_000_000},
         ),
         ("query_messages", {"key": "k" * 256, "tags": ["t" * 256] * 64, "limit": 1_000}),
     ],

@@ -94,7 +94,7 @@ async def test_what_was_fetched_is_answered_from_the_callers_loop(broker, inbox,
     question = {"mail_address": "planner", "content": "do it", "correlation_id": "q"}
     await ado(worker, "send_message", **question)
     await ado(inbox, "fetch_messages", **NOW)
-    await ado(inbox, "send_message", mail_address="worker", content="done", correlation_id="q")
+    await ado(inbox, "send_message", to="worker", content="done", correlation_id="q")
 
     async with broker.client() as client:
         [answer] = await client.query("worker")
@@ -108,7 +108,7 @@ def test_many_loops_send_while_many_fetch_and_acknowledge(inbox):
         for turn in range(10):
             await asend(inbox, f"{number}.{turn}", correlation_id=f"{number}.{turn}")
             await ado(inbox, "create_mailbox", name=f"extra.n{number}.n{turn}")
-            taken = await ado(inbox, "fetch_messages", num_msgs=1, new_only=True, **NOW)
+            taken = await ado(inbox, "fetch_messages", limit=1, new_only=True, **NOW)
             for msg_id in ids(taken):
                 await ado(inbox, "ack_messages", msg_id=msg_id, mail_address="planner")
 
@@ -119,7 +119,7 @@ def test_many_loops_send_while_many_fetch_and_acknowledge(inbox):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(one, range(8)))
 
-    left = bodies(fetch(inbox, num_msgs=100))
+    left = bodies(fetch(inbox, limit=100))
     assert len(left) == len(set(left)) < 80
 
 

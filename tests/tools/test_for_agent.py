@@ -10,7 +10,7 @@ from langchain_mq9 import FetchMessagesTool, Mq9Toolkit, Session
 from langchain_mq9.session import ToolConnection
 from mq9 import InvalidRequest
 
-from .tool_calls import TOOLS, ado, bodies, do, envelopes, fail, fetch, send, tool
+from .tool_calls import TOOLS, ado, bodies, do, fail, fetch, reached, send, tool
 
 
 @pytest.fixture
@@ -22,10 +22,10 @@ def test_agents_of_one_connection_have_each_their_own_identity(planner, writer, 
     do(writer, "agent_register", capabilities="Writes")
     send(planner, "a poem, please", "Writer")
     asked = fetch(writer)
-    assert envelopes(asked) == [{"from": "planner", "reply_to": "planner"}]
+    assert reached(asked) == [{"from": "planner", "reply_to": "planner"}]
     send(writer, "Roses", "planner")
 
-    assert envelopes(fetch(planner)) == [{"from": "Writer", "reply_to": "writer"}]
+    assert reached(fetch(planner)) == [{"from": "Writer", "reply_to": "writer"}]
     assert "not allowed" in fail(planner, "query_messages", mail_address="writer")
     assert "not allowed" in fail(planner, "query_messages", mail_address="team.one")
     assert "does not exist" in fail(writer, "query_messages", mail_address="team.one")

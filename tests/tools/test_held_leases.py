@@ -166,7 +166,7 @@ async def test_what_is_fetched_again_or_dealt_with_is_not_told(broker, planner, 
     assert (await awithin("t", planner, "ack_messages", msg_id=0)) == {
         "mail_address": "planner",
         "acked": [0],
-        "unread": "1 unread: call fetch_messages",
+        "your_unread": "1 unread: call fetch_messages",
         "no_longer_yours": (
             "message 1 of planner: your lease ended, and it will be delivered again: "
             "call fetch_messages"
@@ -198,7 +198,7 @@ async def test_a_thread_that_is_resumed_too_late_is_told_before_it_acts(broker, 
         return str(interrupt("May I?"))
 
     model = ScriptedModel(
-        call("fetch_messages", num_msgs=1, **NOW),
+        call("fetch_messages", limit=1, **NOW),
         call("approve"),
         call("query_messages"),
         "I leave it alone.",
@@ -226,7 +226,7 @@ async def test_many_losses_are_told_one_result_after_the_other(broker, open_tool
     planner = open_toolkit("planner", hold=0)
     for number in range(13):
         await jobs.send("planner", str(number))
-    await awithin("t", planner, "fetch_messages", num_msgs=100, **NOW)
+    await awithin("t", planner, "fetch_messages", limit=100, **NOW)
     await broker.clock.advance(LEASE_S)
 
     said = [await awithin("t", planner, "agent_discover") for _ in range(3)]

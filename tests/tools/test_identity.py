@@ -47,8 +47,8 @@ def test_the_agents_mailbox_and_group_are_the_defaults(planner, anyone):
     assert bodies(do(planner, "query_messages")) == ["x"]
     assert fetch(planner)["mail_address"] == "planner"
     assert do(planner, "ack_messages", msg_id=0) == {"mail_address": "planner", "acked": [0]}
-    assert "already acked" in fetch(planner)["empty"]
-    assert "already acked" in fetch(anyone, mail_address="planner", group_name="planner")["empty"]
+    assert fetch(planner)["empty"] == "no mail waits"
+    assert fetch(anyone, mail_address="planner", group_name="planner")["empty"] == "no mail waits"
 
 
 def test_answers_go_elsewhere_when_the_agent_says_so(planner, worker):
@@ -62,7 +62,7 @@ def test_answers_go_elsewhere_when_the_agent_says_so(planner, worker):
 @pytest.mark.parametrize("argument", ["sender", "from"])
 def test_the_sender_cannot_be_said(planner, argument):
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):
-        answer(planner, "send_message", mail_address="planner", content="x", **{argument: "boss"})
+        answer(planner, "send_message", to="planner", content="x", **{argument: "boss"})
 
 
 def test_an_agent_need_not_say_its_name(planner, anyone):
@@ -130,7 +130,7 @@ def test_allow_read_names_further_mailboxes(open_toolkit, anyone, patterns, allo
 
 def test_the_group_in_somebody_elses_mailbox_is_the_agents_own(open_toolkit, anyone):
     do(anyone, "create_mailbox", name="board")
-    do(anyone, "send_message", mail_address="board", content="notice")
+    do(anyone, "send_message", to="board", content="notice")
 
     for agent in ("planner", "worker"):
         assert bodies(fetch(open_toolkit(agent, allow_read=["board"]), mail_address="board")) == [
@@ -164,7 +164,7 @@ def test_registering_at_a_made_mailbox_leaves_it_the_agents(open_toolkit):
     do(before, "create_mailbox", name="scratch")
     do(before, "agent_register", name="planner", capabilities="x", mail_address="scratch")
 
-    assert fetch(again, mail_address="scratch")["empty"] == "nothing stored"
+    assert fetch(again, mail_address="scratch")["empty"] == "no mail waits"
 
 
 def test_a_mailbox_that_tools_of_no_agent_made_is_no_agents(anyone, planner):
@@ -178,7 +178,7 @@ def test_an_agent_with_the_longest_name_makes_mailboxes_too(open_toolkit):
 
     made = do(toolkit, "create_mailbox")["mail_address"]
 
-    assert fetch(toolkit, mail_address=made)["empty"] == "nothing stored"
+    assert fetch(toolkit, mail_address=made)["empty"] == "no mail waits"
 
 
 async def test_an_agents_mailbox_that_was_dropped_is_made_again(broker, planner):
@@ -217,8 +217,8 @@ def test_an_agent_may_be_limited_in_where_it_sends(open_toolkit, anyone):
     for allowed in ("team.one", "limited", own, "mq9://any.broker/team.one"):
         send(limited, "x", allowed)
     for refused in ("boss", "mq9://any.broker/boss", "nobody"):
-        told = fail(limited, "send_message", mail_address=refused, content="x")
-        assert told.startswith("mail_address: limited may send to team.*, and what it may read")
+        told = fail(limited, "send_message", to=refused, content="x")
+        assert told.startswith("to: limited may send to team.*, and what it may read")
     assert bodies(fetch(anyone, mail_address="boss")) == []
 
 
@@ -226,7 +226,7 @@ def test_an_agent_that_is_limited_has_no_answers_sent_elsewhere(open_toolkit, an
     do(anyone, "create_mailbox", name="team.one")
     limited = open_toolkit("limited", allow_send=["team.*"])
 
-    told = fail(limited, "send_message", mail_address="team.one", content="x", reply_to="boss")
+    told = fail(limited, "send_message", to="team.one", content="x", reply_to="boss")
 
     assert told.startswith("reply_to: limited may send to team.*")
     assert bodies(fetch(anyone, mail_address="team.one")) == []

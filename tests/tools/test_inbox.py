@@ -60,7 +60,7 @@ class TestNotice:
         [shown] = script.shown
         assert isinstance(shown[-1], HumanMessage)
         assert shown[-1].content == (
-            NOTICE + '{"unread":"2 unread (1 urgent): call fetch_messages",'
+            NOTICE + '{"your_unread":"2 unread (1 urgent, 1 normal): call fetch_messages",'
             '"untrusted_senders":["worker"]}'
         )
         assert [one.content for one in said["messages"]] == ["anything new?", "done"]
@@ -85,13 +85,13 @@ class TestNotice:
     def test_who_sent_what_was_dealt_with_is_not_named(self, inbox, worker, open_toolkit):
         for name in ("Ada", "Bob", "Cy"):
             send(open_toolkit(name), "hello")
-        said = fetch(inbox, num_msgs=2)
+        said = fetch(inbox, limit=2)
         do(inbox, "ack_messages", msg_id=[1])
         script = Script("done")
         with_middleware(script, inbox).invoke(QUESTION)
         assert len(said["messages"]) == 2
         assert json.loads(script.shown[0][-1].content.removeprefix(NOTICE)) == {
-            "unread": "1 unread: call fetch_messages",
+            "your_unread": "1 unread: call fetch_messages",
             "untrusted_senders": ["Cy"],
         }
 
@@ -104,7 +104,7 @@ class TestNotice:
         script = Script("done")
         with_middleware(script, open_toolkit("planner", tools=["send_message"])).invoke(QUESTION)
         told = json.loads(script.shown[0][-1].content.removeprefix(NOTICE))
-        assert told["unread"] == "7 unread"
+        assert told["your_unread"] == "7 unread"
         assert len(told["untrusted_senders"]) == 5
         assert told["untrusted_senders"][0] == f"6<U+FE0F>{'x' * 30}…"
 
@@ -123,7 +123,7 @@ class TestMessages:
             "untrusted_content": "tidy up",
         }
         assert [one.type for one in said["messages"]] == ["human", "human", "ai"]
-        assert fetch(inbox)["empty"] == "1 already acked"
+        assert fetch(inbox)["empty"] == "no mail waits"
 
     async def test_what_comes_during_the_turn_is_shown_before_the_next_call(
         self, inbox, worker, make_agent, any_run
@@ -140,7 +140,7 @@ class TestMessages:
             ["first", "second"],
             ["first", "second"],
         ]
-        assert fetch(inbox)["empty"] == "2 already acked"
+        assert fetch(inbox)["empty"] == "no mail waits"
 
     async def test_markup_and_hidden_characters_in_mail_stay_data(
         self, inbox, worker, make_agent, run
@@ -215,7 +215,7 @@ class TestMessages:
         [mail] = script.mail()
         assert mail["cut"]["rest"] == ""
         assert "ack_messages" not in script.shown[0][-1].content
-        assert fetch(inbox)["empty"] == "1 already acked"
+        assert fetch(inbox)["empty"] == "no mail waits"
 
     async def test_what_the_model_gives_back_is_left_to_others(
         self, inbox, worker, broker, make_agent, run
@@ -231,11 +231,11 @@ class TestMessages:
         agent = make_agent(script, inbox, mode="messages", checkpointer=InMemorySaver())
         await run(agent, QUESTION, run_in("1"))
         assert script.bodies() == ["for the planner", "for somebody else"]
-        assert fetch(inbox)["empty"] == "1 given back, held for 60 s more; 1 already acked"
+        assert fetch(inbox)["empty"] == "1 given back, held for 60 s more"
         await broker.clock.advance(60)
         await run(agent, QUESTION, run_in("1"))
         assert script.bodies() == ["for the planner", "for somebody else", "for somebody else"]
-        assert fetch(inbox)["empty"] == "2 already acked"
+        assert fetch(inbox)["empty"] == "no mail waits"
 
     async def test_each_turn_of_a_thread_is_shown_what_is_new(self, inbox, worker, make_agent, run):
         script = Script("done", "done")
@@ -246,7 +246,7 @@ class TestMessages:
         await run(agent, QUESTION, run_in("1"))
         assert [one.type for one in script.shown[1]] == ["human", "human", "ai", "human", "human"]
         assert script.bodies() == ["first", "second"]
-        assert fetch(inbox)["empty"] == "2 already acked"
+        assert fetch(inbox)["empty"] == "no mail waits"
 
     async def test_mail_of_an_earlier_turn_that_comes_again_is_only_confirmed(
         self, inbox, worker, broker, make_agent, run
@@ -261,7 +261,7 @@ class TestMessages:
         await again.nack()
         await run(agent, QUESTION, run_in("1"))
         assert script.bodies() == ["task"]
-        assert fetch(inbox)["empty"] == "1 already acked"
+        assert fetch(inbox)["empty"] == "no mail waits"
 
     async def test_a_broker_that_cannot_be_used_does_not_stop_the_agent(
         self, inbox, make_agent, run, caplog
@@ -278,7 +278,7 @@ class TestMessages:
     async def test_a_thread_is_shown_its_own_answers_and_no_others(
         self, inbox, worker, make_agent, run
     ):
-        asks = call("send_message", mail_address="worker", content="a question of thread 1")
+        asks = call("send_message", to="worker", content="a question of thread 1")
         script = Script(asks, "asked", "answered", "nothing")
         agent = make_agent(script, inbox, mode="messages", checkpointer=InMemorySaver())
         await run(agent, QUESTION, run_in("1"))
@@ -319,7 +319,7 @@ class TestMessages:
         )
         shown = [body for script in scripts for body in script.bodies()]
         assert sorted(shown) == sorted(f"mail {number}" for number in range(50))
-        assert (await ado(inbox, "fetch_messages", wait_seconds=0))["empty"] == "50 already acked"
+        assert (await ado(inbox, "fetch_messages", wait_seconds=0))["empty"] == "no mail waits"
 
 
 def stopped_after_reading(script, toolkit, **options):
@@ -369,7 +369,7 @@ class TestFailures:
             "New",
             "try",
         ]
-        assert fetch(inbox)["empty"] == "1 already acked"
+        assert fetch(inbox)["empty"] == "no mail waits"
 
     @not_renewed
     async def test_mail_that_others_took_meanwhile_is_withdrawn(
@@ -388,7 +388,7 @@ class TestFailures:
         await message.nack()
         await run(agent, {"messages": [("human", "and now?")]}, run_in("1"))
         assert script.bodies() == ["task"]
-        assert fetch(inbox)["empty"] == "1 already acked"
+        assert fetch(inbox)["empty"] == "no mail waits"
 
     async def test_a_turn_that_is_interrupted_keeps_its_mail(self, inbox, worker, run):
         @make_tool
@@ -403,7 +403,7 @@ class TestFailures:
         assert inbox.unread().total == 0
         await run(agent, Command(resume="yes"), run_in("1"))
         assert script.bodies() == ["task"]
-        assert fetch(inbox)["empty"] == "1 already acked"
+        assert fetch(inbox)["empty"] == "no mail waits"
 
     @not_renewed
     async def test_what_was_read_before_a_crash_is_delivered_again(
@@ -418,7 +418,7 @@ class TestFailures:
         await broker.clock.advance(60)
         await run(agent, QUESTION, run_in("2"))
         assert script.bodies() == ["task"]
-        assert fetch(inbox)["empty"] == "1 already acked"
+        assert fetch(inbox)["empty"] == "no mail waits"
 
     async def test_the_thread_that_read_it_before_a_crash_has_it_again_at_once(
         self, inbox, worker, make_agent, run
@@ -441,7 +441,7 @@ class TestFailures:
         agent = with_middleware(script, inbox, [], mode="messages", checkpointer=saver)
         await run(agent, None, run_in("1"))
         assert script.bodies() == ["task"]
-        assert fetch(inbox)["empty"] == "1 already acked"
+        assert fetch(inbox)["empty"] == "no mail waits"
 
 
 class TestUnread:
@@ -449,7 +449,7 @@ class TestUnread:
         for priority in ("normal", "urgent", "critical", "urgent"):
             send(worker, "x", priority=priority)
         assert inbox.unread() == await inbox.aunread() == Unread(critical=1, urgent=2, normal=1)
-        fetch(inbox, num_msgs=3)
+        fetch(inbox, limit=3)
         assert inbox.unread(run_in("1")).total == 1
 
     def test_an_agent_without_a_mailbox_has_none(self, open_toolkit):

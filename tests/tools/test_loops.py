@@ -42,11 +42,11 @@ def tool_threads():
 
 
 def send(toolkit, content):
-    return do(toolkit, "send_message", mail_address="planner", content=content)["msg_id"]
+    return do(toolkit, "send_message", to="planner", content=content)["msg_id"]
 
 
 async def asend(toolkit, content):
-    said = await ado(toolkit, "send_message", mail_address="planner", content=content)
+    said = await ado(toolkit, "send_message", to="planner", content=content)
     return said["msg_id"]
 
 
@@ -107,7 +107,7 @@ async def test_a_cancelled_fetch_leases_nothing(broker, planner, anyone):
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
-    await ado(anyone, "send_message", mail_address="planner", content="x")
+    await ado(anyone, "send_message", to="planner", content="x")
 
     said = await ado(anyone, "fetch_messages", mail_address="planner", wait_seconds=0)
     assert bodies(said) == ["x"]
@@ -346,7 +346,7 @@ def test_a_forgotten_toolkit_does_not_keep_the_interpreter_from_ending(tmp_path)
         from langchain_mq9 import Mq9Toolkit
 
         tools = {tool.name: tool for tool in Mq9Toolkit(sys.argv[1], agent="planner").get_tools()}
-        print(tools["send_message"].invoke({"mail_address": "planner", "content": "x"}))
+        print(tools["send_message"].invoke({"to": "planner", "content": "x"}))
         waiting = threading.Thread(
             target=lambda: tools["fetch_messages"].invoke(
                 {"mail_address": "planner", "group_name": "other", "wait_seconds": 45}

@@ -128,7 +128,7 @@ def test_a_new_tool_costs_its_operation(extended):
     assert said["reading"]
     assert said["class"]
     assert said["langchain"] == {
-        "unread": "1 unread: call fetch_messages",
+        "your_unread": "1 unread: call fetch_messages",
         "mail_address": "desk",
         "stored": 1,
     }
@@ -139,14 +139,14 @@ def test_a_new_tool_costs_its_operation(extended):
         "Tell how many messages a mailbox holds. To see them use mq9_query_messages."
     )
     assert tool["inputSchema"]["properties"]["mail_address"]["description"]
-    assert set(tool["outputSchema"]["properties"]) == {"unread", "mail_address", "stored"}
+    assert set(tool["outputSchema"]["properties"]) == {"your_unread", "mail_address", "stored"}
     assert tool["annotations"] == {
         "readOnlyHint": True,
         "destructiveHint": False,
         "idempotentHint": True,
         "openWorldHint": False,
     }
-    assert said["called"] == {"unread": "1 unread", "mail_address": "desk", "stored": 1}
+    assert said["called"] == {"your_unread": "1 unread", "mail_address": "desk", "stored": 1}
     [first] = said["first"]
     assert first == {key: value for key, value in tool.items() if key in first}
     assert first.keys() == tool.keys()

@@ -97,7 +97,7 @@ async def test_a_registration_under_any_name_opens_nothing(limited, attacker):
     await attacker.mailbox_create(name="evil")
     for name in ("evil", "planner", "helper"):
         await attacker.agent_register({"name": name, "mailbox": "evil"})
-        said = await aanswer(limited, "send_message", mail_address=name, content="x")
+        said = await aanswer(limited, "send_message", to=name, content="x")
         assert "evil" not in said.content or "not to evil" in said.content
 
     assert await is_shut(limited, "evil")

@@ -91,7 +91,7 @@ class Agents:
         for name in (sender, recipient):
             self[name]
         address = options.pop("mail_address", recipient.lower())
-        do(self[sender], "send_message", mail_address=address, content=content, **options)
+        do(self[sender], "send_message", to=address, content=content, **options)
 
     def take(self, name, **options):
         """Fetch what is there, and confirm it."""
@@ -125,7 +125,7 @@ async def test_a_circle_is_stopped_with_its_path(agents, broker, caplog):
     [dead] = await broker.client().query("a.dead")
     assert (dead.text, dead.path) == ("please see to it", ("A", "B", "C"))
     assert dead.moved.reason == "a circle: A, B, C, A"
-    assert fetch(agents["A"])["empty"] == "1 moved away"
+    assert fetch(agents["A"])["empty"] == "no mail waits"
 
 
 def test_the_agent_may_look_at_what_was_stopped(agents):

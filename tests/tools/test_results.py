@@ -56,10 +56,10 @@ def test_a_long_body_is_cut_and_its_rest_can_be_had(planner, inbox, letter):
         "of": 3_000,
         "rest": (
             "confirm what came before it with ack_messages, then call fetch_messages with "
-            "num_msgs=1, max_chars=3000"
+            "limit=1, max_chars=3000"
         ),
     }
-    whole = fetch(planner, num_msgs=1, max_chars=3_000)
+    whole = fetch(planner, limit=1, max_chars=3_000)
     assert bodies(whole) == [letter * 3_000]
     assert "cut" not in whole["messages"][0]
 
@@ -69,7 +69,7 @@ def test_the_largest_message_there_is_can_be_had_whole(planner, inbox, client):
 
     of = fetch(planner)["messages"][0]["cut"]["of"]
 
-    assert len(bodies(fetch(planner, num_msgs=1, max_chars=of))[0]) == of == 8 * 1024 * 1024
+    assert len(bodies(fetch(planner, limit=1, max_chars=of))[0]) == of == 8 * 1024 * 1024
 
 
 def test_a_body_that_a_query_cut_can_be_had_even_when_it_is_acked(open_toolkit):
@@ -120,7 +120,7 @@ def test_a_hundred_messages_are_no_longer_than_the_bound(planner, inbox, name, b
     for number in range(100):
         send(planner, body, key=f"k{number}", tags=["a", "b"], correlation_id="c" * 100)
 
-    most = {"num_msgs": 1_000} if name == "fetch_messages" else {"limit": 1_000}
+    most = {"limit": 1_000}
     message = answer(planner, name, **most)
 
     # The bodies take at most max_chars, and twice that where JSON escapes each character; with
@@ -189,9 +189,9 @@ async def test_an_inbox_is_empty_because_all_is_delayed(broker, planner, inbox):
 async def test_an_inbox_is_empty_because_others_hold_what_is_there(broker, planner, inbox):
     send(planner, "x")
     send(planner, "y")
-    await tool(planner, "fetch_messages").ainvoke({"num_msgs": 1}, run_in("t-1"))
+    await tool(planner, "fetch_messages").ainvoke({"limit": 1}, run_in("t-1"))
     await broker.clock.advance(10)
-    await tool(planner, "fetch_messages").ainvoke({"num_msgs": 1}, run_in("t-2"))
+    await tool(planner, "fetch_messages").ainvoke({"limit": 1}, run_in("t-2"))
     await broker.clock.advance(38)
 
     assert await empty(planner) == (
@@ -202,7 +202,7 @@ async def test_an_inbox_is_empty_because_others_hold_what_is_there(broker, plann
 async def test_many_holders_are_not_all_listed(planner, inbox):
     for number in range(8):
         send(planner, "x")
-        await tool(planner, "fetch_messages").ainvoke({"num_msgs": 1}, run_in(f"t-{number}"))
+        await tool(planner, "fetch_messages").ainvoke({"limit": 1}, run_in(f"t-{number}"))
 
     said = await empty(planner)
 
@@ -249,15 +249,15 @@ def test_every_result_has_a_line_on_unread_mail_when_there_is_some(open_toolkit,
     do(toolkit, "create_mailbox", name="desk")
     send(toolkit, "x", mail_address="desk")
     fetch(toolkit, mail_address="desk")
-    assert "unread" not in do(toolkit, operation.name, **arguments)
+    assert "your_unread" not in do(toolkit, operation.name, **arguments)
 
     if operation.name == "delete_message":
         arguments["msg_id"] = send(toolkit, "x", mail_address="desk")["msg_id"]
     for priority in ("normal", "urgent", "critical", "critical"):
         send(anyone, "x", priority=priority)
 
-    assert do(toolkit, operation.name, **arguments)["unread"] == (
-        "4 unread (2 critical, 1 urgent): call fetch_messages"
+    assert do(toolkit, operation.name, **arguments)["your_unread"] == (
+        "4 unread (2 critical, 1 urgent, 1 normal): call fetch_messages"
     )
 
 
@@ -265,18 +265,18 @@ def test_the_unread_line_counts_what_could_be_fetched_now(planner, inbox, anyone
     for _ in range(3):
         send(anyone, "x")
     send(anyone, "later", delay=10)
-    assert do(planner, "agent_discover")["unread"] == "3 unread: call fetch_messages"
+    assert do(planner, "agent_discover")["your_unread"] == "3 unread: call fetch_messages"
 
-    assert fetch(planner, num_msgs=2)["unread"] == "1 unread: call fetch_messages"
-    assert "unread" not in fetch(planner)
-    assert "unread" not in do(planner, "ack_messages", msg_id=2)
+    assert fetch(planner, limit=2)["your_unread"] == "1 unread: call fetch_messages"
+    assert "your_unread" not in fetch(planner)
+    assert "your_unread" not in do(planner, "ack_messages", msg_id=2)
 
 
 def test_tools_of_no_agent_and_errors_have_no_unread_line(planner, inbox, anyone):
     send(planner, "x")
 
-    assert "unread" not in do(anyone, "query_messages", mail_address="planner")
-    assert "unread" not in fail(planner, "ack_messages", msg_id=7)
+    assert "your_unread" not in do(anyone, "query_messages", mail_address="planner")
+    assert "your_unread" not in fail(planner, "ack_messages", msg_id=7)
 
 
 # Neither controls nor formats: selectors, fillers, blanks, and characters that are none yet.

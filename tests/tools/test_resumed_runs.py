@@ -105,7 +105,7 @@ def again(toolkit, name, /, *, step="tools:1", call_id="call-1", thread="t", **a
 
 
 def sent(toolkit, **where):
-    said = again(toolkit, "send_message", mail_address="worker", content="x", **where)
+    said = again(toolkit, "send_message", to="worker", content="x", **where)
     return result(said)["msg_id"]
 
 
@@ -146,9 +146,9 @@ async def test_a_node_that_calls_a_tool_itself_sends_each_time(planner, worker):
 
 
 def test_a_call_that_sends_another_text_is_told_that_the_first_stands(planner, worker):
-    again(planner, "send_message", mail_address="worker", content="x")
+    again(planner, "send_message", to="worker", content="x")
 
-    said = again(planner, "send_message", mail_address="worker", content="y")
+    said = again(planner, "send_message", to="worker", content="y")
 
     assert said.content == (
         "content: this call has sent worker another text, which stands. "
@@ -171,7 +171,7 @@ def test_a_mailbox_is_made_once(open_toolkit, agent):
     told = again(after, "create_mailbox", step="tools:2", name="desk").content
     assert "already exists" in told
     if agent is not None:
-        assert fetch(open_toolkit(agent), mail_address="desk")["empty"] == "nothing stored"
+        assert fetch(open_toolkit(agent), mail_address="desk")["empty"] == "no mail waits"
 
 
 def test_a_mailbox_of_somebody_else_is_not_taken_for_the_calls_own(planner, worker):

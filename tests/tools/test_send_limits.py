@@ -19,7 +19,7 @@ async def many(broker, address):
 
 def sends(*contents, to="worker"):
     """A step of the model that sends several messages at once."""
-    calls = [call("send_message", mail_address=to, content=one).tool_calls[0] for one in contents]
+    calls = [call("send_message", to=to, content=one).tool_calls[0] for one in contents]
     return AIMessage("", tool_calls=calls)
 
 
@@ -68,7 +68,7 @@ class TestSendLimits:
         ).invoke(QUESTION)
         told = refusals(said)
         assert [one.startswith("Not sent: ") for one in told] == [True, True, False]
-        assert fetch(worker)["empty"] == "nothing stored"
+        assert fetch(worker)["empty"] == "no mail waits"
 
     async def test_runs_of_a_thread_are_counted_together(self, planner, worker, broker, run):
         script = Script(sends("1", "2"), "done", sends("3", "4"), "done", sends("5"), "done")
@@ -150,4 +150,4 @@ def test_both_kinds_of_middleware_go_together(inbox, worker):
         middleware=[InboxMiddleware(inbox, mode="messages"), SendLimitMiddleware(run_limit=1)],
     ).invoke(QUESTION)
     assert bodies(fetch(worker)) == ["1"]
-    assert fetch(inbox)["empty"] == "1 already acked"
+    assert fetch(inbox)["empty"] == "no mail waits"

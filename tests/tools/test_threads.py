@@ -60,7 +60,7 @@ def test_every_thread_has_an_address_of_its_own(thread_id):
 
 def ask(thread, planner, content="x", **arguments):
     """Let a thread of the planner ask the worker; where the answer is to go."""
-    within(thread, planner, "send_message", mail_address="worker", content=content, **arguments)
+    within(thread, planner, "send_message", to="worker", content=content, **arguments)
     return thread_mailbox("planner", thread)
 
 
@@ -179,7 +179,7 @@ async def test_a_thread_that_asks_nothing_has_no_mailbox(broker, planner, worker
     await asend(worker, "x", "worker")
     said = await awithin("one", planner, "fetch_messages", **NOW)
 
-    assert (said["mail_address"], said["empty"]) == ("planner", "nothing stored")
+    assert (said["mail_address"], said["empty"]) == ("planner", "no mail waits")
     async with broker.client() as client:
         with pytest.raises(MailboxNotFound):
             await client.mailbox_status(thread_mailbox("planner", "one"))
@@ -194,9 +194,9 @@ def test_a_thread_that_is_resumed_by_another_process_finds_its_answers(open_tool
 
     after = open_toolkit("planner")
 
-    said = within("one", after, "fetch_messages", num_msgs=1, **NOW)
+    said = within("one", after, "fetch_messages", limit=1, **NOW)
     assert (said["mail_address"], bodies(said)) == (private, ["an answer"])
-    assert said["unread"].startswith("1 unread")
+    assert said["your_unread"].startswith("1 unread")
 
 
 def test_unread_mail_is_that_of_the_thread_and_that_of_the_agent(planner, worker):
@@ -205,8 +205,10 @@ def test_unread_mail_is_that_of_the_thread_and_that_of_the_agent(planner, worker
     tell(worker, "planner", "unasked")
     send(worker, "hurry", private, priority="critical")
 
-    assert within("one", planner, "agent_discover")["unread"].startswith("3 unread (1 critical)")
-    assert within("two", planner, "agent_discover")["unread"].startswith("1 unread:")
+    assert within("one", planner, "agent_discover")["your_unread"].startswith(
+        "3 unread (1 critical, 2 normal)"
+    )
+    assert within("two", planner, "agent_discover")["your_unread"].startswith("1 unread:")
 
 
 async def test_a_private_mailbox_lasts_as_long_as_it_is_used(broker, planner, worker):
@@ -214,16 +216,16 @@ async def test_a_private_mailbox_lasts_as_long_as_it_is_used(broker, planner, wo
         return await awithin("one", planner, "fetch_messages", **NOW)
 
     private = thread_mailbox("planner", "one")
-    await awithin("one", planner, "send_message", mail_address="worker", content="x")
+    await awithin("one", planner, "send_message", to="worker", content="x")
     await broker.clock.advance(TTL_S - 1)
-    assert (await fetched())["empty"] == "nothing stored"
+    assert (await fetched())["empty"] == "no mail waits"
     await broker.clock.advance(TTL_S - 1)
     await asend(worker, "late", private)
     assert bodies(await fetched()) == ["late"]
     await broker.clock.advance(TTL_S)
 
     assert (await fetched())["mail_address"] == "planner"
-    await awithin("one", planner, "send_message", mail_address="worker", content="y")
+    await awithin("one", planner, "send_message", to="worker", content="y")
     await asend(worker, "later", private)
     assert bodies(await fetched()) == ["later"]
 
@@ -235,7 +237,7 @@ async def test_a_private_mailbox_that_was_dropped_is_made_again(broker, planner,
     async with broker.client() as client:
         await client.mailbox_drop(private)
         said = await awithin("one", planner, "send_message", **send)
-        assert "unread" not in said
+        assert "your_unread" not in said
 
         await awithin("one", planner, "send_message", **send)
         assert (await client.mailbox_status(private)).ttl == TTL_S
@@ -244,7 +246,7 @@ async def test_a_private_mailbox_that_was_dropped_is_made_again(broker, planner,
 @pytest.fixture
 async def waiting(broker, planner, worker):
     """A thread that has asked, and waits: its task, and its private mailbox."""
-    await awithin("one", planner, "send_message", mail_address="worker", content="x")
+    await awithin("one", planner, "send_message", to="worker", content="x")
     wait = aanswer(planner, "fetch_messages", config=run_in("one"), wait_seconds=45)
     task = await begin(broker, wait, waiting=2)
     return task, thread_mailbox("planner", "one")
@@ -272,7 +274,7 @@ async def test_a_fetch_waits_as_long_as_it_is_told(broker, waiting):
 
     said = (await task).artifact
 
-    assert (said.mail_address, said.empty) == ("planner", "nothing stored")
+    assert (said.mail_address, said.empty) == ("planner", "no mail waits")
     assert broker.clock.monotonic_ms() - began == 45_000
 
 
@@ -329,7 +331,7 @@ def next_step(messages):
     last = messages[-1]
     if last.type == "human":
         if last.content.startswith("ask "):
-            return call("send_message", mail_address="expert", content=last.content[4:])
+            return call("send_message", to="expert", content=last.content[4:])
         return call("fetch_messages", **NOW)
     said = json.loads(last.content)
     if last.name == "fetch_messages" and said["messages"]:
@@ -351,7 +353,7 @@ async def test_fifty_users_of_one_agent_see_their_own_answers_alone(url):
 
         await ado(expert, "agent_discover")
         await asyncio.gather(*(tell(user, f"ask {user}") for user in range(USERS)))
-        questions = await ado(expert, "fetch_messages", num_msgs=100, **NOW)
+        questions = await ado(expert, "fetch_messages", limit=100, **NOW)
         for question in questions["messages"]:
             back = question["untrusted_envelope"]["reply_to"]
             await asend(expert, question["untrusted_content"], back)

@@ -17,10 +17,10 @@ from .tool_calls import (
     begin,
     bodies,
     do,
-    envelopes,
     fail,
     fetch,
     ids,
+    reached,
     result,
     send,
 )
@@ -262,9 +262,7 @@ async def test_a_mailbox_is_gone_after_its_ttl(broker, anyone):
     }
     await broker.clock.advance(60)
 
-    said = await asyncio.to_thread(
-        fail, anyone, "send_message", mail_address="desk", content="late"
-    )
+    said = await asyncio.to_thread(fail, anyone, "send_message", to="desk", content="late")
 
     assert said.startswith("mailbox not found: desk does not exist. Check the address")
 
@@ -281,7 +279,7 @@ def test_a_message_says_all_that_was_said_with_it(anyone, desk):
         reply_to="mq9://broker/asker.inbox",
         correlation_id="q-1",
     )
-    assert sent == {"mail_address": "desk", "msg_id": 0}
+    assert sent == {"mail_address": "desk", "msg_id": 0, "correlation_id": "q-1"}
 
     said = fetch(anyone, mail_address=desk)
 
@@ -326,12 +324,12 @@ def test_a_fetch_takes_so_many_and_says_that_there_are_more(anyone, desk):
     for number in range(3):
         send(anyone, str(number), desk)
 
-    said = fetch(anyone, mail_address=desk, num_msgs=2)
+    said = fetch(anyone, mail_address=desk, limit=2)
 
     assert bodies(said) == ["0", "1"]
     assert said["more"] == "confirm these with ack_messages, then call fetch_messages again"
     do(anyone, "ack_messages", mail_address=desk, msg_id=[0, 1])
-    rest = fetch(anyone, mail_address=desk, num_msgs=2)
+    rest = fetch(anyone, mail_address=desk, limit=2)
     assert bodies(rest) == ["2"]
     assert "more" not in rest
 
@@ -352,7 +350,7 @@ async def test_a_fetch_waits_no_longer_than_it_says(broker, anyone, desk):
     assert not waiting.done()
     await broker.clock.advance(0.1)
 
-    assert (await waiting)["empty"] == "nothing stored"
+    assert (await waiting)["empty"] == "no mail waits"
 
 
 def test_a_query_looks_without_taking(anyone, desk):
@@ -429,7 +427,7 @@ def test_deleting_removes_one_message_for_everybody(anyone, desk):
 @pytest.mark.parametrize("empty", ["", None])
 def test_null_and_the_empty_text_are_arguments_left_out(planner, empty):
     send(planner, "", key=empty, reply_to=empty)
-    said = fetch(planner, mail_address=empty, group_name=empty, num_msgs=empty, max_chars=empty)
+    said = fetch(planner, mail_address=empty, group_name=empty, limit=empty, max_chars=empty)
 
     assert said["messages"][0]["untrusted_envelope"]["reply_to"] == "planner"
     assert "key" not in said["messages"][0]["untrusted_envelope"]
@@ -496,7 +494,7 @@ def test_an_agent_whose_name_has_no_slug_is_given_a_mailbox(open_toolkit, anyone
     do(toolkit, "agent_register", name="翻译", capabilities="翻译")
     send(toolkit, "你好", "translator")
 
-    assert envelopes(fetch(toolkit)) == [{"from": "翻译", "reply_to": "translator"}]
+    assert reached(fetch(toolkit)) == [{"from": "翻译", "reply_to": "translator"}]
     assert do(toolkit, "ack_messages", msg_id=0)["mail_address"] == "translator"
     assert do(toolkit, "create_mailbox")["mail_address"].startswith("translator.")
     assert do(anyone, "agent_discover")["agents"][0]["mail_address"] == "translator"
@@ -515,9 +513,9 @@ def test_who_is_not_there_is_told_with_the_nearest_names(planner, anyone):
     do(anyone, "agent_register", name="Claude-Desktop", capabilities="Writes")
 
     for wrong in ("Claude Desktop", "claude-desktop", "claude.desktops"):
-        told = fail(planner, "send_message", mail_address=wrong, content="hello")
+        told = fail(planner, "send_message", to=wrong, content="hello")
         assert "; agents called nearly so are at claude.desktop." in told
-    told = fail(planner, "send_message", mail_address="somebody.else", content="hello")
+    told = fail(planner, "send_message", to="somebody.else", content="hello")
     assert "called nearly so" not in told
     assert told.startswith("mailbox not found: somebody.else does not exist. Check the address")
 
@@ -526,7 +524,7 @@ def test_the_nearest_names_are_found_among_many(planner, anyone, monkeypatch):
     monkeypatch.setattr("mq9.operations.discovery._MOST_LOOKED_AT", 5)
     for name in ("zelda", *(f"worker-{number}" for number in range(10))):
         do(anyone, "agent_register", name=name, capabilities="x")
-    told = fail(planner, "send_message", mail_address="zeldaa", content="hello")
+    told = fail(planner, "send_message", to="zeldaa", content="hello")
     assert "; agents called nearly so are at zelda." in told
     assert send(planner, "hello", "zelda")["msg_id"] == 0
 
@@ -535,7 +533,7 @@ def test_a_name_is_no_way_round_a_limit(open_toolkit, anyone):
     do(anyone, "agent_register", name="Boss", capabilities="x")
     limited = open_toolkit("limited", allow_send=["team.*"])
 
-    told = fail(limited, "send_message", mail_address="Boss", content="x")
+    told = fail(limited, "send_message", to="Boss", content="x")
     assert told.startswith("mail_address: limited may send to team.*")
 
 

@@ -65,11 +65,11 @@ def fail(toolkit, name, /, **arguments):
 
 
 def send(toolkit, content, mail_address="planner", **options):
-    return do(toolkit, "send_message", mail_address=mail_address, content=content, **options)
+    return do(toolkit, "send_message", to=mail_address, content=content, **options)
 
 
 async def asend(toolkit, content, mail_address="planner", **options):
-    return await ado(toolkit, "send_message", mail_address=mail_address, content=content, **options)
+    return await ado(toolkit, "send_message", to=mail_address, content=content, **options)
 
 
 def fetch(toolkit, /, **arguments):
@@ -83,6 +83,14 @@ def bodies(said):
 
 def envelopes(said):
     return [message["untrusted_envelope"] for message in said["messages"]]
+
+
+def reached(said):
+    """The envelopes without the correlation ids that were made up."""
+    return [
+        {name: value for name, value in envelope.items() if name != "correlation_id"}
+        for envelope in envelopes(said)
+    ]
 
 
 def ids(said):

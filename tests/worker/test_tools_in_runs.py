@@ -97,7 +97,7 @@ async def test_no_other_mail_is_put_before_the_model_in_a_run(client, lawyer):
 async def test_what_a_run_asks_is_answered_to_its_thread(client, lawyer):
     graph = agent(
         lawyer,
-        call("send_message", mail_address="clerk", content="Is it signed?"),
+        call("send_message", to="clerk", content="Is it signed?"),
         call("fetch_messages", wait_seconds=30),
         tell,
     )
@@ -113,7 +113,7 @@ async def test_what_a_run_asks_is_answered_to_its_thread(client, lawyer):
 @pytest.mark.parametrize("mode", ["wait", "interrupt"])
 async def test_a_model_in_a_run_asks_another_agent(client, lawyer, mode):
     graph = create_agent(
-        ScriptedModel(call("ask_agent", mail_address="clerk", content="Is it signed?"), tell),
+        ScriptedModel(call("ask_agent", to="clerk", content="Is it signed?"), tell),
         [lawyer.ask_agent_tool(mode)],
         checkpointer=InMemorySaver(),
     )
