@@ -89,14 +89,14 @@ def test_it_calls_a_tool_with_arguments_and_one_without(ask):
 
 def test_what_is_wrong_comes_back_as_the_result_of_the_tool(over_http):
     printed = over_http.run(
-        "tools/call", "--tool-name", "mq9_send_message", "--tool-arg", "to=planner"
+        "tools/call", "--tool-name", "mq9_send_message", "--tool-arg", "recipient=planner"
     )
 
     assert printed.returncode == 5  # as it says of a tool that failed
     result = json.loads(printed.stdout)["result"]
     assert result["isError"] is True
     assert "content: Field required" in result["content"][0]["text"]
-    assert "to: there is no such argument" in result["content"][0]["text"]
+    assert "recipient: there is no such argument" in result["content"][0]["text"]
 
 
 def test_it_reads_a_resource(over_http):
