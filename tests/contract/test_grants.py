@@ -79,28 +79,6 @@ async def test_a_grant_is_for_a_mailbox_that_is_there(ada):
         await ada.mailbox_grant("nowhere", ["bob"])
 
 
-async def test_a_grant_that_makes_no_sense_is_refused(way, ada, bob, box):
-    for body, told in (
-        ({}, "readers"),
-        ({"readers": None}, "readers"),
-        ({"readers": "bob"}, "readers: 'bob' is not a list"),
-        ({"readers": [1]}, "readers: 1 is not a text"),
-        ({"readers": ["a\nb"]}, "readers: 'a\\nb' has characters that are not printable"),
-        ({"readers": [""]}, "readers: ''"),
-        ({"readers": [f"a{n}" for n in range(65)]}, "readers: 65 agents are more than 64"),
-    ):
-        reply = await way.ask("MAILBOX.GRANT.box", body, agent="ada")
-        assert reply["code"] == "invalid_request"
-        assert told in reply["error"]
-    assert await reads(bob, box) == set()
-
-
-async def test_the_client_refuses_it_before_it_asks(ada, bob, box):
-    with pytest.raises(InvalidRequest, match="readers"):
-        await ada.mailbox_grant(box, ["bob", "a\nb"])
-    assert await reads(bob, box) == set()
-
-
 async def test_the_unread_line_of_a_granted_mailbox_is_told(ada, bob, box):
     await ada.send(box, "x")
     with pytest.raises(Forbidden), bob.watch_unread(box, "g"):
@@ -196,18 +174,21 @@ class TestLists:
             "enforced": True,
         }
 
-    @pytest.mark.parametrize("name", ["viewers", "senders"])
+    @pytest.mark.parametrize("name", ["readers", "viewers", "senders"])
     async def test_a_list_that_makes_no_sense_is_refused(self, way, ada, box, name):
         before = way.state()
-        for value in ("bob", [1], ["a\nb"], [f"a{n}" for n in range(65)]):
+        for value in ("bob", [1], ["a\nb"], [""], [f"a{n}" for n in range(65)]):
             reply = await way.ask("MAILBOX.GRANT.box", {name: value}, agent="ada")
             assert reply["code"] == "invalid_request"
             assert reply["error"].startswith(f"{name}: ")
-        with pytest.raises(InvalidRequest, match=f"{name}: 'bob' is not a list"):
-            await ada.mailbox_grant(box, **{name: "bob"})
+            with pytest.raises(InvalidRequest, match=f"{name}: "):
+                await ada.mailbox_grant(box, **{name: value})
         assert way.state() == before
 
-    async def test_what_grants_nothing_is_refused(self, ada, box):
+    async def test_what_grants_nothing_is_refused(self, way, ada, box):
+        for body in ({}, {"readers": None}):
+            reply = await way.ask("MAILBOX.GRANT.box", body, agent="ada")
+            assert (reply["code"], "readers" in reply["error"]) == ("invalid_request", True)
         with pytest.raises(InvalidRequest, match="give readers, viewers, senders or send_policy"):
             await ada.mailbox_grant(box)
 
