@@ -29,7 +29,17 @@ def load(group: str, name: str) -> Any:
     """Load what an entry point names."""
     entry = _find(group, name)
     with needing(name, f"{name}: it"):
-        return entry.load()
+        try:
+            return entry.load()
+        except (ImportError, AttributeError) as error:
+            missing = error.name or ""
+            is_of_it = "." in missing and entry.module.startswith(missing)
+            if isinstance(error, ModuleNotFoundError) and not is_of_it:
+                raise  # it is of an extra
+            raise InvalidRequest(
+                f"{name}: the installed package names {entry.value}, which is not there; install "
+                "this package anew"
+            ) from error
 
 
 def summary(name: str) -> str:

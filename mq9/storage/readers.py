@@ -38,9 +38,20 @@ class _Lane:
     def __init__(self, path: Path, name: str, count: int, make_threads: MakeThreads) -> None:
         self.count = count
         self.free: queue.SimpleQueue[sqlite3.Connection | None] = queue.SimpleQueue()
-        for _ in range(count):
-            self.free.put(store.open_reader(path))
-        self.threads = make_threads(count, name)
+        with contextlib.ExitStack() as opened:  # none stays open where another cannot be opened
+            for _ in range(count):
+                connection = store.open_reader(path)
+                opened.callback(connection.close)
+                self.free.put(connection)
+            self.threads = make_threads(count, name)
+            opened.pop_all()
+
+    def close(self) -> None:
+        """End the threads and close the connections, of which none is in use."""
+        self.threads.shutdown()
+        for _ in range(self.count):
+            if (connection := self.free.get()) is not None:
+                connection.close()
 
     def read(
         self,
@@ -90,8 +101,12 @@ class Readers:
     ) -> None:
         self._most_steps = most_steps
         self._timer = timer
-        self._quick = _Lane(path, "mq9-reader", _QUICK, make_threads)
         self._long = _Lane(path, "mq9-long-reader", 1, make_threads)
+        try:
+            self._quick = _Lane(path, "mq9-reader", _QUICK, make_threads)
+        except BaseException:
+            self._long.close()
+            raise
         self._pausing = threading.Lock()
         self._taken: list[tuple[_Lane, sqlite3.Connection | None]] = []
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import sqlite3
 import threading
 
 import pytest
@@ -139,3 +140,21 @@ async def test_what_was_begun_ends_and_nothing_begins_when_they_are_closed(path)
     for is_brief in (False, True):
         with pytest.raises(NotConnected):
             await readers.read(count_to(1), is_brief=is_brief)
+
+
+@pytest.mark.parametrize("opened_before", [0, 1, 3])
+def test_no_connection_stays_open_where_another_cannot_be_opened(path, monkeypatch, opened_before):
+    opened, open_reader = [], store.open_reader
+
+    def failing(path):
+        if len(opened) == opened_before:
+            raise OSError("too many open files")
+        opened.append(open_reader(path))
+        return opened[-1]
+
+    monkeypatch.setattr(store, "open_reader", failing)
+    with pytest.raises(OSError, match="too many open files"):
+        Readers(path)
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")

@@ -45,6 +45,13 @@ def test_what_its_package_lacks_is_told(distribution, monkeypatch):
         plugins.load(plugins.COMMANDS, "extra")
 
 
+@pytest.mark.parametrize("value", ["json.moved:dumps", "json:moved", "json.moved"])
+def test_an_entry_point_of_an_older_installation_is_told(distribution, value):
+    distribution("one", f"extra = {value}")
+    with pytest.raises(InvalidRequest, match=f"^extra: .* {value}, which is not there; install"):
+        plugins.load(plugins.COMMANDS, "extra")
+
+
 def test_its_summary_is_there_without_it(distribution, monkeypatch):
     distribution("one", "other = json:dumps", "extra = tomlkit:parse")
     assert plugins.summary("other") == ""
