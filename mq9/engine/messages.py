@@ -390,12 +390,14 @@ def stored_from(mailbox: str, next_id: str, lane: str, first: str) -> str:
     )
 
 
-_COUNT_STORED = f"SELECT {stored_from('?1', '?2', '?3', '?4')}"
+_COUNT_STORED = f"SELECT {stored_from(':mailbox', ':next_id', ':lane', ':first')}"
 
 
 def count_stored(db: Connection, mailbox: Mailbox, lane: int, first: int) -> int:
     """Count what is stored in a lane of a mailbox from a msg_id on."""
-    (count,) = db.execute(_COUNT_STORED, (mailbox.id, mailbox.next_msg_id, lane, first)).fetchone()
+    # By name: since Python 3.12 a numbered parameter takes no sequence.
+    given = {"mailbox": mailbox.id, "next_id": mailbox.next_msg_id, "lane": lane, "first": first}
+    (count,) = db.execute(_COUNT_STORED, given).fetchone()
     return int(count)
 
 
