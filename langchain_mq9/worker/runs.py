@@ -103,7 +103,7 @@ class Runs:
         if _message(state) == run.origin.message:
             if has_ended(state) or state.interrupts:
                 return How.REPEATED, state
-            return How.CONTINUED, await self._ended(graph, turn, None, run.config, listener)
+            return How.CONTINUED, await self._run_to_end(graph, turn, None, run.config, listener)
         if run.is_redelivered:
             earlier = await _latest_of(graph, run)
             if earlier is not None and has_ended(earlier):
@@ -112,7 +112,7 @@ class Runs:
             return How.WAITING, state
         await self._finish_other(graph, turn, state, run, is_to_finish)
         given = await make_input()
-        return How.STARTED, await self._ended(graph, turn, given, run.config, listener)
+        return How.STARTED, await self._run_to_end(graph, turn, given, run.config, listener)
 
     async def resume(
         self,
@@ -138,12 +138,12 @@ class Runs:
         if is_repeated and _asks(state, interrupt_id):
             # The answer may be stored in the checkpoint, although the interrupt shows: given again,
             # it would answer the next question of the same node.
-            state = await self._ended(graph, turn, None, run.config, listener)
+            state = await self._run_to_end(graph, turn, None, run.config, listener)
         if _asks(state, interrupt_id):
             given: Any = Command(resume={interrupt_id: value})
-            return await self._ended(graph, turn, given, run.config, listener)
+            return await self._run_to_end(graph, turn, given, run.config, listener)
         if not has_ended(state) and not state.interrupts:
-            return await self._ended(graph, turn, None, run.config, listener)
+            return await self._run_to_end(graph, turn, None, run.config, listener)
         return state
 
     def _fenced(self, turn: Turn) -> Any:
@@ -154,11 +154,11 @@ class Runs:
         saver: Any = graph.checkpointer
         return graph.copy({"checkpointer": FencedSaver(saver, turn)})
 
-    async def _ended(
+    async def _run_to_end(
         self, graph: Any, turn: Turn, given: Any, config: RunnableConfig, listener: Listener | None
     ) -> StateSnapshot:
-        """Run on, and return the stored state."""
-        await self._go_on(graph, given, config, listener)
+        """Run the graph until it ends or asks, renew the turn, and return the stored state."""
+        await self._run_graph(graph, given, config, listener)
         state = await _state(graph, config)
         await turn.renew()
         return state
@@ -178,7 +178,7 @@ class Runs:
         config = run.config
         config["metadata"] = {MESSAGE: other}
         try:
-            await self._go_on(graph, None, config, None)
+            await self._run_graph(graph, None, config, None)
         except Exception as error:
             turn.check()
             if _is_cut_off(await _state(graph, config)):
@@ -190,9 +190,10 @@ class Runs:
                 extra={"thread_id": run.thread_id, "message_key": other},
             )
 
-    async def _go_on(
+    async def _run_graph(
         self, graph: Any, given: Any, config: RunnableConfig, listener: Listener | None
     ) -> None:
+        """Run the graph from an input, or with None from its last checkpoint."""
         if listener is None:
             await graph.ainvoke(given, config, **self._options)
             return

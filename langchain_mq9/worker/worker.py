@@ -371,6 +371,7 @@ class MailboxWorker:
             raise
 
     async def _work_on(self, message: Message) -> None:
+        """Wait for the turn of the thread, run the graph, and send the reply or the questions."""
         reason = reason_to_stop(message.path, self.agent, max_hops=self._max_hops)
         if reason is not None:
             raise Reject(reason)
@@ -451,6 +452,7 @@ class MailboxWorker:
         self._done[what] += 1
 
     async def _settle(self, message: Message, run: Run, turn: Turn) -> tuple[How, StateSnapshot]:
+        """Run the graph to its end with `Runs.settle`, and report the progress of the run."""
         with self._progress(run.origin) as listener:
             try:
                 return await self._runs.settle(
