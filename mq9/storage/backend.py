@@ -1,4 +1,4 @@
-"""What carries out the calls of a broker on one database: the interface, and a backend at once.
+"""The interface of all backends, and the backend that runs each call on the caller's thread.
 
 A backend runs one call at a time and never waits for news; waiting is the service's.
 
@@ -130,7 +130,7 @@ def _primary_code(error: sqlite3.Error) -> int | None:
     return None if code is None else code & 0xFF
 
 
-class Applying:
+class CommandTransaction:
     """Carries commands out in one transaction, each as the next entry of the state's log.
 
     Args:
@@ -183,7 +183,7 @@ def set_limits(connection: sqlite3.Connection, clock: SteadyClock, limits: Limit
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        applying = Applying(connection, clock, None)
+        applying = CommandTransaction(connection, clock, None)
         if limits is not None and limits != applying.limits:
             applying.carry_out(Call(SetLimits(limits=limits)))
         applying.finish()
@@ -252,7 +252,7 @@ class InlineBackend:
         self._lock = threading.Lock()
         self._closed = False
         # Nobody else writes here, so it is still true after a commit.
-        self._applying: Applying | None = None
+        self._applying: CommandTransaction | None = None
         self.failed_ms: int | None = None
 
     async def run(self, call: Call[Request[R]], asker: str = "") -> R:
@@ -299,7 +299,7 @@ class InlineBackend:
             applying, self._applying = self._applying, None
             try:
                 if applying is None:
-                    applying = Applying(self._connection, self._clock, self._derived)
+                    applying = CommandTransaction(self._connection, self._clock, self._derived)
                 else:
                     applying.catch_up()
                 outcome = applying.carry_out(call)

@@ -26,7 +26,7 @@ from mq9.protocol.body import Request
 from mq9.protocol.verbs import OF_REQUEST, Wakes
 from mq9.storage import store
 from mq9.storage.backend import (
-    Applying,
+    CommandTransaction,
     Derived,
     LocalChange,
     no_steps_left,
@@ -267,7 +267,7 @@ class Writer:
             with self.active:
                 self._file.look_closely(self._connection)
                 done = self._commit() if self._queue or self._taken else []
-            self._deliver(done)
+            self._tell_outcomes(done)
             with self.active:
                 self._news.listen(self._watching)
                 is_looking = self._watching and self._file.lost is None and not self._stopping
@@ -301,7 +301,7 @@ class Writer:
             self._left_for_loops -= _PAGES_OF_COMMIT + sum(_pages(one.call) for one in done)
             if self._queue or self._taken:  # other than what the outcomes make anybody ask for
                 self._queue.wake()
-            self._deliver(done, loop)
+            self._tell_outcomes(done, loop)
 
     def _commit(self) -> list[_Ticket]:
         """Commit what has queued up, on the thread; what has an outcome now."""
@@ -354,7 +354,7 @@ class Writer:
         self._connection.execute("BEGIN IMMEDIATE")
         done: list[_Ticket] = []
         try:
-            applying = Applying(self._connection, self._clock, self._derived)
+            applying = CommandTransaction(self._connection, self._clock, self._derived)
             self._file.renew(self._connection)
             again = deque(self._taken)
             begun = before = self._timer()
@@ -408,7 +408,9 @@ class Writer:
             taken.append(ticket)
         return taken
 
-    def _deliver(self, done: list[_Ticket], here: asyncio.AbstractEventLoop | None = None) -> None:
+    def _tell_outcomes(
+        self, done: list[_Ticket], here: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         """Tell outcomes to those who wait for them, all of one event loop by one call.
 
         Args:
