@@ -1,4 +1,4 @@
-"""What the methods of a client share: its connection, its name, and the ids that it makes."""
+"""The base class of a client's methods: its connection, its name, and the ids that it makes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """The background consumer: it fetches, handles, acks, and retries what failed.
 
-``consumer`` is its loop, ``processing`` what happens to one message, ``calls`` how a user's
-function is called, ``acks`` what the broker is told, ``retries`` when a message comes again.
+``consumer`` fetches in a loop. ``processing`` calls the handler, then acks the message or gives
+it back. ``handling`` holds the state of one message. ``calls`` runs a user's function. ``acks``
+sends ACK, NACK, EXTEND and MOVE. ``outcomes`` computes the delay before a retry. ``giving_up``
+sends error answers. ``events`` counts. ``options`` declares the options.
 """
 
 from mq9.client.consumer.consumer import Consumer

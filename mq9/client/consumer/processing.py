@@ -395,11 +395,11 @@ class Processor:
                 note(ConsumerEventKind.FAILED)
                 await self._report(message, error)
         if handling.decision is None:
-            await self._follow(handling, error)
+            await self._ack_or_give_back(handling, error)
         elif handling.decision is Decision.GIVEN_BACK:
             self._recorder.note(ConsumerEventKind.RETRIED, message, error=error)
 
-    async def _follow(self, handling: Handling, error: Exception | None) -> None:
+    async def _ack_or_give_back(self, handling: Handling, error: Exception | None) -> None:
         """Ack a message, give it back or move it, since its handler has done none of these."""
         message = handling.message
         if error is not None and handling.is_delivered_anew:
