@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who asks."""
+    """The client that makes requests: its consumer name, its agent and its rights."""
 
     consumer: str  # stands in for the one that a request does not name; random per connection
     agent: str | None = None  # as which the connection has authenticated

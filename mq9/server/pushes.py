@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from mq9.broker.asked import Session as Asker
+from mq9.broker.asked import Session
 from mq9.broker.feed import Feed, Given
 from mq9.dialects.listening import Mail, headers_of
 from mq9.errors import MailboxNotFound, Mq9Error
@@ -55,11 +55,13 @@ class Pushes:
                 subscription.subject, "a queue group is given messages of every priority"
             )
 
-    def begin(self, subscription: Subscription, mail: Mail, asker: Asker) -> None:
+    def begin(self, subscription: Subscription, mail: Mail, broker_session: Session) -> None:
         """Begin to send a subscription mail, of which some may be stored already."""
         group, read_by = subscription.queue, mail.read_by
-        feed = self._hub.broker.feed(asker, mail.mail_address, group, None if group else read_by)
-        turn = partial(self._turn, asker.asker)
+        feed = self._hub.broker.feed(
+            broker_session, mail.mail_address, group, None if group else read_by
+        )
+        turn = partial(self._turn, broker_session.asker)
         task = asyncio.create_task(self._push(subscription, mail, feed, turn))
         self._tasks[subscription] = task
         self._hub.pushes.add(task)

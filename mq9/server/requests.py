@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mq9.broker.asked import Request
-from mq9.broker.asked import Session as Asker
+from mq9.broker.asked import Request, Session
 from mq9.dialects import OLDER
 from mq9.errors import InvalidRequest, LimitReached, Mq9Error, PayloadTooLarge, Unavailable
 from mq9.protocol import replies, subjects
@@ -61,7 +60,7 @@ class Requests:
         limits = self._hub.limits
         return self._busy >= limits.max_busy or self._bytes >= limits.max_busy_bytes
 
-    def begin(self, frame: Publish, asker: Asker) -> None:
+    def begin(self, frame: Publish, broker_session: Session) -> None:
         """Begin to answer a request, or refuse it."""
         subject, to, block, payload = frame
         is_fetch = subject.startswith(_FETCHES)
@@ -83,9 +82,9 @@ class Requests:
             # Its reply must have somewhere to go, or its lease would be nobody's.
             wants_reply = to is not None and self._own.has_interest(to)
             on_wait = partial(self._begin_to_wait, one)
-            request = Request(subject, payload, headers, asker, wants_reply, on_wait)
+            request = Request(subject, payload, headers, broker_session, wants_reply, on_wait)
         else:
-            request = Request(subject, payload, headers, asker)
+            request = Request(subject, payload, headers, broker_session)
         one.task = self._hub.broker.begin(request, answer, at_once=not self._starting)
         if one.task is not None:
             one.task.add_done_callback(partial(self._ended, one))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mq9 import dialects
-from mq9.broker.asked import Session as Asker
+from mq9.broker.asked import Session
 from mq9.broker.official import PayloadForm
 from mq9.dialects import second
 from mq9.dialects.listening import Broadcast, Mail
@@ -52,7 +52,7 @@ class ClientSession:
         self.takes_info = False  # whether it understands an INFO that comes later
         self._peer, self._address = connection.peer, connection.host
         # The consumer stands in for the one that a request does not name.
-        self._asker = Asker(consumer, payloads=PayloadForm(hub.encoding))
+        self._broker_session = Session(consumer, payloads=PayloadForm(hub.encoding))
         self.subscriptions = ClientSubscriptions(hub.router, hub.limits)
         self._requests = Requests(self)
         self._pushes = Pushes(self)
@@ -71,7 +71,7 @@ class ClientSession:
     @property
     def agent(self) -> str | None:
         """The agent that the client has authenticated as."""
-        return self._asker.agent
+        return self._broker_session.agent
 
     @property
     def has_connected(self) -> bool:
@@ -142,7 +142,7 @@ class ClientSession:
         """Forget the client. What it had sent is carried out; nothing is leased any more."""
         self.stop()
         self.subscriptions.clear()
-        self.hub.broker.forget(self._asker.consumer)
+        self.hub.broker.forget(self._broker_session.consumer)
 
     def deliver(self, subscription: Subscription, message: PublishedMessage) -> None:
         """Send a message to one of this client's subscriptions."""
@@ -181,8 +181,8 @@ class ClientSession:
             )
             self.connection.close("auth", "Authorization Violation")
             return
-        self._asker = replace(
-            self._asker,
+        self._broker_session = replace(
+            self._broker_session,
             agent=agent,
             reserved=self.hub.guard.reserved,
             is_older_sdk=second.is_sdk(options.get("name")),
@@ -246,7 +246,7 @@ class ClientSession:
             self._pushes.check(subscription, listening)
         self.subscriptions.add(subscription)
         if isinstance(listening, Mail):
-            self._pushes.begin(subscription, listening, self._asker)
+            self._pushes.begin(subscription, listening, self._broker_session)
 
     def _unsubscribe(self, frame: Unsubscribe) -> None:
         subscription = self.subscriptions.by_sid.get(frame.sid)
@@ -269,9 +269,9 @@ class ClientSession:
         if frame.subject.startswith(subjects.ROOT) and not dialects.is_broadcast(
             frame.subject, self.hub.broker.dialects
         ):
-            self._requests.begin(frame, self._asker)
+            self._requests.begin(frame, self._broker_session)
             return
-        if frame.subject.startswith(subjects.ROOT) and self._asker.has_allow_list:
+        if frame.subject.startswith(subjects.ROOT) and self._broker_session.has_allow_list:
             # A broadcast goes to no mailbox that a list could name.
             text = f'Permissions Violation for Publish to "{frame.subject}"'
             self.connection.write(encoder.error(text))
