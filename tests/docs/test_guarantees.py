@@ -1,4 +1,4 @@
-"""Every guarantee names tests, and those exist."""
+"""Every guarantee names tests. Every function and file that a page names exists."""
 
 import ast
 import re
@@ -10,6 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/explanation/guarantees.md").read_text("utf-8")
 SECTIONS = re.findall(r"^## (.*?)$(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FUNCTION = re.compile(r"`([\w/]+\.py)::([\w.]+)`")
+WALKS = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
+WALKS = WALKS.partition("## Follow a request\n")[2].partition("\n## ")[0]
 NAMED = re.compile(r"^- `(tests/[\w/]+\.py)::(\w+)`$", re.MULTILINE)
 
 
@@ -29,6 +33,40 @@ def test_a_guarantee_names_tests_that_exist(section):
     for path, name in named:
         assert name.startswith("test_")
         assert name in functions_of(path), f"{path}::{name}"
+
+
+@cache
+def names_in(path):
+    """Return the functions of a module and the methods of its classes, as `Class.method`."""
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    classes = [one for one in tree.body if isinstance(one, ast.ClassDef)]
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    methods = {
+        f"{kind.name}.{one.name}"
+        for kind in classes
+        for one in kind.body
+        if isinstance(one, functions)
+    }
+    return methods | functions_of(path)
+
+
+def test_every_function_that_a_page_names_exists():
+    for page in PAGES:
+        for path, name in FUNCTION.findall(page.read_text("utf-8")):
+            assert name in names_in(path), f"{page.relative_to(ROOT)}: {path}::{name}"
+
+
+@pytest.mark.parametrize("walk", WALKS.split("\n### ")[1:], ids=lambda walk: walk.split("\n")[0])
+def test_a_walk_names_short_functions_of_the_files_before_them(walk):
+    path, found = None, 0
+    for quoted in re.findall(r"`([^`]+)`", walk):
+        if named := FUNCTION.fullmatch(f"`{quoted}`"):
+            path = named[1]
+            found += 1
+        elif re.fullmatch(r"_[a-z_]+", quoted):
+            known = {name.rpartition(".")[2] for name in names_in(path)}
+            assert quoted in known, f"{path} has no {quoted}"
+    assert found
 
 
 def test_there_are_as_many_guarantees_as_headings():
