@@ -43,8 +43,10 @@ class ConfigFile:
         """Read a configuration, which need not be there."""
         try:
             path = place.resolve()
-        except (OSError, RuntimeError):  # the latter up to Python 3.12
-            raise InvalidRequest(f"{place} is a link that leads nowhere") from None
+        except (OSError, RuntimeError):  # a circle of links, up to Python 3.12
+            path = place
+        if path.is_symlink():
+            raise InvalidRequest(f"{place} is a link that leads nowhere")
         content = read(path)
         text = _decoded(path, content)
         mark = BYTE_ORDER_MARK if text.startswith(BYTE_ORDER_MARK) else ""

@@ -143,7 +143,8 @@ def test_each_option_is_shown_with_its_default():
     shown = inspect.signature(MailboxWorker).parameters
     handling = HandlingOptions.__annotations__.keys()
     assert handling <= shown.keys()
-    assert all(f"\n        {name}: " in WorkerOptions.__doc__ for name in handling)
+    described = inspect.getdoc(WorkerOptions)
+    assert all(f"\n    {name}: " in described for name in handling)
     own = {name: shown[name].default for name in ("concurrency", "handler_timeout", "lease_ms")}
     assert own == {"concurrency": 8, "handler_timeout": 600.0, "lease_ms": 15_000}
     consumer = inspect.signature(Mq9Client.consume).parameters
