@@ -1,5 +1,6 @@
 """The page of the protocol is complete, and its examples are what the broker answers."""
 
+import asyncio
 import dataclasses
 import json
 import re
@@ -47,7 +48,9 @@ async def test_the_broker_answers_what_an_example_shows(example, story):
 @pytest.fixture(scope="module")
 def story():
     """One broker for all examples, which go on from each other."""
-    return EmbeddedBroker.in_memory(ManualClock(1_800_000_000.0))
+    broker = EmbeddedBroker.in_memory(ManualClock(1_800_000_000.0))
+    yield broker
+    asyncio.run(broker.close())
 
 
 def section(verb):
