@@ -37,7 +37,7 @@ _NAMES = {
         "UnusableFile"
     ),
     "models": (
-        "AgentMatch AgentMatches Deliver Extended FetchResult Gathered GroupStatus Leased "
+        "AgentMatch AgentMatches Deliver Extended FetchResult Gathered GroupStatus Held Leased "
         "MailboxStatus MailboxType Match Message MessageHeaders MessageHistory Moved Payload "
         "Priority PublicMailbox Removed Standing StoredMessage Unread Waiting"
     ),

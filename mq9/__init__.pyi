@@ -61,6 +61,7 @@ from mq9.models import Extended as Extended
 from mq9.models import FetchResult as FetchResult
 from mq9.models import Gathered as Gathered
 from mq9.models import GroupStatus as GroupStatus
+from mq9.models import Held as Held
 from mq9.models import Leased as Leased
 from mq9.models import MailboxStatus as MailboxStatus
 from mq9.models import MailboxType as MailboxType

@@ -24,7 +24,7 @@ from mq9.clock import SteadyClock
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.search import AgentSearch
 from mq9.engine import commands
-from mq9.engine.commands import Call, Claimed, Outcome
+from mq9.engine.commands import MOST_HELD, Call, Claimed, Outcome
 from mq9.errors import (
     InvalidRequest,
     MailboxNotFound,
@@ -477,6 +477,8 @@ class Service:
         elif fetched.refetched or body.force_deliver:
             # A lease may now end earlier than they think, and a reset frees what was leased.
             self._waiters.notify(call.address)
+        if body.list_held:
+            fetched = await self._with_held(asked, call, fetched)
         undo = commands.undo_of(call, fetched)
         # A reply that was given before may have reached whoever asked again.
         if asked.on_leased is not None and undo is not None and undo.request.copy == 1:
@@ -488,6 +490,27 @@ class Service:
             place = Place(fetched.generation, fetched.cursors)
             self._latest.put(asked.session.consumer, call.address, place)
         return fetched
+
+    async def _with_held(
+        self, asked: Asked, call: Call[requests.Fetch], fetched: Fetched
+    ) -> Fetched:
+        """Add what is held beside the messages of a reply."""
+        assert call.request.group_name is not None  # noqa: S101  # the request was checked
+        listing = commands.ListHeld(
+            group_name=call.request.group_name,
+            without=tuple(message.msg_id for message in fetched.messages),
+        )
+        try:
+            held = await self._backend.read(call.asking(listing))
+        except asyncio.CancelledError:
+            undo = commands.undo_of(call, fetched)
+            if undo is not None:  # it was leased, and now nobody is there to take it
+                self.make_undone(undo, asked.session.asker)
+            raise
+        except Mq9Error as error:  # the reply must not be lost over this
+            logger.warning("could not list what is held of %s: %s", call.address, error)
+            return fetched
+        return replace(fetched, held=held[:MOST_HELD], held_more=len(held) > MOST_HELD)
 
     def _fetching(
         self, asked: Asked, call: Call[requests.Fetch]

@@ -93,6 +93,7 @@ class GroupMethods(ClientBase):
         max_bytes: int = requests.DEFAULT_MAX_BYTES,
         redeliver_own: bool = True,
         begun: bool = False,
+        list_held: bool = False,
         consumer: str | None = None,
     ) -> FetchResult:
         """Fetch messages, most pressing first, waiting for one if there is none.
@@ -119,6 +120,7 @@ class GroupMethods(ClientBase):
             begun: Whether this consumer begins to handle the messages at once: a lease that ends
                 before they are acked or given back then counts among their ``deaths``. Messages
                 that have deaths already are left out: ``extend`` marks them.
+            list_held: Whether to list, as ``held``, what the group's consumers hold beside these.
             consumer: Who fetches, when not this client as such.
 
         Returns:
@@ -142,6 +144,7 @@ class GroupMethods(ClientBase):
             max_bytes=max_bytes,
             redeliver_own=redeliver_own,
             begun=begun,
+            list_held=list_held,
             consumer=self._acting(consumer),
         )
         trace = tracing.fetching(address, body.group_name)

@@ -37,7 +37,7 @@ from mq9.engine.shapes import (
     tuple_of,
 )
 from mq9.errors import Mq9Error
-from mq9.models import Deliver, Extended, Leased, MailboxType, Priority, SendPolicy, Waiting
+from mq9.models import Deliver, Extended, Held, Leased, MailboxType, Priority, SendPolicy, Waiting
 from mq9.protocol import requests
 from mq9.protocol.body import Request
 from mq9.protocol.outcomes import Created, Fetched, Grants, MoveOutcome, Stored
@@ -115,6 +115,7 @@ COMMANDS: Mapping[str, Record] = {
         Field("lease_ms", WHOLE, 60_000),
         Field("redeliver_own", FLAG, True),
         Field("begun", FLAG, False),
+        Field("list_held", FLAG, False),
     ),
     "ack": Record(
         requests.Ack,
@@ -195,6 +196,14 @@ STORED = Record(
     Field("deaths", WHOLE, 0),
 )
 LEASED = Record(Leased, optional("consumer", TEXT), Field("count", WHOLE), Field("until", NUMBER))
+HELD = Record(
+    Held,
+    Field("msg_id", WHOLE),
+    Field("priority", one_of(Priority)),
+    Field("consumer", TEXT),
+    Field("until", NUMBER),
+    Field("deliveries", WHOLE),
+)
 WAITING = Record(
     Waiting,
     Field("stored", WHOLE),
@@ -239,6 +248,8 @@ VALUES: Mapping[str, Record] = {
         optional("next_delivery_ms", WHOLE),
         Field("refetched", FLAG, False),
         Field("copy", WHOLE, 1),
+        optional("held", tuple_of(HELD)),
+        Field("held_more", FLAG, False),
     ),
     "moved": Record(MoveOutcome, optional("msg_id", WHOLE), Field("is_dead_letter", FLAG, False)),
     "extended": Record(Extended, Field("extended", WHOLES, ()), Field("lost", WHOLES, ())),

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from mq9 import address as addresses
 from mq9.errors import Mq9Error, PayloadTooLarge
-from mq9.models import Totals, Unread, Waiting
+from mq9.models import Held, Totals, Unread, Waiting
 from mq9.protocol import requests
 from mq9.protocol.body import ByConsumer, Request
 from mq9.protocol.outcomes import Fetched
@@ -190,6 +190,20 @@ class WhyEmpty(Request[Waiting]):
 
     group_name: str | None
     position: int = 0
+
+
+MOST_HELD = 100  # messages that one reply lists
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListHeld(Request[tuple[Held, ...]]):
+    """List what consumers of a group hold, soonest to end first, one more than a reply has."""
+
+    is_private: ClassVar[bool] = True
+    only_looks: ClassVar[bool] = True
+
+    group_name: str
+    without: tuple[int, ...] = ()  # msg_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

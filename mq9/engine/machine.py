@@ -300,6 +300,7 @@ QUERIES: dict[type[Request[Any]], _Query] = {
     commands.AgentKeys: agents.keys,
     requests.Status: status.status,
     commands.WhyEmpty: status.why_empty,
+    commands.ListHeld: status.list_held,
     commands.CountUnread: status.count_unread,
     commands.Look: status.look,
     commands.CountAll: status.count_all,

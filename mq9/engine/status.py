@@ -9,12 +9,22 @@ from sqlite3 import Connection
 import orjson
 
 from mq9.engine import groups, mailboxes, messages
-from mq9.engine.commands import Actor, Call, CountAll, CountUnread, Look, WhyEmpty
+from mq9.engine.commands import (
+    MOST_HELD,
+    Actor,
+    Call,
+    CountAll,
+    CountUnread,
+    ListHeld,
+    Look,
+    WhyEmpty,
+)
 from mq9.engine.groups import Group
 from mq9.engine.mailboxes import Mailbox
 from mq9.models import (
     PRIORITIES,
     GroupStatus,
+    Held,
     Leased,
     MailboxStatus,
     MailboxType,
@@ -91,6 +101,30 @@ def why_empty(db: Connection, call: Call[WhyEmpty], now: int) -> Waiting:
         acked=acked,
         skipped=stored - concerning,
         moved=moved,
+    )
+
+
+def list_held(db: Connection, call: Call[ListHeld], now: int) -> tuple[Held, ...]:
+    """List what consumers of a group hold, soonest to end first, one more than a reply has."""
+    mailbox = messages.current(db, call.address, now)
+    group = groups.find(db, mailbox, call.request.group_name, now)
+    if group is None:
+        return ()
+    rows = db.execute(
+        f"SELECT msg_id, priority, holder, until_ms, deliveries FROM {groups.LEASES}"  # noqa: S608  # constant text
+        " WHERE group_id=? AND holder<>'' AND until_ms>?"
+        " AND msg_id NOT IN (SELECT value FROM json_each(?)) ORDER BY until_ms, msg_id LIMIT ?",
+        (group.id, now, orjson.dumps(call.request.without).decode(), MOST_HELD + 1),
+    ).fetchall()
+    return tuple(
+        Held(
+            msg_id=msg_id,
+            priority=PRIORITIES[lane],
+            consumer=holder,
+            until=until_ms / 1000,
+            deliveries=deliveries,
+        )
+        for msg_id, lane, holder, until_ms, deliveries in rows
     )
 
 

@@ -363,6 +363,25 @@ class Leased:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A message that a consumer of a group holds.
+
+    Attributes:
+        msg_id: The message.
+        priority: Its priority.
+        consumer: Who holds it.
+        until: When the lease ends, in Unix seconds.
+        deliveries: How often the message was delivered to the group.
+    """
+
+    msg_id: int
+    priority: Priority
+    consumer: str
+    until: float
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """Why a FETCH returned nothing.
 
@@ -396,6 +415,9 @@ class FetchResult(list[M]):
         lease_until: When their leases end, in Unix seconds; None without a group or messages.
         more: Whether the reply was cut, so that another FETCH would return more at once.
         waiting: Why there is nothing, when there is nothing.
+        held: What the group's consumers hold beside these messages, soonest to end first, at most
+            100; None where it was not asked for, or the broker does not say.
+        held_more: Whether they hold more than ``held`` has.
     """
 
     def __init__(
@@ -406,12 +428,16 @@ class FetchResult(list[M]):
         lease_until: float | None = None,
         more: bool = False,
         waiting: Waiting | None = None,
+        held: tuple[Held, ...] | None = None,
+        held_more: bool = False,
     ) -> None:
         super().__init__(messages)
         self.batch = batch
         self.lease_until = lease_until
         self.more = more
         self.waiting = waiting
+        self.held = held
+        self.held_more = held_more
 
     def __repr__(self) -> str:
         told = [f"waiting={self.waiting!r}"] if self.waiting is not None else []

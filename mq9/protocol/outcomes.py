@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from mq9.models import MailboxType, Match, Priority, PublicMailbox, SendPolicy, Unread, Waiting
+from mq9.models import (
+    Held,
+    MailboxType,
+    Match,
+    Priority,
+    PublicMailbox,
+    SendPolicy,
+    Unread,
+    Waiting,
+)
 
 R = TypeVar("R")
 
@@ -50,6 +59,8 @@ class Fetched:
     next_delivery_ms: int | None = None
     refetched: bool = False  # leases were set anew: they may end earlier than others think
     copy: int = 1  # of the reply; a repeated FETCH is given the next one
+    held: tuple[Held, ...] | None = None  # beside these messages; None where it was not asked for
+    held_more: bool = False
 
 
 class Created(NamedTuple):

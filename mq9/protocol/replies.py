@@ -24,6 +24,7 @@ from mq9.models import (
     Extended,
     FetchResult,
     GroupStatus,
+    Held,
     Leased,
     MailboxStatus,
     MailboxType,
@@ -204,6 +205,8 @@ def messages_of(
         lease_until=lease_until,
         more=fetched.more,
         waiting=waiting,
+        held=fetched.held if isinstance(fetched, Fetched) else None,
+        held_more=isinstance(fetched, Fetched) and fetched.held_more,
     )
 
 
@@ -353,6 +356,10 @@ def encode_fetch(fetched: Fetched, *, as_base64: bool) -> dict[str, Any]:
         reply["more"] = True
     if fetched.waiting is not None:
         reply["waiting"] = without_none(fetched.waiting)
+    if fetched.held is not None:
+        reply["held"] = [dataclasses.asdict(one) for one in fetched.held]
+        if fetched.held_more:
+            reply["held_more"] = True
     return reply
 
 
@@ -370,6 +377,10 @@ def decode_fetch(reply: dict[str, Any]) -> Fetched:
         waiting=_filled(Waiting, {"stored": 0, "delayed": 0, **waiting}, leased=_leased)
         if waiting
         else None,
+        held=tuple(_filled(Held, one, priority=Priority) for one in reply["held"])
+        if "held" in reply
+        else None,
+        held_more=reply.get("held_more", False),
     )
 
 

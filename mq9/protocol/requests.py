@@ -214,7 +214,10 @@ class Fetch(ByConsumer[Fetched]):
 
     reads_messages: ClassVar[bool] = True
     CONFIG: ClassVar[frozenset[str]] = frozenset(
-        {"num_msgs", "max_bytes", "max_wait_ms", "lease_ms", "consumer", "redeliver_own", "begun"}
+        {
+            *("num_msgs", "max_bytes", "max_wait_ms", "lease_ms", "consumer", "redeliver_own"),
+            *("begun", "list_held"),
+        }
     )
     ALWAYS: ClassVar[frozenset[str]] = frozenset({"deliver"})
 
@@ -231,9 +234,10 @@ class Fetch(ByConsumer[Fetched]):
     lease_ms: int = given(DEFAULT_LEASE_MS, _lease_ms)
     redeliver_own: bool = given(True, checks.flag)
     begun: bool = given(False, checks.flag)
+    list_held: bool = given(False, checks.flag)
 
     def __post_init__(self) -> None:
-        """Check every field, that a start says which, and that a group has all priorities."""
+        """Check every field, and that those are together which go together."""
         Body.__post_init__(self)
         if self.deliver is Deliver.FROM_TIME and self.from_time is None:
             raise InvalidRequest("from_time: needed with deliver=from_time")
@@ -241,6 +245,8 @@ class Fetch(ByConsumer[Fetched]):
             raise InvalidRequest("from_id: needed with deliver=from_id")
         if self.priority is not None and self.group_name is not None:
             raise InvalidRequest(f"priority: {self.priority} goes with a read without a group")
+        if self.list_held and self.group_name is None:
+            raise InvalidRequest("list_held: only a group holds messages; name it in group_name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,12 @@ CLIENT = {
         {**GROUP, "max_wait_ms": 0},
         {**NEEDED, "group_name": WORD, "deliver": WORDS, "from_time": SECOND, "from_id": ID}
         | {"priority": WORDS, "force_deliver": FLAG, "num_msgs": COUNT, "max_wait_ms": WAIT}
-        | {"lease_ms": LEASE + REQUIRED, "max_bytes": BYTES, "redeliver_own": FLAG}
+        | {
+            "lease_ms": LEASE + REQUIRED,
+            "max_bytes": BYTES,
+            "redeliver_own": FLAG,
+            "list_held": FLAG,
+        }
         | {"begun": FLAG, "consumer": WORD},
     ),
     "ack": (
@@ -250,7 +255,15 @@ def _json(values):
 
 OF_AN_AGENT = {"name": AGENT, "mailbox": ADDRESS}
 CONFIG = [5, True, "x", [], 1.5]
-IN_CONFIG = {"num_msgs", "max_bytes", "max_wait_ms", "lease_ms", "consumer", "redeliver_own"}
+IN_CONFIG = {
+    "num_msgs",
+    "max_bytes",
+    "max_wait_ms",
+    "lease_ms",
+    "consumer",
+    "redeliver_own",
+    "list_held",
+}
 IN_CONFIG |= {"begun"}
 
 # Of each verb the method whose arguments its fields are, a good request, and its other fields.

@@ -1,5 +1,9 @@
 """Leases: a task goes to exactly one worker, and comes again when that one dies."""
 
+import pytest
+
+from mq9 import InvalidRequest
+
 from .reading import START, bodies, ids, send_all
 
 
@@ -85,6 +89,49 @@ async def test_redeliver_own_false_asks_for_the_others_only(client, inbox):
 
     assert bodies(await client.fetch(inbox, group_name="g", redeliver_own=False)) == ["b"]
     assert await client.fetch(inbox, group_name="g", redeliver_own=False, max_wait_ms=0) == []
+
+
+async def test_a_fetch_lists_what_is_held_beside_its_messages(way, inbox):
+    one, two = await way.client(), await way.client()
+    await send_all(one, inbox, "a", "b", "c", "d")
+    await one.fetch(inbox, group_name="g", num_msgs=1, deliver="earliest")
+    await one.fetch(inbox, group_name="g", num_msgs=1, lease_ms=30_000, redeliver_own=False)
+
+    fetched = await two.fetch(inbox, group_name="g", num_msgs=1, list_held=True)
+
+    assert bodies(fetched) == ["c"]
+    assert fetched.held is not None
+    assert [(held.msg_id, held.consumer, held.deliveries) for held in fetched.held] == [
+        (1, one.consumer, 1),
+        (0, one.consumer, 1),
+    ]
+    assert fetched.held[1].until - fetched.held[0].until == pytest.approx(30)
+    await one.ack(inbox, "g", 1)
+    await two.nack(inbox, "g", 2, delay_ms=5_000)
+    await two.fetch(inbox, group_name="g")
+    empty = await two.fetch(inbox, group_name="g", max_wait_ms=0, list_held=True, num_msgs=1)
+    assert ([held.msg_id for held in empty.held or ()], empty.held_more) == ([0], False)
+    await way.clock.advance(60)
+    assert not (await one.fetch(inbox, group_name="g", list_held=True)).held
+
+
+async def test_what_was_not_asked_for_is_not_listed_and_goes_with_a_group(client, inbox):
+    await client.send(inbox, "a")
+
+    assert (await client.fetch(inbox, group_name="g", deliver="earliest")).held is None
+    with pytest.raises(InvalidRequest, match="list_held: only a group holds messages"):
+        await client.fetch(inbox, list_held=True)
+
+
+async def test_of_what_is_held_a_hundred_are_listed(client, inbox):
+    await send_all(client, inbox, *map(str, range(101)))
+    await client.fetch(inbox, group_name="g", deliver="earliest", num_msgs=101)
+
+    told = await client.fetch(
+        inbox, group_name="g", redeliver_own=False, max_wait_ms=0, list_held=True
+    )
+
+    assert (len(told.held or ()), told.held_more) == (100, True)
 
 
 async def test_even_so_ones_own_come_again_once_the_lease_has_ended(way, client, inbox):

@@ -26,6 +26,7 @@ RECORDS = {
         codec.STORED,
         codec.WAITING,
         codec.LEASED,
+        codec.HELD,
         *NAMED.values(),
     )
 }

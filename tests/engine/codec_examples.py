@@ -15,7 +15,7 @@ from mq9.engine.commands import (
     Sweep,
     Undo,
 )
-from mq9.models import Deliver, Extended, Leased, MailboxType, Priority, SendPolicy, Waiting
+from mq9.models import Deliver, Extended, Held, Leased, MailboxType, Priority, SendPolicy, Waiting
 from mq9.protocol.checks import MAX_MSG_ID, MAX_SECONDS, MAX_UNIX_SECONDS
 from mq9.protocol.outcomes import Created, Fetched, Grants, MoveOutcome, Stored
 from mq9.protocol.requests import (
@@ -103,6 +103,7 @@ REQUESTS = {
         Fetch(deliver=Deliver.LATEST),
         Fetch(deliver=Deliver.NEW),
         Fetch(group_name="workers", begun=True),
+        Fetch(group_name="workers", list_held=True),
         Fetch(),
     ],
     "ack": [
@@ -257,6 +258,16 @@ VALUES = {
             next_delivery_ms=1_700_000_060_000,
             refetched=True,
             copy=2,
+            held=(
+                Held(
+                    msg_id=7,
+                    priority=Priority.URGENT,
+                    consumer="worker/1",
+                    until=1_700_000_060.001,
+                    deliveries=2,
+                ),
+            ),
+            held_more=True,
         ),
         *(Fetched(mail_address="box", generation="1b", waiting=waiting) for waiting in WAITING),
         Fetched(mail_address="box", generation="1b"),
