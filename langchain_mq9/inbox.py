@@ -224,12 +224,12 @@ class Inbox:
         lost = {_base(id_): id_ for id_ in held if _place(id_) not in extended}
         used = sum(_body_length(seen.get(id_, "")) for id_ in held)
         new: list[AnyMessage] = []
-        for _ in range(_MOST_FETCHES):
+        for number in range(_MOST_FETCHES):
             left = self._max_chars - used
             most = self._max_messages - len(held) - len(new)
             if left < _FEWEST_CHARS or most < 1:
                 break
-            result = await _fetch(caller, most, left, new_only=bool(held or new))
+            result = await _fetch(caller, most, left, include_held=number == 0 and not held)
             if not result.messages:
                 break
             confirmed, returned, refused = [], [], []
@@ -305,15 +305,21 @@ def _place(id_: str) -> tuple[str, int]:
 
 
 async def _fetch(
-    caller: Caller, most: int, max_chars: int, *, new_only: bool
+    caller: Caller, most: int, max_chars: int, *, include_held: bool
 ) -> FetchMessagesResult:
-    arguments = FetchArguments(limit=most, wait_seconds=0, max_chars=max_chars, new_only=new_only)
+    arguments = FetchArguments(
+        limit=most, wait_seconds=0, max_chars=max_chars, include_held=include_held
+    )
     try:
-        # The results name all tools: the agent need not have any.
-        return await _FETCH.function(replace(caller, tools=ToolNames()), arguments)
+        # The results name all tools: the agent need not have any. Of the fetches of one step, each
+        # is a call of its own.
+        fetching = replace(caller, tools=ToolNames(), step=None, idempotency_id=None)
+        result = await _FETCH.function(fetching, arguments)
     except MailboxNotFound:
         caller.require_identity().has_mailbox = False  # if it is its own, it is made again
         raise
+    caller.answered()
+    return result
 
 
 async def _ack(

@@ -425,12 +425,15 @@ class Session:
                 client = await self._connected()
             except Exception as error:
                 raise unreachable(error) from error
+        called_by = caller(client)
         try:
-            return await perform(operation, caller(client), arguments)
+            result = await perform(operation, called_by, arguments)
         except OperationError as error:
             if self._connection.is_closed:
                 raise unreachable(_toolkit_closed()) from error
             raise
+        called_by.answered()
+        return result
 
     async def _client_here(
         self, operation: Operation[Any, Any], arguments: Arguments

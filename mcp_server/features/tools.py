@@ -92,6 +92,7 @@ class Tools:
             arguments.longest_wait_s,
             perform(operation, caller, arguments),
         )
+        caller.answered()
         return types.CallToolResult(
             content=[types.TextContent(text=result.content())],
             structured_content=result.model_dump(mode="json", exclude_none=True),

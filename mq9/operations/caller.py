@@ -16,7 +16,7 @@ from mq9.operations.identity import (
     Identity,
     address_in,
 )
-from mq9.operations.leases import Deliveries, DeliveryMemory, LeaseKeeper
+from mq9.operations.leases import Deliveries, DeliveryMemory, FetchedFrom, LeaseKeeper
 from mq9.operations.tool_names import ToolNames
 from mq9.protocol import requests
 
@@ -97,6 +97,19 @@ class Caller:
     step: Step | None = None  # None outside of threads
     # A worker runs it for one message, and takes what comes to the agent's own mailbox.
     has_worker: bool = False
+    # What this call has fetched, and its answer shows.
+    giving: list[tuple[FetchedFrom, tuple[int, ...]]] = field(default_factory=list)
+
+    def answered(self) -> None:
+        """Note that the answer to the call is given: what it shows need not be given again."""
+        for delivery, msg_ids in self.giving:
+            self.deliveries.shown(delivery, msg_ids)
+        self.giving.clear()
+
+    @property
+    def call_id(self) -> str | None:
+        """What identifies the call, or its step of a thread, when it is made again."""
+        return self.idempotency_id or (None if self.step is None else self.step.secret)
 
     @property
     def inboxes(self) -> list[str]:

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 
 from mq9.errors import MailboxNotFound, MessageNotFound, Mq9Error
-from mq9.models import Deliver, FetchResult, Message, Waiting
+from mq9.models import PRIORITIES, Deliver, FetchResult, Held, Message, Waiting
 from mq9.operations.caller import Caller, PrivateMailbox
 from mq9.operations.conversations import is_return, reason_to_stop
 from mq9.operations.identity import Identity
-from mq9.operations.leases import FetchedFrom
+from mq9.operations.leases import FetchedFrom, is_of
 from mq9.operations.message_views import MessageView, views, visible
 from mq9.operations.operation import Arguments, Group, MaxChars, OwnMailbox, Result, operation
 
@@ -107,20 +107,28 @@ class Wanted:
     num_msgs: int
     max_bytes: int  # one message always fits
     wait_ms: int
-    redeliver_own: bool  # whether what the caller holds already comes again
+    include_held: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Messages leased to a caller."""
+    """Messages leased to a caller: now, and before."""
 
     delivery: FetchedFrom
     fetched: FetchResult
-    is_news: bool  # the caller is not known to have fetched one of them before
+    again: list[Message]
+    held: list[tuple[str, Held]]  # by the caller, beside all these, with the mailbox
+
+    def __bool__(self) -> bool:
+        return bool(self.fetched or self.again)
 
 
 async def take(caller: Caller, mail_address: str, wanted: Wanted) -> Taken:
-    """Lease messages of a mailbox to a caller."""
+    """Lease messages of a mailbox to a caller.
+
+    What it holds comes again where it wants that, and where it may not have seen it: after a
+    restart, when the call that fetched it was cancelled, and when that call is made again.
+    """
     group = caller.group_to_use(wanted.group_name, mail_address)
     fetched = await caller.client.fetch(
         mail_address,
@@ -130,16 +138,51 @@ async def take(caller: Caller, mail_address: str, wanted: Wanted) -> Taken:
         max_wait_ms=wanted.wait_ms,
         lease_ms=caller.lease_ms,
         max_bytes=wanted.max_bytes,
-        redeliver_own=wanted.redeliver_own,
+        redeliver_own=False,
+        list_held=True,
         consumer=caller.consumer,
     )
     ids = tuple(message.msg_id for message in fetched)
-    delivery = FetchedFrom(mail_address, group, caller.consumer, fetched.batch, ids)
-    is_news = any(
-        (mail_address, group) not in {(one.mail_address, one.group_name) for one in known}
-        for known in map(caller.deliveries.find, ids)
+    delivery = FetchedFrom(mail_address, group, caller.consumer, fetched.batch, ids, caller.call_id)
+    held = [one for one in fetched.held or () if is_of(one.consumer, caller.consumer)]
+    wanted_again = [
+        one
+        for one in held
+        if wanted.include_held or not caller.deliveries.is_shown(delivery, one.msg_id)
+    ]
+    again = await _again(caller, delivery, wanted_again[: wanted.num_msgs - len(fetched)])
+    given = {message.msg_id for message in again}
+    rest = [(mail_address, one) for one in held if one.msg_id not in given]
+    return Taken(delivery, fetched, again, rest)
+
+
+async def _again(caller: Caller, delivery: FetchedFrom, held: Sequence[Held]) -> list[Message]:
+    """Read again what the caller holds, as far as it is still stored."""
+    address, group = delivery.mail_address, delivery.group_name
+    found = await asyncio.gather(
+        *(caller.client.query(address, msg_id=one.msg_id, limit=1) for one in held)
     )
-    return Taken(delivery, fetched, is_news)
+    now_ms = caller.client.clock.now_ms()
+    messages = []
+    for one, stored in zip(held, found, strict=True):
+        known = caller.deliveries.find(one.msg_id)
+        if (address, group) not in {(each.mail_address, each.group_name) for each in known}:
+            lost = FetchedFrom(address, group, one.consumer, None, (one.msg_id,), delivery.call_id)
+            caller.deliveries.remember(lost)
+            if caller.leases is not None:
+                caller.leases.fetched(lost, max(0, round(one.until * 1000) - now_ms))
+        messages += [
+            replace(message, delivery_count=one.deliveries, group_name=group) for message in stored
+        ]
+    return messages
+
+
+async def take_from(caller: Caller, mail_address: str, wanted: Wanted) -> Taken:
+    """Lease messages of one mailbox, and wait only where nothing is there for the caller."""
+    taken = await take(caller, mail_address, replace(wanted, wait_ms=0))
+    if taken or wanted.wait_ms == 0:
+        return taken
+    return await take(caller, mail_address, wanted)
 
 
 async def take_from_either(
@@ -147,24 +190,22 @@ async def take_from_either(
 ) -> Taken:
     """Lease messages of a thread's private mailbox to it, or else of its agent's own.
 
-    What it holds already in one keeps it from nothing that is new in the other. While both are
-    empty it waits for either. When this is cancelled, nothing stays leased.
+    While both are empty it waits for either. When this is cancelled, nothing stays leased.
     """
     at_once = replace(wanted, wait_ms=0)
     try:
         answers = await take(caller, private.mail_address, at_once)
     except MailboxNotFound:
         private.forget()
-        return await take(caller, own, wanted)
+        return await take_from(caller, own, wanted)
     await private.ensure(caller.client)
-    if answers.is_news:
+    if answers:
         return answers
     mail = await take(caller, own, at_once)
-    if answers.fetched and not mail.is_news:
-        return answers
-    if mail.fetched or wanted.wait_ms == 0:
-        return mail
-    return await _wait_for_either(caller, private, own, wanted)
+    if not mail and wanted.wait_ms:
+        mail = await _wait_for_either(caller, private, own, wanted)
+    held = [one for one in answers.held if one not in mail.held]
+    return replace(mail, held=[*held, *mail.held])
 
 
 async def _wait_for_either(
@@ -179,7 +220,7 @@ async def _wait_for_either(
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if answers in done and _has_answers(answers, private):
                 chosen = answers
-            elif mail in done and mail.result().fetched:
+            elif mail in done and mail.result():
                 chosen = mail
     finally:
         await _undo(caller, [one for one in (answers, mail) if one is not chosen])
@@ -188,7 +229,7 @@ async def _wait_for_either(
 
 def _has_answers(wait: asyncio.Task[Taken], private: PrivateMailbox) -> bool:
     try:
-        return bool(wait.result().fetched)
+        return bool(wait.result())
     except MailboxNotFound:  # it expired meanwhile
         private.forget()
         return False
@@ -234,14 +275,27 @@ class FetchArguments(Arguments):
         Field(ge=0, le=MAX_WAIT_S, description="How long to wait for a first message; else 1."),
     ] = None
     max_chars: MaxChars = None
-    new_only: Annotated[
-        bool | None, Field(description="Leave out, and wait beyond, what you hold unacknowledged.")
+    include_held: Annotated[bool | None, Field(description="Give what you hold already, too.")] = (
+        None
+    )
+    new_only: SkipJsonSchema[
+        Annotated[bool | None, Field(description="Of the last release: not include_held.")]
     ] = None
 
     @property
     def longest_wait_s(self) -> int:
         """For how many seconds it waits for a first message."""
         return _WAIT_S if self.wait_seconds is None else self.wait_seconds
+
+
+class HeldView(BaseModel):
+    """A message that the agent has fetched and not yet dealt with."""
+
+    model_config = ConfigDict(frozen=True)
+
+    msg_id: int
+    seconds: int = Field(description="For how long it is still leased.")
+    mail_address: str | None = Field(default=None, description="Where it is, if elsewhere.")
 
 
 class FetchMessagesResult(Result):
@@ -251,6 +305,12 @@ class FetchMessagesResult(Result):
     messages: list[MessageView] = Field(description="Most pressing first.")
     empty: str | None = Field(
         default=None, description="Why there is nothing, when there is nothing."
+    )
+    held: Annotated[list[HeldView] | None, WithJsonSchema({"type": "array"})] = Field(
+        default=None, description="What you hold beside these: ack it, or see include_held."
+    )
+    held_elsewhere: str | None = Field(
+        default=None, description="What another session of yours holds."
     )
     stopped: Annotated[StoppedView | None, WithJsonSchema({"type": "object"})] = Field(
         default=None, description="Messages moved away: their conversation went in a circle."
@@ -262,8 +322,8 @@ class FetchMessagesResult(Result):
 
 
 _REST = (
-    "[[confirm what came before it with @ack_messages, then ]]call @fetch_messages with "
-    "limit=1, max_chars={chars}"
+    "call [[@query_messages with mail_address={address}, msg_id={msg_id}|@fetch_messages with "
+    "include_held=true]], max_chars={chars}"
 )
 _MORE = "[[confirm these with @ack_messages, then ]]call @fetch_messages again"
 
@@ -289,12 +349,12 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchMess
         num_msgs=arguments.limit or _TAKEN,
         max_bytes=max_chars,
         wait_ms=arguments.longest_wait_s * 1000,
-        redeliver_own=not arguments.new_only,
+        include_held=bool(arguments.include_held) or arguments.new_only is False,
     )
     if arguments.mail_address is None and caller.private is not None and len(caller.inboxes) > 1:
         taken = await take_from_either(caller, caller.private, own, wanted)
     else:
-        taken = await take(caller, own, wanted)
+        taken = await take_from(caller, own, wanted)
     fetched, address = taken.fetched, taken.delivery.mail_address
     # In another mailbox, which it made to be answered at, is what answers its questions.
     are_answers = caller.identity is not None and not caller.identity.may_read(address)
@@ -304,13 +364,29 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchMess
     caller.deliveries.remember(delivery)
     if caller.leases is not None and fetched.lease_until is not None:
         caller.leases.fetched(delivery, caller.lease_ms)
+    given = [*ids, *(one.msg_id for one in taken.again)]
+    caller.giving.append((delivery, tuple(given)))
     now_ms = caller.client.clock.now_ms()
+    shown = [*messages, *taken.again]
+    shown.sort(key=lambda one: (PRIORITIES.index(one.priority), one.msg_id))
     return FetchMessagesResult(
         mail_address=address,
-        messages=views(messages, max_chars, caller.tools.text(_REST)),
+        messages=views(
+            shown, max_chars, caller.tools.text(_REST), yours={one.msg_id for one in taken.again}
+        ),
         empty=None
-        if fetched.waiting is None
-        else explain(fetched.waiting, caller.consumer, now_ms / 1000),
+        if fetched.waiting is None or taken.again
+        else explain(fetched.waiting, _sessions(caller), now_ms / 1000),
+        held=[
+            HeldView(
+                msg_id=one.msg_id,
+                seconds=_seconds(one.until, now_ms / 1000),
+                mail_address=None if where == address else where,
+            )
+            for where, one in taken.held[:_MOST_LISTED]
+        ]
+        or None,
+        held_elsewhere=_elsewhere(caller, fetched.held or (), now_ms / 1000),
         stopped=stopped,
         more=caller.tools.text(_MORE) if fetched.more else None,
         leased_seconds=(
@@ -321,28 +397,56 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchMess
     )
 
 
+def _elsewhere(caller: Caller, held: Sequence[Held], now: float) -> str | None:
+    """Say what other sessions of the agent hold; None for nothing."""
+    others = [
+        one
+        for one in held
+        if one.consumer.startswith(_sessions(caller)) and not is_of(one.consumer, caller.consumer)
+    ]
+    if not others:
+        return None
+    named = ", ".join(str(one.msg_id) for one in others[:_MOST_LISTED])
+    more = len(others) - _MOST_LISTED
+    rest = f" and {more} more" if more > 0 else ""
+    seconds = _seconds(others[0].until, now)
+    return f"another session of yours holds {named}{rest}, the first for {seconds} s more"
+
+
+def _sessions(caller: Caller) -> str:
+    """Return what the names of the agent's consumers begin with."""
+    return (
+        f"{caller.consumer.partition('/')[0] if caller.identity is None else caller.identity.name}/"
+    )
+
+
+_MOST_LISTED = 20  # msg_ids
 _MOST_HOLDERS = 5  # that are told apart; the first to let go come first
 
 
-def explain(waiting: Waiting, consumer: str, now: float) -> str:
-    """Say why an inbox is empty; other consumers' names are their words, and are left out."""
+def explain(waiting: Waiting, own: str, now: float) -> str:
+    """Say why an inbox is empty.
+
+    Names of other consumers are their words, and are left out; what begins with ``own`` is said
+    elsewhere.
+    """
+    leased = [one for one in waiting.leased if not (one.consumer or "").startswith(own)]
     reasons = []
     if waiting.delayed:
         due = "" if waiting.next_due is None else f", next in {_seconds(waiting.next_due, now)} s"
         reasons.append(f"{waiting.delayed} delayed{due}")
-    for leased in waiting.leased[:_MOST_HOLDERS]:
-        left = _seconds(leased.until, now)
-        if leased.consumer is None:
-            reasons.append(f"{leased.count} given back, held for {left} s more")
+    for one in leased[:_MOST_HOLDERS]:
+        left = _seconds(one.until, now)
+        if one.consumer is None:
+            reasons.append(f"{one.count} given back, held for {left} s more")
         else:
-            holder = "you" if leased.consumer == consumer else "another consumer"
-            reasons.append(f"{leased.count} leased by {holder} for {left} s more")
-    others = waiting.leased[_MOST_HOLDERS:]
+            reasons.append(f"{one.count} leased by another consumer for {left} s more")
+    others = leased[_MOST_HOLDERS:]
     if others:
         reasons.append(f"{sum(one.count for one in others)} leased by {len(others)} others")
     if waiting.skipped:
         reasons.append(f"{waiting.skipped} older than where this group started")
-    return "; ".join(reasons) or "no mail waits"
+    return "; ".join(reasons) or ("nothing new" if waiting.leased else "no mail waits")
 
 
 def _seconds(instant: float, now: float) -> int:

@@ -27,6 +27,7 @@ class FetchedFrom:
     consumer: str
     batch: str | None = None  # the broker's token; None on a broker without leases
     msg_ids: tuple[int, ...] = ()  # in their order; empty when the result is not remembered
+    call_id: str | None = None  # of the call that it answered, the same when that is made again
 
     def through(self, msg_id: int) -> tuple[int, ...]:
         """Return the messages of the result up to and including one of them."""
@@ -37,6 +38,7 @@ class FetchedFrom:
 class _Known:
     delivery: FetchedFrom
     let_go: int | None = None  # a number that grows with time; None while it is held
+    is_shown: bool = False  # whether the call that fetched it was answered
 
 
 class DeliveryMemory:
@@ -76,6 +78,20 @@ class Deliveries:
             del places[old_place]
             if not places:
                 del known[scope, msg_id]
+
+    def shown(self, delivery: FetchedFrom, msg_ids: Iterable[int]) -> None:
+        """Note that the caller has been given messages of a mailbox and group."""
+        for msg_id in msg_ids:
+            known = self._known(msg_id).get((delivery.mail_address, delivery.group_name))
+            if known is not None:
+                known.is_shown = True
+
+    def is_shown(self, delivery: FetchedFrom, msg_id: int) -> bool:
+        """Tell whether another call than that of ``delivery`` has been given a message."""
+        known = self._known(msg_id).get((delivery.mail_address, delivery.group_name))
+        if known is None or not known.is_shown:
+            return False
+        return delivery.call_id is None or delivery.call_id != known.delivery.call_id
 
     def let_go(self, delivery: FetchedFrom, msg_id: int) -> None:
         """Note that a message was dealt with or given back."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -143,10 +143,18 @@ class MessageView(BaseModel):
     delivery_count: int | None = Field(
         default=None, description="More than 1: it was delivered before and not acked."
     )
+    already_yours: bool | None = Field(
+        default=None, description="True when you had fetched it before, and hold it."
+    )
 
 
-def views(messages: Sequence[Message], max_chars: int, rest: str) -> list[MessageView]:
-    """Show messages, cut once ``max_chars`` of bodies are used up; ``rest`` says how to go on."""
+def views(
+    messages: Sequence[Message], max_chars: int, rest: str, *, yours: Collection[int] = ()
+) -> list[MessageView]:
+    """Show messages, cut once ``max_chars`` of bodies are used up; ``rest`` says how to go on.
+
+    Those of ``yours``, by msg_id, are marked as held already.
+    """
     shown = []
     left = max_chars
     for message in messages:
@@ -155,7 +163,7 @@ def views(messages: Sequence[Message], max_chars: int, rest: str) -> list[Messag
         left -= len(part)
         cut = None
         if len(part) < len(body):
-            how = rest.format(chars=len(body), msg_id=message.msg_id)
+            how = rest.format(chars=len(body), msg_id=message.msg_id, address=message.mail_address)
             cut = Cut(shown=len(part), of=len(body), rest=how)
         envelope = EnvelopeView(
             sender=_visible(message.sender),
@@ -174,6 +182,7 @@ def views(messages: Sequence[Message], max_chars: int, rest: str) -> list[Messag
             encoding=encoding,
             cut=cut,
             delivery_count=message.delivery_count if message.delivery_count > 1 else None,
+            already_yours=message.msg_id in yours or None,
         )
         shown.append(view)
     return shown

@@ -147,9 +147,11 @@ async def test_without_sessions_an_agent_is_given_again_what_it_has_not_confirme
             assert await left_for(other) == []
 
         async with connected(url, era) as desk:
-            assert await take(desk) == [1]
-            fetching = desk.do("fetch_messages", wait_seconds=0, new_only=True)
-            assert (await fetching)["empty"] == "1 leased by you for 300 s more"
+            told = await desk.do("fetch_messages", wait_seconds=0)
+            assert told["held"] == [{"msg_id": 1, "seconds": 300}]
+            assert [one["msg_id"] for one in told["messages"]] == []
+            told = await desk.do("fetch_messages", wait_seconds=0, include_held=True)
+            assert [one["already_yours"] for one in told["messages"]] == [True]
         await pass_time(broker, LEASE_S)
         assert await left_for(other) == [1]
     # Nor does it matter which server is asked, or whether it was started since.

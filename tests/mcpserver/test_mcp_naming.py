@@ -144,8 +144,8 @@ async def test_it_is_the_same_again_and_for_all_windows_of_a_project(open_window
         # They share the mail, and neither gets what the other works on.
         [message] = (await one.do("fetch_messages", wait_seconds=0))["messages"]
         assert message["untrusted_content"] == "to do"
-        held = (await two.do("fetch_messages", wait_seconds=0))["empty"]
-        assert held == "1 leased by another consumer for 60 s more"
+        held = (await two.do("fetch_messages", wait_seconds=0))["held_elsewhere"]
+        assert held == "another session of yours holds 0, the first for 60 s more"
     async with open_window(era, directory=HOME / "garden") as other:
         assert (await other.do("whoami"))["name"] == "claude-code-garden"
     async with open_window(era, about="Cursor") as other:

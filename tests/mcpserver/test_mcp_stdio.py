@@ -120,7 +120,7 @@ async def test_what_it_holds_is_free_when_a_signal_ends_it(start, tmp_path, name
     one.do("send_message", to="desk", content="x")
     taken = one.do("fetch_messages", wait_seconds=0)
     assert taken["leased_seconds"] == 300
-    waiting = {"wait_seconds": 45, "new_only": True}
+    waiting = {"wait_seconds": 45}
     one.say("tools/call", "waiting", name="mq9_fetch_messages", arguments=waiting)
     one.do("whoami")
 

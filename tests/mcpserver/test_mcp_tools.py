@@ -65,7 +65,7 @@ async def test_a_wrong_argument_is_told_with_its_name_and_value(host):
         "limit: Input should be a valid integer, not '7'; "
         "wait_seconds: Input should be less than or equal to 45, not 60; "
         "sender: there is no such argument. There are mail_address, limit, "
-        "wait_seconds, max_chars, new_only. Correct that and call again."
+        "wait_seconds, max_chars, include_held. Correct that and call again."
     )
     many = await host.fail("whoami", **{f"a{number}": "x" * 1_000_000 for number in range(20)})
     assert "; and 15 more. There are none. Correct" in many

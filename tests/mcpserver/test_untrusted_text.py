@@ -68,7 +68,7 @@ CALLS = (
     ("query_messages", {"mail_address": WORDS}),
     ("fetch_messages", {"wait_seconds": 0}),  # it is held
     ("fetch_messages", {"wait_seconds": 0, "group_name": "other"}),
-    ("fetch_messages", {"wait_seconds": 0, "group_name": "other", "new_only": True}),
+    ("fetch_messages", {"wait_seconds": 0, "group_name": "other", "include_held": True}),
     ("fetch_messages", {"wait_seconds": 0, "mail_address": WORDS}),
     ("ack_messages", {"msg_id": 0, "mail_address": "desk"}),  # it was delivered to the stranger
     ("ack_messages", {"msg_id": [0, 1], "group_name": "other", "outcome": "more_time"}),

@@ -108,6 +108,7 @@ WRONG = {
     ("fetch_messages", "limit"): [0, -1, 1_001, *NOT_WHOLE],
     ("fetch_messages", "wait_seconds"): [-1, 46, *NOT_WHOLE],
     ("fetch_messages", "max_chars"): [0, 99, 10_000_001, *NOT_WHOLE],
+    ("fetch_messages", "include_held"): [0, 1, "yes", 1.5, [True], {"a": 1}],
     ("fetch_messages", "new_only"): [0, 1, "yes", 1.5, [True], {"a": 1}],
     ("ack_messages", "msg_id"): [
         *(None, "", -1, 2**53, 9, "7", 1.5, True, {"a": 1}, float("nan"), 10**30),

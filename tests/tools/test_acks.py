@@ -16,6 +16,8 @@ from .tool_calls import (
     do,
     fail,
     fetch,
+    fetch_all,
+    held,
     ids,
     not_renewed,
     run_in,
@@ -50,9 +52,9 @@ def test_an_ack_confirms_the_named_messages_alone_and_may_be_repeated(planner, i
 
     for _ in range(2):
         assert ack(planner, 2) == {"mail_address": "planner", "acked": [2]}
-    assert ids(fetch(planner)) == [0, 1]
+    assert held(fetch(planner)) == [0, 1]
     assert ack(planner, [1, 0, 1])["acked"] == [1, 0]
-    assert ids(fetch(planner)) == []
+    assert fetch(planner)["empty"] == "no mail waits"
 
 
 def test_through_confirms_those_before_it_in_the_same_result_too(planner, worker):
@@ -61,7 +63,7 @@ def test_through_confirms_those_before_it_in_the_same_result_too(planner, worker
     assert ids(fetch(worker)) == [1, 0, 2]
 
     assert ack(worker, 0, through=True)["acked"] == [1, 0]
-    assert ids(fetch(worker)) == [2]
+    assert held(fetch(worker)) == [2]
 
 
 def test_an_ack_finds_the_mailbox_by_what_was_fetched(planner, inbox, replies):
@@ -82,8 +84,8 @@ def test_an_id_that_was_fetched_from_two_mailboxes_is_to_be_named(planner, inbox
         f"mail_address: you fetched 0 from {replies} and planner; say from which. "
         "Correct that argument and call again."
     )
-    assert ids(fetch(planner)) == [0, 1, 2]
-    assert ids(fetch(planner, mail_address=replies)) == [0]
+    assert ids(fetch_all(planner)) == [0, 1, 2]
+    assert ids(fetch_all(planner, mail_address=replies)) == [0]
     assert ack(planner, 0, mail_address=replies)["acked"] == [0]
     assert ack(planner, 0, mail_address="planner")["acked"] == [0]
 
@@ -105,8 +107,8 @@ def test_messages_of_two_mailboxes_take_two_calls(planner, worker, inbox, replie
     assert fail(planner, "ack_messages", msg_id=[0, 3]).startswith(
         f"msg_id: 0 was fetched from {replies} and 3 from planner; call once for each."
     )
-    assert ids(fetch(planner, limit=1)) == [3]
-    assert ids(fetch(planner, mail_address=replies)) == [0]
+    assert held(fetch(planner, limit=1)) == [3]
+    assert held(fetch(planner, mail_address=replies)) == [0]
 
 
 def test_two_groups_of_one_mailbox_are_told_apart(planner, inbox):
@@ -118,8 +120,8 @@ def test_two_groups_of_one_mailbox_are_told_apart(planner, inbox):
     )
     assert ack(planner, 1)["acked"] == [1]
     assert ack(planner, 0, group_name="audit")["acked"] == [0]
-    assert ids(fetch(planner, limit=1)) == [0]
-    assert ids(fetch(planner, group_name="audit")) == [2]
+    assert held(fetch(planner)) == [0]
+    assert held(fetch(planner, group_name="audit")) == [2]
 
 
 def test_what_was_never_fetched_is_refused_with_what_to_do(planner, inbox):
@@ -131,7 +133,7 @@ def test_what_was_never_fetched_is_refused_with_what_to_do(planner, inbox):
         "message not found: you have not fetched 2 here; fetch_messages gives what waits. If it "
         "was fetched before this program was restarted, give its mail_address."
     )
-    assert ids(fetch(planner, limit=1)) == [0]
+    assert held(fetch(planner, limit=1)) == [0]
 
 
 @pytest.mark.parametrize("outcome", ["done", "give_back", "more_time"])
@@ -236,9 +238,9 @@ async def test_what_is_given_back_may_wait(broker, planner, inbox):
 
     await ado(planner, "ack_messages", msg_id=1, through=True, outcome="give_back", seconds=30)
 
-    assert (await ado(planner, "fetch_messages", wait_seconds=0, new_only=True))["messages"] == []
+    assert (await ado(planner, "fetch_messages", wait_seconds=0))["messages"] == []
     await broker.clock.advance(30)
-    assert ids(await ado(planner, "fetch_messages", wait_seconds=0, new_only=True)) == [0, 1]
+    assert ids(await ado(planner, "fetch_messages", wait_seconds=0)) == [0, 1]
 
 
 @not_renewed
@@ -275,14 +277,16 @@ def test_what_came_before_is_not_guessed_after_a_restart(open_toolkit, planner, 
 
 async def test_new_mail_is_waited_for_while_old_is_held(broker, planner, worker, inbox):
     await ado(planner, "fetch_messages", wait_seconds=0)
-    waiting = await begin(broker, ado(planner, "fetch_messages", wait_seconds=30, new_only=True))
+    waiting = await begin(broker, ado(planner, "fetch_messages", wait_seconds=30))
     await broker.clock.advance(10)
     assert not waiting.done()
 
     await asend(worker, "news")
 
     assert bodies(await waiting) == ["news"]
-    assert bodies(await ado(planner, "fetch_messages", wait_seconds=0)) == ["a", "b", "c", "news"]
+    all_of_it = await ado(planner, "fetch_messages", wait_seconds=0, include_held=True)
+    assert bodies(all_of_it) == ["a", "b", "c", "news"]
+    assert [one["already_yours"] for one in all_of_it["messages"]] == [True] * 4
 
 
 async def test_parallel_calls_ack_each_their_own(planner, worker):
@@ -290,7 +294,7 @@ async def test_parallel_calls_ack_each_their_own(planner, worker):
     for number in range(20):
         await asend(planner, str(number), "worker")
     fetched = await asyncio.gather(
-        *(ado(worker, "fetch_messages", wait_seconds=0, limit=1, new_only=True) for _ in range(20))
+        *(ado(worker, "fetch_messages", wait_seconds=0, limit=1) for _ in range(20))
     )
     taken = [number for one in fetched for number in ids(one)]
     assert sorted(taken) == list(range(20))

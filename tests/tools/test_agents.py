@@ -13,7 +13,7 @@ from langchain_mq9 import Mq9Toolkit
 from langchain_mq9.testing import ScriptedModel, call
 from mq9 import OutcomeUnknown
 
-from .tool_calls import bodies, envelopes, fetch, ids, not_renewed, run_in, send
+from .tool_calls import bodies, envelopes, fetch, held, ids, not_renewed, run_in, send
 
 pytestmark = pytest.mark.unmeasured
 
@@ -216,7 +216,7 @@ def test_the_next_run_is_another_consumer(make_agent, planner, worker, configs):
 
     assert bodies(said(first)) == ["one task"]
     assert said(second)["messages"] == []
-    assert "1 leased by another consumer" in said(second)["empty"]
+    assert said(second)["held_elsewhere"].startswith("another session of yours holds 0")
 
 
 def test_within_one_run_the_agent_is_one_consumer(make_agent, planner, worker):
@@ -227,21 +227,24 @@ def test_within_one_run_the_agent_is_one_consumer(make_agent, planner, worker):
 
     answers = told(agent.invoke(QUESTION)["messages"])
 
-    assert [ids(said(answer)) for answer in answers[:2]] == [[0], [0]]
+    assert ids(said(answers[0])) == held(said(answers[1])) == [0]
     assert said(answers[2])["acked"] == [0]
 
 
 @pytest.mark.parametrize("thread", ["t-1", 7, "", "t\n\ud800", "t" * 1_000])
-def test_a_run_that_is_repeated_in_its_thread_gets_what_it_had_not_acked(
+def test_a_run_that_is_repeated_in_its_thread_holds_what_it_had_not_acked(
     make_agent, planner, worker, thread
 ):
     fetch(planner)
     send(worker, "one task")
-    agent = make_agent(planner, *[call("fetch_messages", **NOW), "Done."] * 2)
+    everything = call("fetch_messages", include_held=True, **NOW)
+    agent = make_agent(planner, *[call("fetch_messages", **NOW), "Done."] * 2, everything, "Done.")
 
-    for _ in range(2):
-        answer = told(agent.invoke(QUESTION, run_in(thread))["messages"])[0]
-        assert bodies(said(answer)) == ["one task"]
+    given = [said(told(agent.invoke(QUESTION, run_in(thread))["messages"])[0]) for _ in range(3)]
+
+    assert [bodies(one) for one in given] == [["one task"], [], ["one task"]]
+    assert held(given[1]) == [0]
+    assert given[2]["messages"][0]["already_yours"]
 
 
 async def test_a_thread_is_the_same_consumer_after_the_program_restarts(
@@ -254,7 +257,8 @@ async def test_a_thread_is_the_same_consumer_after_the_program_restarts(
                 send(worker, "one task")
             agent = make_agent(toolkit, call("fetch_messages", **NOW), "Done.")
             [answer] = await run(agent, run_in("t-1"))
-        assert said(answer)["messages"][0].get("delivery_count", 1) == count
+        assert bodies(said(answer)) == ["one task"]
+        assert said(answer)["messages"][0].get("already_yours", False) == (count == 2)
 
 
 @not_renewed
@@ -275,7 +279,7 @@ async def test_what_a_crashed_run_had_fetched_comes_to_the_next_after_the_lease(
     await broker.clock.advance(60)
     late = told((await next_run.ainvoke(QUESTION))["messages"])[0]
 
-    assert "1 leased by another consumer" in said(early)["empty"]
+    assert said(early)["held_elsewhere"].startswith("another session of yours holds 0")
     assert bodies(said(late)) == ["one task"]
     assert said(late)["messages"][0]["delivery_count"] == 2
 

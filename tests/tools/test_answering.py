@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from .tool_calls import bodies, do, envelopes, fail, fetch, ids, send
+from .tool_calls import bodies, do, envelopes, fail, fetch, held, ids, send
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_what_asks_for_no_answer_is_answered_only_where_that_is_said(anyone, wor
 
     told = fail(worker, "send_message", reply_to_msg=0, content="Thanks.")
     assert told.startswith("reply_to_msg: message 0 names no mailbox for an answer")
-    assert ids(fetch(worker)) == [0]
+    assert held(fetch(worker)) == [0]
     assert (
         do(worker, "send_message", reply_to_msg=0, to="worker.other", content="Thanks.")["acked"]
         == 0

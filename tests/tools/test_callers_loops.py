@@ -108,7 +108,7 @@ def test_many_loops_send_while_many_fetch_and_acknowledge(inbox):
         for turn in range(10):
             await asend(inbox, f"{number}.{turn}", correlation_id=f"{number}.{turn}")
             await ado(inbox, "create_mailbox", name=f"extra.n{number}.n{turn}")
-            taken = await ado(inbox, "fetch_messages", limit=1, new_only=True, **NOW)
+            taken = await ado(inbox, "fetch_messages", limit=1, **NOW)
             for msg_id in ids(taken):
                 await ado(inbox, "ack_messages", msg_id=msg_id, mail_address="planner")
 

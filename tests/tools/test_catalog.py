@@ -14,7 +14,7 @@ from mq9.operations.tool_names import ToolNames
 
 from .examples import VALID
 
-HIDDEN = {"group_name"}  # of those who know that it is there
+HIDDEN = {"group_name", "new_only"}  # of those who know that it is there
 
 NUMBERS = {8: "eight", 9: "nine", 10: "ten"}
 ROW = re.compile(r"^\| `(?:mq9_)?([a-z_]+)` \|", re.MULTILINE)

@@ -223,7 +223,7 @@ async def test_what_is_answered_is_no_task_when_it_is_fetched_again(agents, brok
     agents.send("B", "A", "?")
     fetch(agents["A"])
     agents.send("A", "B", "!")
-    assert len(fetch(agents["A"])["messages"]) == 1
+    assert len(fetch(agents["A"], include_held=True)["messages"]) == 1
     agents.send("A", "C", "?")
     assert await paths_in(broker, "c") == [("A",)]
 

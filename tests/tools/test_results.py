@@ -16,6 +16,7 @@ from .tool_calls import (
     do,
     fail,
     fetch,
+    held,
     ids,
     not_renewed,
     result,
@@ -54,12 +55,9 @@ def test_a_long_body_is_cut_and_its_rest_can_be_had(planner, inbox, letter):
     assert message["cut"] == {
         "shown": 500,
         "of": 3_000,
-        "rest": (
-            "confirm what came before it with ack_messages, then call fetch_messages with "
-            "limit=1, max_chars=3000"
-        ),
+        "rest": ("call query_messages with mail_address=planner, msg_id=0, max_chars=3000"),
     }
-    whole = fetch(planner, limit=1, max_chars=3_000)
+    whole = do(planner, "query_messages", mail_address="planner", msg_id=0, max_chars=3_000)
     assert bodies(whole) == [letter * 3_000]
     assert "cut" not in whole["messages"][0]
 
@@ -69,7 +67,7 @@ def test_the_largest_message_there_is_can_be_had_whole(planner, inbox, client):
 
     of = fetch(planner)["messages"][0]["cut"]["of"]
 
-    assert len(bodies(fetch(planner, limit=1, max_chars=of))[0]) == of == 8 * 1024 * 1024
+    assert len(bodies(fetch(planner, include_held=True, max_chars=of))[0]) == of == 8 * 1024 * 1024
 
 
 def test_a_body_that_a_query_cut_can_be_had_even_when_it_is_acked(open_toolkit):
@@ -194,15 +192,17 @@ async def test_an_inbox_is_empty_because_others_hold_what_is_there(broker, plann
     await tool(planner, "fetch_messages").ainvoke({"limit": 1}, run_in("t-2"))
     await broker.clock.advance(38)
 
-    assert await empty(planner) == (
-        "1 leased by another consumer for 12 s more; 1 leased by another consumer for 22 s more"
+    told = await ado(planner, "fetch_messages", wait_seconds=0)
+    assert told["empty"] == "nothing new"
+    assert told["held_elsewhere"] == (
+        "another session of yours holds 0, 1, the first for 12 s more"
     )
 
 
-async def test_many_holders_are_not_all_listed(planner, inbox):
+async def test_many_holders_are_not_all_listed(planner, inbox, client):
     for number in range(8):
         send(planner, "x")
-        await tool(planner, "fetch_messages").ainvoke({"limit": 1}, run_in(f"t-{number}"))
+        await client.fetch(inbox, group_name=inbox, num_msgs=1, consumer=f"c-{number}")
 
     said = await empty(planner)
 
@@ -229,7 +229,9 @@ async def test_an_inbox_has_nothing_new_because_the_agent_holds_what_is_there(pl
     send(planner, "x")
     fetch(planner)
 
-    assert await empty(planner, new_only=True) == "1 leased by you for 60 s more"
+    told = fetch(planner)
+    assert (told["messages"], told["empty"]) == ([], "nothing new")
+    assert told["held"] == [{"msg_id": 0, "seconds": 60}]
 
 
 async def test_an_inbox_is_empty_for_several_reasons(planner, inbox, client):
@@ -371,7 +373,7 @@ def test_a_body_cannot_pretend_to_be_another_field(planner, inbox):
 
     assert message["untrusted_content"] == body
     assert message["untrusted_envelope"]["from"] == "planner"
-    assert ids(fetch(planner)) == [0]
+    assert held(fetch(planner)) == [0]
 
 
 def test_many_long_tags_of_blanks_are_shown_in_part(planner, inbox, client):
@@ -384,3 +386,38 @@ def test_many_long_tags_of_blanks_are_shown_in_part(planner, inbox, client):
 
 
 BLANK_TAGS = ["\u2800" * 100, "\u2800" * 101]
+
+
+async def test_what_other_sessions_of_the_agent_hold_is_named(open_toolkit, planner, inbox, anyone):
+    send(anyone, "task")
+    send(anyone, "news")
+    assert ids(fetch(open_toolkit("planner"), limit=1)) == [0]
+
+    said = fetch(planner)
+
+    assert ids(said) == [1]
+    assert said["held_elsewhere"] == "another session of yours holds 0, the first for 60 s more"
+    assert "held" not in said
+
+
+async def test_what_is_held_comes_again_when_it_is_asked_for(planner, inbox, anyone):
+    send(anyone, "task")
+    send(anyone, "urgent task", priority="urgent")
+    fetch(planner)
+    send(anyone, "news")
+
+    said = fetch(planner, include_held=True)
+
+    assert ids(said) == [1, 0, 2]
+    assert [one.get("already_yours", False) for one in said["messages"]] == [True, True, False]
+    assert all("delivery_count" not in one for one in said["messages"])
+    assert do(planner, "ack_messages", msg_id=[0, 1, 2])["acked"] == [0, 1, 2]
+    assert held(fetch(planner, new_only=False)) == []
+
+
+def test_the_former_name_is_still_understood(planner, inbox, anyone):
+    send(anyone, "task")
+    fetch(planner)
+
+    assert ids(fetch(planner, new_only=True)) == []
+    assert ids(fetch(planner, new_only=False)) == [0]

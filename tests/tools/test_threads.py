@@ -116,9 +116,13 @@ def test_what_is_held_keeps_a_thread_from_nothing_new(planner, worker):
     tell(worker, "planner", "unasked")
     fetched = [within("one", planner, "fetch_messages", **NOW) for _ in range(3)]
 
-    assert [bodies(one) for one in fetched] == [["an answer"], ["unasked"], ["an answer"]]
+    assert [bodies(one) for one in fetched] == [["an answer"], ["unasked"], []]
+    assert fetched[-1]["held"] == [
+        {"msg_id": 0, "seconds": 60, "mail_address": private},
+        {"msg_id": 0, "seconds": 60},
+    ]
     assert within("one", planner, "ack_messages", msg_id=0, mail_address=private)["acked"] == [0]
-    assert bodies(within("one", planner, "fetch_messages", **NOW)) == ["unasked"]
+    assert len(within("one", planner, "fetch_messages", **NOW)["held"]) == 1
 
 
 def test_an_ack_finds_out_by_itself_which_of_both_is_meant(planner, worker):

@@ -77,6 +77,16 @@ def fetch(toolkit, /, **arguments):
     return do(toolkit, "fetch_messages", wait_seconds=0, **arguments)
 
 
+def fetch_all(toolkit, /, **arguments):
+    """Fetch what is there now, and what the agent holds already."""
+    return fetch(toolkit, include_held=True, **arguments)
+
+
+def held(said):
+    """What the agent holds beside the messages of a result."""
+    return [one["msg_id"] for one in said.get("held", ())]
+
+
 def bodies(said):
     return [message["untrusted_content"] for message in said["messages"]]
 
