@@ -514,21 +514,24 @@ class Service:
 
     def _fetching(
         self, asked: Asked, call: Call[requests.Fetch]
-    ) -> Callable[[Fetched | None], Awaitable[Fetched]]:
-        async def again(last: Fetched | None) -> Fetched:
+    ) -> Callable[[Fetched | None, int], Awaitable[Fetched]]:
+        async def again(last: Fetched | None, min_msgs: int) -> Fetched:
             here = call
             if last is not None:
-                here = call.asking(replace(call.request, force_deliver=False), last.generation)
+                request = replace(call.request, force_deliver=False, min_msgs=min_msgs)
+                here = call.asking(request, last.generation)
+            elif min_msgs != call.request.min_msgs:
+                here = replace(call, request=replace(call.request, min_msgs=min_msgs))
             return await self._backend.run(here, asked.session.asker)
 
         return again
 
     def _peeking(
         self, asked: Asked, call: Call[requests.Fetch]
-    ) -> Callable[[Fetched | None], Awaitable[Fetched]]:
+    ) -> Callable[[Fetched | None, int], Awaitable[Fetched]]:
         """Return what reads without a group, or reads on where the connection did so before."""
 
-        async def again(last: Fetched | None) -> Fetched:
+        async def again(last: Fetched | None, _min_msgs: int) -> Fetched:
             if last is not None:
                 return await read(last.generation, last.position, last.cursors)
             place = None
@@ -575,23 +578,38 @@ class Service:
         self,
         asked: Asked,
         body: requests.Fetch,
-        again: Callable[[Fetched | None], Awaitable[Fetched]],
+        again: Callable[[Fetched | None, int], Awaitable[Fetched]],
     ) -> Fetched:
-        """Look until there is something or the wait is over; ``again`` gets what it last found."""
+        """Look until there is enough or the wait is over; ``again`` gets what it last found.
+
+        A FETCH that lingers looks for a full reply, then for ``min_msgs``. At the end of its wait
+        any number is enough.
+        """
         deadline_ms = self._clock.monotonic_ms() + body.max_wait_ms
+        closes_ms: int | None = None  # when a FETCH that found enough has lingered
         fetched = None
-        with self._waiters.joined(asked.call.address, body.group_name) as waiter:
+        # A FETCH that collects leaves messages to its group, so it looks for itself alone.
+        line = None if body.collects else body.group_name
+        with self._waiters.joined(asked.call.address, line) as waiter:
             while True:
                 waiter.begin()
-                fetched = await again(fetched)
-                left_ms = deadline_ms - self._clock.monotonic_ms()
-                if fetched.messages or self._stopping or left_ms <= 0:
+                now_ms = self._clock.monotonic_ms()
+                over = self._stopping or now_ms >= deadline_ms
+                lingers = body.linger_ms and (closes_ms is None or now_ms < closes_ms)
+                enough = 1 if over else body.num_msgs if lingers else body.min_msgs
+                fetched = await again(fetched, enough)
+                if fetched.messages or over:
                     return fetched
+                if fetched.available < body.min_msgs:
+                    closes_ms = None  # none yet, or another consumer took them
+                elif closes_ms is None:
+                    closes_ms = now_ms + body.linger_ms
+                until_ms = deadline_ms if closes_ms is None else min(closes_ms, deadline_ms)
                 change_ms = fetched.next_change_ms
                 with asked.watch.waiting():
                     await waiter.wait(
                         self._clock,
-                        left_ms,
+                        max(0, until_ms - self._clock.monotonic_ms()),
                         None if change_ms is None else change_ms - self._clock.now_ms(),
                         # So long a wait is begun again at its end.
                         ends=body.max_wait_ms < self._clock.longest_poll_ms,

@@ -94,6 +94,8 @@ class GroupMethods(ClientBase):
         redeliver_own: bool = True,
         begun: bool = False,
         list_held: bool = False,
+        min_msgs: int = 1,
+        linger_ms: int = 0,
         consumer: str | None = None,
     ) -> FetchResult:
         """Fetch messages, most pressing first, waiting for one if there is none.
@@ -121,6 +123,10 @@ class GroupMethods(ClientBase):
                 before they are acked or given back then counts among their ``deaths``. Messages
                 that have deaths already are left out: ``extend`` marks them.
             list_held: Whether to list, as ``held``, what the group's consumers hold beside these.
+            min_msgs: With a group: wait until so many can be delivered, 1 to ``num_msgs``. At the
+                end of ``max_wait_ms`` the reply has what there is.
+            linger_ms: With a group: once ``min_msgs`` can be delivered, wait for further messages,
+                0 to 60 000 milliseconds. A full reply and the end of ``max_wait_ms`` end that wait.
             consumer: Who fetches, when not this client as such.
 
         Returns:
@@ -145,6 +151,8 @@ class GroupMethods(ClientBase):
             redeliver_own=redeliver_own,
             begun=begun,
             list_held=list_held,
+            min_msgs=min_msgs,
+            linger_ms=linger_ms,
             consumer=self._acting(consumer),
         )
         trace = tracing.fetching(address, body.group_name)

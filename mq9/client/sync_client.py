@@ -103,6 +103,8 @@ def _fetched(client: SyncMq9Client, fetched: FetchResult) -> FetchResult[SyncMes
         lease_until=fetched.lease_until,
         more=fetched.more,
         waiting=fetched.waiting,
+        held=fetched.held,
+        held_more=fetched.held_more,
     )
 
 

@@ -116,6 +116,8 @@ COMMANDS: Mapping[str, Record] = {
         Field("redeliver_own", FLAG, True),
         Field("begun", FLAG, False),
         Field("list_held", FLAG, False),
+        Field("min_msgs", WHOLE, 1),
+        Field("linger_ms", WHOLE, 0),
     ),
     "ack": Record(
         requests.Ack,
@@ -250,6 +252,7 @@ VALUES: Mapping[str, Record] = {
         Field("copy", WHOLE, 1),
         optional("held", tuple_of(HELD)),
         Field("held_more", FLAG, False),
+        Field("available", WHOLE, 0),
     ),
     "moved": Record(MoveOutcome, optional("msg_id", WHOLE), Field("is_dead_letter", FLAG, False)),
     "extended": Record(Extended, Field("extended", WHOLES, ()), Field("lost", WHOLES, ())),

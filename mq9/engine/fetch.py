@@ -70,6 +70,9 @@ def fetch(db: Connection, call: Call[Fetch], now: int, limits: Limits) -> Fetche
     if own is not None:
         groups.split_batches(db, *_held_by(group, own))
     picked, more = _pick(db, mailbox, group, own, request.num_msgs)
+    available = len(picked)
+    if available < request.min_msgs:
+        picked, more = [], False
     number = mailbox.next_reply
     delivered, cut = load(db, mailbox, picked, group.cursors, request, as_text=call.as_text)
     given = picked[: len(delivered)]
@@ -79,7 +82,7 @@ def fetch(db: Connection, call: Call[Fetch], now: int, limits: Limits) -> Fetche
             _charge(db, mailbox, group, call, cost, now, limits)
         _write_reply(db, mailbox, group, call, given, cost, now)
     if not given:
-        return _nothing(db, mailbox, group, call, now)
+        return _nothing(db, mailbox, group, call, now, available)
     return Fetched(
         mail_address=mailbox.address,
         generation=mailbox.generation,
@@ -100,9 +103,7 @@ def find_nothing(db: Connection, call: Call[Fetch], now: int) -> Fetched | None:
     if mailbox is None or not mailboxes.is_current(mailbox, now) or request.force_deliver:
         return None
     group = groups.find(db, mailbox, request.group_name, now)
-    if group is None or group.is_use_due(now):
-        return None
-    if call.generation not in {None, mailbox.generation}:
+    if group is None or group.is_use_due(now) or call.generation not in {None, mailbox.generation}:
         return None
     if request.request_id is not None and latest_reply(db, group, call) is not None:
         return None
@@ -110,12 +111,14 @@ def find_nothing(db: Connection, call: Call[Fetch], now: int) -> Fetched | None:
     is_held = own is not None and groups.is_any_batch(db, *_held_by(group, own))
     if is_held or _has_ended(db, group, now):
         return None
-    picked, _ = _pick(db, mailbox, group, own, 1)
-    return None if picked else _nothing(db, mailbox, group, call, now)
+    picked, _ = _pick(db, mailbox, group, own, request.min_msgs)
+    if len(picked) >= request.min_msgs:
+        return None
+    return _nothing(db, mailbox, group, call, now, len(picked))
 
 
 def _nothing(
-    db: Connection, mailbox: Mailbox, group: Group, call: Call[Fetch], now: int
+    db: Connection, mailbox: Mailbox, group: Group, call: Call[Fetch], now: int, available: int
 ) -> Fetched:
     delivery_ms = next_delivery(db, mailbox, group)
     sign_ms = agents.next_sign(db, call.agent, now)
@@ -125,6 +128,7 @@ def _nothing(
         position=group.start,
         next_change_ms=sooner(delivery_ms, mailbox.expires_ms, sign_ms),
         next_delivery_ms=delivery_ms,
+        available=available,
     )
 
 

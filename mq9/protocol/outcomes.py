@@ -61,6 +61,7 @@ class Fetched:
     copy: int = 1  # of the reply; a repeated FETCH is given the next one
     held: tuple[Held, ...] | None = None  # beside these messages; None where it was not asked for
     held_more: bool = False
+    available: int = 0  # of nothing: how many were fewer than the request's min_msgs
 
 
 class Created(NamedTuple):

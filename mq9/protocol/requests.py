@@ -36,6 +36,7 @@ from mq9.protocol.outcomes import (
 DEFAULT_LEASE_MS = 60_000
 MAX_LEASE_MS = 86_400_000
 MAX_WAIT_MS = 86_400_000
+MAX_LINGER_MS = 60_000
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
 DEFAULT_LIMIT = 100  # messages of a QUERY
 MAX_REASON = 1_024  # characters
@@ -216,7 +217,7 @@ class Fetch(ByConsumer[Fetched]):
     CONFIG: ClassVar[frozenset[str]] = frozenset(
         {
             *("num_msgs", "max_bytes", "max_wait_ms", "lease_ms", "consumer", "redeliver_own"),
-            *("begun", "list_held"),
+            *("begun", "list_held", "min_msgs", "linger_ms"),
         }
     )
     ALWAYS: ClassVar[frozenset[str]] = frozenset({"deliver"})
@@ -235,10 +236,18 @@ class Fetch(ByConsumer[Fetched]):
     redeliver_own: bool = given(True, checks.flag)
     begun: bool = given(False, checks.flag)
     list_held: bool = given(False, checks.flag)
+    min_msgs: int = given(1, _count)
+    linger_ms: int = given(0, whole(0, MAX_LINGER_MS))
 
     def __post_init__(self) -> None:
         """Check every field, and that those are together which go together."""
         Body.__post_init__(self)
+        if self.min_msgs > self.num_msgs:
+            raise InvalidRequest(f"min_msgs: {self.min_msgs} is more than num_msgs {self.num_msgs}")
+        if self.collects and self.group_name is None:
+            raise InvalidRequest(
+                "min_msgs: a read without a group does not collect; name a group in group_name"
+            )
         if self.deliver is Deliver.FROM_TIME and self.from_time is None:
             raise InvalidRequest("from_time: needed with deliver=from_time")
         if self.deliver is Deliver.FROM_ID and self.from_id is None:
@@ -247,6 +256,11 @@ class Fetch(ByConsumer[Fetched]):
             raise InvalidRequest(f"priority: {self.priority} goes with a read without a group")
         if self.list_held and self.group_name is None:
             raise InvalidRequest("list_held: only a group holds messages; name it in group_name")
+
+    @property
+    def collects(self) -> bool:
+        """Whether it may wait although something could be delivered."""
+        return self.min_msgs > 1 or self.linger_ms > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,8 @@ CLIENT = {
             "max_bytes": BYTES,
             "redeliver_own": FLAG,
             "list_held": FLAG,
+            "min_msgs": COUNT,
+            "linger_ms": [*whole(0, 60_000), *REQUIRED],
         }
         | {"begun": FLAG, "consumer": WORD},
     ),
@@ -263,6 +265,8 @@ IN_CONFIG = {
     "consumer",
     "redeliver_own",
     "list_held",
+    "min_msgs",
+    "linger_ms",
 }
 IN_CONFIG |= {"begun"}
 

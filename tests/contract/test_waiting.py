@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mq9 import MailboxNotFound, NoReply
+from mq9 import InvalidRequest, MailboxNotFound, NoReply
 
 from .reading import START, bodies, ids, send_all
 
@@ -549,3 +549,91 @@ async def test_a_question_ends_in_time_when_the_wall_clock_steps_back(way, clien
 
     with pytest.raises(NoReply):
         await asking
+
+
+LATER = {"group_name": "g", "deliver": "earliest", "num_msgs": 4}
+
+
+@pytest.mark.parametrize(
+    ("options", "sent_at", "received"),
+    [
+        ({"linger_ms": 5_000}, [10, 12, 14, 16], (15, ["10", "12", "14"])),
+        ({"linger_ms": 5_000}, [10, 11, 12, 13, 14], (13, ["10", "11", "12", "13"])),
+        ({"min_msgs": 3}, [10, 20, 30, 40], (30, ["10", "20", "30"])),
+        ({"min_msgs": 2, "linger_ms": 5_000}, [10, 20, 22, 30], (25, ["10", "20", "22"])),
+        ({"min_msgs": 3}, [10, 50], (60, ["10", "50"])),
+        ({"min_msgs": 2, "linger_ms": 30_000}, [10, 50, 52], (60, ["10", "50", "52"])),
+        ({"min_msgs": 3, "linger_ms": 5_000}, [], (60, [])),
+    ],
+)
+async def test_a_fetch_collects(way, client, inbox, begin, options, sent_at, received):
+    waiting = await begin(client, inbox, **LATER, **options)
+    for second in sent_at:
+        await way.clock.advance(second - (way.clock.now_ms() / 1000 - START))
+        await client.send(inbox, str(second))
+    await way.clock.advance(100)
+
+    fetched = await waiting
+    assert (*waiting.came_at, bodies(fetched)) == received
+    assert (fetched.waiting is None) == bool(fetched)
+
+
+async def test_what_came_first_is_no_reason_to_put_urgent_mail_last(way, client, inbox, begin):
+    waiting = await begin(client, inbox, **LATER, linger_ms=500)
+    await client.send(inbox, "whenever")
+    await client.send(inbox, "now", priority="critical")
+    await way.clock.advance(1)
+
+    assert bodies(await waiting) == ["now", "whenever"]
+
+
+async def test_who_collects_holds_nothing_meanwhile_and_waits_on_when_it_is_taken(
+    way, client, inbox, begin
+):
+    other = await way.client()
+    collecting = await begin(client, inbox, **LATER, min_msgs=2, linger_ms=5_000)
+    plain = await begin(other, inbox, group_name="g")
+    await client.send(inbox, "a")
+    await way.clock.advance(1)
+    assert bodies(await plain) == ["a"]
+
+    await send_all(client, inbox, "b", "c")
+    await way.clock.advance(1)
+    taken = {"group_name": "g", "max_wait_ms": 0, "redeliver_own": False, "num_msgs": 1}
+    assert bodies(await other.fetch(inbox, **taken)) == ["b"]
+    await way.clock.advance(10)
+    await client.send(inbox, "d")
+    await way.clock.advance(5)
+    assert bodies(await collecting) == ["c", "d"]
+
+
+async def test_a_collecting_fetch_that_is_cancelled_leaves_everything(way, client, inbox, begin):
+    collecting = await begin(client, inbox, **LATER, min_msgs=2)
+    await client.send(inbox, "a")
+    await way.clock.advance(1)
+    collecting.cancel()
+    await asyncio.gather(collecting, return_exceptions=True)
+
+    other = await way.client()
+    assert bodies(await other.fetch(inbox, group_name="g", max_wait_ms=0)) == ["a"]
+
+
+async def test_without_a_wait_nothing_is_collected(client, inbox):
+    await client.send(inbox, "a")
+
+    fetched = await client.fetch(inbox, **LATER, max_wait_ms=0, min_msgs=3, linger_ms=60_000)
+
+    assert bodies(fetched) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("options", "refusal"),
+    [
+        ({"group_name": "g", "num_msgs": 2, "min_msgs": 3}, "min_msgs: 3 is more than num_msgs 2"),
+        ({"min_msgs": 2}, "min_msgs: a read without a group does not collect"),
+        ({"linger_ms": 2}, "min_msgs: a read without a group does not collect"),
+    ],
+)
+async def test_what_does_not_go_with_collecting(client, inbox, options, refusal):
+    with pytest.raises(InvalidRequest, match=refusal):
+        await client.fetch(inbox, **options)

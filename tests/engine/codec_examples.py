@@ -104,6 +104,7 @@ REQUESTS = {
         Fetch(deliver=Deliver.NEW),
         Fetch(group_name="workers", begun=True),
         Fetch(group_name="workers", list_held=True),
+        Fetch(group_name="workers", min_msgs=3, linger_ms=500),
         Fetch(),
     ],
     "ack": [
@@ -270,6 +271,7 @@ VALUES = {
             held_more=True,
         ),
         *(Fetched(mail_address="box", generation="1b", waiting=waiting) for waiting in WAITING),
+        Fetched(mail_address="box", generation="1b", available=2),
         Fetched(mail_address="box", generation="1b"),
     ],
     "moved": [MoveOutcome(msg_id=7, is_dead_letter=True), MoveOutcome(msg_id=None)],
