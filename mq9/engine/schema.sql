@@ -33,6 +33,7 @@ CREATE TABLE mailboxes (
   viewers TEXT NOT NULL DEFAULT '',        -- agents that may look, one a line
   senders TEXT NOT NULL DEFAULT '',        -- agents that may send if the policy says so, one a line
   send_policy TEXT NOT NULL DEFAULT 'everyone',  -- who may send: everyone, granted or creator
+  look_policy TEXT NOT NULL DEFAULT 'granted',   -- who may look: granted or everyone
   ttl_s INTEGER NOT NULL,           -- 0: never expires
   expires_ms INTEGER,
   changes_ms INTEGER,               -- no message falls due or expires before this
@@ -81,8 +82,10 @@ CREATE TABLE messages (
 ) STRICT;
 CREATE INDEX messages_lane ON messages (mailbox, priority, msg_id, expires_ms);
 CREATE UNIQUE INDEX messages_key ON messages (mailbox, key) WHERE key IS NOT NULL;
-CREATE INDEX messages_correlation ON messages (mailbox, correlation_id, msg_id)
+CREATE INDEX messages_correlation ON messages (correlation_id, mailbox, msg_id)
   WHERE correlation_id IS NOT NULL;
+CREATE INDEX messages_sent ON messages (sender, sent_ms, correlation_id)
+  WHERE sender IS NOT NULL AND correlation_id IS NOT NULL;
 CREATE INDEX messages_expiry ON messages (mailbox, expires_ms) WHERE expires_ms IS NOT NULL;
 
 -- How many messages are stored, by lane, of each 512 successive msg_ids that are all given: to be added
@@ -122,6 +125,8 @@ CREATE TABLE delayed (
   payload BLOB NOT NULL
 ) STRICT;
 CREATE INDEX delayed_due ON delayed (mailbox, due_ms, id);
+CREATE INDEX delayed_sent ON delayed (sender, sent_ms, correlation_id)
+  WHERE sender IS NOT NULL AND correlation_id IS NOT NULL;
 
 -- Idempotency ids, kept after their message is removed.
 CREATE TABLE sent_ids (

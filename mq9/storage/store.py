@@ -31,9 +31,20 @@ from mq9.storage import schema
 logger = logging.getLogger("mq9.broker")
 APPLICATION_ID = 0x6D713901  # "mq9\1", in the header of every file of ours
 _UNRELEASED_ID = 0x6D713900  # in those written before the first release
-VERSION = 1
+VERSION = 2
 # The statements that bring each older schema to the next; applied in order up to VERSION.
-_MIGRATIONS: dict[int, str] = {}
+_MIGRATIONS = {
+    1: """
+ALTER TABLE mailboxes ADD COLUMN look_policy TEXT NOT NULL DEFAULT 'granted';
+DROP INDEX messages_correlation;
+CREATE INDEX messages_correlation ON messages (correlation_id, mailbox, msg_id)
+  WHERE correlation_id IS NOT NULL;
+CREATE INDEX messages_sent ON messages (sender, sent_ms, correlation_id)
+  WHERE sender IS NOT NULL AND correlation_id IS NOT NULL;
+CREATE INDEX delayed_sent ON delayed (sender, sent_ms, correlation_id)
+  WHERE sender IS NOT NULL AND correlation_id IS NOT NULL;
+""",
+}
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
 _KINDS = {
     stat.S_IFDIR: os.strerror(errno.EISDIR),

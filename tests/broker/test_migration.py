@@ -1,6 +1,6 @@
 """A file of an older schema is migrated once, and a backup of it lies beside it.
 
-Every schema so far was today's, so the step that is tried here is made up.
+The step that is tried here is made up; those of releases are in test_schemas.py.
 """
 
 import logging
