@@ -39,7 +39,8 @@ _NAMES = {
     "models": (
         "AgentMatch AgentMatches Deliver Extended FetchResult Gathered GroupStatus Held Leased "
         "MailboxStatus MailboxType Match Message MessageHeaders MessageHistory Moved Payload "
-        "Priority PublicMailbox Removed Standing StoredMessage Unread Waiting"
+        "Priority PublicMailbox Removed Sent SentAnswer SentPage Standing StoredMessage Unread "
+        "Waiting"
     ),
     "signals": "stop_on_signals",
     "transport.base": "Transport",

@@ -74,6 +74,9 @@ from mq9.models import Payload as Payload
 from mq9.models import Priority as Priority
 from mq9.models import PublicMailbox as PublicMailbox
 from mq9.models import Removed as Removed
+from mq9.models import Sent as Sent
+from mq9.models import SentAnswer as SentAnswer
+from mq9.models import SentPage as SentPage
 from mq9.models import Standing as Standing
 from mq9.models import StoredMessage as StoredMessage
 from mq9.models import Unread as Unread

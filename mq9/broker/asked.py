@@ -47,6 +47,11 @@ class Session:
             and self.reserved.has_allow_list(self.agent)
         )
 
+    @property
+    def is_somebody(self) -> bool:
+        """Whether it has authenticated as an agent, or is an operator."""
+        return self.agent is not None or (self.reserved is not None and not self.is_stranger)
+
     def actor(
         self, address: str = "", other: str | None = None, destination: str | None = None
     ) -> Actor:

@@ -219,7 +219,14 @@ class Service:
         try:
             if isinstance(body, requests.Register | requests.Report):
                 body = body.decode(request.payload)  # of which it is a part
-            call = self._call(body, request.mail_address, request.payload, session, as_text=False)
+            call = self._call(
+                body,
+                request.mail_address,
+                request.payload,
+                session,
+                as_text=False,
+                in_process=True,
+            )
             reply = await self._carry_out(Asked(verb, call, session, watch, request.unread_of))
         except Exception as error:  # noqa: BLE001  # it is logged
             refused = self._refused(verb.name, watch, error)
@@ -307,7 +314,14 @@ class Service:
         return self._clock.monotonic_ms() >= self._next_sweep_ms
 
     def _call(
-        self, body: Body[Any], address: str, payload: bytes, session: Session, *, as_text: bool
+        self,
+        body: Body[Any],
+        address: str,
+        payload: bytes,
+        session: Session,
+        *,
+        as_text: bool,
+        in_process: bool = False,
     ) -> Call[Body[Any]]:
         """Put a request together with who makes it, and with what the engine cannot make up."""
         if (
@@ -330,6 +344,8 @@ class Service:
             actor = session.actor()
         elif isinstance(body, (requests.Unregister, requests.Report)):
             session.refuse_reserved(body.name, body.mailbox)
+        elif body.tells_addresses:
+            actor = replace(session.actor(), may_list=in_process or session.is_somebody)
         return Call(
             body,
             address,

@@ -48,6 +48,14 @@ def agents(name: str, value: Iterable[str] | None) -> tuple[str, ...] | None:
     return checks.agents(name, value if isinstance(value, str) else tuple(value))
 
 
+def correlation_ids(value: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Return correlation ids, each once; None for none given. Raises InvalidRequest."""
+    if value is None:
+        return None
+    name = "correlation_ids"
+    return checks.correlation_ids(name, value if isinstance(value, str) else tuple(value))
+
+
 def path(value: Sequence[str] | None) -> tuple[str, ...]:
     """Return the agents that a conversation has passed through. Raises InvalidRequest."""
     return () if value is None else checks.path("path", value)

@@ -8,7 +8,7 @@ from mq9 import address as addresses
 from mq9.client import arguments, tracing
 from mq9.client.base import ClientBase
 from mq9.errors import BadReply
-from mq9.models import FetchResult, Payload, Priority
+from mq9.models import FetchResult, Payload, Priority, SentPage
 from mq9.protocol import checks, replies, requests
 
 
@@ -134,6 +134,39 @@ class MessageMethods(ClientBase):
             raise BadReply("correlation_id: the broker does not know how to look for one")
         self._bind(found)
         return found
+
+    async def sent(
+        self,
+        *,
+        sender: str | None = None,
+        correlation_ids: Sequence[str] | None = None,
+        before: str | None = None,
+        limit: int | None = None,
+    ) -> SentPage:
+        """List messages that were sent with a correlation id, newest first, and their state.
+
+        It lists messages that are stored or delayed, in whatever mailboxes. Our broker has this
+        verb; others do not.
+
+        Args:
+            sender: Who sent them. An authenticated agent may leave it out, and sees its own only.
+            correlation_ids: Only messages with one of these, 1 to 100. They must be given where the
+                connection has not authenticated as an agent, unless the broker is in this process
+                or the connection is an operator's.
+            before: Where the page before ended: its ``more``.
+            limit: How many at the most, 1 to 1 000; 20 by default.
+
+        Raises:
+            Forbidden: It is another agent's, or ``correlation_ids`` must be given.
+            InvalidRequest: ``sender`` must be given, or the broker does not have this verb.
+        """
+        body = requests.ListSent(
+            sender=sender,
+            correlation_ids=arguments.correlation_ids(correlation_ids),
+            before=before,
+            limit=requests.DEFAULT_SENT if limit is None else limit,
+        )
+        return await self._connection.request(body)
 
     async def delete(self, mail_address: str, msg_id: int) -> None:
         """Remove one message.

@@ -29,7 +29,7 @@ from mq9.engine.messages import Outdated
 from mq9.errors import Mq9Error, NotConnected, OutcomeUnknown, Unavailable
 from mq9.protocol import requests
 from mq9.protocol.body import Request
-from mq9.storage.backend import MAX_STEPS, LocalChange, TooLong, read, storage_error
+from mq9.storage.backend import MAX_STEPS, LocalChange, TooLong, advanced_at, read, storage_error
 from mq9.storage.readers import Readers
 
 R = TypeVar("R")
@@ -154,12 +154,13 @@ class ClusterBackend:
     async def _answer_query(self, call: Call[Request[R]]) -> R:
         self._check()
         await self._progress.catch_up()
-        try:
-            return await self._read(call)
-        except Outdated as outdated:
-            advanced = await self._append(Call(Advance(), outdated.address), "")
-            advanced.result()
-            return await self._read(call, advanced.now_ms)
+        at_ms = None
+        while True:
+            try:
+                return await self._read(call, at_ms)
+            except Outdated as outdated:
+                for address in outdated.addresses:
+                    at_ms = advanced_at(await self._append(Call(Advance(), address), ""))
 
     def make_undone(self, undo: Call[Undo], asker: str = "") -> None:
         """Take back, soon, a FETCH reply that reached nobody."""

@@ -60,6 +60,11 @@ def check_source(db: Connection, call: Call[Send], now: int) -> None:
         raise Forbidden(f"from_mailbox: you may not take messages from {address}")
 
 
+def may_look(mailbox: Mailbox, actor: Actor) -> bool:
+    """Tell whether somebody may look at a mailbox beside the one that a request is about."""
+    return actor.owns(mailbox.address) or mailbox.may_look(actor)
+
+
 def adopt(db: Connection, call: Call[Any]) -> None:
     """Make the agent whose address it is the creator of a mailbox that it uses."""
     actor = call.actor

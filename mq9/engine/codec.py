@@ -175,6 +175,7 @@ ACTOR = Record(
     Field("apart", TEXTS, ()),
     Field("barred", FLAG, False),
     Field("is_stranger", FLAG, False),
+    Field("may_list", FLAG, False),
 )
 CALL = Record(
     Call,

@@ -53,6 +53,9 @@ class Actor:
     barred: bool = False  # whether the agent's allow-list leaves out the mailbox of a SEND
     # Whether it is no agent where agents are configured, and no operator either.
     is_stranger: bool = False
+    # Whether the asker may be told addresses that it does not name: it is an agent, an operator
+    # where agents are configured, or a program in the broker's process. For ``tells_addresses``.
+    may_list: bool = False
 
     @property
     def is_known(self) -> bool:

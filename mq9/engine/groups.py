@@ -44,6 +44,12 @@ _STORED = (
 )
 # Whether there are leases of a whole batch r.
 IS_LEASED = f"(r.until_ms IS NOT NULL AND EXISTS (SELECT 1 FROM {_STORED}))"  # noqa: S608  # constant text
+# Whether a whole batch r whose lease is not over has the message w, of the lane w.lane.
+HOLDS_MESSAGE = (
+    "r.until_ms IS NOT NULL AND w.msg_id BETWEEN r.lowest AND r.highest AND w.msg_id>="
+    f"{_BY_LANE.format('_from').replace(' lane ', ' w.lane ')} AND w.msg_id<"
+    f"{_BY_LANE.format('').replace(' lane ', ' w.lane ')}"
+)
 _LEASES = (
     "SELECT r.group_id, m.msg_id, r.mailbox, m.priority, r.consumer AS holder, r.until_ms,"  # noqa: S608  # constant text
     " 1 AS deliveries, r.number AS reply, r.number AS granted, 0 AS returned, r.begun, 0 AS deaths"

@@ -19,6 +19,7 @@ from mq9.engine import (
     messages,
     reads,
     send,
+    sent,
     state,
     status,
 )
@@ -299,6 +300,7 @@ QUERIES: dict[type[Request[Any]], _Query] = {
     commands.IsRegistered: agents.is_registered,
     commands.AgentKeys: agents.keys,
     requests.Status: status.status,
+    requests.ListSent: sent.list_sent,
     commands.WhyEmpty: status.why_empty,
     commands.ListHeld: status.list_held,
     commands.CountUnread: status.count_unread,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from sqlite3 import Connection
+
+import orjson
 
 from mq9.engine.commands import Actor, Call, Limits
 from mq9.errors import Forbidden, LimitReached, MailboxExists, MailboxNotFound
@@ -179,6 +181,16 @@ def look(db: Connection, address: str, now: int) -> Mailbox | None:
         return None
     mailbox = Mailbox(*row)
     return None if mailbox.is_expired(now) else mailbox
+
+
+def look_at_all(db: Connection, addresses: Iterable[str], now: int) -> dict[str, Mailbox]:
+    """Return those mailboxes at some addresses that exist, by address, as they are stored."""
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM mailboxes WHERE address IN (SELECT value FROM json_each(?))"  # noqa: S608  # constant columns
+        " AND (expires_ms IS NULL OR expires_ms>?)",
+        (orjson.dumps(sorted(addresses)).decode(), now),
+    )
+    return {mailbox.address: mailbox for mailbox in (Mailbox(*row) for row in rows)}
 
 
 def is_current(mailbox: Mailbox, now: int) -> bool:

@@ -39,11 +39,11 @@ _BEHIND = (1 << _BLOCK_BITS) - 1
 
 
 class Outdated(Exception):  # not a failure: a hint to the backend
-    """Something in the mailbox has fallen due; ``Advance`` it before reading."""
+    """Something in some mailboxes has fallen due; ``Advance`` them before reading."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
-        self.address = address
+    def __init__(self, *addresses: str) -> None:
+        super().__init__(*addresses)
+        self.addresses = addresses
 
 
 def advance(db: Connection, address: str, now: int) -> Mailbox:

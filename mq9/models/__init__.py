@@ -34,6 +34,7 @@ from mq9.models.messages import (
     Waiting,
     bind,
 )
+from mq9.models.sent import Sent, SentAnswer, SentPage
 
 __all__ = [
     "NO_HEADERS",
@@ -62,6 +63,9 @@ __all__ = [
     "PublicMailbox",
     "Removed",
     "SendPolicy",
+    "Sent",
+    "SentAnswer",
+    "SentPage",
     "Standing",
     "StoredMessage",
     "Totals",

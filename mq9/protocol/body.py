@@ -45,6 +45,8 @@ class Request(Generic[R_co]):
     is_brief: ClassVar[bool] = False
     # Its outcome holds messages, which a reply may hold as base64.
     reads_messages: ClassVar[bool] = False
+    # Its outcome may name mailboxes that the asker does not.
+    tells_addresses: ClassVar[bool] = False
     # It is a sign of life of the agent that the asker works for.
     shows_life: ClassVar[bool] = False
 

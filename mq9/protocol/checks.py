@@ -21,6 +21,7 @@ MAX_UNIX_SECONDS = 253_402_300_799  # the end of the year 9999
 HEADER_VALUE_LENGTH = 256
 MAX_TAGS = 64
 MAX_READERS = 64  # of one mailbox
+MAX_CORRELATION_IDS = 100  # of one SENT
 MAX_HEADERS = 64  # of one message, beside those of the protocol
 MAX_HEADER_BYTES = 8 * 1024  # names and values of these together
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")  # a token, as in HTTP
@@ -228,6 +229,15 @@ def msg_ids(name: str, value: Any) -> tuple[int, ...]:
         raise InvalidRequest(f"{name}: {shown(value)} is not a list of 1 to 1000 message ids")
     one = whole(0, MAX_MSG_ID)
     return tuple(dict.fromkeys(one(name, number) for number in value))
+
+
+def correlation_ids(name: str, value: Any) -> tuple[str, ...]:
+    """Check for 1 to 100 correlation ids; each is kept once, in the order given."""
+    if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= MAX_CORRELATION_IDS:
+        raise InvalidRequest(
+            f"{name}: {shown(value)} is not a list of 1 to {MAX_CORRELATION_IDS} correlation ids"
+        )
+    return tuple(dict.fromkeys(header_text(name, one) for one in value))
 
 
 def member(kind: type[E]) -> Callable[[str, Any], E]:

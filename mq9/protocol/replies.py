@@ -37,6 +37,9 @@ from mq9.models import (
     PublicMailbox,
     Removed,
     SendPolicy,
+    Sent,
+    SentAnswer,
+    SentPage,
     Standing,
     Unread,
     Waiting,
@@ -403,6 +406,26 @@ def decode_query(reply: dict[str, Any]) -> Found:
     """Read the reply to a QUERY."""
     messages = tuple(map(_decode_message, reply.get("messages") or ()))
     return Found(messages=messages, more=reply.get("more", False))
+
+
+def encode_sent(page: SentPage) -> dict[str, Any]:
+    """Write what a sender has sent, and what became of it."""
+    fields: dict[str, Any] = {"sent": [without_none(one) for one in page.sent]}
+    if page.more is not None:
+        fields["more"] = page.more
+    return fields
+
+
+@_reading()
+def decode_sent(reply: dict[str, Any]) -> SentPage:
+    """Read the reply to a SENT."""
+    return SentPage(
+        sent=tuple(
+            _filled(Sent, one, priority=Priority, answer=lambda data: _filled(SentAnswer, data))
+            for one in field(reply, "sent")
+        ),
+        more=reply.get("more"),
+    )
 
 
 @_reading()

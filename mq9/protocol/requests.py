@@ -6,12 +6,21 @@ Their fields have the same names on the wire, in the client and in the engine.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from mq9 import address as addresses
 from mq9.errors import InvalidRequest
-from mq9.models import Deliver, Extended, MailboxStatus, MailboxType, Priority, SendPolicy
+from mq9.models import (
+    Deliver,
+    Extended,
+    MailboxStatus,
+    MailboxType,
+    Priority,
+    SendPolicy,
+    SentPage,
+)
 from mq9.protocol import checks
 from mq9.protocol.body import Body, ByConsumer, given, needed
 from mq9.protocol.checks import (
@@ -39,6 +48,7 @@ MAX_WAIT_MS = 86_400_000
 MAX_LINGER_MS = 60_000
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
 DEFAULT_LIMIT = 100  # messages of a QUERY
+DEFAULT_SENT = 20  # messages of a SENT
 MAX_REASON = 1_024  # characters
 
 _msg_id = whole(0, MAX_MSG_ID)
@@ -351,6 +361,34 @@ class Query(Body[Found]):
     limit: int = given(DEFAULT_LIMIT, otherwise(DEFAULT_LIMIT, _count))
     msg_id: int | None = given(None, optional(_msg_id))
     max_bytes: int = given(DEFAULT_MAX_BYTES, _max_bytes)
+
+
+_SENT_PLACE = re.compile(r"\d{1,18}(\.\d{1,18}){3}", re.ASCII)
+
+
+def _sent_place(name: str, value: Any) -> str:
+    """Check for the place at which a page of SENT ended, as the reply has it in ``more``."""
+    text: str = checks.header_text(name, value)
+    if not _SENT_PLACE.fullmatch(text):
+        raise InvalidRequest(f"{name}: {checks.shown(text)} is not the field more of a reply")
+    return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListSent(Body[SentPage]):
+    """MSG.SENT."""
+
+    tells_addresses: ClassVar[bool] = True
+
+    sender: str | None = given(None, optional(checks.header_text))
+    correlation_ids: tuple[str, ...] | None = given(None, optional(checks.correlation_ids))
+    before: str | None = given(None, optional(_sent_place))
+    limit: int = given(DEFAULT_SENT, otherwise(DEFAULT_SENT, _count))
+
+    @property
+    def claimed_agent(self) -> str | None:
+        """The agent whose messages are asked for."""
+        return self.sender
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -164,6 +164,15 @@ _TABLE = (
         reads=True,
         repeatable=True,
     ),
+    Verb(
+        "MSG.SENT",
+        requests.ListSent,
+        _BROKER,
+        replies.encode_sent,
+        replies.decode_sent,
+        reads=True,
+        repeatable=True,
+    ),
     Verb("MSG.DELETE", requests.Delete, _MESSAGE, replies.encode_deleted),
     Verb(
         "AGENT.REGISTER",

@@ -13,7 +13,7 @@ import math
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
@@ -21,7 +21,14 @@ from mq9.clock import SteadyClock
 from mq9.engine import machine, state
 from mq9.engine.commands import Advance, Call, Entry, Limits, Outcome, SetLimits, Undo
 from mq9.engine.messages import Outdated
-from mq9.errors import BrokerFailed, Mq9Error, NotConnected, TooExpensive, Unavailable
+from mq9.errors import (
+    BrokerFailed,
+    MailboxNotFound,
+    Mq9Error,
+    NotConnected,
+    TooExpensive,
+    Unavailable,
+)
 from mq9.protocol.body import Request
 from mq9.storage import store
 from mq9.storage.store import roll_back
@@ -272,13 +279,14 @@ class InlineBackend:
         """Answer a query."""
         with self._lock:
             self._check_open()
+            at_ms = None
             try:
-                try:
-                    return self._look(call)
-                except Outdated as outdated:
-                    advanced = self._transact(Call(Advance(), outdated.address))
-                    advanced.result()
-                    return self._look(call, advanced.now_ms)
+                while True:
+                    try:
+                        return self._look(call, at_ms)
+                    except Outdated as outdated:
+                        for address in outdated.addresses:
+                            at_ms = advanced_at(self._transact(Call(Advance(), address)))
             except TooLong:
                 raise too_long(self._max_read_steps) from None
             except sqlite3.Error as error:
@@ -335,6 +343,13 @@ class InlineBackend:
             if not self._closed:
                 self._closed = True
                 self._connection.close()
+
+
+def advanced_at(outcome: Outcome[None]) -> int:
+    """Return the instant up to which a mailbox was advanced, unless it is gone meanwhile."""
+    with suppress(MailboxNotFound):  # whoever looks again finds out
+        outcome.result()
+    return outcome.now_ms
 
 
 class TooLong(Exception):  # not a failure of the storage

@@ -19,7 +19,15 @@ from mq9.engine.messages import Outdated
 from mq9.errors import Mq9Error, NotConnected, UnusableFile
 from mq9.protocol.body import Request
 from mq9.storage import store
-from mq9.storage.backend import MAX_STEPS, Derived, LocalChange, read, set_limits, storage_error
+from mq9.storage.backend import (
+    MAX_STEPS,
+    Derived,
+    LocalChange,
+    advanced_at,
+    read,
+    set_limits,
+    storage_error,
+)
 from mq9.storage.database_file import DatabaseFile
 from mq9.storage.readers import Readers
 from mq9.storage.store import Durability
@@ -150,12 +158,13 @@ class FileBackend:
         """Answer a query."""
         if self._writer.is_closed:
             raise NotConnected("the broker is closed")
-        try:
-            return await self._read(call)
-        except Outdated as outdated:
-            advanced = await self._writer.carry_out(Call(Advance(), outdated.address))
-            advanced.result()
-            return await self._read(call, advanced.now_ms)
+        at_ms = None
+        while True:
+            try:
+                return await self._read(call, at_ms)
+            except Outdated as outdated:
+                for address in outdated.addresses:
+                    at_ms = advanced_at(await self._writer.carry_out(Call(Advance(), address)))
 
     async def _read(self, call: Call[Request[R]], at_ms: int | None = None) -> R:
         self._file.refuse_lost()

@@ -201,6 +201,7 @@ CALLS = [
         Actor(agent="planner", closed=True, below="planner", apart=("planner.code",), barred=True),
     ),
     Call(Send(), "box", Actor(closed=True, is_stranger=True)),
+    Call(Send(), "box", Actor(may_list=True)),
     Call(Advance()),
 ]
 

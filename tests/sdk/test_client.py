@@ -117,6 +117,7 @@ REPEATED = {
     "MSG.ACK": lambda client: client.ack("inbox", "g", 0),
     "MSG.MOVE": lambda client: client.move("inbox", "g", 0, to="other"),
     "MSG.QUERY": lambda client: client.query("inbox"),
+    "MSG.SENT": lambda client: client.sent(sender="agent"),
     "AGENT.REGISTER": lambda client: client.agent_register({"name": "another"}),
     "AGENT.DISCOVER": lambda client: client.agent_discover(),
     "AGENT.WHOAMI": lambda client: client.whoami(),

@@ -1,0 +1,250 @@
+"""SENT: the messages that a sender sent with a correlation id, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from sqlite3 import Connection
+from typing import Any, NamedTuple
+
+import orjson
+
+from mq9.engine import access, groups, mailboxes
+from mq9.engine.commands import Call
+from mq9.engine.mailboxes import Mailbox
+from mq9.engine.messages import Outdated
+from mq9.errors import Forbidden, InvalidRequest
+from mq9.models import PRIORITIES, Sent, SentAnswer, SentPage
+from mq9.protocol.requests import ListSent
+
+_NEWEST = (1 << 62,) * 4
+# The row of a message, or of a delayed one, and where it stands among all that was sent. A copy
+# that a MOVE made was not sent, unless it brought the message back.
+_FOUND = (
+    "SELECT m.sent_ms, m.mailbox, {is_visible} AS is_visible, m.{id} AS id, b.address, m.priority,"
+    " {due_ms}, m.key, m.correlation_id, m.reply_to FROM {table} m INDEXED BY {index}"
+    " CROSS JOIN mailboxes b ON b.id=m.mailbox WHERE m.sender=:sender"
+    " AND m.correlation_id IS NOT NULL AND {condition}"
+    " AND (:verified IS NULL OR m.sender_verified=:verified)"
+    " AND (m.expires_ms IS NULL OR m.expires_ms>:now)"
+    " AND (b.expires_ms IS NULL OR b.expires_ms>:now)"
+    " AND m.sent_ms<=:sent_ms"
+    " AND (m.sent_ms, m.mailbox, {is_visible}, m.{id})<(:sent_ms, :mailbox, :visible, :id)"
+    " ORDER BY m.sent_ms DESC, m.mailbox DESC, m.{id} DESC LIMIT :most"
+)
+_VISIBLE = {"table": "messages", "id": "msg_id", "is_visible": 1, "due_ms": "NULL"}
+_DELAYED = {"table": "delayed", "id": "id", "is_visible": 0, "due_ms": "m.due_ms"}
+_NOT_COPIED = "(m.moved IS NULL OR json_extract(m.moved, '$.back'))"
+_NAMED = "m.correlation_id IN (SELECT value FROM json_each(:ids))"
+
+
+def _union(visible_index: str, condition: str) -> str:
+    visible = _FOUND.format(
+        **_VISIBLE, index=visible_index, condition=f"{_NOT_COPIED} AND {condition}"
+    )
+    delayed = _FOUND.format(**_DELAYED, index="delayed_sent", condition=condition)
+    return (
+        f"SELECT * FROM (SELECT * FROM ({visible}) UNION ALL SELECT * FROM ({delayed}))"  # noqa: S608  # constant text
+        " ORDER BY sent_ms DESC, mailbox DESC, is_visible DESC, id DESC LIMIT :most"
+    )
+
+
+_ALL = _union("messages_sent", "1")
+_OF_IDS = _union("messages_correlation", _NAMED)
+
+_WAITING, _FETCHED, _MOVED, _ACKED = range(4)
+_STATES = ("waiting", "fetched", "moved", "acked")
+_CURSOR = "(CASE w.lane WHEN 0 THEN g.critical WHEN 1 THEN g.urgent ELSE g.normal END)"
+# How messages stand with the group named like their mailbox, else with the group that has come
+# furthest. SQLite takes the columns beside a max() from the row that has it.
+_STANDINGS = (
+    "WITH wanted (mailbox, msg_id, lane, address) AS (SELECT json_extract(value, '$[0]'),"  # noqa: S608  # constant text
+    " json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')"
+    " FROM json_each(:wanted)), ones AS ("
+    " SELECT w.mailbox, w.msg_id, g.name=w.address AS is_own,"
+    " coalesce(l.until_ms, r.until_ms) AS until_ms, v.target,"
+    " coalesce(l.deliveries, r.until_ms IS NOT NULL) AS deliveries, CASE"
+    f" WHEN l.until_ms>:now AND l.holder<>'' OR r.until_ms>:now THEN {_FETCHED}"
+    " WHEN l.group_id IS NOT NULL OR r.until_ms IS NOT NULL"
+    f" OR w.msg_id>={_CURSOR} OR w.msg_id<g.start THEN {_WAITING}"
+    f" WHEN v.target IS NOT NULL THEN {_MOVED} ELSE {_ACKED} END AS state"
+    " FROM wanted w CROSS JOIN groups g ON g.mailbox=w.mailbox AND g.used_ms>:unused"
+    " LEFT JOIN leases l ON l.group_id=g.id AND l.msg_id=w.msg_id"
+    " LEFT JOIN moves v ON v.group_id=g.id AND v.msg_id=w.msg_id"
+    f" LEFT JOIN replies r ON r.group_id=g.id AND {groups.HOLDS_MESSAGE} AND l.group_id IS NULL)"
+    " SELECT mailbox, msg_id, max(4*is_own+state), state, until_ms, deliveries, target FROM ones"
+    " GROUP BY mailbox, msg_id"
+)
+# Of the messages with a correlation id in a mailbox the first that is no error answer, else the
+# first.
+_ANSWERS = (
+    "WITH wanted (mailbox, correlation_id) AS (SELECT DISTINCT json_extract(value, '$[0]'),"
+    " json_extract(value, '$[1]') FROM json_each(:wanted)),"
+    " ones AS (SELECT m.mailbox, m.correlation_id, m.msg_id,"
+    " json_extract(m.headers, '$.error') AS code"
+    " FROM wanted w CROSS JOIN messages m ON m.correlation_id=w.correlation_id"
+    " AND m.mailbox=w.mailbox WHERE m.sender IS NOT :sender"
+    " AND (m.expires_ms IS NULL OR m.expires_ms>:now))"
+    " SELECT mailbox, correlation_id, min((code IS NOT NULL)*(1<<60)+msg_id), msg_id, code"
+    " FROM ones GROUP BY mailbox, correlation_id"
+)
+
+
+class _Row(NamedTuple):
+    sent_ms: int
+    mailbox: int
+    is_visible: int
+    id: int
+    address: str
+    lane: int
+    due_ms: int | None  # of a delayed message
+    key: str | None
+    correlation_id: str
+    reply_to: str | None
+
+    @property
+    def place(self) -> str:
+        """Where it stands among all that was sent, for the next page to begin behind it."""
+        return ".".join(map(str, self[:4]))
+
+
+class _Standing(NamedTuple):
+    state: str
+    until_ms: int | None
+    deliveries: int
+    target: str | None
+
+
+_UNTOUCHED = _Standing(_STATES[_WAITING], None, 0, None)
+
+
+def list_sent(db: Connection, call: Call[ListSent], now: int) -> SentPage:
+    """List what a sender sent, the newest first, and what became of it."""
+    sender, verified = _whose(call)
+    request = call.request
+    before = _NEWEST if request.before is None else map(int, request.before.split("."))
+    ids = request.correlation_ids
+    found = db.execute(
+        _ALL if ids is None else _OF_IDS,
+        {
+            "sender": sender,
+            "verified": verified,
+            "ids": None if ids is None else orjson.dumps(ids).decode(),
+            "now": now,
+            "most": request.limit + 1,
+            **dict(zip(("sent_ms", "mailbox", "visible", "id"), before, strict=True)),
+        },
+    )
+    rows = [_Row(*row) for row in found]
+    page = rows[: request.limit]
+    there = _mailboxes(db, call, page, now)
+    standings = _standings(db, page, now)
+    answers = _answers(db, call, page, there, sender, now)
+    return SentPage(
+        sent=tuple(_sent(row, call, there, standings, answers) for row in page),
+        more=page[-1].place if len(rows) > len(page) else None,
+    )
+
+
+def _whose(call: Call[ListSent]) -> tuple[str, int | None]:
+    """Return the sender whose messages are listed; verified, unverified, or None for both."""
+    actor, sender = call.actor, call.request.sender
+    if call.request.correlation_ids is None and not actor.may_list:
+        raise Forbidden(
+            "correlation_ids: who has not authenticated as an agent is told of these messages "
+            "only; give 1 to 100"
+        )
+    if actor.agent is not None:
+        if sender not in {None, actor.agent}:
+            raise Forbidden(f"sender: {sender!r} is another sender; leave it out")
+        return actor.agent, 1
+    if sender is None:
+        raise InvalidRequest("sender: name it, since you have not authenticated as an agent")
+    return sender, None if actor.may_list else 0
+
+
+def _mailboxes(
+    db: Connection, call: Call[ListSent], page: Sequence[_Row], now: int
+) -> dict[str, Mailbox]:
+    """Return the mailboxes of messages, and those of their answers that the asker may look at."""
+    addresses = {row.address for row in page}
+    others = {row.reply_to for row in page if row.reply_to is not None}
+    there = {
+        address: mailbox
+        for address, mailbox in mailboxes.look_at_all(db, addresses | others, now).items()
+        if address in addresses or access.may_look(mailbox, call.actor)
+    }
+    outdated = [one.address for one in there.values() if not mailboxes.is_current(one, now)]
+    if outdated:
+        raise Outdated(*outdated)
+    return there
+
+
+def _standings(db: Connection, page: Iterable[_Row], now: int) -> dict[tuple[int, int], _Standing]:
+    """Return how visible messages stand, by mailbox and msg_id; none for what no group met."""
+    wanted = [(row.mailbox, row.id, row.lane, row.address) for row in page if row.is_visible]
+    found = db.execute(
+        _STANDINGS,
+        {
+            "wanted": orjson.dumps(wanted).decode(),
+            "now": now,
+            "unused": now - groups.FORGOTTEN_MS,
+        },
+    )
+    return {
+        (mailbox, msg_id): _Standing(_STATES[state], until_ms, deliveries, target)
+        for mailbox, msg_id, _, state, until_ms, deliveries, target in found
+    }
+
+
+def _answers(
+    db: Connection,
+    call: Call[ListSent],
+    page: Iterable[_Row],
+    there: Mapping[str, Mailbox],
+    sender: str,
+    now: int,
+) -> dict[tuple[int, str], SentAnswer]:
+    """Return the answers to messages, by the mailbox that they came to and correlation id."""
+    wanted = [
+        (target.id, row.correlation_id)
+        for row in page
+        if (target := there.get(row.reply_to or "")) and access.may_look(target, call.actor)
+    ]
+    by_id = {mailbox.id: mailbox.address for mailbox in there.values()}
+    found = db.execute(
+        _ANSWERS, {"wanted": orjson.dumps(wanted).decode(), "sender": sender, "now": now}
+    )
+    return {
+        (mailbox, correlation_id): SentAnswer(mail_address=by_id[mailbox], msg_id=msg_id, code=code)
+        for mailbox, correlation_id, _, msg_id, code in found
+    }
+
+
+def _sent(
+    row: _Row,
+    call: Call[ListSent],
+    there: Mapping[str, Mailbox],
+    standings: Mapping[tuple[int, int], _Standing],
+    answers: Mapping[tuple[int, str], SentAnswer],
+) -> Sent:
+    told: dict[str, Any]
+    if row.due_ms is not None:
+        told = {"delayed_id": row.id, "state": "delayed", "due": row.due_ms / 1000}
+    else:
+        standing = standings.get((row.mailbox, row.id), _UNTOUCHED)
+        told = {"msg_id": row.id, "state": standing.state, "deliveries": standing.deliveries}
+        if standing.until_ms is not None and standing.state == _STATES[_FETCHED]:
+            told["until"] = standing.until_ms / 1000
+        if access.may_look(there[row.address], call.actor):
+            told["moved_to"] = standing.target
+    answered = there.get(row.reply_to or "")
+    return Sent(
+        mail_address=row.address,
+        sent=row.sent_ms / 1000,
+        priority=PRIORITIES[row.lane],
+        key=row.key,
+        correlation_id=row.correlation_id,
+        reply_to=row.reply_to,
+        answer=None if answered is None else answers.get((answered.id, row.correlation_id)),
+        **told,
+    )

@@ -1,0 +1,74 @@
+"""What a sender is told of the messages that it sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mq9.models.messages import Priority
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentAnswer:
+    """The answer to a message, in the mailbox that the message names in ``reply_to``.
+
+    Attributes:
+        mail_address: That mailbox.
+        msg_id: The number of the answer there.
+        code: The code of an error answer, such as ``failed``; None for a good answer.
+    """
+
+    mail_address: str
+    msg_id: int
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A message that its sender finds by ``sent``, and what became of it.
+
+    Attributes:
+        mail_address: The mailbox that it was sent to.
+        msg_id: Its number there; None while it is delayed.
+        delayed_id: While it is delayed, its number among the delayed messages; for ``cancel``.
+        due: While it is delayed, when it becomes visible, in Unix seconds.
+        sent: When it was sent, in Unix seconds.
+        priority: Its priority.
+        key: Its key.
+        correlation_id: The id that its answer repeats.
+        reply_to: The mailbox that its answer goes to.
+        state: ``delayed``; ``waiting``, to be given to a consumer group; ``fetched``, leased to a
+            consumer; ``acked``; or ``moved``, to another mailbox, such as that of dead letters.
+        until: When the lease of a fetched message ends, in Unix seconds.
+        deliveries: How often the group was given it, where it is waiting or fetched.
+        moved_to: The mailbox that it was moved to, where the asker may look at the mailbox.
+        answer: The first good answer by another sender, else the first error answer. None where
+            there is none yet, or the asker may not look at the mailbox ``reply_to``.
+    """
+
+    mail_address: str
+    msg_id: int | None = None
+    delayed_id: int | None = None
+    due: float | None = None
+    sent: float
+    priority: Priority
+    key: str | None = None
+    correlation_id: str
+    reply_to: str | None = None
+    state: str
+    until: float | None = None
+    deliveries: int = 0
+    moved_to: str | None = None
+    answer: SentAnswer | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentPage:
+    """A page of what was sent.
+
+    Attributes:
+        sent: The messages, newest first.
+        more: The argument ``before`` of the next page; None where this one is the last.
+    """
+
+    sent: tuple[Sent, ...]
+    more: str | None = None
