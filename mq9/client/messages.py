@@ -101,6 +101,9 @@ class MessageMethods(ClientBase):
         limit: int | None = None,
         msg_id: int | None = None,
         max_bytes: int = requests.DEFAULT_MAX_BYTES,
+        group_name: str | None = None,
+        state: str | None = None,
+        before_id: int | None = None,
     ) -> FetchResult:
         """Look at stored messages without touching any group: the newest that match, oldest first.
 
@@ -113,10 +116,17 @@ class MessageMethods(ClientBase):
             limit: How many at the most, 1 to 1 000; 100 by default.
             msg_id: Only the message with this number.
             max_bytes: How large the reply may be, up to 64 MiB; one message always fits.
+            group_name: A consumer group with which each message's ``standing`` is told, as
+                ``mailbox_status`` tells it of one message.
+            state: Only messages that are so for the group: ``pending``, ``leased``,
+                ``given_back``, ``acked``, ``moved`` or ``skipped``.
+            before_id: Only messages with a lower number, such as that of the first message of a
+                result that has ``more``.
 
         Raises:
             MailboxNotFound: The mailbox is not there.
-            BadReply: The broker cannot look for correlation ids, and answered with others.
+            BadReply: The broker does not know one of ``correlation_id``, ``group_name`` and
+                ``before_id``, and answered with other messages.
         """
         address = addresses.parse(mail_address)
         body = requests.Query(
@@ -127,11 +137,12 @@ class MessageMethods(ClientBase):
             limit=requests.DEFAULT_LIMIT if limit is None else limit,
             msg_id=msg_id,
             max_bytes=max_bytes,
+            group_name=group_name,
+            state=state,
+            before_id=before_id,
         )
         found = replies.messages_of(await self._connection.request(body, address), address)
-        wanted = body.correlation_id
-        if wanted is not None and any(one.correlation_id != wanted for one in found):
-            raise BadReply("correlation_id: the broker does not know how to look for one")
+        _refuse_unasked(body, found)
         self._bind(found)
         return found
 
@@ -177,3 +188,14 @@ class MessageMethods(ClientBase):
         """
         body = requests.Delete(msg_id=msg_id)
         await self._connection.request(body, addresses.parse(mail_address))
+
+
+def _refuse_unasked(asked: requests.Query, found: FetchResult) -> None:
+    """Raise BadReply where messages show that the broker has ignored what was asked."""
+    wanted, before = asked.correlation_id, asked.before_id
+    if wanted is not None and any(one.correlation_id != wanted for one in found):
+        raise BadReply("correlation_id: the broker does not know how to look for one")
+    if asked.group_name is not None and any(one.standing is None for one in found):
+        raise BadReply("group_name: the broker does not say how messages stand with a group")
+    if before is not None and any(one.msg_id >= before for one in found):
+        raise BadReply("before_id: the broker does not know how to look before a message")

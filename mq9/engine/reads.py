@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from sqlite3 import Connection
 from typing import Any
+
+import orjson
 
 from mq9.engine import fetch, groups, mailboxes, messages
 from mq9.engine.commands import Call, Limits, NoteRead, Peek
@@ -93,38 +95,66 @@ def _read(
     )
 
 
+# How a field of a QUERY narrows down the messages.
+_CONDITIONS = {
+    "msg_id": "msg_id=:msg_id",
+    "key": "key=:key",
+    "correlation_id": "correlation_id=:correlation_id",
+    "before_id": "msg_id<:before_id",
+    "state": "state=:state",
+}
+# What a group was given and has not acked; put together once, however many messages are read.
+_HELD = (
+    "WITH held AS MATERIALIZED (SELECT msg_id, holder, until_ms"  # noqa: S608  # constant text
+    f" FROM {groups.LEASES} WHERE group_id=:group) "
+)
+# How a message stands with the group, as STATUS tells it.
+_STATE = (
+    "CASE WHEN msg_id IN (SELECT msg_id FROM held WHERE until_ms>:now AND holder<>'') THEN 'leased'"
+    " WHEN msg_id IN (SELECT msg_id FROM held WHERE until_ms>:now) THEN 'given_back'"
+    " WHEN msg_id IN (SELECT msg_id FROM held) OR msg_id>="
+    "CASE priority WHEN 0 THEN :critical WHEN 1 THEN :urgent ELSE :normal END THEN 'pending'"
+    " WHEN msg_id<:start THEN 'skipped'"
+    " WHEN msg_id IN (SELECT msg_id FROM moves WHERE group_id=:group) THEN 'moved'"
+    " ELSE 'acked' END"
+)
+_AMONG = "msg_id IN (SELECT value FROM json_each(:ids))"
+
+
 def query(db: Connection, call: Call[Query], now: int) -> Found:
     """Look at the newest messages that match, oldest first."""
     mailbox = messages.current(db, call.address, now)
     request = call.request
-    conditions = ["mailbox=?", "(expires_ms IS NULL OR expires_ms>?)"]
-    values: list[Any] = [mailbox.id, now]
-    if request.msg_id is not None:
-        conditions.append("msg_id=?")
-        values.append(request.msg_id)
-    if request.key is not None:
-        conditions.append("key=?")
-        values.append(request.key)
-    if request.correlation_id is not None:
-        conditions.append("correlation_id=?")
-        values.append(request.correlation_id)
+    given: dict[str, Any] = {"mailbox": mailbox.id, "now": now, "most": request.limit + 1}
+    conditions = ["mailbox=:mailbox", "(expires_ms IS NULL OR expires_ms>:now)"]
+    for name, condition in _CONDITIONS.items():
+        given[name] = getattr(request, name)
+        if given[name] is not None:
+            conditions.append(condition)
     if request.since is not None:
-        conditions.append("msg_id>=?")
-        values.append(groups.first_since(db, mailbox, request.since * 1000))
-    matching = " AND ".join(conditions)
-    rows: Iterable[tuple[Any, ...]]
-    if request.tags:
-        rows = _tagged(db, mailbox, request.tags, matching, values)
-    else:
-        rows = db.execute(
-            f"SELECT {COLUMNS} FROM messages WHERE {matching} ORDER BY msg_id DESC LIMIT ?",  # noqa: S608  # constant text
-            (*values, request.limit + 1),
-        )
+        given["first"] = groups.first_since(db, mailbox, request.since * 1000)
+        conditions.append("msg_id>=:first")
+    standings: dict[int, dict[str, Any]] = {}
+    if request.tags or request.group_name is not None:
+        given |= _of_group(db, mailbox, request.group_name, now)
+        states = _matching(db, request, " AND ".join(conditions), given)
+        given["ids"] = orjson.dumps(list(states)).decode()
+        conditions = ["mailbox=:mailbox", _AMONG]
+        if request.group_name is not None:
+            standings = _standings(db, request.group_name, states, given)
+    rows = db.execute(
+        f"SELECT {COLUMNS} FROM messages WHERE {' AND '.join(conditions)}"  # noqa: S608  # constant text
+        " ORDER BY msg_id DESC LIMIT :most",
+        given,
+    )
     newest: list[Stored] = []
     room = request.max_bytes
     more = False
     for row in rows:
         message = messages.from_row(row)
+        if standings:
+            told = {**(message.envelope or {}), "standing": standings[message.msg_id]}
+            message = message._replace(envelope=told)
         room -= messages.reply_bytes(message, as_text=call.as_text)
         if len(newest) == request.limit or (newest and room < 0):
             more = True
@@ -133,19 +163,55 @@ def query(db: Connection, call: Call[Query], now: int) -> Found:
     return Found(messages=tuple(reversed(newest)), more=more)
 
 
-def _tagged(
-    db: Connection, mailbox: Mailbox, tags: tuple[str, ...], matching: str, values: list[Any]
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows with all of some tags, the newest first."""
-    # Splitting once is a thousand times as fast as searching the text for each of many tags.
-    wanted = set(tags)
-    found = db.execute(
-        f"SELECT msg_id, tags FROM messages WHERE {matching} AND tags<>'' ORDER BY msg_id DESC",  # noqa: S608  # constant text
-        values,
+def _of_group(db: Connection, mailbox: Mailbox, name: str | None, now: int) -> dict[str, int]:
+    """Return what tells how messages stand with a group; one that is not there has read nothing."""
+    group = None if name is None else groups.find(db, mailbox, name, now)
+    id_, start, cursors = (
+        (-1, 0, [0, 0, 0]) if group is None else (group.id, group.start, group.cursors)
     )
-    for msg_id, text in found:
-        if wanted.issubset(text.split(",")):
-            yield db.execute(
-                f"SELECT {COLUMNS} FROM messages WHERE mailbox=? AND msg_id=?",  # noqa: S608  # constant columns
-                (mailbox.id, msg_id),
-            ).fetchone()
+    return {"group": id_, "start": start, **dict(zip(PRIORITIES, cursors, strict=True))}
+
+
+def _matching(
+    db: Connection, request: Query, matching: str, given: dict[str, Any]
+) -> dict[int, str | None]:
+    """Return the newest messages that match, tags included, each with its state for the group."""
+    prelude, state = ("", "NULL") if request.group_name is None else (_HELD, _STATE)
+    found = db.execute(
+        f"{prelude}SELECT msg_id, {state} AS state, tags FROM messages WHERE {matching}"  # noqa: S608  # constant text
+        " ORDER BY msg_id DESC",
+        given,
+    )
+    # Splitting once is a thousand times as fast as searching the text for each of many tags.
+    wanted = set(request.tags)
+    tagged = ((msg_id, state) for msg_id, state, tags in found if wanted.issubset(tags.split(",")))
+    return dict(islice(tagged, request.limit + 1))
+
+
+def _standings(
+    db: Connection, group_name: str, states: dict[int, str | None], given: dict[str, Any]
+) -> dict[int, dict[str, Any]]:
+    """Return how messages stand with a group, as a reply tells it."""
+    told: dict[int, dict[str, Any]] = {
+        msg_id: {"group_name": group_name, "state": state, "deliveries": 0}
+        for msg_id, state in states.items()
+    }
+    leases = db.execute(
+        f"SELECT msg_id, nullif(holder, ''), until_ms, deliveries FROM {groups.LEASES}"  # noqa: S608  # constant text
+        f" WHERE group_id=:group AND {_AMONG}",
+        given,
+    )
+    for msg_id, holder, until_ms, deliveries in leases:
+        told[msg_id]["deliveries"] = deliveries
+        if states[msg_id] != "pending":
+            told[msg_id]["until"] = until_ms / 1000
+            if holder is not None:
+                told[msg_id]["consumer"] = holder
+    moves = db.execute(
+        f"SELECT msg_id, target, copy FROM moves WHERE group_id=:group AND {_AMONG}",  # noqa: S608  # constant text
+        given,
+    )
+    for msg_id, target, copy in moves:
+        if states[msg_id] == "moved":
+            told[msg_id] |= {"moved_to": target, "moved_as": copy}
+    return told

@@ -10,7 +10,6 @@ from mq9.models.mailboxes import (
     PublicMailbox,
     Removed,
     SendPolicy,
-    Standing,
     Totals,
     Unread,
 )
@@ -30,6 +29,7 @@ from mq9.models.messages import (
     Moved,
     Payload,
     Priority,
+    Standing,
     StoredMessage,
     Waiting,
     bind,

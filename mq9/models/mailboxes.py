@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mq9.models.messages import Leased, Moved, Priority
+from mq9.models.messages import Leased, Moved, Priority, Standing
 
 
 class MailboxType(StrEnum):
@@ -122,36 +122,6 @@ class GroupStatus:
     leased: tuple[Leased, ...] = ()
     acked: int = 0
     moved: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """Where one message stands with one consumer group.
-
-    Attributes:
-        group_name: The group.
-        state: ``pending`` (it can be delivered now), ``leased``, ``given_back`` (nobody gets
-            it until the delay is over), ``acked``, ``moved`` (to another mailbox, as a dead
-            letter), or ``skipped`` (it lies before the group's start). Of one that is no longer
-            stored: ``acked``, ``moved``, or ``delivered`` without an ack.
-        consumer: Who holds the lease.
-        until: When the lease or the delay ends, in Unix seconds.
-        deliveries: How often it was delivered to the group; 0 after it was acked.
-        ahead: Of a pending one, how many messages would be delivered before it.
-        moved_to: The mailbox that it was moved to.
-        moved_as: The msg_id of its copy there.
-        moved: Who moved it, when and why; None when it is no longer stored.
-    """
-
-    group_name: str
-    state: str
-    consumer: str | None = None
-    until: float | None = None
-    deliveries: int = 0
-    ahead: int = 0
-    moved_to: str | None = None
-    moved_as: int | None = None
-    moved: Moved | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,6 +104,38 @@ class Moved:
     back: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where one message stands with one consumer group.
+
+    Attributes:
+        group_name: The group.
+        state: ``pending`` (it can be delivered now), ``leased``, ``given_back`` (nobody gets
+            it until the delay is over), ``acked``, ``moved`` (to another mailbox, as a dead
+            letter), or ``skipped`` (it lies before the group's start). Of one that is no longer
+            stored: ``acked``, ``moved``, or ``delivered`` without an ack.
+        consumer: Who holds the lease.
+        until: When the lease or the delay ends, in Unix seconds.
+        deliveries: How often it was delivered to the group; 0 after it was acked.
+        ahead: Of a pending one, how many messages would be delivered before it; STATUS alone counts
+            them, and it is 0 in what QUERY finds.
+        moved_to: The mailbox that it was moved to.
+        moved_as: The msg_id of its copy there.
+        moved: Who moved it, when and why; None when it is no longer stored, and in what QUERY
+            finds.
+    """
+
+    group_name: str
+    state: str
+    consumer: str | None = None
+    until: float | None = None
+    deliveries: int = 0
+    ahead: int = 0
+    moved_to: str | None = None
+    moved_as: int | None = None
+    moved: Moved | None = None
+
+
 class _ClientSlot:
     """Holds a client, which is no field: it takes no part in comparing or pickling."""
 
@@ -130,6 +162,7 @@ class StoredMessage(_ClientSlot):
         path: The agents that this conversation has passed through, in order.
         headers: What was sent beside these, such as ``traceparent``.
         moved: Where it was before, if it was moved here; None for one that was sent here.
+        standing: Where it stands with the group that a query named; None without one.
         delivery_count: How often it was delivered to this group; 0 outside groups.
         deaths: How many leases of this group ended after its handling had begun: how many workers
             seem to have died while they handled it.
@@ -153,6 +186,7 @@ class StoredMessage(_ClientSlot):
     path: tuple[str, ...] = ()
     headers: MessageHeaders = NO_HEADERS
     moved: Moved | None = None
+    standing: Standing | None = None
     delivery_count: int = 0
     deaths: int = 0
     batch: str | None = None

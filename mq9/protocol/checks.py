@@ -253,6 +253,17 @@ def member(kind: type[E]) -> Callable[[str, Any], E]:
     return check
 
 
+def word(*words: str) -> Callable[[str, Any], str]:
+    """Check for one of some words."""
+
+    def check(name: str, value: Any) -> str:
+        if value not in words:
+            raise InvalidRequest(f"{name}: {shown(value)} is not one of {', '.join(words)}")
+        return str(value)
+
+    return check
+
+
 def json_object(name: str, value: Any) -> Mapping[str, Any]:
     """Check for a JSON object; null is the empty one."""
     if value is None:

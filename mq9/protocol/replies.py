@@ -236,6 +236,7 @@ def _message(
         path=tuple(beside.get("path") or ()),
         headers=MessageHeaders(sent) if (sent := beside.get("headers")) else NO_HEADERS,
         moved=_filled(Moved, moved) if (moved := beside.get("moved")) else None,
+        standing=_filled(Standing, standing) if (standing := beside.get("standing")) else None,
         delivery_count=stored.delivery_count,
         deaths=stored.deaths,
         batch=batch,

@@ -50,6 +50,8 @@ DEFAULT_MAX_BYTES = 4 * 1024 * 1024
 DEFAULT_LIMIT = 100  # messages of a QUERY
 DEFAULT_SENT = 20  # messages of a SENT
 MAX_REASON = 1_024  # characters
+# How a stored message stands with a group.
+STATES = ("pending", "leased", "given_back", "acked", "moved", "skipped")
 
 _msg_id = whole(0, MAX_MSG_ID)
 _lease_ms = whole(1_000, MAX_LEASE_MS)
@@ -361,6 +363,17 @@ class Query(Body[Found]):
     limit: int = given(DEFAULT_LIMIT, otherwise(DEFAULT_LIMIT, _count))
     msg_id: int | None = given(None, optional(_msg_id))
     max_bytes: int = given(DEFAULT_MAX_BYTES, _max_bytes)
+    group_name: str | None = given(None, optional(checks.header_text))
+    state: str | None = given(None, optional(checks.word(*STATES)))
+    before_id: int | None = given(None, optional(_msg_id))
+
+    def __post_init__(self) -> None:
+        """Check every field, and that a state goes with a group."""
+        Body.__post_init__(self)
+        if self.state is not None and self.group_name is None:
+            raise InvalidRequest(
+                f"state: a message is {self.state} for a group only; name it in group_name"
+            )
 
 
 _SENT_PLACE = re.compile(r"\d{1,18}(\.\d{1,18}){3}", re.ASCII)

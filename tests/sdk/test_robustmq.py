@@ -220,6 +220,19 @@ async def test_a_query_for_a_correlation_id_is_not_taken_for_answered(client):
         await client.query("inbox", correlation_id="q")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"group_name": "g"}, {"group_name": "g", "state": "acked"}, {"before_id": 0}],
+    ids="-".join,
+)
+async def test_a_query_by_standing_or_before_an_id_is_not_taken_for_answered(client, options):
+    assert await client.query("inbox", **options) == []
+    await client.send("inbox", "a")
+
+    with pytest.raises(BadReply, match=next(iter(options))):
+        await client.query("inbox", **options)
+
+
 async def test_a_read_names_its_start_and_begins_with_what_is_stored(broker, client):
     await client.send("inbox", "a")
     await client.send("inbox", "b")
