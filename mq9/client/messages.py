@@ -179,6 +179,24 @@ class MessageMethods(ClientBase):
         )
         return await self._connection.request(body)
 
+    async def cancel(
+        self, mail_address: str, delayed_id: int, *, sender: str | None = None
+    ) -> None:
+        """Take back a delayed message that has not become visible. Our broker has this verb.
+
+        Args:
+            mail_address: The mailbox that it was sent to.
+            delayed_id: The number that ``send_detailed`` returned, and ``sent`` lists.
+            sender: Who sent it: a claim, unless the connection has authenticated. Whoever may take
+                messages from the mailbox need not be the sender.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+            MessageNotFound: It is visible by now, was removed, or is another sender's.
+        """
+        body = requests.Cancel(delayed_id=delayed_id, sender=sender)
+        await self._connection.request(body, addresses.parse(mail_address))
+
     async def delete(self, mail_address: str, msg_id: int) -> None:
         """Remove one message.
 

@@ -259,6 +259,7 @@ class SyncMq9Client:
     fetch = _blocking_as(_fetched, Mq9Client.fetch)
     query = _blocking_as(_fetched, Mq9Client.query)
     sent = _blocking(Mq9Client.sent)
+    cancel = _blocking(Mq9Client.cancel)
     delete = _blocking(Mq9Client.delete)
     whoami = _blocking(Mq9Client.whoami)
     agent_register = _blocking(Mq9Client.agent_register)

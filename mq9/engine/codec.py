@@ -148,6 +148,7 @@ COMMANDS: Mapping[str, Record] = {
     ),
     "release": Record(requests.Release, _CONSUMER, _GROUP, Field("request_id", TEXT)),
     "delete": Record(requests.Delete, _MSG_ID),
+    "cancel": Record(requests.Cancel, Field("delayed_id", WHOLE), optional("sender", TEXT)),
     "register": Record(requests.Register, *_AGENT, Field("ttl", WHOLE, 0)),
     "unregister": Record(requests.Unregister, *_AGENT),
     "report": Record(requests.Report, *_AGENT),

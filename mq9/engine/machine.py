@@ -259,6 +259,7 @@ COMMANDS: dict[type[Request[Any]], _Command] = {
     commands.Advance: messages.advance_now,
     requests.Delete: messages.delete,
     requests.Send: send.send,
+    requests.Cancel: send.cancel,
     requests.Fetch: fetch.fetch,
     requests.Ack: ack.ack,
     requests.Nack: ack.nack,

@@ -1,4 +1,4 @@
-"""SEND: a message is stored once for its id, where it may go and there is room for it."""
+"""SEND: a message is stored once for its id, where it may go and there is room for it; CANCEL."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mq9.engine import access, groups, mailboxes, messages
 from mq9.engine.commands import Call, Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.engine.messages import LANES, Removal
-from mq9.errors import Forbidden, IdConflict, LimitReached, MailboxFull
+from mq9.errors import Forbidden, IdConflict, LimitReached, MailboxFull, MessageNotFound
 from mq9.models import MailboxType
-from mq9.protocol.requests import Send
+from mq9.protocol.requests import Cancel, Send
 
 _SENT = (  # after an id and an instant
     "sent_ms, mailbox, priority, expires_ms, key, tags, sender, sender_verified, reply_to,"
@@ -108,6 +108,29 @@ def _send(
     mailbox.expect_change(instant if request.delay else expires_ms)
     mailbox.save(db)
     return answer
+
+
+def cancel(db: Connection, call: Call[Cancel], now: int, _limits: Limits) -> None:
+    """Remove a delayed message, for its sender or for somebody who may take messages there."""
+    mailbox = messages.advance(db, call.address, now)
+    delayed_id, actor = call.request.delayed_id, call.actor
+    row = db.execute(
+        "SELECT size, sender, sender_verified FROM delayed WHERE mailbox=? AND id=?",
+        (mailbox.id, delayed_id),
+    ).fetchone()
+    size, *sent_by = (0, None, None) if row is None else row
+    is_sender = call.agent is not None and sent_by == [call.agent, actor.agent is not None]
+    if row is None or not (is_sender or mailbox.may_take(actor)):
+        raise MessageNotFound(
+            f"message not found: no delayed message {delayed_id} of yours is in {call.address}; it "
+            "may be visible by now"
+        )
+    db.execute("DELETE FROM delayed WHERE id=?", (delayed_id,))
+    mailbox.messages -= 1
+    mailbox.delayed -= 1
+    mailbox.bytes -= size
+    mailbox.count_removed("deleted", 1)
+    mailbox.save(db)
 
 
 def counted_bytes(call: Call[Send]) -> int:

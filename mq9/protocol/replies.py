@@ -327,6 +327,11 @@ def encode_deleted(_outcome: None) -> dict[str, Any]:
     return {"deleted": True}
 
 
+def encode_cancelled(_outcome: None) -> dict[str, Any]:
+    """Write that CANCEL has removed the delayed message."""
+    return {"cancelled": True}
+
+
 def encode_mailbox(mail_address: str) -> dict[str, Any]:
     """Write where mail for a registered agent goes."""
     return {"mailbox": mail_address}

@@ -441,6 +441,19 @@ class Delete(Body[None]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel(Body[None]):
+    """MSG.CANCEL."""
+
+    delayed_id: int = needed(whole(1, MAX_MSG_ID))
+    sender: str | None = given(None, optional(checks.header_text))
+
+    @property
+    def claimed_agent(self) -> str | None:
+        """The agent that says it sent the message."""
+        return self.sender
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Register(Body[str]):
     """What the broker reads of AGENT.REGISTER, whose whole object is kept; comes to the mailbox."""
 

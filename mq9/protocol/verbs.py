@@ -174,6 +174,7 @@ _TABLE = (
         repeatable=True,
     ),
     Verb("MSG.DELETE", requests.Delete, _MESSAGE, replies.encode_deleted),
+    Verb("MSG.CANCEL", requests.Cancel, _MAILBOX, replies.encode_cancelled),
     Verb(
         "AGENT.REGISTER",
         requests.Register,

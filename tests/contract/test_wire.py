@@ -25,6 +25,7 @@ BODIES = {
     "MSG.MOVE.inbox": {"group_name": "g", "msg_id": 0, "to": "other"},
     "MSG.EXTEND.inbox": {"group_name": "g", "msg_ids": [0]},
     "MSG.RELEASE.inbox": {"group_name": "g", "request_id": "r"},
+    "MSG.CANCEL.inbox": {"delayed_id": 1},
     "MSG.SENT": {"sender": "n", "correlation_ids": ["c"]},
     "AGENT.REGISTER": {"name": "n"},
     "AGENT.REPORT": {"name": "known"},
@@ -325,6 +326,7 @@ async def test_unknown_fields_are_ignored(way, client, inbox, verb):
     await client.mailbox_create(name="other")
     await client.agent_register({"name": "known"})
     await client.send(inbox, "x")
+    await client.send(inbox, "later", delay=60)
     await client.fetch(inbox, group_name="g", deliver="earliest")
 
     body = BODIES.get(verb, {})

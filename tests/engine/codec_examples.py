@@ -20,6 +20,7 @@ from mq9.protocol.checks import MAX_MSG_ID, MAX_SECONDS, MAX_UNIX_SECONDS
 from mq9.protocol.outcomes import Created, Fetched, Grants, MoveOutcome, Stored
 from mq9.protocol.requests import (
     Ack,
+    Cancel,
     CreateMailbox,
     Delete,
     DropMailbox,
@@ -155,6 +156,7 @@ REQUESTS = {
         Release(group_name="workers", request_id="request-1"),
     ],
     "delete": [Delete(msg_id=MAX_MSG_ID)],
+    "cancel": [Cancel(delayed_id=MAX_MSG_ID, sender=WORDS), Cancel(delayed_id=1)],
     "register": [
         Register(name=WORDS, mailbox="box", ttl=1),
         Register(name="worker"),

@@ -44,6 +44,7 @@ class Mail:
     due_ms: int
     expires_ms: int | None
     msg_id: int = -1
+    delayed_id: int = 0
     visible_ms: int = 0
     moved: Moved | None = None
 
@@ -274,6 +275,7 @@ class Model:
         self.mailboxes = {}
         self.registered = {}  # by key
         self._tokens = 0
+        self.delayed = 0  # messages that were sent with a delay, so far
 
     def mailbox(self, address, now):
         """Return a mailbox with everything in it up to date, or None."""
@@ -330,6 +332,8 @@ class Model:
         mail = Mail(call.request, call.payload, now + (call.request.delay or 0) * 1000, expires_ms)
         self._make_room(mailbox, mail)
         if call.request.delay:
+            self.delayed += 1
+            mail.delayed_id = self.delayed
             mailbox.delayed.append(mail)
         else:
             mailbox.show(mail, now)
@@ -358,6 +362,14 @@ class Model:
         if mail is None:
             raise Refused("message_not_found")
         mailbox.stored.remove(mail)
+        mailbox.removed["deleted"] += 1
+
+    def cancel(self, call, now):
+        mailbox = self._existing(call.address, now)
+        kept = [one for one in mailbox.delayed if one.delayed_id != call.request.delayed_id]
+        if len(kept) == len(mailbox.delayed):
+            raise Refused("message_not_found")
+        mailbox.delayed = kept
         mailbox.removed["deleted"] += 1
 
     def fetch(self, call, now):

@@ -223,6 +223,10 @@ class RandomCalls:
     def delete(self):
         return self._of(requests.Delete(msg_id=self._id()), self._one(*ADDRESSES))
 
+    def cancel(self):
+        delayed_id = self._dice.randint(1, 30)
+        return self._of(requests.Cancel(delayed_id=delayed_id), self._one(*ADDRESSES))
+
     def _who(self):
         who = {"name": self._perhaps(*AGENTS, chance=0.7), "mailbox": self._perhaps(*ADDRESSES)}
         return who if any(who.values()) else {"name": "cook", "mailbox": None}
@@ -293,6 +297,7 @@ COMMANDS = {
     requests.Extend: (4, RandomCalls.extend),
     requests.Release: (3, RandomCalls.release),
     requests.Delete: (3, RandomCalls.delete),
+    requests.Cancel: (3, RandomCalls.cancel),
     requests.Register: (6, RandomCalls.register),
     requests.Unregister: (2, RandomCalls.unregister),
     requests.Report: (3, RandomCalls.report),

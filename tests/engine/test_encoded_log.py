@@ -20,6 +20,7 @@ from mq9.engine.machine import COMMANDS
 from mq9.models import MailboxType, Priority
 from mq9.protocol.requests import (
     Ack,
+    Cancel,
     CreateMailbox,
     Delete,
     DropMailbox,
@@ -83,6 +84,9 @@ LOG = [
     call(NoteRead, "other", group_name="listeners", cursors=(1, 1, 1)),
     call(Delete, agent="planner", msg_id=0),
     call(Delete, agent="planner", msg_id=0),
+    call(Send, payload=b"later still", delay=500),
+    call(Cancel, agent="worker", delayed_id=2),
+    call(Cancel, agent="planner", delayed_id=2),
     call(Advance),
     Call(ClaimNames(names=(("worker", "worker"),), addresses=(("other", "worker"),))),
     call(Unregister, "", agent="worker", name="worker"),

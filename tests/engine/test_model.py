@@ -573,6 +573,11 @@ class Comparison(RuleBasedStateMachine):
         command = call(requests.Delete, address, msg_id=self.msg_id(address, age))
         self.carry_out(command, self.model.delete)
 
+    @rule(address=addresses, age=ages)
+    def cancel(self, address, age):
+        command = call(requests.Cancel, address, delayed_id=max(1, self.model.delayed - age))
+        self.carry_out(command, self.model.cancel)
+
     @rule(
         address=perishable,
         name=st.none() | names,

@@ -19,6 +19,7 @@ NOW = 1_700_000_000_000
 LENGTH = 600
 MAY_BE_REFUSED = {
     requests.Ack,
+    requests.Cancel,
     requests.CreateMailbox,
     requests.Delete,
     requests.DropMailbox,

@@ -127,6 +127,7 @@ NOT_REPEATED = {
     "MAILBOX.DROP": lambda client: client.mailbox_drop("inbox"),
     "MSG.NACK": lambda client: client.nack("inbox", "g", 0),
     "MSG.EXTEND": lambda client: client.extend("inbox", "g", [0]),
+    "MSG.CANCEL": lambda client: client.cancel("inbox", 1),
     "MSG.DELETE": lambda client: client.delete("inbox", 0),
     "AGENT.UNREGISTER": lambda client: client.agent_unregister(name="agent"),
     "AGENT.REPORT": lambda client: client.agent_report({"name": "agent", "load": 1}),
@@ -135,8 +136,9 @@ NOT_REPEATED = {
 
 @pytest.fixture
 async def busy(client):
-    """A client with a message, a lease and an agent."""
+    """A client with a message, a lease, a delayed message and an agent."""
     await client.send("inbox", "first")
+    await client.send("inbox", "later", delay=60)
     await client.fetch("inbox", group_name="g", deliver="earliest")
     await client.agent_register({"name": "agent"})
     await client.mailbox_create(name="other")
