@@ -37,10 +37,10 @@ _NAMES = {
         "UnusableFile"
     ),
     "models": (
-        "AgentMatch AgentMatches Deliver Extended FetchResult Gathered GroupStatus Held Leased "
-        "MailboxStatus MailboxType Match Message MessageHeaders MessageHistory Moved Payload "
-        "Priority PublicMailbox Removed Sent SentAnswer SentPage Standing StoredMessage Unread "
-        "Waiting"
+        "AgentEntry AgentMatch AgentMatches Deliver Extended FetchResult Gathered GroupStatus "
+        "Held Leased MailboxStatus MailboxType Match Message MessageHeaders MessageHistory Moved "
+        "Payload Priority PublicMailbox Removed Sent SentAnswer SentPage Standing StoredMessage "
+        "Unread Waiting"
     ),
     "signals": "stop_on_signals",
     "transport.base": "Transport",

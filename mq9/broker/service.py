@@ -342,6 +342,8 @@ class Service:
             address = body.mail_address
             session.refuse_reserved(body.name, address)
             actor = session.actor()
+        elif isinstance(body, requests.Lookup):
+            address = body.wrote_to or ""
         elif isinstance(body, (requests.Unregister, requests.Report)):
             session.refuse_reserved(body.name, body.mailbox)
         elif body.tells_addresses:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mq9 import address as addresses
 from mq9.client import arguments
 from mq9.client.base import ClientBase
 from mq9.errors import InvalidRequest
-from mq9.models import AgentMatches
+from mq9.models import AgentEntry, AgentMatches
 from mq9.protocol import checks, replies, requests
 
 
@@ -103,6 +103,42 @@ class AgentMethods(ClientBase):
             text=text, semantic=semantic, min_score=min_score, limit=limit, page=page
         )
         return replies.agents_of(await self._connection.request(body))
+
+    async def agent_lookup(
+        self,
+        names: Sequence[str] = (),
+        *,
+        mailboxes: Sequence[str] = (),
+        wrote_to: str | None = None,
+        before: int | None = None,
+    ) -> list[AgentEntry]:
+        """Look up agents by their exact names, or by their mailboxes.
+
+        Our broker has this verb; others do not.
+
+        Args:
+            names: Up to 100 names, such as the senders of messages.
+            mailboxes: Up to 100 addresses.
+            wrote_to: A mailbox that this client may look at: then it is told of each name since
+                when there are messages from it, among the newest 1 000.
+            before: Leave out the message with this number, and later ones.
+
+        Returns:
+            First of each of ``names``, registered or not, then of the agents at ``mailboxes`` that
+            are not among these, at most 10 of one mailbox.
+
+        Raises:
+            MailboxNotFound: The mailbox ``wrote_to`` is not there.
+            Forbidden: This client may not look at it.
+            InvalidRequest: Nobody is named, or the broker does not know the verb.
+        """
+        body = requests.Lookup(
+            names=arguments.listed(names),
+            mailboxes=arguments.listed(mailboxes),
+            wrote_to=wrote_to,
+            before=before,
+        )
+        return list(await self._connection.request(body))
 
 
 def _who(mailbox: Any, name: Any) -> dict[str, Any]:

@@ -45,7 +45,12 @@ def agents(name: str, value: Iterable[str] | None) -> tuple[str, ...] | None:
     """Return the names of agents, each once; None for none given. Raises InvalidRequest."""
     if value is None:
         return None
-    return checks.agents(name, value if isinstance(value, str) else tuple(value))
+    return checks.agents(name, listed(value))
+
+
+def listed(value: Iterable[str]) -> Any:
+    """Return texts as a tuple; one text, which is no list, as it is, to be refused."""
+    return value if isinstance(value, str) else tuple(value)
 
 
 def correlation_ids(value: Iterable[str] | None) -> tuple[str, ...] | None:

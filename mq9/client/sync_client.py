@@ -266,6 +266,7 @@ class SyncMq9Client:
     agent_unregister = _blocking(Mq9Client.agent_unregister)
     agent_report = _blocking(Mq9Client.agent_report)
     agent_discover = _blocking(Mq9Client.agent_discover)
+    agent_lookup = _blocking(Mq9Client.agent_lookup)
     request = _blocking_as(_asked, Mq9Client.request)
     gather = _blocking_as(_gathered, Mq9Client.gather)
     reply = _blocking(Mq9Client.reply)

@@ -18,7 +18,7 @@ from sqlite3 import Connection
 import orjson
 
 from mq9 import address as addresses
-from mq9.engine import mailboxes
+from mq9.engine import mailboxes, messages
 from mq9.engine.commands import (
     Actor,
     AgentKeys,
@@ -29,9 +29,11 @@ from mq9.engine.commands import (
     Limits,
     Seen,
 )
+from mq9.engine.mailboxes import Mailbox
 from mq9.errors import AgentNotFound, Forbidden, LimitReached
+from mq9.models import AgentEntry
 from mq9.protocol.body import parse_object
-from mq9.protocol.requests import Register, Report, Unregister
+from mq9.protocol.requests import Lookup, Register, Report, Unregister
 
 ALIVE = (
     "(a.expires_ms IS NULL OR a.expires_ms>:now) AND EXISTS ("
@@ -257,6 +259,84 @@ def next_sign(db: Connection, name: str | None, now: int) -> int | None:
 def keys(db: Connection, _call: Call[AgentKeys], _now: int) -> tuple[str, ...]:
     """Return the keys of all registrations."""
     return tuple(key for (key,) in db.execute("SELECT key FROM agents ORDER BY key"))
+
+
+_MOST_AT_MAILBOX = 10  # registrations that are told of one mailbox
+_LOOKED_BACK = 1_000  # messages of a mailbox
+_NAMED = (
+    "SELECT a.key, a.mailbox, a.seen_ms, a.owner FROM agents a"  # noqa: S608  # constant text
+    f" WHERE a.key IN (SELECT value FROM json_each(:wanted)) AND {ALIVE}"
+)
+_AT_MAILBOXES = (
+    "SELECT r.key, r.mailbox, r.seen_ms, r.owner FROM json_each(:wanted) j CROSS JOIN agents r"  # noqa: S608  # constant text
+    f" ON r.id IN (SELECT a.id FROM agents a WHERE a.mailbox=j.value AND {ALIVE} ORDER BY a.id"
+    f" LIMIT {_MOST_AT_MAILBOX}) ORDER BY j.key, r.id"
+)
+_WROTE = (
+    "WITH newest AS MATERIALIZED (SELECT sender, sender_verified, visible_ms, moved FROM messages"
+    " WHERE mailbox=:mailbox AND msg_id<:before AND (expires_ms IS NULL OR expires_ms>:now)"
+    " ORDER BY msg_id DESC LIMIT :most)"
+    " SELECT sender, min(visible_ms), min(iif(sender_verified, visible_ms, NULL)) FROM newest"
+    " WHERE moved IS NULL AND sender IN (SELECT value FROM json_each(:names)) GROUP BY sender"
+)
+_Row = tuple[str, str, int, str | None]  # key, mailbox, seen_ms, owner
+
+
+def lookup(db: Connection, call: Call[Lookup], now: int) -> tuple[AgentEntry, ...]:
+    """Tell of names whether agents are registered so, and who is registered at mailboxes.
+
+    Of each of them, since when a mailbox has messages from that name, if one was named.
+    """
+    request = call.request
+    mailbox = None if request.wrote_to is None else messages.current(db, request.wrote_to, now)
+    named = {one[0]: one for one in _looked_up(db, _NAMED, request.names, now)}
+    there = {one[0]: one for one in _looked_up(db, _AT_MAILBOXES, request.mailboxes, now)}
+    names = tuple(dict.fromkeys((*request.names, *there)))
+    wrote = {} if mailbox is None else _wrote(db, mailbox, names, request.before, now)
+    return tuple(
+        _entry(name, named.get(name) or there.get(name), wrote.get(name, (None, None)))
+        for name in names
+    )
+
+
+def _looked_up(db: Connection, which: str, wanted: tuple[str, ...], now: int) -> list[_Row]:
+    """Return living registrations of names or at mailboxes."""
+    return db.execute(which, {"wanted": _json(wanted), "now": now}).fetchall() if wanted else []
+
+
+def _wrote(
+    db: Connection, mailbox: Mailbox, names: tuple[str, ...], before: int | None, now: int
+) -> dict[str, tuple[int, int | None]]:
+    """Return when the oldest of the newest messages of each sender came, and of verified ones."""
+    rows = db.execute(
+        _WROTE,
+        {
+            "mailbox": mailbox.id,
+            "before": mailbox.next_msg_id if before is None else before,
+            "now": now,
+            "most": _LOOKED_BACK,
+            "names": _json(names),
+        },
+    )
+    return {sender: (wrote, verified) for sender, wrote, verified in rows}
+
+
+def _entry(name: str, found: _Row | None, wrote: tuple[int | None, int | None]) -> AgentEntry:
+    _, mailbox, seen_ms, owner = found or (name, None, None, None)
+    since, verified = (None if one is None else one / 1000 for one in wrote)
+    return AgentEntry(
+        name=name,
+        registered=found is not None,
+        mailbox=mailbox,
+        last_seen=None if seen_ms is None else seen_ms // 1000,
+        by=owner,
+        wrote=since,
+        wrote_verified=verified,
+    )
+
+
+def _json(texts: tuple[str, ...]) -> str:
+    return orjson.dumps(texts).decode()
 
 
 def claim(db: Connection, call: Call[ClaimNames], now: int, _limits: Limits) -> Claimed:

@@ -300,6 +300,7 @@ QUERIES: dict[type[Request[Any]], _Query] = {
     requests.Query: reads.query,
     commands.IsRegistered: agents.is_registered,
     commands.AgentKeys: agents.keys,
+    requests.Lookup: agents.lookup,
     requests.Status: status.status,
     requests.ListSent: sent.list_sent,
     commands.WhyEmpty: status.why_empty,

@@ -1,6 +1,6 @@
 """What the protocol speaks of: messages, priorities, agents, and the state of a mailbox."""
 
-from mq9.models.agents import AgentMatch, AgentMatches, Match
+from mq9.models.agents import AgentEntry, AgentMatch, AgentMatches, Match
 from mq9.models.mailboxes import (
     Granted,
     GroupStatus,
@@ -40,6 +40,7 @@ __all__ = [
     "NO_HEADERS",
     "PRIORITIES",
     "QUESTION_TAG",
+    "AgentEntry",
     "AgentMatch",
     "AgentMatches",
     "Deliver",

@@ -61,3 +61,28 @@ class AgentMatches(list[AgentMatch]):
         super().__init__(found)
         self.mode = mode
         self.has_more = has_more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentEntry:
+    """What LOOKUP tells of a name: whether an agent is registered so, and whether it wrote before.
+
+    Attributes:
+        name: The name that was looked up, or that was found at a mailbox.
+        registered: Whether an agent is registered under exactly this name.
+        mailbox: The address that reaches it; None where it is not registered.
+        last_seen: When it was last active, as in ``Match``.
+        by: The authenticated agent that registered it; None where nobody authenticated did.
+        wrote: When the oldest message that comes from this name became visible, in Unix seconds,
+            among the newest 1 000 of the mailbox that was named; None where there is none. It is
+            what messages say of themselves.
+        wrote_verified: The same among the messages whose sender the broker knows.
+    """
+
+    name: str
+    registered: bool
+    mailbox: str | None = None
+    last_seen: int | None = None
+    by: str | None = None
+    wrote: float | None = None
+    wrote_verified: float | None = None

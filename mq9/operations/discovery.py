@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from mq9.client.client import Mq9Client
 from mq9.discovery import documents
-from mq9.errors import InvalidRequest
+from mq9.errors import InvalidRequest, Unreachable
 from mq9.models import AgentMatch
 from mq9.operations.caller import Caller
 from mq9.operations.message_views import visible
@@ -31,6 +31,12 @@ async def named(client: Mq9Client, name: str) -> str | None:
     wanted = _possible(name)
     if wanted is None:
         return None
+    try:
+        [looked_up] = await client.agent_lookup([wanted])
+    except (InvalidRequest, Unreachable):
+        pass  # another broker, or an older one
+    else:
+        return looked_up.mailbox
     found = await client.agent_discover(text=wanted, limit=_MOST_ASKED_FOR)
     return next((one.match.mailbox for one in found if one.match.name == wanted), None)
 

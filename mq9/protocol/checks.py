@@ -22,6 +22,7 @@ HEADER_VALUE_LENGTH = 256
 MAX_TAGS = 64
 MAX_READERS = 64  # of one mailbox
 MAX_CORRELATION_IDS = 100  # of one SENT
+MAX_LOOKED_UP = 100  # names, or mailboxes, of agents
 MAX_HEADERS = 64  # of one message, beside those of the protocol
 MAX_HEADER_BYTES = 8 * 1024  # names and values of these together
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")  # a token, as in HTTP
@@ -221,6 +222,16 @@ def _header_name(name: str, value: Any) -> str:
 def agents(name: str, value: Any) -> tuple[str, ...]:
     """Check for up to 64 names of agents; each is kept once, in the order given."""
     return tuple(dict.fromkeys(_each(name, value, "agents", agent_name, MAX_READERS)))
+
+
+def senders(name: str, value: Any) -> tuple[str, ...]:
+    """Check for up to 100 names that messages may come from; each is kept once, in order."""
+    return tuple(dict.fromkeys(_each(name, value, "names", header_text, MAX_LOOKED_UP)))
+
+
+def mail_addresses(name: str, value: Any) -> tuple[str, ...]:
+    """Check for up to 100 addresses of mailboxes; each is kept once, in order."""
+    return tuple(dict.fromkeys(_each(name, value, "addresses", mail_address, MAX_LOOKED_UP)))
 
 
 def msg_ids(name: str, value: Any) -> tuple[int, ...]:

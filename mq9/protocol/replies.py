@@ -19,6 +19,7 @@ import orjson
 from mq9.errors import BadReply, Mq9Error, from_reply
 from mq9.models import (
     NO_HEADERS,
+    AgentEntry,
     AgentMatch,
     AgentMatches,
     Extended,
@@ -530,6 +531,17 @@ def agents_of(found: Discovered) -> AgentMatches:
         mode=found.mode,
         has_more=found.has_more,
     )
+
+
+def encode_lookup(found: tuple[AgentEntry, ...]) -> dict[str, Any]:
+    """Write what LOOKUP has found."""
+    return {"agents": [without_none(one) for one in found]}
+
+
+@_reading()
+def decode_lookup(reply: dict[str, Any]) -> tuple[AgentEntry, ...]:
+    """Read the reply to a LOOKUP."""
+    return tuple(_filled(AgentEntry, item) for item in field(reply, "agents"))
 
 
 def without_none(value: Any) -> dict[str, Any]:

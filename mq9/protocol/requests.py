@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 from mq9 import address as addresses
 from mq9.errors import InvalidRequest
 from mq9.models import (
+    AgentEntry,
     Deliver,
     Extended,
     MailboxStatus,
@@ -506,6 +507,30 @@ class Discover(Body[Discovered]):
     min_score: float | None = given(None, optional(checks.number(0, 2)))
     limit: int = given(20, _count)
     page: int = given(1, whole(1, 1_000_000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup(Body[tuple[AgentEntry, ...]]):
+    """AGENT.LOOKUP."""
+
+    # Both speak of the mailbox ``wrote_to``.
+    is_private: ClassVar[bool] = True
+    only_looks: ClassVar[bool] = True
+
+    names: tuple[str, ...] = given((), otherwise((), checks.senders))
+    mailboxes: tuple[str, ...] = given((), otherwise((), checks.mail_addresses))
+    wrote_to: str | None = given(None, optional(checks.mail_address))
+    before: int | None = given(None, optional(_msg_id))
+
+    def __post_init__(self) -> None:
+        """Check every field, and that there is somebody to look up."""
+        Body.__post_init__(self)
+        if not self.names and not self.mailboxes:
+            raise InvalidRequest("names: nobody is looked up; give names or mailboxes")
+        if self.before is not None and self.wrote_to is None:
+            raise InvalidRequest(
+                f"before: message {self.before} is one of a mailbox; name it in wrote_to"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

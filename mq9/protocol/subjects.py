@@ -24,7 +24,7 @@ _REST: Final = {
 _MEANT: Final = {
     f"{first}.{second}": verb
     for verb, first, words in (
-        ("AGENT.DISCOVER", "AGENT", "FIND GET LIST LOOKUP QUERY SEARCH"),
+        ("AGENT.DISCOVER", "AGENT", "FIND GET LIST QUERY SEARCH"),
         ("AGENT.REGISTER", "AGENT", "ANNOUNCE CREATE"),
         ("AGENT.REPORT", "AGENT", "HEARTBEAT PING STATUS"),
         ("AGENT.UNREGISTER", "AGENT", "DELETE DEREGISTER DROP REMOVE"),

@@ -196,6 +196,15 @@ _TABLE = (
         repeatable=True,
     ),
     Verb(
+        "AGENT.LOOKUP",
+        requests.Lookup,
+        _BROKER,
+        replies.encode_lookup,
+        replies.decode_lookup,
+        reads=True,
+        repeatable=True,
+    ),
+    Verb(
         "AGENT.WHOAMI",
         requests.Whoami,
         _BROKER,

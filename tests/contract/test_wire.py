@@ -28,6 +28,7 @@ BODIES = {
     "MSG.CANCEL.inbox": {"delayed_id": 1},
     "MSG.SENT": {"sender": "n", "correlation_ids": ["c"]},
     "AGENT.REGISTER": {"name": "n"},
+    "AGENT.LOOKUP": {"names": ["known"]},
     "AGENT.REPORT": {"name": "known"},
     "AGENT.UNREGISTER": {"name": "known"},
 }

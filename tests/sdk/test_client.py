@@ -120,6 +120,7 @@ REPEATED = {
     "MSG.SENT": lambda client: client.sent(sender="agent"),
     "AGENT.REGISTER": lambda client: client.agent_register({"name": "another"}),
     "AGENT.DISCOVER": lambda client: client.agent_discover(),
+    "AGENT.LOOKUP": lambda client: client.agent_lookup(["agent"]),
     "AGENT.WHOAMI": lambda client: client.whoami(),
 }
 NOT_REPEATED = {

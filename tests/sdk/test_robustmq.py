@@ -22,6 +22,7 @@ from mq9 import (
 from mq9.client.by_offset import MOST_FETCHED, OffsetProgress
 from mq9.client.consumer import consumer
 from mq9.models import FetchResult, Message, Priority
+from mq9.operations import discovery
 from mq9.protocol import replies, robustmq
 from mq9.protocol.robustmq import last_known
 from tests.nats_server import NatsServer
@@ -609,3 +610,13 @@ async def test_six_operations_are_there(broker):
     texts = await asyncio.to_thread(use_six_operations, broker.url)
 
     assert texts == [in_order, in_order, ["later"], ["later"]]
+
+
+async def test_an_agent_is_found_by_its_name_without_the_verb_for_it(broker):
+    async with Mq9Client(broker.url, reconnect_attempts=0) as client:
+        await client.agent_register({"name": "oracle", "mailbox": "delphi"})
+        with pytest.raises(Unreachable):
+            await client.agent_lookup(["oracle"])
+
+        assert await discovery.named(client, "oracle") == "delphi"
+        assert await discovery.named(client, "orac") is None
