@@ -21,7 +21,7 @@ _NAMES = {
     ),
     "client.error_answers": "ErrorAnswer Failure answer_id",
     "client.mailbox": "Mailbox",
-    "client.options": "ClientOptions",
+    "client.options": "ClientOptions SendOptions",
     "client.receiver": "MessageCallback Receiver",
     "client.sync_client": (
         "SyncConsumer SyncConsumerOptions SyncErrorHandler SyncHandler SyncMq9Client"
@@ -39,8 +39,8 @@ _NAMES = {
     "models": (
         "AgentEntry AgentMatch AgentMatches Deliver Extended FetchResult Gathered GroupStatus "
         "Held Leased MailboxStatus MailboxType Match Message MessageHeaders MessageHistory Moved "
-        "Payload Priority PublicMailbox Removed Sent SentAnswer SentPage Standing StoredMessage "
-        "Unread Waiting"
+        "Payload Priority PublicMailbox Removed SendOutcome Sent SentAnswer SentPage Standing "
+        "StoredMessage Unread Waiting"
     ),
     "signals": "stop_on_signals",
     "transport.base": "Transport",

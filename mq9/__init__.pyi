@@ -19,6 +19,7 @@ from mq9.client.error_answers import Failure as Failure
 from mq9.client.error_answers import answer_id as answer_id
 from mq9.client.mailbox import Mailbox as Mailbox
 from mq9.client.options import ClientOptions as ClientOptions
+from mq9.client.options import SendOptions as SendOptions
 from mq9.client.receiver import MessageCallback as MessageCallback
 from mq9.client.receiver import Receiver as Receiver
 from mq9.client.sync_client import SyncConsumer as SyncConsumer
@@ -75,6 +76,7 @@ from mq9.models import Payload as Payload
 from mq9.models import Priority as Priority
 from mq9.models import PublicMailbox as PublicMailbox
 from mq9.models import Removed as Removed
+from mq9.models import SendOutcome as SendOutcome
 from mq9.models import Sent as Sent
 from mq9.models import SentAnswer as SentAnswer
 from mq9.models import SentPage as SentPage

@@ -173,8 +173,8 @@ class GatherMethods(QuestionMethods):
             named = replace(options, id=f"question.{which}", correlation_id=which)
             address = question.mail_address
 
-            async def send() -> int:
-                return await self._send(address, question.body, named)
+            async def send() -> None:
+                await self._send(address, question.body, named)
 
             try:
                 left_s = (deadline_ms - self.clock.monotonic_ms()) / 1000

@@ -2,59 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 from mq9 import address as addresses
 from mq9.client import arguments, tracing
 from mq9.client.base import ClientBase
+from mq9.client.options import SendOptions, takes
 from mq9.errors import BadReply
-from mq9.models import FetchResult, Payload, Priority, SentPage
+from mq9.models import FetchResult, Payload, SendOutcome, SentPage
 from mq9.protocol import checks, replies, requests
 
 
 class MessageMethods(ClientBase):
     """Send messages, look at them, and remove them."""
 
+    @takes(SendOptions)
     async def send(
-        self,
-        mail_address: str,
-        payload: Payload,
-        *,
-        priority: Priority | str = Priority.NORMAL,
-        key: str | None = None,
-        delay: int | None = None,
-        ttl: int | None = None,
-        tags: Sequence[str] | None = None,
-        id: str | None = None,  # noqa: A002  # the protocol's word
-        sender: str | None = None,
-        from_mailbox: str | None = None,
-        reply_to: str | None = None,
-        correlation_id: str | None = None,
-        path: Sequence[str] | None = None,
-        headers: Mapping[str, str] | None = None,
+        self, mail_address: str, payload: Payload, **options: Unpack[SendOptions]
     ) -> int:
         """Send a message; when this returns, the broker has stored it.
 
         Args:
             mail_address: The mailbox it goes to.
             payload: Bytes as they are, text as UTF-8, anything else as JSON; up to 1 MiB.
-            priority: ``critical`` before ``urgent`` before ``normal``.
-            key: At most one visible message has it: this one replaces an older one.
-            delay: Seconds until it becomes visible.
-            ttl: Seconds from now until it expires; more than ``delay``.
-            tags: Up to 64 words to find it by, without commas.
-            id: The same id again, from the same sender to the same mailbox, is stored once. Made up
-                when not given, so that a lost reply never stores a message twice.
-            sender: Who sends it. A claim, unless the connection has authenticated.
-            from_mailbox: A mailbox that the sender may take messages from, so that the reader knows
-                on whose behalf it comes. The broker checks it where the connection has
-                authenticated as an agent; elsewhere it is a claim.
-            reply_to: The address that the answer goes to.
-            correlation_id: Which question it answers, or is.
-            path: The agents that this conversation has passed through.
-            headers: Further headers, such as ``traceparent``: up to 64, 8 KiB
-                together. Names are those of HTTP, no matter their case, and begin neither with
-                ``mq9-`` nor with ``nats-``; values are 1 to 256 printable characters.
+            options: See ``SendOptions``.
 
         Returns:
             The msg_id, or -1 while the message is delayed.
@@ -68,27 +40,50 @@ class MessageMethods(ClientBase):
             Forbidden: The connection's agent may not take messages from ``from_mailbox``.
         """
         address = addresses.parse(mail_address)
-        options = requests.Send(
-            priority=arguments.priority(priority),
-            key=key,
-            delay=delay,
-            ttl=ttl,
-            tags=arguments.tags(tags),
-            id=self._request_ids.next() if checks.is_absent(id) else id,
-            sender=sender,
-            from_mailbox=from_mailbox,
-            reply_to=reply_to,
-            correlation_id=correlation_id,
-            path=arguments.path(path),
-            headers=arguments.headers(headers),
-        )
-        return await self._send(address, arguments.payload(payload), options)
+        message = self._message("send", options)
+        sent = await self._send(address, arguments.payload(payload), message)
+        return sent if isinstance(sent, int) else sent.msg_id
 
-    async def _send(self, mail_address: str, body: bytes, options: requests.Send) -> int:
+    @takes(SendOptions)
+    async def send_detailed(
+        self, mail_address: str, payload: Payload, **options: Unpack[SendOptions]
+    ) -> SendOutcome:
+        """Send a message as ``send`` does, and tell what it replaced and how to take it back.
+
+        A broker that does not know these details returns neither; our broker does.
+
+        Args:
+            mail_address: The mailbox it goes to.
+            payload: As for ``send``.
+            options: See ``SendOptions``.
+
+        Raises:
+            Mq9Error: As for ``send``.
+        """
+        address = addresses.parse(mail_address)
+        message = self._message("send_detailed", options, details=True)
+        sent = await self._send(address, arguments.payload(payload), message)
+        return SendOutcome(msg_id=sent) if isinstance(sent, int) else sent
+
+    def _message(
+        self, caller: str, options: SendOptions, *, details: bool = False
+    ) -> requests.Send:
+        given: dict[str, Any] = {**options}
+        for name in given.keys() - SendOptions.__annotations__.keys():
+            raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}")
+        if given.get("path", ()) is None:
+            del given["path"]
+        if checks.is_absent(given.get("id")):
+            given["id"] = self._request_ids.next()
+        return requests.Send(details=details, **given)
+
+    async def _send(
+        self, mail_address: str, body: bytes, options: requests.Send
+    ) -> int | SendOutcome:
         with tracing.sending(mail_address, options, len(body)) as message:
-            msg_id = await self._connection.request(message.options, mail_address, body)
-            message.stored_as(msg_id)
-        return msg_id
+            sent = await self._connection.request(message.options, mail_address, body)
+            message.stored_as(sent if isinstance(sent, int) else sent.msg_id)
+        return sent
 
     async def query(
         self,

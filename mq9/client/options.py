@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, get_origin, g
 from mq9.clock import Clock
 from mq9.discovery import embeddings as finding
 from mq9.discovery.embeddings import Embeddings
+from mq9.models import Priority
 from mq9.protocol import checks
 from mq9.protocol.checks import Check
 
@@ -27,6 +28,9 @@ class Option(NamedTuple):
 def unchecked(_name: str, value: Any) -> Any:
     """Return any value."""
     return value
+
+
+_ABSENT = Option(None, unchecked)
 
 
 class ClientOptions(TypedDict, total=False):
@@ -60,6 +64,43 @@ class ClientOptions(TypedDict, total=False):
     agents: Annotated[
         Sequence[str] | Mapping[str, Sequence[str] | None] | None, Option(None, unchecked)
     ]
+
+
+class SendOptions(TypedDict, total=False):
+    """The options of ``send`` and ``send_detailed``.
+
+    Attributes:
+        priority: ``critical`` before ``urgent`` before ``normal``.
+        key: At most one visible message has it: this one replaces an older one.
+        delay: Seconds until it becomes visible.
+        ttl: Seconds from now until it expires; more than ``delay``.
+        tags: Up to 64 words to find it by, without commas.
+        id: The same id again, from the same sender to the same mailbox, is stored once. Made up
+            when not given, so that a lost reply never stores a message twice.
+        sender: Who sends it. A claim, unless the connection has authenticated.
+        from_mailbox: A mailbox that the sender may take messages from, so that the reader knows on
+            whose behalf it comes. The broker checks it where the connection has authenticated as an
+            agent; elsewhere it is a claim.
+        reply_to: The address that the answer goes to.
+        correlation_id: Which question it answers, or is.
+        path: The agents that this conversation has passed through.
+        headers: Further headers, such as ``traceparent``: up to 64, 8 KiB together. Names are those
+            of HTTP, no matter their case, and begin neither with ``mq9-`` nor with ``nats-``;
+            values are 1 to 256 printable characters.
+    """
+
+    priority: Annotated[Priority | str, Option(Priority.NORMAL, unchecked)]
+    key: Annotated[str | None, _ABSENT]
+    delay: Annotated[int | None, _ABSENT]
+    ttl: Annotated[int | None, _ABSENT]
+    tags: Annotated[Sequence[str] | None, _ABSENT]
+    id: Annotated[str | None, _ABSENT]
+    sender: Annotated[str | None, _ABSENT]
+    from_mailbox: Annotated[str | None, _ABSENT]
+    reply_to: Annotated[str | None, _ABSENT]
+    correlation_id: Annotated[str | None, _ABSENT]
+    path: Annotated[Sequence[str] | None, _ABSENT]
+    headers: Annotated[Mapping[str, str] | None, _ABSENT]
 
 
 @functools.cache

@@ -258,6 +258,7 @@ class SyncMq9Client:
     send = _blocking(Mq9Client.send)
     fetch = _blocking_as(_fetched, Mq9Client.fetch)
     query = _blocking_as(_fetched, Mq9Client.query)
+    send_detailed = _blocking(Mq9Client.send_detailed)
     sent = _blocking(Mq9Client.sent)
     cancel = _blocking(Mq9Client.cancel)
     delete = _blocking(Mq9Client.delete)

@@ -73,7 +73,7 @@ _TABLE = (
         "INBOX",
         requests.Send,
         Target.PRIORITY,
-        replies.encode_msg_id,
+        replies.encode_send,
         wakes=Wakes.ITS_GROUPS,
         decode=_send,
     ),

@@ -79,7 +79,7 @@ _TABLE = (
         _MSG,
         requests.Send,
         Target.PRIORITY,
-        replies.encode_msg_id,
+        replies.encode_send,
         wakes=Wakes.ITS_GROUPS,
         decode=send,
     ),

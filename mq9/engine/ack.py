@@ -418,8 +418,8 @@ def _store_copy(
     copy = target.next_msg_id
     target.next_msg_id += 1
     target.visible_ms = max(target.visible_ms, now)
-    has_replaced = messages.replace_older(db, target, None, target.visible_ms, copy)
-    send.make_room(db, target, size, now, limits, has_replaced=has_replaced)
+    replaced = messages.replace_older(db, target, None, target.visible_ms, copy)
+    send.make_room(db, target, size, now, limits, has_replaced=replaced is not None)
     db.execute(
         "INSERT INTO messages (mailbox, msg_id, visible_ms, sent_ms, moved, size, priority, tags,"
         " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers, payload)"

@@ -37,7 +37,17 @@ from mq9.engine.shapes import (
     tuple_of,
 )
 from mq9.errors import Mq9Error
-from mq9.models import Deliver, Extended, Held, Leased, MailboxType, Priority, SendPolicy, Waiting
+from mq9.models import (
+    Deliver,
+    Extended,
+    Held,
+    Leased,
+    MailboxType,
+    Priority,
+    SendOutcome,
+    SendPolicy,
+    Waiting,
+)
 from mq9.protocol import requests
 from mq9.protocol.body import Request
 from mq9.protocol.outcomes import Created, Fetched, Grants, MoveOutcome, Stored
@@ -98,6 +108,7 @@ COMMANDS: Mapping[str, Record] = {
         Field("path", TEXTS, ()),
         Field("headers", _PAIRS, ()),
         optional("from_mailbox", TEXT),
+        Field("details", FLAG, False),
     ),
     "fetch": Record(
         requests.Fetch,
@@ -255,6 +266,9 @@ VALUES: Mapping[str, Record] = {
         optional("held", tuple_of(HELD)),
         Field("held_more", FLAG, False),
         Field("available", WHOLE, 0),
+    ),
+    "sent": Record(
+        SendOutcome, _MSG_ID, optional("delayed_id", WHOLE), optional("replaced", WHOLE)
     ),
     "moved": Record(MoveOutcome, optional("msg_id", WHOLE), Field("is_dead_letter", FLAG, False)),
     "extended": Record(Extended, Field("extended", WHOLES, ()), Field("lost", WHOLES, ())),

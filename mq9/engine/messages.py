@@ -233,13 +233,13 @@ def may_replace(
 
 def replace_older(
     db: Connection, mailbox: Mailbox, key: str | None, instant: int, newer: int
-) -> bool:
-    """Remove the message whose place another takes; whether there was any. Saves nothing."""
+) -> int | None:
+    """Remove the message whose place another takes; its msg_id, if any. Saves nothing."""
     older = _at_place(db, mailbox, key)
     if older is None:
-        return False
+        return None
     remove(db, mailbox, [Removal(older.msg_id, instant, newer)], "replaced")
-    return True
+    return older.msg_id
 
 
 class Removal(NamedTuple):

@@ -134,7 +134,8 @@ CREATE TABLE sent_ids (
   id BLOB NOT NULL,                 -- x'01', the sender, it; if long x'02', a digest of the sender and
                                     -- its beginning, its end
   digest BLOB NOT NULL,             -- of the body
-  answer INTEGER NOT NULL,          -- the first answer: a msg_id, or -1
+  answer INTEGER NOT NULL,          -- the first answer: a msg_id, or -1; of a delayed message -1 less
+                                    -- its id
   sent_ms INTEGER NOT NULL,
   PRIMARY KEY (mailbox, id)
 ) STRICT, WITHOUT ROWID;

@@ -14,7 +14,7 @@ from mq9.engine.commands import Call, Limits
 from mq9.engine.mailboxes import Mailbox
 from mq9.engine.messages import LANES, Removal
 from mq9.errors import Forbidden, IdConflict, LimitReached, MailboxFull, MessageNotFound
-from mq9.models import MailboxType
+from mq9.models import MailboxType, SendOutcome
 from mq9.protocol.requests import Cancel, Send
 
 _SENT = (  # after an id and an instant
@@ -30,8 +30,8 @@ _BEGINNING_BYTES = 12  # of the digest of all but the end of what is longer
 _END_BYTES = 8  # which is stored as it is
 
 
-def send(db: Connection, call: Call[Send], now: int, limits: Limits) -> int:
-    """Store a message; its msg_id, or -1 while it is delayed."""
+def send(db: Connection, call: Call[Send], now: int, limits: Limits) -> int | SendOutcome:
+    """Store a message; its msg_id, or -1 while it is delayed, with details if they are wanted."""
     limits.check_size("max_payload", call.payload)
     size = counted_bytes(call)
     mailbox = messages.advance(db, call.address, now)
@@ -40,7 +40,7 @@ def send(db: Connection, call: Call[Send], now: int, limits: Limits) -> int:
 
 def send_what_fits(
     db: Connection, mailbox: Mailbox, call: Call[Send], now: int, limits: Limits
-) -> int | None:
+) -> int | SendOutcome | None:
     """Store a message that replaces nothing, and for which nothing has to be removed."""
     size = counted_bytes(call)
     fits = (
@@ -58,24 +58,24 @@ def send_what_fits(
 
 def _send(
     db: Connection, mailbox: Mailbox, call: Call[Send], size: int, now: int, limits: Limits
-) -> int:
+) -> int | SendOutcome:
     request, sender, is_verified = call.request, call.agent, call.actor.agent is not None
     answer = -1 if request.delay else mailbox.next_msg_id
     first = _remember_id(db, mailbox, call, answer, now, limits)
     if first is not None:
-        return first
+        return _answered_before(db, mailbox, call, first)
     expires_ms = None if request.ttl is None else now + request.ttl * 1000
     instant = now + (request.delay or 0) * 1000
     if not messages.may_replace(db, mailbox, request.key, sender, is_verified, instant):
         raise Forbidden(f"key: {request.key!r} in {call.address} belongs to another sender")
     access.refuse_sender(mailbox, call.actor)
     access.check_source(db, call, now)
-    has_replaced = False
+    replaced = delayed_id = None
     if not request.delay:
         instant = max(mailbox.visible_ms, now)
-        has_replaced = messages.replace_older(db, mailbox, request.key, instant, answer)
-    make_room(db, mailbox, size, now, limits, has_replaced=has_replaced)
-    db.execute(
+        replaced = messages.replace_older(db, mailbox, request.key, instant, answer)
+    make_room(db, mailbox, size, now, limits, has_replaced=replaced is not None)
+    row_id = db.execute(
         _DELAY if request.delay else _STORE,
         (
             None if request.delay else answer,
@@ -96,9 +96,11 @@ def _send(
             size,
             call.payload,
         ),
-    )
+    ).lastrowid
     if request.delay:
+        delayed_id = row_id
         mailbox.delayed += 1
+        _remember_delayed(db, mailbox, call, row_id)
     else:
         mailbox.visible_ms = instant
         mailbox.next_msg_id += 1
@@ -107,7 +109,9 @@ def _send(
     mailbox.bytes += size
     mailbox.expect_change(instant if request.delay else expires_ms)
     mailbox.save(db)
-    return answer
+    if not request.details:
+        return answer
+    return SendOutcome(msg_id=answer, delayed_id=delayed_id, replaced=replaced)
 
 
 def cancel(db: Connection, call: Call[Cancel], now: int, _limits: Limits) -> None:
@@ -194,6 +198,33 @@ def _remember_id(
             f"id: {call.request.id!r} was used before in {mailbox.address} with another body"
         )
     return int(first)
+
+
+def _remember_delayed(
+    db: Connection, mailbox: Mailbox, call: Call[Send], delayed_id: int | None
+) -> None:
+    """Keep which delayed message a SEND has stored, beside the answer to it."""
+    if call.request.id is not None:
+        db.execute(
+            "UPDATE sent_ids SET answer=-1-? WHERE mailbox=? AND id=?",
+            (delayed_id, mailbox.id, stored_id(call.agent or "", call.request.id)),
+        )
+
+
+def _answered_before(
+    db: Connection, mailbox: Mailbox, call: Call[Send], kept: int
+) -> int | SendOutcome:
+    """Answer a SEND whose id was sent before as the first was answered."""
+    msg_id, delayed_id = max(kept, -1), -1 - kept
+    if not call.request.details:
+        return msg_id
+    is_delayed = (
+        delayed_id > 0
+        and db.execute(
+            "SELECT 1 FROM delayed WHERE id=? AND mailbox=?", (delayed_id, mailbox.id)
+        ).fetchone()
+    )
+    return SendOutcome(msg_id=msg_id, delayed_id=delayed_id if is_delayed else None)
 
 
 def forget_ids(db: Connection, now: int, most: int) -> int:

@@ -34,7 +34,7 @@ from mq9.models.messages import (
     Waiting,
     bind,
 )
-from mq9.models.sent import Sent, SentAnswer, SentPage
+from mq9.models.sent import SendOutcome, Sent, SentAnswer, SentPage
 
 __all__ = [
     "NO_HEADERS",
@@ -63,6 +63,7 @@ __all__ = [
     "Priority",
     "PublicMailbox",
     "Removed",
+    "SendOutcome",
     "SendPolicy",
     "Sent",
     "SentAnswer",

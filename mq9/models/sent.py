@@ -8,6 +8,22 @@ from mq9.models.messages import Priority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SendOutcome:
+    """What ``send_detailed`` tells of the message that it sent.
+
+    Attributes:
+        msg_id: Its number in the mailbox; -1 while it is delayed.
+        delayed_id: Its number among the delayed messages, while it is one; for ``cancel``.
+        replaced: The msg_id of the message that it replaced, under its key or in a mailbox of type
+            ``latest``. None where it replaced nothing, or was sent before under its id.
+    """
+
+    msg_id: int
+    delayed_id: int | None = None
+    replaced: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SentAnswer:
     """The answer to a message, in the mailbox that the message names in ``reply_to``.
 

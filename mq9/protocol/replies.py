@@ -37,6 +37,7 @@ from mq9.models import (
     Priority,
     PublicMailbox,
     Removed,
+    SendOutcome,
     SendPolicy,
     Sent,
     SentAnswer,
@@ -287,14 +288,16 @@ def decode_grants(reply: dict[str, Any]) -> Grants:
     )
 
 
-def encode_msg_id(msg_id: int) -> dict[str, Any]:
+def encode_send(sent: int | SendOutcome) -> dict[str, Any]:
     """Write what SEND has stored."""
-    return {"msg_id": msg_id}
+    return {"msg_id": sent} if isinstance(sent, int) else without_none(sent)
 
 
-def decode_msg_id(reply: dict[str, Any]) -> int:
+def decode_send(reply: dict[str, Any]) -> int | SendOutcome:
     """Read the reply to a SEND."""
-    return whole(reply, "msg_id")
+    msg_id = whole(reply, "msg_id")
+    details = {name: whole(reply, name) for name in ("delayed_id", "replaced") if name in reply}
+    return SendOutcome(msg_id=msg_id, **details) if details else msg_id
 
 
 def encode_acked(acked: tuple[int, ...]) -> dict[str, Any]:

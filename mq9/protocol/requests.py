@@ -19,6 +19,7 @@ from mq9.models import (
     MailboxStatus,
     MailboxType,
     Priority,
+    SendOutcome,
     SendPolicy,
     SentPage,
 )
@@ -134,8 +135,10 @@ class ListPublic(Body[PublicPage]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Send(Body[int]):
-    """MSG.SEND: what it says beside its payload, as headers; comes to the msg_id.
+class Send(Body[int | SendOutcome]):
+    """MSG.SEND: what it says beside its payload, as headers.
+
+    It comes to the msg_id, and with ``details`` to more than that.
 
     Names of headers are case-insensitive. A repeated ``mq9-*`` header is an error, and so is an
     empty one. What a SEND carries beside them, but for the headers of NATS itself, is stored with
@@ -157,6 +160,7 @@ class Send(Body[int]):
         None, optional(checks.header_text), header="mq9-correlation-id"
     )
     path: tuple[str, ...] = given((), checks.path, header="mq9-path")
+    details: bool = given(False, checks.flag, header="mq9-details")
     headers: tuple[tuple[str, str], ...] = given((), checks.message_headers)
 
     def __post_init__(self) -> None:
@@ -171,8 +175,7 @@ class Send(Body[int]):
         for name, (header, default) in _OPTIONS.items():
             value = getattr(self, name)
             if value != default:
-                text = ",".join(value) if isinstance(value, tuple) else str(value)
-                encoded.append((header, text))
+                encoded.append((header, _text(value)))
         return [*encoded, *self.headers]
 
     @classmethod
@@ -210,11 +213,21 @@ _OPTIONS = {
 _OPTION_OF = {header: name for name, (header, _) in _OPTIONS.items()}
 
 
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
 def _parse(header: str, text: str, default: object, name: str) -> Any:
     if not text:
         raise InvalidRequest(f"{header}: the header is empty")
     if isinstance(default, tuple):
         return text.split(",")
+    if isinstance(default, bool):
+        if text not in {"true", "false"}:
+            raise InvalidRequest(f"{header}: {checks.shown(text)} is neither true nor false")
+        return text == "true"
     if name in {"delay", "ttl"}:
         if not (text.isascii() and text.isdigit() and len(text) <= 20):
             raise InvalidRequest(f"{header}: {checks.shown(text)} is not a whole number of seconds")

@@ -15,7 +15,17 @@ from mq9.engine.commands import (
     Sweep,
     Undo,
 )
-from mq9.models import Deliver, Extended, Held, Leased, MailboxType, Priority, SendPolicy, Waiting
+from mq9.models import (
+    Deliver,
+    Extended,
+    Held,
+    Leased,
+    MailboxType,
+    Priority,
+    SendOutcome,
+    SendPolicy,
+    Waiting,
+)
 from mq9.protocol.checks import MAX_MSG_ID, MAX_SECONDS, MAX_UNIX_SECONDS
 from mq9.protocol.outcomes import Created, Fetched, Grants, MoveOutcome, Stored
 from mq9.protocol.requests import (
@@ -82,6 +92,7 @@ REQUESTS = {
             headers=(("traceparent", "00-0af7651916cd43dd-01"), ("x-words", WORDS)),
         ),
         Send(from_mailbox="planner.questions"),
+        Send(details=True),
         Send(priority=Priority.URGENT),
         Send(),
     ],
@@ -276,6 +287,11 @@ VALUES = {
         *(Fetched(mail_address="box", generation="1b", waiting=waiting) for waiting in WAITING),
         Fetched(mail_address="box", generation="1b", available=2),
         Fetched(mail_address="box", generation="1b"),
+    ],
+    "sent": [
+        SendOutcome(msg_id=-1, delayed_id=7),
+        SendOutcome(msg_id=MAX_MSG_ID, replaced=0),
+        SendOutcome(msg_id=0),
     ],
     "moved": [MoveOutcome(msg_id=7, is_dead_letter=True), MoveOutcome(msg_id=None)],
     "extended": [Extended((1, 2), (3,)), Extended()],
