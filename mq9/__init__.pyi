@@ -65,6 +65,9 @@ from mq9.models import Gathered as Gathered
 from mq9.models import GroupStatus as GroupStatus
 from mq9.models import Held as Held
 from mq9.models import Leased as Leased
+from mq9.models import ListedMailbox as ListedMailbox
+from mq9.models import LookPolicy as LookPolicy
+from mq9.models import MailboxPage as MailboxPage
 from mq9.models import MailboxStatus as MailboxStatus
 from mq9.models import MailboxType as MailboxType
 from mq9.models import Match as Match

@@ -48,9 +48,10 @@ def agents(name: str, value: Iterable[str] | None) -> tuple[str, ...] | None:
     return checks.agents(name, listed(value))
 
 
-def listed(value: Iterable[str]) -> Any:
-    """Return texts as a tuple; one text, which is no list, as it is, to be refused."""
-    return value if isinstance(value, str) else tuple(value)
+def listed(value: Any) -> Any:
+    """Return texts as a tuple; what is no list, as it is, to be refused."""
+    is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+    return tuple(value) if is_list else value
 
 
 def correlation_ids(value: Iterable[str] | None) -> tuple[str, ...] | None:

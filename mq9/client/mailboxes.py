@@ -8,7 +8,15 @@ from mq9 import address as addresses
 from mq9.client import arguments
 from mq9.client.base import ClientBase
 from mq9.errors import BadReply
-from mq9.models import Granted, MailboxStatus, MailboxType, PublicMailbox, SendPolicy
+from mq9.models import (
+    Granted,
+    LookPolicy,
+    MailboxPage,
+    MailboxStatus,
+    MailboxType,
+    PublicMailbox,
+    SendPolicy,
+)
 from mq9.protocol import requests
 
 
@@ -26,6 +34,8 @@ class MailboxMethods(ClientBase):
         renew: bool = False,
         type: MailboxType | str = MailboxType.STANDARD,  # noqa: A002  # the protocol's word
         send_policy: SendPolicy | str = SendPolicy.EVERYONE,
+        look_policy: LookPolicy | str = LookPolicy.GRANTED,
+        viewers: Sequence[str] | None = None,
     ) -> str:
         """Create a mailbox and return its mail_address.
 
@@ -43,10 +53,13 @@ class MailboxMethods(ClientBase):
             send_policy: Who may send to it: ``everyone``; ``granted``, its creator and those that
                 ``mailbox_grant`` names as senders or readers; ``creator``, its creator only. It is
                 enforced where the broker tells agents apart, which ``mailbox_status`` says.
+            look_policy: Who may look into it without taking anything: ``granted``, its creator and
+                those that are its readers or viewers; ``everyone``, all agents. Enforced likewise.
+            viewers: The agents that may look into it, at most 64.
 
         Raises:
-            BadReply: The broker does not know types, or policies. It made a mailbox that keeps all
-                messages, or to which everybody may send.
+            BadReply: The broker does not know types, policies or viewers. It made a mailbox without
+                what it does not know.
             MailboxExists: It is there already, and ``renew`` is not set.
             LimitReached: The broker holds as many mailboxes as it may.
         """
@@ -59,6 +72,8 @@ class MailboxMethods(ClientBase):
             renew=renew,
             type=arguments.member("type", type, MailboxType.STANDARD),
             send_policy=arguments.member("send_policy", send_policy, SendPolicy.EVERYONE),
+            look_policy=arguments.member("look_policy", look_policy, LookPolicy.GRANTED),
+            viewers=arguments.agents("viewers", viewers) or (),
         )
         created = await self._connection.request(body)
         address = created.mail_address
@@ -71,6 +86,15 @@ class MailboxMethods(ClientBase):
             raise BadReply(
                 f"send_policy: the broker does not know {body.send_policy.value!r};"
                 f" it made {address}, to which everybody may send"
+            )
+        if body.look_policy is not LookPolicy.GRANTED and created.look_policy is None:
+            raise BadReply(
+                f"look_policy: the broker does not know {body.look_policy.value!r};"
+                f" it made {address}, into which others may not look"
+            )
+        if body.viewers and created.viewers is None:
+            raise BadReply(
+                f"viewers: the broker does not know them; it made {address}, which has none"
             )
         if not renew:
             self._batches.forget(address)
@@ -110,6 +134,7 @@ class MailboxMethods(ClientBase):
         viewers: Sequence[str] | None = None,
         senders: Sequence[str] | None = None,
         send_policy: SendPolicy | str | None = None,
+        look_policy: LookPolicy | str | None = None,
     ) -> Granted:
         """Say which agents may use a mailbox beside the one that created it.
 
@@ -124,6 +149,7 @@ class MailboxMethods(ClientBase):
             viewers: They may look at its messages and its status, and take nothing.
             senders: They may send to it under the policy ``granted``; so may its readers.
             send_policy: Who may send to it; see ``mailbox_create``.
+            look_policy: Who may look into it; see ``mailbox_create``.
 
         Returns:
             The readers, with all else that holds now; and whether the broker enforces it.
@@ -142,6 +168,11 @@ class MailboxMethods(ClientBase):
                 if send_policy is None
                 else arguments.member("send_policy", send_policy, SendPolicy.EVERYONE)
             ),
+            look_policy=(
+                None
+                if look_policy is None
+                else arguments.member("look_policy", look_policy, LookPolicy.GRANTED)
+            ),
         )
         grants = await self._connection.request(body, addresses.parse(mail_address))
         return Granted(
@@ -149,8 +180,29 @@ class MailboxMethods(ClientBase):
             viewers=grants.viewers,
             senders=grants.senders,
             send_policy=grants.send_policy,
+            look_policy=grants.look_policy,
             enforced=grants.enforced,
         )
+
+    async def mailbox_list_own(
+        self, *, after: str | None = None, limit: int = 100, desc_prefix: str | None = None
+    ) -> MailboxPage:
+        """List mailboxes by address: an agent's own, and all of them for an operator.
+
+        An agent that has authenticated sees those that it made or whose address is its own. A
+        client in the broker's process, and an operator where agents are configured, see all. Our
+        broker has this verb; others do not.
+
+        Args:
+            after: Only addresses after this one, such as the last of the page before.
+            limit: How many at the most, 1 to 1 000.
+            desc_prefix: Only mailboxes whose description begins so.
+
+        Raises:
+            Forbidden: The broker does not know who asks.
+        """
+        body = requests.ListMailboxes(after=after, limit=limit, desc_prefix=desc_prefix)
+        return await self._connection.request(body)
 
     async def mailbox_list(self) -> list[PublicMailbox]:
         """List the public mailboxes by address."""

@@ -254,6 +254,7 @@ class SyncMq9Client:
     mailbox_drop = _blocking(Mq9Client.mailbox_drop)
     mailbox_status = _blocking(Mq9Client.mailbox_status)
     mailbox_grant = _blocking(Mq9Client.mailbox_grant)
+    mailbox_list_own = _blocking(Mq9Client.mailbox_list_own)
     mailbox_list = _blocking(Mq9Client.mailbox_list)
     send = _blocking(Mq9Client.send)
     fetch = _blocking_as(_fetched, Mq9Client.fetch)

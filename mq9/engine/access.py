@@ -9,7 +9,7 @@ from mq9.engine import mailboxes
 from mq9.engine.commands import Actor, Call, CheckActor, CountSendLimits, Limits
 from mq9.engine.mailboxes import Mailbox, agents_in
 from mq9.errors import Forbidden, InvalidRequest
-from mq9.models import SendPolicy
+from mq9.models import LookPolicy, SendPolicy
 from mq9.protocol.outcomes import Grants
 from mq9.protocol.requests import GrantMailbox, Send
 
@@ -105,13 +105,16 @@ def grant(db: Connection, call: Call[GrantMailbox], now: int, _limits: Limits) -
         viewers=_given(request.viewers, mailbox.viewers),
         senders=_given(request.senders, mailbox.senders),
         send_policy=request.send_policy or SendPolicy(mailbox.send_policy),
+        look_policy=request.look_policy or LookPolicy(mailbox.look_policy),
         enforced=actor.is_known,
     )
     db.execute(
-        "UPDATE mailboxes SET readers=?, viewers=?, senders=?, send_policy=?, creator=? WHERE id=?",
+        "UPDATE mailboxes SET readers=?, viewers=?, senders=?, send_policy=?, look_policy=?,"
+        " creator=? WHERE id=?",
         (
             *map("\n".join, (granted.readers, granted.viewers, granted.senders)),
             granted.send_policy.value,
+            granted.look_policy.value,
             actor.agent or mailbox.creator,
             mailbox.id,
         ),

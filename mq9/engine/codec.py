@@ -42,6 +42,7 @@ from mq9.models import (
     Extended,
     Held,
     Leased,
+    LookPolicy,
     MailboxType,
     Priority,
     SendOutcome,
@@ -85,6 +86,8 @@ COMMANDS: Mapping[str, Record] = {
         optional("prefix", TEXT),
         Field("renew", FLAG, False),
         Field("send_policy", one_of(SendPolicy), SendPolicy.EVERYONE),
+        Field("look_policy", one_of(LookPolicy), LookPolicy.GRANTED),
+        Field("viewers", TEXTS, ()),
     ),
     "drop_mailbox": Record(requests.DropMailbox),
     "grant_mailbox": Record(
@@ -93,6 +96,7 @@ COMMANDS: Mapping[str, Record] = {
         optional("viewers", TEXTS),
         optional("senders", TEXTS),
         optional("send_policy", one_of(SendPolicy)),
+        optional("look_policy", one_of(LookPolicy)),
     ),
     "send": Record(
         requests.Send,
@@ -239,6 +243,8 @@ VALUES: Mapping[str, Record] = {
         optional("type", one_of(MailboxType)),
         optional("send_policy", one_of(SendPolicy)),
         Field("enforced", FLAG, True),
+        optional("look_policy", one_of(LookPolicy)),
+        optional("viewers", TEXTS),
     ),
     "grants": Record(
         Grants,
@@ -246,6 +252,7 @@ VALUES: Mapping[str, Record] = {
         Field("viewers", TEXTS, ()),
         Field("senders", TEXTS, ()),
         Field("send_policy", one_of(SendPolicy), SendPolicy.EVERYONE),
+        Field("look_policy", one_of(LookPolicy), LookPolicy.GRANTED),
         Field("enforced", FLAG, True),
     ),
     "fetched": Record(

@@ -292,6 +292,7 @@ UNCHANGING: dict[type[Request[Any]], _Query] = {
 # Which answers a request that changes nothing: it is given the database inside a transaction, so
 # that it sees one state, the call, and the instant at which that is seen.
 QUERIES: dict[type[Request[Any]], _Query] = {
+    requests.ListMailboxes: mailboxes.list_own,
     requests.ListPublic: mailboxes.list_public,
     commands.CheckActor: access.check_actor,
     commands.CountSendLimits: access.count_send_limits,

@@ -10,13 +10,20 @@ import orjson
 
 from mq9.engine.commands import Actor, Call, Limits
 from mq9.errors import Forbidden, LimitReached, MailboxExists, MailboxNotFound
-from mq9.models import MailboxType, PublicMailbox, SendPolicy
+from mq9.models import (
+    ListedMailbox,
+    LookPolicy,
+    MailboxPage,
+    MailboxType,
+    PublicMailbox,
+    SendPolicy,
+)
 from mq9.protocol.outcomes import Created, PublicPage
-from mq9.protocol.requests import CreateMailbox, DropMailbox, ListPublic
+from mq9.protocol.requests import CreateMailbox, DropMailbox, ListMailboxes, ListPublic
 
 _COLUMNS = (
     "id, address, generation, description, public, type, creator, readers, viewers, senders, "
-    "send_policy, ttl_s, expires_ms, changes_ms, next_msg_id, next_reply, "
+    "send_policy, look_policy, ttl_s, expires_ms, changes_ms, next_msg_id, next_reply, "
     "visible_ms, messages, delayed, bytes, evict_from, ids, "
     "expired, replaced, deleted, evicted"
 )
@@ -56,6 +63,7 @@ class Mailbox:
     viewers: str
     senders: str
     send_policy: str
+    look_policy: str
     ttl_s: int
     expires_ms: int | None
     changes_ms: int | None
@@ -135,7 +143,9 @@ class Mailbox:
 
     def may_look(self, actor: Actor) -> bool:
         """Tell whether somebody may see what is in it."""
-        return self.may_take(actor) or actor.agent in agents_in(self.viewers)
+        if self.may_take(actor) or actor.agent in agents_in(self.viewers):
+            return True
+        return self.look_policy == LookPolicy.EVERYONE and actor.agent is not None
 
     def may_send(self, actor: Actor) -> bool:
         """Tell whether somebody may send to it."""
@@ -229,24 +239,38 @@ def create(db: Connection, call: Call[CreateMailbox], now: int, limits: Limits) 
     existing = look(db, address, now)
     if existing is not None and request.renew:
         _renew(db, existing, actor, now)
-        return _created(call, existing.generation, existing.type, existing.send_policy)
+        return _created(call, existing)
     if actor.owner not in {None, actor.agent}:
         raise belongs_to_another(address)
     if existing is not None:
         raise MailboxExists(f"mailbox {address} already exists")
     _make(db, address, call.token, actor.agent, request, now, limits)
-    return _created(call, call.token, request.type, request.send_policy)
+    return _created(call, None)
 
 
-def _created(call: Call[CreateMailbox], generation: str, kept: str, policy: str) -> Created:
+def _created(call: Call[CreateMailbox], existing: Mailbox | None) -> Created:
     """Return the outcome, which says what is there of what the request asked for."""
     request, plain = call.request, _PLAIN
-    return Created(
+    send_policy = None if request.send_policy is plain.send_policy else request.send_policy
+    look_policy = None if request.look_policy is plain.look_policy else request.look_policy
+    viewers = request.viewers or None
+    outcome = Created(
         call.address,
-        generation,
-        None if request.type is plain.type else MailboxType(kept),
-        None if request.send_policy is plain.send_policy else SendPolicy(policy),
-        enforced=request.send_policy is plain.send_policy or call.actor.is_known,
+        call.token,
+        None if request.type is plain.type else request.type,
+        send_policy,
+        enforced=(send_policy, look_policy, viewers) == (None,) * 3 or call.actor.is_known,
+        look_policy=look_policy,
+        viewers=viewers,
+    )
+    if existing is None:
+        return outcome
+    return outcome._replace(
+        generation=existing.generation,
+        type=outcome.type and MailboxType(existing.type),
+        send_policy=send_policy and SendPolicy(existing.send_policy),
+        look_policy=look_policy and LookPolicy(existing.look_policy),
+        viewers=viewers and agents_in(existing.viewers),
     )
 
 
@@ -276,8 +300,8 @@ def _make(
     _make_room(db, now, limits)
     db.execute(
         "INSERT INTO mailboxes"
-        " (address, generation, description, public, type, creator, send_policy, ttl_s, expires_ms)"
-        " VALUES (?,?,?,?,?,?,?,?,?)",
+        " (address, generation, description, public, type, creator, send_policy, look_policy,"
+        " viewers, ttl_s, expires_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
         (
             address,
             generation,
@@ -286,6 +310,8 @@ def _make(
             request.type.value,
             creator,
             request.send_policy.value,
+            request.look_policy.value,
+            "\n".join(request.viewers),
             request.ttl,
             now + request.ttl * 1000 if request.ttl else None,
         ),
@@ -324,6 +350,49 @@ def drop(db: Connection, call: Call[DropMailbox], now: int, _limits: Limits) -> 
     if mailbox is None:
         raise not_found(call.address)
     erase(db, mailbox.id)
+
+
+def list_own(db: Connection, call: Call[ListMailboxes], now: int) -> MailboxPage:
+    """List the mailboxes of an agent, or all of them for those who may see all, by address."""
+    request, actor = call.request, call.actor
+    if actor.agent is None and not actor.may_list:
+        raise Forbidden(
+            "mailboxes: this broker does not know who asks, and an address is all that it takes to "
+            "use a mailbox; authenticate as an agent, or remember the addresses"
+        )
+    listed: list[ListedMailbox] = []
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM mailboxes WHERE address>:after"  # noqa: S608  # constant columns
+        " AND (expires_ms IS NULL OR expires_ms>:now)"
+        " AND (:desc IS NULL OR substr(description, 1, length(:desc))=:desc)"
+        " AND (:agent IS NULL OR creator=:agent OR address IN (SELECT value FROM json_each(:own))"
+        " OR substr(address, 1, length(:below))=:below) ORDER BY address",
+        {
+            "after": request.after or "",
+            "now": now,
+            "desc": request.desc_prefix,
+            "agent": actor.agent,
+            "own": orjson.dumps(actor.own).decode(),
+            "below": None if actor.below is None else f"{actor.below}.",
+        },
+    )
+    for mailbox in (Mailbox(*row) for row in rows):
+        owner = mailbox.creator == actor.agent or actor.owns(mailbox.address)
+        if actor.agent is not None and not owner:
+            continue  # it belongs to an agent with a longer slug
+        if len(listed) == request.limit:
+            return MailboxPage(mailboxes=tuple(listed), more=True)
+        listed.append(
+            ListedMailbox(
+                mail_address=mailbox.address,
+                desc=mailbox.description,
+                creator=mailbox.creator,
+                stored=mailbox.messages - mailbox.delayed,
+                delayed=mailbox.delayed,
+                expires_at=None if mailbox.expires_ms is None else mailbox.expires_ms / 1000,
+            )
+        )
+    return MailboxPage(mailboxes=tuple(listed))
 
 
 def list_public(db: Connection, call: Call[ListPublic], now: int) -> PublicPage:

@@ -26,6 +26,7 @@ from mq9.models import (
     GroupStatus,
     Held,
     Leased,
+    LookPolicy,
     MailboxStatus,
     MailboxType,
     MessageHistory,
@@ -73,6 +74,10 @@ def status(db: Connection, call: Call[Status], now: int) -> MailboxStatus:
         message=_history(db, mailbox, msg_id, now) if msg_id is not None else None,
         own=None if actor.agent is None else actor.agent == creator,
         send_policy=SendPolicy(mailbox.send_policy),
+        look_policy=LookPolicy(mailbox.look_policy),
+        readers=mailboxes.agents_in(mailbox.readers) if rights["grant"] else None,
+        viewers=mailboxes.agents_in(mailbox.viewers) if rights["grant"] else None,
+        senders=mailboxes.agents_in(mailbox.senders) if rights["grant"] else None,
         enforced=actor.is_known,
         rights=tuple(right for right, has in rights.items() if has),
     )

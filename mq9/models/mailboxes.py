@@ -28,6 +28,17 @@ class SendPolicy(StrEnum):
     CREATOR = "creator"
 
 
+class LookPolicy(StrEnum):
+    """Which agents may look into a mailbox without taking anything.
+
+    ``granted``: its creator, and those it is granted to as ``readers`` or ``viewers``.
+    ``everyone``: all agents.
+    """
+
+    GRANTED = "granted"
+    EVERYONE = "everyone"
+
+
 class Granted(list[str]):
     """Whom a mailbox is granted to: its readers, and beside them the rest of GRANT's reply.
 
@@ -36,6 +47,7 @@ class Granted(list[str]):
         viewers: The agents that may look at its messages, and take none.
         senders: The agents that may send to it under the policy ``granted``.
         send_policy: Who may send to it.
+        look_policy: Who may look into it.
         enforced: Whether the broker tells agents apart, and so can enforce all of this.
     """
 
@@ -46,6 +58,7 @@ class Granted(list[str]):
         viewers: Iterable[str] = (),
         senders: Iterable[str] = (),
         send_policy: SendPolicy = SendPolicy.EVERYONE,
+        look_policy: LookPolicy = LookPolicy.GRANTED,
         enforced: bool = True,
     ) -> None:
         super().__init__(readers)
@@ -53,12 +66,14 @@ class Granted(list[str]):
         self.viewers = tuple(viewers)
         self.senders = tuple(senders)
         self.send_policy = send_policy
+        self.look_policy = look_policy
         self.enforced = enforced
 
     def __repr__(self) -> str:
         return (
             f"Granted({super().__repr__()}, viewers={self.viewers}, senders={self.senders},"
-            f" send_policy={self.send_policy.value!r}, enforced={self.enforced})"
+            f" send_policy={self.send_policy.value!r}, look_policy={self.look_policy.value!r},"
+            f" enforced={self.enforced})"
         )
 
 
@@ -182,7 +197,11 @@ class MailboxStatus:
         own: Whether the agent that asks created it, or has its address; None for who asks as no
             agent.
         send_policy: Who may send to it.
-        enforced: Whether the broker tells agents apart, and so can enforce policy and grants.
+        look_policy: Who may look into it.
+        readers: The agents that it is granted to; None where the caller may not grant it.
+        viewers: The agents that may look into it; None likewise.
+        senders: The agents that may send to it under the policy ``granted``; None likewise.
+        enforced: Whether the broker tells agents apart, and so can enforce policies and grants.
         rights: What the client that asks may do here, out of ``look``, ``take``, ``send`` and
             ``grant``; ``take`` is every verb that leases, confirms or removes. Empty where the
             broker does not say.
@@ -203,6 +222,10 @@ class MailboxStatus:
     message: MessageHistory | None = None
     own: bool | None = None
     send_policy: SendPolicy = SendPolicy.EVERYONE
+    look_policy: LookPolicy = LookPolicy.GRANTED
+    readers: tuple[str, ...] | None = None
+    viewers: tuple[str, ...] | None = None
+    senders: tuple[str, ...] | None = None
     enforced: bool = True
     rights: tuple[str, ...] = ()
 
@@ -243,3 +266,37 @@ class PublicMailbox:
 
     mail_address: str
     desc: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedMailbox:
+    """A mailbox in a list of its owner's.
+
+    Attributes:
+        mail_address: The mailbox.
+        desc: What its creator says of it.
+        creator: The authenticated agent that made it; None where none did.
+        stored: How many messages are visible.
+        delayed: How many wait for their due time.
+        expires_at: When it expires, in Unix seconds.
+    """
+
+    mail_address: str
+    desc: str = ""
+    creator: str | None = None
+    stored: int = 0
+    delayed: int = 0
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailboxPage:
+    """A page of mailboxes, by address.
+
+    Attributes:
+        mailboxes: The mailboxes.
+        more: Whether others follow: list on ``after`` the last address.
+    """
+
+    mailboxes: tuple[ListedMailbox, ...] = ()
+    more: bool = False

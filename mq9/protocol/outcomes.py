@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from mq9.models import (
     Held,
+    LookPolicy,
     MailboxType,
     Match,
     Priority,
@@ -69,11 +70,13 @@ class Created(NamedTuple):
 
     mail_address: str
     generation: str  # which of the mailboxes that ever were at that address it is
-    # Type and policy where the request asked for others than the default: so the asker sees that
-    # the broker knows them.
+    # Type, policies and viewers where the request asked for others than the default: so the asker
+    # sees that the broker knows them.
     type: MailboxType | None = None
     send_policy: SendPolicy | None = None
     enforced: bool = True
+    look_policy: LookPolicy | None = None
+    viewers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,7 @@ class Grants:
     viewers: tuple[str, ...] = ()
     senders: tuple[str, ...] = ()
     send_policy: SendPolicy = SendPolicy.EVERYONE
+    look_policy: LookPolicy = LookPolicy.GRANTED
     enforced: bool = True
 
 

@@ -27,6 +27,9 @@ from mq9.models import (
     GroupStatus,
     Held,
     Leased,
+    ListedMailbox,
+    LookPolicy,
+    MailboxPage,
     MailboxStatus,
     MailboxType,
     Match,
@@ -262,10 +265,9 @@ def encode_created(created: Created) -> dict[str, Any]:
     fields: dict[str, Any] = {"mail_address": created.mail_address}
     if created.type is not None:
         fields["type"] = created.type
-    if created.send_policy is not None:
-        fields["send_policy"] = created.send_policy
-        fields["enforced"] = created.enforced
-    return fields
+    asked = ("send_policy", "look_policy", "viewers")
+    told = {name: value for name in asked if (value := getattr(created, name)) is not None}
+    return fields | (told | {"enforced": created.enforced} if told else {})
 
 
 @_reading()
@@ -277,15 +279,16 @@ def decode_created(reply: dict[str, Any]) -> Created:
         MailboxType(reply["type"]) if "type" in reply else None,
         SendPolicy(reply["send_policy"]) if "send_policy" in reply else None,
         reply.get("enforced", True),
+        LookPolicy(reply["look_policy"]) if "look_policy" in reply else None,
+        tuple(reply["viewers"]) if "viewers" in reply else None,
     )
 
 
 @_reading()
 def decode_grants(reply: dict[str, Any]) -> Grants:
     """Read the reply to a GRANT."""
-    return _filled(
-        Grants, reply, readers=tuple, viewers=tuple, senders=tuple, send_policy=SendPolicy
-    )
+    lists = dict.fromkeys(("readers", "viewers", "senders"), tuple)
+    return _filled(Grants, reply, **lists, send_policy=SendPolicy, look_policy=LookPolicy)
 
 
 def encode_send(sent: int | SendOutcome) -> dict[str, Any]:
@@ -426,6 +429,21 @@ def encode_sent(page: SentPage) -> dict[str, Any]:
     return fields
 
 
+def encode_mailboxes(page: MailboxPage) -> dict[str, Any]:
+    """Write a page of mailboxes."""
+    fields: dict[str, Any] = {"mailboxes": [without_none(one) for one in page.mailboxes]}
+    return fields | ({"more": True} if page.more else {})
+
+
+@_reading()
+def decode_mailboxes(reply: dict[str, Any]) -> MailboxPage:
+    """Read the reply to a OWN.LIST."""
+    return MailboxPage(
+        mailboxes=tuple(_filled(ListedMailbox, one) for one in field(reply, "mailboxes")),
+        more=reply.get("more", False),
+    )
+
+
 @_reading()
 def decode_sent(reply: dict[str, Any]) -> SentPage:
     """Read the reply to a SENT."""
@@ -450,7 +468,8 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
         group=lambda data: _filled(GroupStatus, data, pending=_unread, leased=_leased),
         message=_history,
         send_policy=SendPolicy,
-        rights=tuple,
+        look_policy=LookPolicy,
+        **dict.fromkeys(("readers", "viewers", "senders", "rights"), tuple),
     )
 
 

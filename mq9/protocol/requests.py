@@ -16,6 +16,8 @@ from mq9.models import (
     AgentEntry,
     Deliver,
     Extended,
+    LookPolicy,
+    MailboxPage,
     MailboxStatus,
     MailboxType,
     Priority,
@@ -80,6 +82,10 @@ class CreateMailbox(Body[Created]):
     send_policy: SendPolicy = given(
         SendPolicy.EVERYONE, otherwise(SendPolicy.EVERYONE, checks.member(SendPolicy))
     )
+    look_policy: LookPolicy = given(
+        LookPolicy.GRANTED, otherwise(LookPolicy.GRANTED, checks.member(LookPolicy))
+    )
+    viewers: tuple[str, ...] = given((), otherwise((), checks.agents))
 
     def __post_init__(self) -> None:
         """Check every field, and that a name and a prefix are not both given."""
@@ -117,14 +123,28 @@ class GrantMailbox(Body[Grants]):
     viewers: tuple[str, ...] | None = given(None, optional(checks.agents))
     senders: tuple[str, ...] | None = given(None, optional(checks.agents))
     send_policy: SendPolicy | None = given(None, optional(checks.member(SendPolicy)))
+    look_policy: LookPolicy | None = given(None, optional(checks.member(LookPolicy)))
 
     def __post_init__(self) -> None:
         """Check every field, and that one is given."""
         Body.__post_init__(self)
-        if (self.readers, self.viewers, self.senders, self.send_policy) == (None,) * 4:
+        lists = self.readers, self.viewers, self.senders
+        if (*lists, self.send_policy, self.look_policy) == (None,) * 5:
             raise InvalidRequest(
-                "readers: nothing is granted; give readers, viewers, senders or send_policy"
+                "readers: nothing is granted; give readers, viewers, senders, send_policy or "
+                "look_policy"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListMailboxes(Body[MailboxPage]):
+    """OWN.LIST."""
+
+    tells_addresses: ClassVar[bool] = True
+
+    after: str | None = given(None, optional(checks.mail_address))
+    limit: int = given(DEFAULT_LIMIT, otherwise(DEFAULT_LIMIT, _count))
+    desc_prefix: str | None = given(None, optional(checks.prose(1_024)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,6 +103,15 @@ _TABLE = (
         repeatable=True,
     ),
     Verb(
+        "OWN.LIST",
+        requests.ListMailboxes,
+        _BROKER,
+        replies.encode_mailboxes,
+        replies.decode_mailboxes,
+        reads=True,
+        repeatable=True,
+    ),
+    Verb(
         "PUBLIC.LIST",
         requests.ListPublic,
         _BROKER,

@@ -171,6 +171,7 @@ class TestLists:
             "viewers": [],
             "senders": [],
             "send_policy": "granted",
+            "look_policy": "granted",
             "enforced": True,
         }
 
@@ -189,7 +190,9 @@ class TestLists:
         for body in ({}, {"readers": None}):
             reply = await way.ask("MAILBOX.GRANT.box", body, agent="ada")
             assert (reply["code"], "readers" in reply["error"]) == ("invalid_request", True)
-        with pytest.raises(InvalidRequest, match="give readers, viewers, senders or send_policy"):
+        with pytest.raises(
+            InvalidRequest, match="give readers, viewers, senders, send_policy or look_policy"
+        ):
             await ada.mailbox_grant(box)
 
 

@@ -10,10 +10,10 @@ async def test_a_message_that_replaces_nothing_has_its_number_alone(client, inbo
     assert await client.send(inbox, "b") == 1
 
 
-@pytest.mark.parametrize("type", ["standard", "latest"])
-async def test_the_message_that_was_replaced_is_named(client, type):
-    await client.mailbox_create(name="box", type=type)
-    options = {"key": "k"} if type == "standard" else {}
+@pytest.mark.parametrize("kind", ["standard", "latest"])
+async def test_the_message_that_was_replaced_is_named(client, kind):
+    await client.mailbox_create(name="box", type=kind)
+    options = {"key": "k"} if kind == "standard" else {}
     await client.send_detailed("box", "a", **options)
 
     assert await client.send_detailed("box", "b", **options) == SendOutcome(msg_id=1, replaced=0)

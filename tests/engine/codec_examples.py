@@ -20,6 +20,7 @@ from mq9.models import (
     Extended,
     Held,
     Leased,
+    LookPolicy,
     MailboxType,
     Priority,
     SendOutcome,
@@ -63,6 +64,7 @@ REQUESTS = {
         CreateMailbox(prefix="private"),
         CreateMailbox(name="box.2", send_policy=SendPolicy.CREATOR),
         CreateMailbox(send_policy=SendPolicy.GRANTED),
+        CreateMailbox(look_policy=LookPolicy.EVERYONE, viewers=("desk", WORDS)),
         CreateMailbox(),
     ],
     "drop_mailbox": [DropMailbox()],
@@ -76,6 +78,7 @@ REQUESTS = {
             send_policy=SendPolicy.GRANTED,
         ),
         GrantMailbox(send_policy=SendPolicy.EVERYONE),
+        GrantMailbox(look_policy=LookPolicy.EVERYONE),
     ],
     "send": [
         Send(
@@ -247,6 +250,7 @@ VALUES = {
     "created": [
         Created("box", "1b", MailboxType.LATEST),
         Created("box", "1b", send_policy=SendPolicy.GRANTED, enforced=False),
+        Created("box", "1b", look_policy=LookPolicy.EVERYONE, viewers=("desk",)),
         Created("box", "1b"),
     ],
     "grants": [
@@ -255,6 +259,7 @@ VALUES = {
             viewers=("desk",),
             senders=(WORDS,),
             send_policy=SendPolicy.CREATOR,
+            look_policy=LookPolicy.EVERYONE,
             enforced=False,
         ),
         Grants(),
