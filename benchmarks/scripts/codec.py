@@ -1,4 +1,4 @@
-"""What it takes to encode commands and outcomes for a log, and to read them again.
+"""What it takes to encode commands for a log, and to read them again.
 
 Run it with `.venv/bin/python benchmarks/scripts/codec.py`. The least of many short rounds counts,
 which is what it takes while nothing else uses the processor.
@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mq9.engine import codec
-from mq9.engine.commands import Actor, Call, Outcome
+from mq9.engine.commands import Actor, Call
 from mq9.models import Priority
-from mq9.protocol.outcomes import Fetched, Stored
 from mq9.protocol.requests import Ack, Fetch, Send
 
 BODY = b"x" * 300
@@ -28,22 +27,11 @@ FULL = Send(
     correlation_id="c-1234",
     headers=(("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),),
 )
-FETCHED = Fetched(
-    mail_address="box",
-    generation="1b",
-    messages=tuple(Stored(one, BODY, Priority.NORMAL, 1_700_000_000, 1) for one in range(100)),
-    batch="1.2",
-    lease_until=1_700_000_060.0,
-)
 CALLS = {
     "SEND": Call(Send(sender="planner"), "box", payload=BODY),
     "SEND with all options": Call(FULL, "box", Actor("planner"), "planner/1", BODY),
     "FETCH": Call(Fetch(**CONSUMER), "box"),
     "ACK": Call(Ack(msg_id=7, batch="1.2", **CONSUMER), "box"),
-}
-OUTCOMES = {
-    "outcome of a SEND": Outcome(7, None, 1_700_000_000_000),
-    "outcome of a FETCH of 100": Outcome(FETCHED, None, 1_700_000_000_000),
 }
 
 
@@ -54,16 +42,12 @@ def microseconds(function, one):
 
 
 table = Table("", "bytes", "encode, µs", "decode, µs", title="Messages of 300 bytes")
-for examples, encode, decode in (
-    (CALLS, codec.encode_call, codec.decode_call),
-    (OUTCOMES, codec.encode_outcome, codec.decode_outcome),
-):
-    for name, example in examples.items():
-        data = encode(example)
-        table.add_row(
-            name,
-            f"{len(data):,}",
-            f"{microseconds(encode, example):.1f}",
-            f"{microseconds(decode, data):.1f}",
-        )
+for name, example in CALLS.items():
+    data = codec.encode_call(example)
+    table.add_row(
+        name,
+        f"{len(data):,}",
+        f"{microseconds(codec.encode_call, example):.1f}",
+        f"{microseconds(codec.decode_call, data):.1f}",
+    )
 Console().print(table)

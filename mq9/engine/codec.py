@@ -1,4 +1,4 @@
-"""Commands and outcomes as bytes, which can be logged, and which later releases can read.
+"""Commands as bytes, which can be logged, and which later releases can read.
 
 In every version of the format the first byte is the version and the next four are the CRC-32 of the
 rest, which takes the version as its initial value. In version 1 the rest is one value of
@@ -13,15 +13,11 @@ from zlib import crc32
 
 import ormsgpack
 
-from mq9 import errors
 from mq9.engine import commands
-from mq9.engine.commands import ANYBODY, Actor, Call, Claimed, Limits, Outcome
+from mq9.engine.commands import ANYBODY, Actor, Call, Limits
 from mq9.engine.shapes import (
     FLAG,
-    JSON_OBJECT,
-    NUMBER,
     RAW,
-    SCALAR,
     TEXT,
     TEXTS,
     WHOLE,
@@ -36,22 +32,9 @@ from mq9.engine.shapes import (
     pair_of,
     tuple_of,
 )
-from mq9.errors import Mq9Error
-from mq9.models import (
-    Deliver,
-    Extended,
-    Held,
-    Leased,
-    LookPolicy,
-    MailboxType,
-    Priority,
-    SendOutcome,
-    SendPolicy,
-    Waiting,
-)
+from mq9.models import Deliver, LookPolicy, MailboxType, Priority, SendPolicy
 from mq9.protocol import requests
 from mq9.protocol.body import Request
-from mq9.protocol.outcomes import Created, Fetched, Grants, MoveOutcome, Stored
 
 VERSION = 1
 _HEAD = 5  # bytes
@@ -204,114 +187,6 @@ CALL = Record(
     optional("generation", TEXT),
     Field("as_text", FLAG, False),
 )
-STORED = Record(
-    Stored,
-    Field("msg_id", WHOLE),
-    Field("payload", RAW),
-    Field("priority", one_of(Priority)),
-    Field("create_time", WHOLE),
-    Field("delivery_count", WHOLE, 0),
-    optional("envelope", JSON_OBJECT),
-    Field("deaths", WHOLE, 0),
-)
-LEASED = Record(Leased, optional("consumer", TEXT), Field("count", WHOLE), Field("until", NUMBER))
-HELD = Record(
-    Held,
-    Field("msg_id", WHOLE),
-    Field("priority", one_of(Priority)),
-    Field("consumer", TEXT),
-    Field("until", NUMBER),
-    Field("deliveries", WHOLE),
-)
-WAITING = Record(
-    Waiting,
-    Field("stored", WHOLE),
-    Field("delayed", WHOLE),
-    optional("next_due", NUMBER),
-    Field("leased", tuple_of(LEASED), ()),
-    Field("acked", WHOLE, 0),
-    Field("skipped", WHOLE, 0),
-    Field("moved", WHOLE, 0),
-)
-# Of what a command may come to, beside whole numbers, texts and tuples of them, its name, which is
-# never given to anything else, and its fields.
-VALUES: Mapping[str, Record] = {
-    "created": Record(
-        Created,
-        Field("mail_address", TEXT),
-        Field("generation", TEXT),
-        optional("type", one_of(MailboxType)),
-        optional("send_policy", one_of(SendPolicy)),
-        Field("enforced", FLAG, True),
-        optional("look_policy", one_of(LookPolicy)),
-        optional("viewers", TEXTS),
-    ),
-    "grants": Record(
-        Grants,
-        Field("readers", TEXTS, ()),
-        Field("viewers", TEXTS, ()),
-        Field("senders", TEXTS, ()),
-        Field("send_policy", one_of(SendPolicy), SendPolicy.EVERYONE),
-        Field("look_policy", one_of(LookPolicy), LookPolicy.GRANTED),
-        Field("enforced", FLAG, True),
-    ),
-    "fetched": Record(
-        Fetched,
-        Field("mail_address", TEXT),
-        Field("generation", TEXT),
-        Field("messages", tuple_of(STORED), ()),
-        optional("batch", TEXT),
-        optional("lease_until", NUMBER),
-        Field("more", FLAG, False),
-        optional("waiting", WAITING),
-        Field("position", WHOLE, 0),
-        optional("cursors", WHOLES),
-        optional("next_change_ms", WHOLE),
-        optional("next_delivery_ms", WHOLE),
-        Field("refetched", FLAG, False),
-        Field("copy", WHOLE, 1),
-        optional("held", tuple_of(HELD)),
-        Field("held_more", FLAG, False),
-        Field("available", WHOLE, 0),
-    ),
-    "sent": Record(
-        SendOutcome, _MSG_ID, optional("delayed_id", WHOLE), optional("replaced", WHOLE)
-    ),
-    "moved": Record(MoveOutcome, optional("msg_id", WHOLE), Field("is_dead_letter", FLAG, False)),
-    "extended": Record(Extended, Field("extended", WHOLES, ()), Field("lost", WHOLES, ())),
-    "claimed": Record(
-        Claimed,
-        Field("mailboxes", TEXTS),
-        Field("removed", TEXTS),
-        Field("closed", WHOLE),
-        Field("first_closed", TEXTS),
-    ),
-}
-# What a command may be refused with, by its code, which never changes.
-ERRORS: Mapping[str, type[Mq9Error]] = {
-    error.code: error
-    for error in (
-        errors.InvalidRequest,
-        errors.InvalidAddress,
-        errors.MailboxExists,
-        errors.MailboxNotFound,
-        errors.MessageNotFound,
-        errors.AgentNotFound,
-        errors.LimitReached,
-        errors.MailboxFull,
-        errors.PayloadTooLarge,
-        errors.IdConflict,
-        errors.Unauthorized,
-        errors.Forbidden,
-        errors.Unavailable,
-        errors.OutcomeUnknown,
-        errors.BrokerFailed,
-        errors.TooExpensive,
-    )
-}
-_KINDS = Kinds(VALUES)
-_SCALARS = tuple_of(SCALAR)
-_CODE_AND_TEXT = pair_of(TEXT, TEXT)
 
 
 def encode_call(call: Call[Request[Any]]) -> bytes:
@@ -325,19 +200,8 @@ def decode_call(data: bytes) -> Call[Request[Any]]:
     return call
 
 
-def encode_outcome(outcome: Outcome[Any]) -> bytes:
-    """Return the bytes of an outcome; raises ValueError for what no command comes to."""
-    return frame(OUTCOME.write(outcome))
-
-
-def decode_outcome(data: bytes) -> Outcome[Any]:
-    """Return the outcome that this release or an older one encoded; raises UnreadableEntry."""
-    outcome: Outcome[Any] = unframe(data, OUTCOME)
-    return outcome
-
-
 class UnreadableEntry(Exception):  # what follows from an entry that is left out is another state
-    """An encoded command or outcome that this release cannot read; nothing may come after it."""
+    """An encoded command that this release cannot read; nothing may come after it."""
 
 
 class DamagedEntry(UnreadableEntry):
@@ -349,7 +213,7 @@ class UnknownEntry(UnreadableEntry):
 
 
 def frame(plain: Any) -> bytes:
-    """Return the bytes of a command or an outcome."""
+    """Return the bytes of a command, or of what else is logged."""
     try:
         body = ormsgpack.packb(plain)
     except ormsgpack.MsgpackEncodeError as error:
@@ -358,7 +222,7 @@ def frame(plain: Any) -> bytes:
 
 
 def unframe(data: bytes, shape: Shape) -> Any:
-    """Return the command or the outcome that ``frame`` was given; raises UnreadableEntry."""
+    """Return what ``frame`` was given; raises UnreadableEntry."""
     if len(data) < _HEAD:
         raise DamagedEntry(f"{len(data)} bytes are too few for an entry")
     version = data[0]
@@ -371,41 +235,3 @@ def unframe(data: bytes, shape: Shape) -> Any:
         return shape.read(ormsgpack.unpackb(body))
     except (ormsgpack.MsgpackDecodeError, Misfit) as error:
         raise UnknownEntry(f"in format version {version}: {error}") from None
-
-
-class _Value:
-    """The shape of what a command comes to."""
-
-    def write(self, value: Any) -> Any:
-        """Return a number or a text as it is, an array of them, or a map of a name to fields."""
-        if type(value) is tuple:
-            return _SCALARS.write(value)
-        return SCALAR.write(value) if type(value) in (int, str) else _KINDS.write(value)
-
-    def read(self, plain: Any) -> Any:
-        """Return the value again."""
-        if type(plain) is list:
-            return _SCALARS.read(plain)
-        return SCALAR.read(plain) if type(plain) in (int, str) else _KINDS.read(plain)
-
-
-class _Refusal:
-    """The shape of an error: its code and its text."""
-
-    def write(self, error: Any) -> Any:
-        """Return the code and the text."""
-        if not isinstance(error, Mq9Error) or error.code not in ERRORS:
-            raise Misfit(f"no command is refused with {type(error).__name__}")
-        return _CODE_AND_TEXT.write((error.code, str(error)))
-
-    def read(self, plain: Any) -> Mq9Error:
-        """Return an error of the class that has the code."""
-        code, text = _CODE_AND_TEXT.read(plain)
-        if code not in ERRORS:
-            raise Misfit(f"the code {code[:40]!r} is not known")
-        return ERRORS[code](text)
-
-
-OUTCOME = Record(
-    Outcome, optional("value", _Value()), optional("error", _Refusal()), Field("now_ms", WHOLE)
-)

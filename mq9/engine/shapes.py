@@ -9,13 +9,11 @@ does not use it, and is absent from what was written before.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
 
 _MOST = 2**63  # what SQLite stores is less
-_DEPTH = 32
 NEEDED: Final = object()  # equal to no value, so that the field is always written
 
 
@@ -71,24 +69,10 @@ def _whole(value: Any) -> int:
     return value
 
 
-def _scalar(value: Any) -> int | str:
-    return _whole(value) if type(value) is int else _text(value)
-
-
-def _number(value: Any) -> float:
-    if type(value) is not float:
-        raise misfit(value, "a floating-point number")
-    if not math.isfinite(value):
-        raise Misfit(f"{value} is not finite")
-    return value
-
-
 TEXT: Shape = _Shape(_text, _text)
 RAW: Shape = _Shape(_raw, _raw)
 FLAG: Shape = _Shape(_flag, _flag)
 WHOLE: Shape = _Shape(_whole, _whole)
-SCALAR: Shape = _Shape(_scalar, _scalar)  # a whole number or a text
-NUMBER: Shape = _Shape(_number, _number)
 
 
 def one_of(kind: type[StrEnum]) -> Shape:
@@ -147,33 +131,6 @@ def _array(plain: Any) -> list[Any]:
     return plain
 
 
-def _json_object(value: Any) -> dict[str, Any]:
-    if type(value) is not dict:
-        raise misfit(value, "an object")
-    _check_json(value, _DEPTH)
-    return value
-
-
-def _check_json(value: Any, depth: int) -> None:
-    """Raise Misfit for what is not made of the values of JSON, or nested deeper than ``depth``."""
-    kind = type(value)
-    if kind in (list, dict):
-        if not depth:
-            raise Misfit(f"an object is nested more than {_DEPTH} levels deep")
-        if kind is dict:
-            for name in value:
-                _text(name)
-        for one in value.values() if kind is dict else value:
-            _check_json(one, depth - 1)
-    elif kind is int:
-        _whole(value)
-    elif kind is float:
-        _number(value)
-    elif kind not in (str, bool) and value is not None:
-        raise misfit(value, "a value of JSON")
-
-
-JSON_OBJECT: Shape = _Shape(_json_object, _json_object)
 TEXTS: Shape = tuple_of(TEXT)
 WHOLES: Shape = tuple_of(WHOLE)
 
@@ -201,7 +158,6 @@ class Record:
         self._read = {field.name: field.shape.read for field in fields}
         self._defaults = {field.name: field.default for field in fields}
         self._needed = [field.name for field in fields if field.default is NEEDED]
-        self._is_tuple = issubclass(kind, tuple)
 
     def write(self, one: Any) -> dict[str, Any]:
         """Return the fields that do not hold their default; raises Misfit."""
@@ -233,8 +189,6 @@ class Record:
         for name in self._needed:
             if name not in plain:
                 raise Misfit(f"the field {name!r} is missing")
-        if self._is_tuple:
-            return self.kind(**values)
         one = object.__new__(self.kind)
         for name, value in values.items():
             object.__setattr__(one, name, value)

@@ -1,4 +1,4 @@
-"""Encoded commands and outcomes of all versions, which every later version reads to the same.
+"""Encoded commands of all versions, which every later version reads to the same.
 
 Run as a program, it adds the examples whose bytes are not in the corpus yet. What is in it stays.
 """
@@ -10,31 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mq9.engine import codec
-from mq9.errors import Mq9Error
 
-from .codec_examples import CALLS, OUTCOMES
+from .codec_examples import CALLS
 
 FILE = Path(__file__).with_name("codec_corpus.jsonl")
-NAMED = codec.COMMANDS | codec.VALUES
 RECORDS = {
     record.kind: record
-    for record in (
-        codec.CALL,
-        codec.ACTOR,
-        codec.LIMITS,
-        codec.OUTCOME,
-        codec.STORED,
-        codec.WAITING,
-        codec.LEASED,
-        codec.HELD,
-        *NAMED.values(),
-    )
+    for record in (codec.CALL, codec.ACTOR, codec.LIMITS, *codec.COMMANDS.values())
 }
-NAMES = {record.kind: name for name, record in NAMED.items()}
-CODECS = {
-    "call": (codec.encode_call, codec.decode_call),
-    "outcome": (codec.encode_outcome, codec.decode_outcome),
-}
+NAMES = {record.kind: name for name, record in codec.COMMANDS.items()}
 
 
 @dataclass(frozen=True)
@@ -42,12 +26,10 @@ class Entry:
     """A line of the corpus.
 
     Attributes:
-        sort: ``call`` or ``outcome``.
         data: The bytes.
         holds: What they are read to, as JSON, with every field that there was when it was written.
     """
 
-    sort: str
     data: bytes
     holds: object
 
@@ -58,11 +40,11 @@ class Entry:
 
     def read(self):
         """Return what this version reads."""
-        return CODECS[self.sort][1](self.data)
+        return codec.decode_call(self.data)
 
     def line(self):
         data = base64.b64encode(self.data).decode()
-        fields = {self.sort: self.holds, "bytes": data}
+        fields = {"call": self.holds, "bytes": data}
         return json.dumps(fields, ensure_ascii=False) + "\n"
 
 
@@ -71,19 +53,13 @@ def load():
     entries = []
     for line in FILE.read_text("utf-8").splitlines():
         fields = json.loads(line)
-        data = base64.b64decode(fields.pop("bytes"))
-        [(sort, holds)] = fields.items()
-        entries.append(Entry(sort, data, holds))
+        entries.append(Entry(base64.b64decode(fields["bytes"]), fields["call"]))
     return entries
 
 
 def examples():
     """Return what this version writes."""
-    return [
-        Entry(sort, CODECS[sort][0](one), describe(one))
-        for sort, objects in (("call", CALLS), ("outcome", OUTCOMES))
-        for one in objects
-    ]
+    return [Entry(codec.encode_call(one), describe(one)) for one in CALLS]
 
 
 def describe(one):
@@ -92,8 +68,6 @@ def describe(one):
     if record is not None:
         fields = {field.name: describe(getattr(one, field.name)) for field in record.fields}
         return {NAMES[type(one)]: fields} if type(one) in NAMES else fields
-    if isinstance(one, Mq9Error):
-        return [one.code, str(one)]
     if isinstance(one, bytes):
         return base64.b64encode(one).decode()
     return [describe(item) for item in one] if isinstance(one, tuple) else one

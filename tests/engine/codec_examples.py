@@ -1,34 +1,19 @@
 """Examples of all that the codec writes: with every field set, and with none but the needed."""
 
-from mq9.engine.codec import ERRORS
 from mq9.engine.commands import (
     Actor,
     Advance,
     Call,
-    Claimed,
     ClaimNames,
     Limits,
     NoteRead,
-    Outcome,
     Seen,
     SetLimits,
     Sweep,
     Undo,
 )
-from mq9.models import (
-    Deliver,
-    Extended,
-    Held,
-    Leased,
-    LookPolicy,
-    MailboxType,
-    Priority,
-    SendOutcome,
-    SendPolicy,
-    Waiting,
-)
+from mq9.models import Deliver, LookPolicy, MailboxType, Priority, SendPolicy
 from mq9.protocol.checks import MAX_MSG_ID, MAX_SECONDS, MAX_UNIX_SECONDS
-from mq9.protocol.outcomes import Created, Fetched, Grants, MoveOutcome, Stored
 from mq9.protocol.requests import (
     Ack,
     Cancel,
@@ -219,95 +204,4 @@ CALLS = [
     Call(Send(), "box", Actor(closed=True, is_stranger=True)),
     Call(Send(), "box", Actor(may_list=True)),
     Call(Advance()),
-]
-
-LEASED = [Leased("worker/1", 7, 1_700_000_060.5), Leased(None, 1, 1_700_000_000.0)]
-WAITING = [
-    Waiting(stored=7, delayed=1, next_due=0.001, leased=tuple(LEASED), acked=2, skipped=3, moved=4),
-    Waiting(stored=0, delayed=0),
-]
-STORED = [
-    Stored(
-        MAX_MSG_ID,
-        EVERY_BYTE,
-        Priority.CRITICAL,
-        1_700_000_000,
-        3,
-        {
-            "tags": ["a", WORDS],
-            "from": "planner",
-            "from_verified": True,
-            "headers": {"x-words": WORDS},
-            "moved": {"from": "box", "msg_id": 7, "at": 1_700_000_000.5, "reason": None},
-        },
-    ),
-    Stored(0, b"", Priority.NORMAL, 0),
-    Stored(0, b"", Priority.NORMAL, 0, 2, deaths=1),
-]
-
-# By the names of what they come to.
-VALUES = {
-    "created": [
-        Created("box", "1b", MailboxType.LATEST),
-        Created("box", "1b", send_policy=SendPolicy.GRANTED, enforced=False),
-        Created("box", "1b", look_policy=LookPolicy.EVERYONE, viewers=("desk",)),
-        Created("box", "1b"),
-    ],
-    "grants": [
-        Grants(
-            readers=("planner", WORDS),
-            viewers=("desk",),
-            senders=(WORDS,),
-            send_policy=SendPolicy.CREATOR,
-            look_policy=LookPolicy.EVERYONE,
-            enforced=False,
-        ),
-        Grants(),
-    ],
-    "fetched": [
-        Fetched(
-            mail_address="box",
-            generation="1b",
-            messages=tuple(STORED),
-            batch="batch-1",
-            lease_until=1_700_000_060.001,
-            more=True,
-            position=MAX_MSG_ID,
-            cursors=(0, 1, MAX_MSG_ID),
-            next_change_ms=1_700_000_000_000,
-            next_delivery_ms=1_700_000_060_000,
-            refetched=True,
-            copy=2,
-            held=(
-                Held(
-                    msg_id=7,
-                    priority=Priority.URGENT,
-                    consumer="worker/1",
-                    until=1_700_000_060.001,
-                    deliveries=2,
-                ),
-            ),
-            held_more=True,
-        ),
-        *(Fetched(mail_address="box", generation="1b", waiting=waiting) for waiting in WAITING),
-        Fetched(mail_address="box", generation="1b", available=2),
-        Fetched(mail_address="box", generation="1b"),
-    ],
-    "sent": [
-        SendOutcome(msg_id=-1, delayed_id=7),
-        SendOutcome(msg_id=MAX_MSG_ID, replaced=0),
-        SendOutcome(msg_id=0),
-    ],
-    "moved": [MoveOutcome(msg_id=7, is_dead_letter=True), MoveOutcome(msg_id=None)],
-    "extended": [Extended((1, 2), (3,)), Extended()],
-    "claimed": [
-        Claimed(mailboxes=("box",), removed=("worker",), closed=2, first_closed=("a", "b")),
-        Claimed(mailboxes=(), removed=(), closed=0, first_closed=()),
-    ],
-}
-
-OUTCOMES = [
-    *(Outcome(one, None, 1_700_000_000_000) for values in VALUES.values() for one in values),
-    *(Outcome(one, None, 0) for one in (None, 0, -1, MAX_MSG_ID, "box", "", (), (0, 7), ("a",))),
-    *(Outcome(None, error(f"{code}: {WORDS}"), 1) for code, error in ERRORS.items()),
 ]

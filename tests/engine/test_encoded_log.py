@@ -3,7 +3,6 @@
 from calls import call
 
 from mq9.engine import codec, machine, state
-from mq9.engine.codec import VALUES
 from mq9.engine.commands import (
     Advance,
     Call,
@@ -111,14 +110,10 @@ def test_it_makes_the_same_state_and_the_same_outcomes():
         now = START_MS + 700 * index
         outcome = carry_out(direct, Entry(index, now, logged))
         outcomes.append(outcome)
-        encoded = codec.encode_outcome(outcome)
-        assert repr(codec.decode_outcome(encoded).value) == repr(outcome.value)
         read = codec.decode_call(codec.encode_call(logged))
-        assert codec.encode_outcome(carry_out(replica, Entry(index, now, read))) == encoded
+        assert repr(carry_out(replica, Entry(index, now, read))) == repr(outcome)
         assert state.digest(replica) == state.digest(direct)
     assert {type(logged.request) for logged in LOG} == COMMANDS.keys()
-    values = {type(one.value) for one in outcomes if one.error is None}
-    assert values == {type(None), int, str, tuple, *(kind.kind for kind in VALUES.values())}
     assert {one.error.code for one in outcomes if one.error} == {
         "agent_not_found",
         "forbidden",
