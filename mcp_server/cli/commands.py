@@ -13,7 +13,6 @@ from typing import Annotated, Any, get_type_hints
 import typer
 import typer.main
 
-from mcp_server.cli import SUMMARY
 from mcp_server.hosts.doctor import doctor
 from mcp_server.hosts.entry import DEFAULT_KEY, make_entry
 from mcp_server.hosts.host import Host, Machine, Scope
@@ -23,13 +22,13 @@ from mcp_server.http.settings import checked_access, refuse_http_options
 from mcp_server.options import DECLARED, FIELDS, LOG_LEVELS, Options, flag
 from mcp_server.settings import AUTO
 from mcp_server.startup.begin import StdinReader
-from mq9.cli import logs
+from mq9.cli import logs, plugins
 from mq9.cli.output import harmless
 from mq9.cli.program import Program, new_app, register
 from mq9.errors import InvalidRequest
 from mq9.transport.open import default_url
 
-_HELP = f"""{SUMMARY}
+_HELP = f"""{plugins.SUMMARIES["mcp"]}
 
 Without a command it serves MCP on standard input and output, which is how hosts start it:
 `mq9-mcp install HOST` writes that into a host's configuration. With --http it serves streamable

@@ -50,23 +50,22 @@ class _Mq9(Program):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands."""
-        return sorted({*super().list_commands(ctx), "serve", *plugins.names(plugins.COMMANDS)})
+        return sorted({*super().list_commands(ctx), "serve", *plugins.COMMANDS})
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command; None where there is none of that name."""
         if cmd_name not in self.commands:
             if cmd_name == "serve":
                 self.commands[cmd_name] = _without_common_options(_serve(), "server")
-            elif cmd_name in plugins.names(plugins.COMMANDS):
+            elif cmd_name in plugins.COMMANDS:
                 self.commands[cmd_name] = _without_common_options(_plugin(cmd_name), cmd_name)
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands in the help of the program, without loading any."""
-        said = {name: plugins.summary(name) for name in plugins.names(plugins.COMMANDS)}
         listed: dict[str, Any] = {
             name: typer.core.TyperCommand(name, help=text)
-            for name, text in {"serve": _SERVE, **said}.items()
+            for name, text in {"serve": _SERVE, **plugins.SUMMARIES}.items()
         }
         listed |= self.commands
         typer.core.TyperGroup(commands=dict(sorted(listed.items()))).format_commands(ctx, formatter)
