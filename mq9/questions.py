@@ -190,12 +190,6 @@ def decision_word(text: str) -> str | None:
     return word if word in DECISIONS else None
 
 
-def check_answer(question: MailedQuestion, answer: Any) -> None:
-    """Check that an answer fits its question."""
-    if question.actions:
-        decisions_of(question.actions, answer)
-
-
 def decisions_of(actions: Sequence[Action], answer: Any) -> list[dict[str, Any]]:
     """Return an answer's decision on each action, as LangChain's middleware takes them."""
     given = _given(answer)
