@@ -237,14 +237,14 @@ _VARIABLES = frozenset({VARIABLE, "MQ9_AGENT"})
 _TAKES_VALUE = {flag(name): takes_value(name) for name in FOR_STDIO}
 
 
-def own_launch(launch: Launch, machine: Machine, python: str = sys.executable) -> Launch:
+def own_launch(launch: Launch, machine: Machine) -> Launch:
     """Return what runs this installation's program as a project's entry would."""
-    own = find_command(machine, python)
+    own = find_command(machine)
     found = _find(launch.command, machine)
     arguments = launch.arguments
     if is_module(launch):
         # A link is another environment, and so is not followed.
-        is_own = found is not None and os.path.abspath(found) == os.path.abspath(python)  # noqa: PTH100
+        is_own = found is not None and os.path.abspath(found) == os.path.abspath(sys.executable)  # noqa: PTH100
         arguments = arguments[len(MODULE) :]
     else:
         is_own = found is not None and _is_same(found, own)

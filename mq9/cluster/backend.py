@@ -66,7 +66,6 @@ class ClusterBackend:
         name: str,
         max_record: int,
         timers: Clock | None = None,
-        timer: Callable[[], float] = time.perf_counter,
         max_read_steps: int = MAX_STEPS,
         readers: Readers | None = None,
         thread: Executor | None = None,
@@ -84,7 +83,6 @@ class ClusterBackend:
         self.left_out = 0  # damaged records, not applied
         self._left_out = 0  # the last of them
         self.is_behind = False  # whether the log was purged beyond what was applied
-        self._timer = timer
         self._timers = timers or SystemClock()
         self._progress = Progress(log, replica, log_clock, clock, self._timers, self._or_stop)
         self._readers = readers or Readers(replica.path, max_read_steps)
@@ -390,14 +388,14 @@ class ClusterBackend:
         calls = tuple(ticket.encoded for ticket in tickets)
         # What was seen as due is due when the record is applied, whatever the log's clock does.
         record = LogRecord(self._name, number, self._clock.now_ms(), calls)
-        begun = self._timer()
+        begun = time.perf_counter()
         try:
             sequence = await self.log.append(encode(record), f"{self._name}.{number}")
         except Mq9Error as error:
             self._refuse_appended(number, error)
             return None
         self._progress.follower.expect(sequence)
-        self.on_appended(self._timer() - begun)
+        self.on_appended(time.perf_counter() - begun)
         if sequence == self._left_out:
             self._refuse_appended(number, Unavailable(_DAMAGED))
         return sequence

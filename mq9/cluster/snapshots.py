@@ -47,10 +47,9 @@ def _unavailable(failed: str) -> Iterator[None]:
 class Snapshots:
     """The snapshots of one log."""
 
-    def __init__(self, client: Client, clock: Clock, name: str = NAME) -> None:
+    def __init__(self, client: Client, clock: Clock) -> None:
         self._clock = clock
-        self._stream = name
-        self.bucket = f"{name}_SNAPSHOTS"
+        self.bucket = f"{NAME}_SNAPSHOTS"
         self._jetstream = client.jetstream(timeout=_TIMEOUT_S)
         self._store: ObjectStore | None = None
 
@@ -111,7 +110,7 @@ class Snapshots:
         taken = await self.all()
         newest = taken[0] if taken else Snapshot(0, 0)
         with _unavailable("the log cannot be read"):
-            log = (await self._jetstream.stream_info(self._stream)).state
+            log = (await self._jetstream.stream_info(NAME)).state
         behind = sequence - newest.sequence
         kept = max(log.last_seq - log.first_seq + 1, 1)
         return behind >= records or log.bytes * behind // kept >= max(log_bytes, newest.bytes)
@@ -150,4 +149,4 @@ class Snapshots:
     async def forget_log(self, sequence: int) -> None:
         """Remove the log up to a record, which a snapshot has."""
         with _unavailable("the log could not be shortened"):
-            await self._jetstream.purge_stream(self._stream, seq=sequence + 1)
+            await self._jetstream.purge_stream(NAME, seq=sequence + 1)

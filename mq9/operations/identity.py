@@ -15,7 +15,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mq9 import address as addresses
@@ -128,8 +128,7 @@ class Identity:
     Its mailbox and group are the defaults of every operation, and it is the sender of what it
     sends. It may read its own mailbox, the ones it made, and what ``allow_read`` names. It may
     send to these, and to what ``allow_send`` names; None for all. Its mailbox is by default the
-    slug of its name. ``key`` gives the secret by which its tools know the mailboxes that they made.
-    Usable from several threads.
+    slug of its name. Usable from several threads.
     """
 
     def __init__(
@@ -138,7 +137,6 @@ class Identity:
         allow_read: Sequence[str] = (),
         mail_address: str | None = None,
         allow_send: Sequence[str] | None = None,
-        key: Callable[[], bytes] = agent_key,
     ) -> None:
         self.name: str = checks.agent_name("agent", name)
         self.mail_address = (
@@ -146,7 +144,6 @@ class Identity:
         )
         self._allow_read = AddressPatterns("allow_read", allow_read)
         self._allow_send = None if allow_send is None else AddressPatterns("allow_send", allow_send)
-        self._key = key
         self._lock = threading.Lock()
         self._made: dict[str, None] = {}
         self.has_mailbox = False
@@ -161,13 +158,13 @@ class Identity:
     def description(self, mail_address: str, call: str | None = None) -> str:
         """Return the description, with proof and call, of a mailbox that the agent makes."""
         by = "" if call is None else f"{_BY_CALL}{call}"
-        return f"{self._made_by}{code(self._key(), self.name, mail_address)}{by}"
+        return f"{self._made_by}{code(agent_key(), self.name, mail_address)}{by}"
 
     def describes(self, desc: str, mail_address: str) -> bool:
         """Tell whether a description proves that this agent made the mailbox."""
         made_by, rest = desc[: len(self._made_by)], desc[len(self._made_by) :]
         given, _, _ = rest.partition(_BY_CALL)
-        proof = code(self._key(), self.name, mail_address)
+        proof = code(agent_key(), self.name, mail_address)
         return made_by == self._made_by and hmac.compare_digest(given.encode(), proof.encode())
 
     @property

@@ -52,7 +52,6 @@ class Server:
         tls: ssl.SSLContext | None = None,
         timers: Clock | None = None,
         observer: Metrics | None = None,
-        randomness: Callable[[int], bytes] = secrets.token_bytes,
         encoding: PayloadEncoding = PayloadEncoding.AUTO,
     ) -> None:
         self._broker = broker
@@ -64,9 +63,8 @@ class Server:
         self.tls = tls
         self._timers = timers or SystemClock()
         self._observer = observer
-        self._randomness = randomness
-        self._id = randomness(12).hex()
-        pick = random.Random(randomness(16))  # noqa: S311  # who gets a message is no secret
+        self._id = secrets.token_hex(12)
+        pick = random.Random()  # noqa: S311  # who gets a message is no secret
         unheard = observer.publish_unheard if observer is not None else lambda: None
         self.hub = Hub(broker, guard or Anybody(), limits, pick, encoding, unheard)
         self.clients: set[ClientConnection] = set()
@@ -202,7 +200,7 @@ class Server:
 
     def make_session(self, connection: ClientConnection) -> ClientSession:
         """Return the session of a client that may now send frames."""
-        consumer = f"connection.{self._randomness(12).hex()}"
+        consumer = f"connection.{secrets.token_hex(12)}"
         session = ClientSession(self.hub, connection, consumer)
 
         def expire() -> None:
