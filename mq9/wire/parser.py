@@ -73,6 +73,8 @@ _UNKNOWN = "Unknown Protocol Operation"
 _MALFORMED = "Parser Error"
 _TOO_LONG = "maximum control line exceeded"
 _CONNECT = b"CONNECT"
+_LONGEST_LINE = 4096  # bytes without its end
+_LONGEST_CONNECT = 64 * 1024
 _WORDY = {b"PUB", b"HPUB", b"SUB", b"UNSUB"}  # verbs that are followed by something
 # What a CONNECT may hold of what a server reads, and of which type it is.
 _OPTIONS = {
@@ -89,15 +91,11 @@ class Parser:
         self,
         max_payload: int,
         max_message: int | None = None,
-        max_control_line: int = 4096,
-        max_connect: int = 64 * 1024,
         *,
         must_connect: bool = False,
     ) -> None:
         self._max_payload = max_payload
         self._max_message = max_payload if max_message is None else max_message
-        self._max_control_line = max_control_line
-        self._max_connect = max_connect
         self._must_connect = must_connect
         self._buffer = bytearray()
         self._searched = 0  # up to here there is no end of a line
@@ -148,10 +146,10 @@ class Parser:
 
     def _check_length(self, start: int, length: int) -> None:
         """Refuse a line that is too long, be it complete or not."""
-        if length <= self._max_control_line:
+        if length <= _LONGEST_LINE:
             return
         verb = self._buffer[start : start + len(_CONNECT)].upper()
-        if verb != _CONNECT or length > self._max_connect:
+        if verb != _CONNECT or length > _LONGEST_CONNECT:
             raise ProtocolError(_TOO_LONG)
 
     def _line(self, frames: list[Frame], raw: bytes) -> None:

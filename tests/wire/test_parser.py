@@ -14,6 +14,8 @@ from mq9.wire.parser import Parser, Ping, ProtocolError, Subscribe
 
 pytestmark = pytest.mark.unmeasured
 
+LINE, CONNECT = 4_096, 64 * 1024  # the most bytes of a line
+
 
 def fed(data, cuts=(), **limits):
     """Feed bytes cut at these places; the frames and the error."""
@@ -91,13 +93,12 @@ def test_after_an_error_nothing_is_read_or_kept():
 
 
 @pytest.mark.parametrize(
-    ("begin", "most"), [(b"SUB ", 100), (b"", 100), (b"CONNECT ", 300), (b" \t", 100)]
+    ("begin", "most"), [(b"SUB ", LINE), (b"", LINE), (b"CONNECT ", CONNECT), (b" \t", LINE)]
 )
 def test_a_line_that_does_not_end_is_given_up(begin, most):
-    limits = {"max_control_line": 100, "max_connect": 300}
     filling = begin + b"x" * (most - len(begin))
     for step in (1, 7, 1_000):
-        parser = Parser(MAX_PAYLOAD, **limits)
+        parser = Parser(MAX_PAYLOAD)
         for index in range(0, len(filling), step):
             assert parser.feed(filling[index : index + step]) == []
         assert parser.error is None
@@ -108,10 +109,9 @@ def test_a_line_that_does_not_end_is_given_up(begin, most):
 
 
 def test_a_line_of_any_length_below_the_limit_is_taken():
-    subject = "a" * (100 - len("SUB  1\r"))
-    limits = {"max_control_line": 100}
-    assert fed(f"SUB {subject} 1\r\n".encode(), **limits)[0] == [Subscribe(subject, None, "1")]
-    assert str(fed(f"SUB {subject}a 1\r\n".encode(), **limits)[1]).startswith("maximum control")
+    subject = "a" * (LINE - len("SUB  1\r"))
+    assert fed(f"SUB {subject} 1\r\n".encode())[0] == [Subscribe(subject, None, "1")]
+    assert str(fed(f"SUB {subject}a 1\r\n".encode())[1]).startswith("maximum control")
 
 
 def test_headers_may_come_on_top_of_a_payload():
@@ -169,7 +169,7 @@ def test_a_message_that_comes_byte_by_byte_is_not_looked_at_again_and_again(monk
             return self
 
     monkeypatch.setattr("mq9.wire.parser.bytearray", Counting, raising=False)
-    parser = Parser(max_payload=MAX_PAYLOAD, max_control_line=4_096)
+    parser = Parser(MAX_PAYLOAD)
     for _ in range(4_000):
         parser.feed(b"x")
     assert searched < 3 * 4_000
