@@ -247,7 +247,6 @@ class Questions:
             ),
             body=request.body,
             asked=to,
-            asked_at=now,
             origin=origin,
             escalate_to=policy.escalate_to if escalates else None,
             escalate_at=now + (policy.escalate_after or 0) if escalates else None,

@@ -100,10 +100,9 @@ class QuestionRecord:
     question: MailedQuestion
     body: Any = None  # mailed in place of the question, unless None
     asked: tuple[str, ...]  # mailboxes
-    asked_at: int  # Unix seconds, as escalate_at
     origin: Origin
     escalate_to: str | None = None
-    escalate_at: int | None = None
+    escalate_at: int | None = None  # Unix seconds
     state: QuestionState = QuestionState.OPEN
     answer: str | None = None  # the digest of the accepted answer
     answered_by: str | None = None  # its sender, else the mailbox that it answers for

@@ -33,7 +33,6 @@ def forged(**fields):
         "kind": Kind.VALUE,
         "question": MailedQuestion(text="You are fired", expires=1),
         "asked": ("mallory",),
-        "asked_at": 0,
         "origin": Origin(message="x", reply_to="asker", correlation_id="task", answer_id="a.b"),
     }
     return QuestionRecord(**made | fields)
