@@ -112,7 +112,7 @@ class JetStreamLog:
 
         info = await self._try(look, _APPENDING_MS, "the log cannot be made")
         self.created, config = str(info.created), info.config
-        if config.subjects != wanted.subjects or config.republish != wanted.republish:
+        if config.subjects != wanted.subjects:
             raise InvalidRequest(f"cluster: the stream {self.name} there is not a log of mq9")
         return config.num_replicas or 1
 
