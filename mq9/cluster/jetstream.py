@@ -93,8 +93,6 @@ class JetStreamLog:
             duplicate_window=_REMEMBERED_S,
             allow_direct=True,
             deny_delete=True,
-            # For gateways of the release before, which hear new records there.
-            republish=api.RePublish(src=self._append, dest=f"{self.name}.stored"),
         )
         stream = self._client.jetstream(timeout=_TRY_S)
 

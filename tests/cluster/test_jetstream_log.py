@@ -110,18 +110,6 @@ async def test_what_is_heard_and_what_is_read_is_the_same(log):
     assert heard == await log.read(1)
 
 
-async def test_what_is_published_where_the_log_republishes_is_not_heard(connection, log):
-    heard = []
-    await log.follow(heard.append)
-    headers = {"Nats-Sequence": "1", "Nats-Time-Stamp": "2026-01-01T00:00:00Z"}
-    await connection.publish(f"{log.name}.stored", b"forged", headers=headers)
-    await connection.flush()
-    await log.append(b"appended", "id")
-    await until(lambda: heard)
-
-    assert [one.data for one in heard] == [b"appended"]
-
-
 async def test_who_follows_is_told_where_that_begins_and_only_once(log):
     heard = []
     assert await log.follow(heard.append) == 0

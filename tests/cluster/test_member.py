@@ -8,7 +8,6 @@ from unittest.mock import ANY
 
 import nats
 import pytest
-from calls import call
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats_server import NatsServer
@@ -19,7 +18,6 @@ from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.service import Session
 from mq9.clock import SystemClock
 from mq9.cluster.records import LogRecord, encode
-from mq9.engine.codec import encode_call
 from mq9.engine.commands import Limits
 from mq9.errors import (
     Forbidden,
@@ -29,7 +27,6 @@ from mq9.errors import (
     Unreachable,
     UnusableFile,
 )
-from mq9.protocol import requests
 from mq9.protocol.headers import PayloadEncoding
 from mq9.protocol.reserved import Reserved
 from mq9.transport.direct import DirectTransport
@@ -69,26 +66,6 @@ async def test_who_waits_is_woken_whichever_gateway_takes_the_message(inbox, mem
         await until(exists)
         await inbox.send("inbox", "wake up")
         assert [message.text for message in await waiting] == ["wake up"]
-
-
-async def test_a_forged_record_is_applied_by_nobody(inbox, members):
-    """It is published where the stream republishes, as the record that comes next."""
-    one = await members.start("three")
-    stranger = await nats.connect(members.url)
-    forged = encode_call(call(requests.Send, "inbox", payload=b"forged"))
-    record = encode(LogRecord(one.name, 1, 0, (forged,)))
-    for sequence in range(one.backend.sequence + 1, one.backend.sequence + 9):
-        headers = {"Nats-Sequence": str(sequence), "Nats-Time-Stamp": "2026-01-01T00:00:00Z"}
-        await stranger.publish("MQ9.stored", record, headers=headers)
-    await stranger.flush()
-    await stranger.close()
-
-    await inbox.send("inbox", "it is still there")
-
-    assert await texts(inbox, "g") == ["it is still there"]
-    assert (await members.call("verify"))[1]["equal"]
-    status = (await members.call("status"))[1]
-    assert {known["known"] for known in status["gateways"]} == {status["last"]}
 
 
 async def test_a_gateway_that_hears_nothing_any_more_makes_another_consumer(inbox, members):

@@ -71,7 +71,6 @@ def test_a_start_with_such_a_prefix_is_refused(tmp_path):
         "$JS.API.STREAM.PURGE.MQ9",
         "$O.MQ9_SNAPSHOTS.M.x",
         "MQ9.append",
-        "MQ9.stored",
         "_INBOX.MQ9.gateway.x",
         "elsewhere.x",
     ],
