@@ -257,9 +257,7 @@ class Session:
         connection: ToolConnection | None = None,
         **options: Unpack[AgentOptions],
     ) -> None:
-        known: Any = checked_as(AgentOptions, options)
-        for name in options.keys() - known.keys():
-            raise TypeError(f"Session() got an unexpected keyword argument {name!r}")
+        known: Any = checked_as(AgentOptions, options, "Session")
         allow_read, allow_send = known["allow_read"], known["allow_send"]
         if allow_read and agent is None:
             raise InvalidRequest("allow_read: it extends what an agent may read; give the agent")
