@@ -42,9 +42,6 @@ class HttpConnections:
         self._all: dict[HttpConnection, None] = {}  # the longest without a request first
         self._by_address: defaultdict[str, dict[HttpConnection, None]] = defaultdict(dict)
 
-    def __len__(self) -> int:
-        return len(self._all)
-
     def admit(self, connection: HttpConnection) -> bool:
         """Take in a connection, if need be in place of an idle one; False when all are at work."""
         limits, same = self.limits, self._by_address[connection.address]

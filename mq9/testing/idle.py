@@ -131,12 +131,6 @@ class LoopMonitor:
 
         return watched
 
-    def call_later(self, seconds: float, callback: Callable[[], object]) -> None:
-        """Call something on the loop after so much real time."""
-        loop = self._loop()
-        if loop is not None:
-            self.call(lambda: loop.call_later(seconds, callback))
-
     def _watched_select(self, timeout: float | None = None) -> list[Any]:
         self.thread = threading.get_ident()
         events = self._select(0)
