@@ -1,48 +1,84 @@
-"""A sender that asks for details learns what its message replaced, and how to take it back."""
+"""What a SEND with `mq9-details` is told: the number of a delayed message, and what it replaced."""
 
 import pytest
 
-from mq9 import SendOutcome
+from mq9 import MessageNotFound, SendOutcome
+
+DETAILS = ("mq9-details", "true")
 
 
-async def test_a_message_that_replaces_nothing_has_its_number_alone(client, inbox):
-    assert await client.send_detailed(inbox, "a") == SendOutcome(msg_id=0)
-    assert await client.send(inbox, "b") == 1
+async def test_a_delayed_message_has_a_number_to_take_it_back_by(client, inbox):
+    sent = await client.send_detailed(inbox, "later", delay=10)
+    assert sent == SendOutcome(msg_id=-1, delayed_id=1)
+    other = await client.send_detailed(inbox, "later still", delay=20)
+    assert other.delayed_id == 2
+    await client.cancel(inbox, sent.delayed_id)
+    assert (await client.mailbox_status(inbox)).delayed == 1
 
 
-@pytest.mark.parametrize("kind", ["standard", "latest"])
-async def test_the_message_that_was_replaced_is_named(client, kind):
-    await client.mailbox_create(name="box", type=kind)
-    options = {"key": "k"} if kind == "standard" else {}
-    await client.send_detailed("box", "a", **options)
-
-    assert await client.send_detailed("box", "b", **options) == SendOutcome(msg_id=1, replaced=0)
-
-
-async def test_a_delayed_message_has_a_number_of_its_own_until_it_is_due(way, client, inbox):
-    first = await client.send_detailed(inbox, "a", delay=60, id="a")
-    assert (first.msg_id, first.replaced) == (-1, None)
-    assert first.delayed_id is not None
-    assert await client.send_detailed(inbox, "a", delay=60, id="a") == first
-    assert await client.send(inbox, "a", delay=60, id="a") == -1
-    second = await client.send_detailed(inbox, "b", delay=60)
-    assert second.delayed_id != first.delayed_id
-
-    await way.clock.advance(60)
-    assert await client.send_detailed(inbox, "a", delay=60, id="a") == SendOutcome(msg_id=-1)
+async def test_a_repetition_has_the_number_while_it_is_delayed(way, client, inbox):
+    for _ in range(2):
+        sent = await client.send_detailed(inbox, "later", delay=10, id="once")
+        assert sent == SendOutcome(msg_id=-1, delayed_id=1)
+    assert await client.send(inbox, "later", delay=10, id="once") == -1
+    await way.clock.advance(10)
+    sent = await client.send_detailed(inbox, "later", delay=10, id="once")
+    assert sent == SendOutcome(msg_id=-1)
 
 
-async def test_the_number_takes_the_message_back(way, client, inbox):
-    sent = await client.send_detailed(inbox, "a", delay=60, id="a", sender="planner")
+async def test_a_repetition_without_details_at_first(client, inbox):
+    assert await client.send(inbox, "later", delay=10, id="once") == -1
+    sent = await client.send_detailed(inbox, "later", delay=10, id="once")
+    assert sent.delayed_id == 1
+    await client.cancel(inbox, 1)
+    sent = await client.send_detailed(inbox, "later", delay=10, id="once")
+    assert sent == SendOutcome(msg_id=-1)
+    with pytest.raises(MessageNotFound):
+        await client.cancel(inbox, 1)
 
-    await client.cancel(inbox, sent.delayed_id, sender="planner")
 
-    await way.clock.advance(60)
-    assert await client.query(inbox) == []
-    assert await client.send(inbox, "a", delay=60, id="a", sender="planner") == -1
+async def test_what_was_replaced_under_a_key(client, inbox):
+    assert await client.send_detailed(inbox, "1", key="k") == SendOutcome(msg_id=0)
+    assert await client.send_detailed(inbox, "other", key="l") == SendOutcome(msg_id=1)
+    sent = await client.send_detailed(inbox, "2", key="k", id="once")
+    assert sent == SendOutcome(msg_id=2, replaced=0)
+    sent = await client.send_detailed(inbox, "2", key="k", id="once")
+    assert sent == SendOutcome(msg_id=2)
 
 
-async def test_a_repeated_send_says_no_more_of_what_it_replaced(client, inbox):
-    await client.send(inbox, "a", key="k")
-    assert (await client.send_detailed(inbox, "b", key="k", id="b")).replaced == 0
-    assert await client.send_detailed(inbox, "b", key="k", id="b") == SendOutcome(msg_id=1)
+async def test_what_was_replaced_where_only_the_newest_is_kept(client):
+    await client.mailbox_create(name="load", type="latest")
+    assert await client.send_detailed("load", "1") == SendOutcome(msg_id=0)
+    assert await client.send_detailed("load", "2") == SendOutcome(msg_id=1, replaced=0)
+    sent = await client.send_detailed("load", "3", delay=5)
+    assert sent == SendOutcome(msg_id=-1, delayed_id=1)
+
+
+async def test_nothing_to_tell_of_a_plain_message(way, client, inbox):
+    sent = await client.send_detailed(inbox, "x", priority="urgent", tags=["a"])
+    assert sent == SendOutcome(msg_id=0)
+    assert (await client.query(inbox))[0].tags == ("a",)
+    assert await way.ask(f"MSG.SEND.{inbox}", b"x", DETAILS) == {"error": "", "msg_id": 1}
+
+
+async def test_only_where_it_is_asked_for(way, inbox):
+    send = f"MSG.SEND.{inbox}"
+    for headers in ((), (("mq9-details", "false"),)):
+        reply = await way.ask(send, b"x", ("mq9-delay", "5"), *headers)
+        assert reply == {"error": "", "msg_id": -1}
+    reply = await way.ask(send, b"x", ("mq9-delay", "5"), DETAILS)
+    assert reply == {"error": "", "msg_id": -1, "delayed_id": 3}
+
+
+@pytest.mark.parametrize("value", ["yes", "1", "True", "true,false"])
+async def test_another_word_is_refused(way, inbox, value):
+    reply = await way.ask(f"MSG.SEND.{inbox}", b"x", ("mq9-details", value))
+    assert (reply["code"], "mq9-details" in reply["error"]) == ("invalid_request", True)
+
+
+async def test_an_option_that_there_is_not(client, inbox):
+    for send in (client.send, client.send_detailed):
+        with pytest.raises(TypeError, match=rf"{send.__name__}\(\) got an unexpected .* 'colour'"):
+            await send(inbox, "x", colour="red")
+        with pytest.raises(TypeError, match="'details'"):
+            await send(inbox, "x", details=True)
