@@ -69,8 +69,9 @@ class MessageMethods(ClientBase):
         self, caller: str, options: SendOptions, *, details: bool = False
     ) -> requests.Send:
         given: dict[str, Any] = {**options}
-        for name in given.keys() - SendOptions.__annotations__.keys():
-            raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}")
+        for name in given:
+            if name not in SendOptions.__annotations__:
+                raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}")
         if given.get("path", ()) is None:
             del given["path"]
         if checks.is_absent(given.get("id")):
