@@ -31,7 +31,7 @@ from mq9.engine.commands import (
 )
 from mq9.engine.mailboxes import Mailbox
 from mq9.errors import AgentNotFound, Forbidden, LimitReached
-from mq9.models import AgentEntry
+from mq9.models import AgentEntry, LookPolicy
 from mq9.protocol.body import parse_object
 from mq9.protocol.requests import Lookup, Register, Report, Unregister
 
@@ -397,10 +397,13 @@ def _claim_mailboxes(db: Connection, request: ClaimNames, now: int) -> tuple[str
         mailbox = mailboxes.look(db, address, now)
         if mailbox is None or mailbox.creator == agent:
             continue
-        granted = (mailbox.readers, mailbox.viewers, mailbox.senders)
+        granted = (mailbox.readers, mailbox.viewers, mailbox.senders, mailbox.look_policy)
+        if mailbox.creator is not None:
+            granted = ("", "", "", LookPolicy.GRANTED.value)
         db.execute(
-            "UPDATE mailboxes SET creator=?, readers=?, viewers=?, senders=? WHERE id=?",
-            (agent, *(granted if mailbox.creator is None else ("", "", "")), mailbox.id),
+            "UPDATE mailboxes SET creator=?, readers=?, viewers=?, senders=?, look_policy=?"
+            " WHERE id=?",
+            (agent, *granted, mailbox.id),
         )
         changed.append(address)
     return tuple(changed)
@@ -410,7 +413,7 @@ def _count_closed(db: Connection, now: int, most_named: int) -> tuple[int, tuple
     """Count the mailboxes without creator and readers, and name the first of them."""
     which = (
         "FROM mailboxes WHERE creator IS NULL AND readers='' AND viewers=''"
-        " AND coalesce(expires_ms>?, 1)"
+        f" AND look_policy='{LookPolicy.GRANTED}' AND coalesce(expires_ms>?, 1)"
     )
     (count,) = db.execute(f"SELECT count(*) {which}", (now,)).fetchone()  # constant text
     rows = db.execute(

@@ -222,9 +222,12 @@ def refusal(mailbox: Mailbox, actor: Actor) -> Forbidden:
             "may grant it"
         )
     if mailbox.may_look(actor) and not mailbox.may_take(actor):
-        return Forbidden(
-            f"mail_address: {mailbox.address} is granted to you to look at only, as a viewer"
+        as_what = (
+            "granted to you to look at only, as a viewer"
+            if actor.agent in agents_in(mailbox.viewers)
+            else f"open to you to look at only (look_policy {mailbox.look_policy})"
         )
+        return Forbidden(f"mail_address: {mailbox.address} is {as_what}")
     return belongs_to_another(mailbox.address)
 
 
@@ -239,38 +242,35 @@ def create(db: Connection, call: Call[CreateMailbox], now: int, limits: Limits) 
     existing = look(db, address, now)
     if existing is not None and request.renew:
         _renew(db, existing, actor, now)
-        return _created(call, existing)
+        return _created(call, existing.generation, existing, agents_in(existing.viewers))
     if actor.owner not in {None, actor.agent}:
         raise belongs_to_another(address)
     if existing is not None:
         raise MailboxExists(f"mailbox {address} already exists")
     _make(db, address, call.token, actor.agent, request, now, limits)
-    return _created(call, None)
+    return _created(call, call.token, request, request.viewers)
 
 
-def _created(call: Call[CreateMailbox], existing: Mailbox | None) -> Created:
+def _created(
+    call: Call[CreateMailbox],
+    generation: str,
+    kept: Mailbox | CreateMailbox,
+    viewers: tuple[str, ...],
+) -> Created:
     """Return the outcome, which says what is there of what the request asked for."""
     request, plain = call.request, _PLAIN
-    send_policy = None if request.send_policy is plain.send_policy else request.send_policy
-    look_policy = None if request.look_policy is plain.look_policy else request.look_policy
-    viewers = request.viewers or None
-    outcome = Created(
+    rights = (request.send_policy, request.look_policy, request.viewers)
+    is_plain = rights == (plain.send_policy, plain.look_policy, plain.viewers)
+    return Created(
         call.address,
-        call.token,
-        None if request.type is plain.type else request.type,
-        send_policy,
-        enforced=(send_policy, look_policy, viewers) == (None,) * 3 or call.actor.is_known,
-        look_policy=look_policy,
-        viewers=viewers,
-    )
-    if existing is None:
-        return outcome
-    return outcome._replace(
-        generation=existing.generation,
-        type=outcome.type and MailboxType(existing.type),
-        send_policy=send_policy and SendPolicy(existing.send_policy),
-        look_policy=look_policy and LookPolicy(existing.look_policy),
-        viewers=viewers and agents_in(existing.viewers),
+        generation,
+        None if request.type is plain.type else MailboxType(kept.type),
+        None if request.send_policy is plain.send_policy else SendPolicy(kept.send_policy),
+        enforced=is_plain or call.actor.is_known,
+        look_policy=(
+            None if request.look_policy is plain.look_policy else LookPolicy(kept.look_policy)
+        ),
+        viewers=viewers if request.viewers else None,
     )
 
 

@@ -83,6 +83,10 @@ def test_status_of_a_mailbox(timed):
         "group": None,
         "own": None,
         "send_policy": "everyone",
+        "look_policy": "granted",
+        "readers": [],
+        "viewers": [],
+        "senders": [],
         "enforced": False,
         "rights": ["look", "take", "send", "grant"],
     }
@@ -140,7 +144,7 @@ def test_grant_sets_lists_and_policy(mq9, inbox):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ((), "nothing is granted; give readers, viewers, senders or send_policy"),
+        ((), "nothing is granted; give readers, viewers, senders, send_policy or"),
         (("--reader", "Ada", "--no-readers"), "readers: give agents or --no-readers, not both"),
         (("--sender", ""), "senders: '' has 0 characters"),
     ],
