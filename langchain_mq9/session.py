@@ -35,6 +35,7 @@ from mq9.operations.identity import (
     DEFAULT_HOLD_S,
     DEFAULT_MAX_CHARS,
     DEFAULT_REGISTRATION_TTL_S,
+    DEFAULT_STRANGER_CLAIMS,
     HIGHEST_MAX_CHARS,
     Identity,
 )
@@ -202,6 +203,8 @@ class AgentOptions(TypedDict, total=False):
             Default: the agent's own with ``.dead`` behind it.
         inbox: ``"thread"``: answers to a LangGraph thread come to its private mailbox, from which
             it fetches first. ``"agent"``: threads share the agent's mailbox. Default: ``"thread"``.
+        stranger_claims: How many urgent or critical messages of a sender whom nobody knows come
+            first in one result. Default: 3.
         hold: For how many seconds after its fetch the lease of an unfinished message is renewed,
             while this process lives; 0 for none. Default: an hour.
     """
@@ -216,6 +219,7 @@ class AgentOptions(TypedDict, total=False):
     ]
     max_hops: Annotated[int, Option(DEFAULT_MAX_HOPS, _unchecked)]
     dead_letter: Annotated[str | None, Option(None, _unchecked)]
+    stranger_claims: Annotated[int, Option(DEFAULT_STRANGER_CLAIMS, checks.whole(0, 1_000))]
     inbox: Annotated[Inbox, Option("thread", _inbox)]
     hold: Annotated[int, Option(DEFAULT_HOLD_S, checks.whole(0, checks.MAX_SECONDS))]
 
@@ -389,6 +393,7 @@ class Session:
             "identity": identity,
             "lease_ms": self._options["lease_ms"],
             "max_chars": self._options["max_chars"],
+            "stranger_claims": self._options["stranger_claims"],
             "registration_ttl": self._options["registration_ttl"],
             "tools": self.tools,
             "headers": run_headers(),

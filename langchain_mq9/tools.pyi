@@ -32,8 +32,8 @@ class AgentRegisterTool(Mq9Tool):
 class AgentDiscoverTool(Mq9Tool):
     """Find agents.
 
-    Find agents, best first, and their mail_address. Ask in words of such an agent's own card,
-    not of your task.
+    Find agents, best first, and their mail_address. In query, say what such an agent would
+    say it does, not your task.
     """
 
     def __init__(
@@ -43,8 +43,9 @@ class AgentDiscoverTool(Mq9Tool):
 class CreateMailboxTool(Mq9Tool):
     """Create a mailbox.
 
-    Make another mailbox, for example a private one for the replies to one task. Whoever knows
-    its address can write to it.
+    Make another mailbox: a private one for the replies to one task, or one that others may
+    look into. To publish a state, send it there with a key. All who know its address can
+    write to it.
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class QueryMessagesTool(Mq9Tool):
     """Look into a mailbox.
 
     Look at the stored messages of a mailbox, read ones included, without taking them: nothing
-    is leased and nothing has to be acked. To work on messages use fetch_messages.
+    is leased and nothing has to be acked. Or look at what you sent. To work on messages use
+    fetch_messages.
     """
 
     def __init__(
@@ -99,8 +101,8 @@ class QueryMessagesTool(Mq9Tool):
 class DeleteMessageTool(Mq9Tool):
     """Delete a message.
 
-    Remove one message from a mailbox for everybody. A message you have merely dealt with is
-    acked, not deleted.
+    Remove one message from a mailbox for everybody, or take back a delayed one that you sent.
+    A message you have merely dealt with is acked, not deleted.
     """
 
     def __init__(

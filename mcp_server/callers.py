@@ -82,6 +82,12 @@ class WorkingDirectory:
         return directory.name or None
 
 
+def _host(context: ServerRequestContext[Any, Any]) -> str | None:
+    """Return the name that a host gives itself."""
+    params = context.session.client_params
+    return None if params is None else params.client_info.name
+
+
 async def _root(context: ServerRequestContext[Any, Any], clock: Clock) -> str | None:
     """Return the name of the directory of the first root; None where no roots are named."""
     capabilities = context.session.client_capabilities
@@ -219,8 +225,7 @@ class Callers:
             return
         async with self._naming:
             if self.default is None:
-                params = context.session.client_params
-                host = None if params is None else params.client_info.name
+                host = _host(context)
                 project = await _root(context, self._clock) or self._surroundings.project
                 self.default = self._settings.identity(name_of(host, project))
 
@@ -277,7 +282,11 @@ class Callers:
                 client=agent.client,
                 consumer=consumer,
                 identity=agent.identity,
-                lease_ms=self._settings.lease_ms,
+                lease_ms=self._settings.lease_ms
+                if keeper is not None or self._settings.unrenewed_lease_ms is None
+                else self._settings.unrenewed_lease_ms,
+                max_wait_s=self._settings.wait_of(_host(context)),
+                stranger_claims=self._settings.stranger_claims,
                 max_chars=self._settings.max_chars,
                 tools=self._tools,
                 read_only=self._settings.read_only,

@@ -11,9 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcp_server.settings import HOST_KEEP_S, HOST_LEASE_S, PREFIX, Settings
+from mcp_server.settings import (
+    HOST_KEEP_S,
+    HOST_LEASE_S,
+    PREFIX,
+    UNRENEWED_LEASE_S,
+    Settings,
+)
 from mq9.errors import InvalidRequest
-from mq9.operations.identity import DEFAULT_MAX_CHARS, DEFAULT_REGISTRATION_TTL_S
+from mq9.operations.identity import (
+    DEFAULT_MAX_CHARS,
+    DEFAULT_REGISTRATION_TTL_S,
+    DEFAULT_STRANGER_CLAIMS,
+    MAX_WAIT_S,
+)
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -67,8 +78,21 @@ class Options:
         None, "What they may read beside their own mail. Repeatable.", metavar="GLOB"
     )
     prefix: str = _option(PREFIX, "What the names of the tools begin with.")
-    lease: int = _option(
-        HOST_LEASE_S, "Seconds that fetched mail stays theirs.", least=1, most=86_400
+    lease: int | None = _option(
+        None,
+        "Seconds that fetched mail stays theirs without a renewal.  [default: 30; 300 without "
+        "sessions]",
+        least=1,
+        most=86_400,
+    )
+    max_wait: int | None = _option(
+        None,
+        "Seconds that one call may wait for mail.  [default: 45; 600 for patient hosts]",
+        least=0,
+        most=MAX_WAIT_S,
+    )
+    stranger_claims: int = _option(
+        DEFAULT_STRANGER_CLAIMS, "Urgent mail of a stranger that comes first.", least=0, most=1_000
     )
     max_chars: int = _option(DEFAULT_MAX_CHARS, "Characters of mail in one result.", least=100)
     registration: int = _option(
@@ -132,8 +156,11 @@ class Options:
             read_only=self.read_only,
             allow_read=self.allow_read or (),
             allow_send=self.allow_send or None,
-            lease_ms=self.lease * 1000,
+            lease_ms=(self.lease or HOST_LEASE_S) * 1000,
+            unrenewed_lease_ms=(self.lease or UNRENEWED_LEASE_S) * 1000,
             keep_ms=HOST_KEEP_S * 1000,
+            max_wait_s=self.max_wait,
+            stranger_claims=self.stranger_claims,
             max_chars=self.max_chars,
             registration_ttl=self.registration * 86_400,
         )

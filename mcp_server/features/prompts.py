@@ -55,7 +55,7 @@ _DELEGATE_TASK = _Kind(
     "Have another agent do this task:\n\n{task}\n\n{choice} Make a mailbox for the answer with "
     "@create_mailbox and a ttl of 86400 seconds. Send the task with @send_message: all that is "
     "needed to do it, in one message that can be understood by itself, with that mailbox as its "
-    "reply_to. Then wait for the answer there, with @fetch_messages and wait_seconds of 45, up to "
+    "reply_to. Then wait for the answer there, with @fetch_messages and answers_to, up to "
     "three times, acknowledge it with @ack_messages, and tell me what it says. If none comes, tell "
     "me that it is not there yet, and where it will be: the task is kept until its reader comes "
     "back.",

@@ -16,8 +16,8 @@ from mcp_server.settings import Settings
 from mq9.operations.discovery import DiscoverArguments, agent_discover
 from mq9.operations.execution import OperationError, perform
 from mq9.operations.identity import Identity
-from mq9.operations.mail import QueryArguments, query_messages
 from mq9.operations.operation import Arguments, Operation, Result
+from mq9.operations.query import QueryArguments, query_messages
 from mq9.operations.tool_names import ToolNames
 
 R = TypeVar("R", bound=Result)

@@ -21,7 +21,7 @@ from mq9 import Deliver, Forbidden, LimitReached, MailboxNotFound, Mq9Client, Mq
 from mq9.clock import sleep
 from mq9.operations.caller import Caller
 from mq9.operations.execution import OperationError, explained
-from mq9.operations.mail import query_messages
+from mq9.operations.query import query_messages
 
 _logger = logging.getLogger("mq9.mcp")
 

@@ -89,7 +89,7 @@ class Tools:
         result: Result = await with_progress(
             context,
             caller.client.clock,
-            arguments.longest_wait_s,
+            min(arguments.longest_wait_s, caller.max_wait_s),
             perform(operation, caller, arguments),
         )
         caller.answered()

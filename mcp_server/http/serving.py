@@ -19,7 +19,13 @@ from mcp_server.http.routes import PATH, mcp_routes
 from mcp_server.http.settings import Access, check_names
 from mcp_server.options import Options
 from mcp_server.server import make_server
-from mcp_server.settings import HOST_KEEP_S, HOST_LEASE_S, Settings, refuse_auto
+from mcp_server.settings import (
+    HOST_KEEP_S,
+    HOST_LEASE_S,
+    UNRENEWED_LEASE_S,
+    Settings,
+    refuse_auto,
+)
 from mq9 import InvalidRequest, Mq9Client, Unauthorized, Unreachable
 from mq9.clock import SystemClock
 from mq9.http import is_loopback
@@ -134,7 +140,11 @@ async def make_routes(context: RouteContext) -> AsyncIterator[Sequence[BaseRoute
     host, users = context.host, context.users
     check_names("mcp-allow-host", host, context.allowed_hosts)
     refuse_auto("mcp-agent", context.agent)
-    settings = Settings(lease_ms=HOST_LEASE_S * 1000, keep_ms=HOST_KEEP_S * 1000)
+    settings = Settings(
+        lease_ms=HOST_LEASE_S * 1000,
+        unrenewed_lease_ms=UNRENEWED_LEASE_S * 1000,
+        keep_ms=HOST_KEEP_S * 1000,
+    )
     callers = Callers(context.connect, settings, agent=context.agent)
     await callers.make_mailboxes(() if users is None else users.agents_with_tokens)
     async with mcp_routes(

@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         kind = FIELDS[name].type
         if not takes_value(name):
             parser.add_argument(flag(name), action="store_true")
-        elif kind == "int":
+        elif kind in {"int", "int | None"}:
             parser.add_argument(flag(name), type=_whole)
         elif kind == "list[str] | None":
             parser.add_argument(flag(name), action="append")

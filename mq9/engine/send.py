@@ -124,7 +124,9 @@ def cancel(db: Connection, call: Call[Cancel], now: int, _limits: Limits) -> Non
     ).fetchone()
     size, *sent_by = (0, None, None) if row is None else row
     is_sender = call.agent is not None and sent_by == [call.agent, actor.agent is not None]
-    if row is None or not (is_sender or mailbox.may_take(actor)):
+    # Who names a sender means a message of that sender only.
+    may_take = call.request.sender is None and mailbox.may_take(actor)
+    if row is None or not (is_sender or may_take):
         raise MessageNotFound(
             f"message not found: no delayed message {delayed_id} of yours is in {call.address}; it "
             "may be visible by now"

@@ -115,7 +115,8 @@ class AckArguments(Arguments):
         ),
     ] = None
     through: Annotated[
-        bool | None, Field(description="And all that stand before it in that fetch result.")
+        bool | None,
+        Field(description="And all that stand before it in that fetch result, as it lists them."),
     ] = None
     seconds: Annotated[
         int | None,
@@ -377,16 +378,20 @@ async def _give_back(caller: Caller, meant: dict[int, FetchedFrom], seconds: int
 
 
 async def _extend(caller: Caller, meant: dict[int, FetchedFrom], seconds: int | None) -> AckResult:
-    lease_ms = caller.lease_ms if seconds is None else seconds * 1000
+    total_ms = caller.kept_ms if seconds is None else seconds * 1000
+    # What is renewed anyway is leased for a short time, so that it is soon free after a crash.
+    is_renewed = caller.leases is not None and caller.kept_ms > caller.lease_ms
+    lease_ms = min(total_ms, caller.lease_ms) if is_renewed else total_ms
     extended = await _extended(caller, meant, lease_ms)
     if caller.leases is not None:
-        caller.leases.extended({msg_id: meant[msg_id] for msg_id in extended}, lease_ms)
-    until = (caller.client.clock.now_ms() + lease_ms) // 1000
+        held = {msg_id: meant[msg_id] for msg_id in extended}
+        caller.leases.extended(held, lease_ms, total_ms)
+    until = (caller.client.clock.now_ms() + total_ms) // 1000
     lost = await _lost(caller, _without(meant, extended))
     return AckResult(
         mail_address=next(iter(meant.values())).mail_address,
         extended=extended,
-        leased_seconds=lease_ms // 1000 if extended else None,
+        leased_seconds=total_ms // 1000 if extended else None,
         leased_until=time_at(until) if extended else None,
         lost=lost,
     )

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from mq9 import address as addresses
 from mq9.client.client import Mq9Client
 from mq9.errors import Forbidden, InvalidRequest, MailboxNotFound, Mq9Error
-from mq9.models import Unread
+from mq9.models import LookPolicy, Unread
 from mq9.operations.conversations import Conversations, extended
 from mq9.operations.identity import (
     DEFAULT_MAX_CHARS,
     DEFAULT_REGISTRATION_TTL_S,
+    DEFAULT_STRANGER_CLAIMS,
+    MAX_WAIT_S,
     Identity,
     address_in,
 )
@@ -82,6 +84,8 @@ class Caller:
     identity: Identity | None = None
     lease_ms: int = requests.DEFAULT_LEASE_MS
     max_chars: int = DEFAULT_MAX_CHARS  # of other people's text, in one result
+    max_wait_s: int = MAX_WAIT_S  # for mail, in one call
+    stranger_claims: int = DEFAULT_STRANGER_CLAIMS  # of urgency, of one sender in one result
     tools: ToolNames = field(default_factory=ToolNames)
     read_only: bool = False
     registration_ttl: int = DEFAULT_REGISTRATION_TTL_S  # seconds of silence; 0: never
@@ -105,6 +109,11 @@ class Caller:
         for delivery, msg_ids in self.giving:
             self.deliveries.shown(delivery, msg_ids)
         self.giving.clear()
+
+    @property
+    def kept_ms(self) -> int:
+        """For how long what it fetches stays leased to it while its program runs."""
+        return self.lease_ms if self.leases is None else self.leases.kept_ms(self.lease_ms)
 
     @property
     def call_id(self) -> str | None:
@@ -139,6 +148,34 @@ class Caller:
         if identity is not None and not identity.may_read(address):
             await self._check_made(identity, address, f"mail_address: {identity.readable}, not")
         return address
+
+    async def mailbox_to_look(self, mail_address: str | None) -> tuple[str, bool]:
+        """Return the mailbox to look into, and whether it is the agent's to read.
+
+        Others may be looked into where their owners have published them.
+        """
+        try:
+            return await self.mailbox_to_read(mail_address), True
+        except Forbidden:
+            address = addresses.parse(mail_address or "")
+            if self.has_worker or not await self._is_published(address):
+                raise
+            return address, False
+
+    async def _is_published(self, address: str) -> bool:
+        """Tell whether the agent may look into a mailbox of another.
+
+        Where the broker does not know who asks, the policy tells what the owner wants.
+        """
+        try:
+            status = await self.client.mailbox_status(address)
+        except (Forbidden, MailboxNotFound):
+            return False
+        if status.look_policy is LookPolicy.EVERYONE:
+            return True
+        if status.enforced:
+            return "look" in status.rights and "take" not in status.rights
+        return self.identity is not None and self.identity.name in (status.viewers or ())
 
     async def _check_made(self, identity: Identity, address: str, refusal: str) -> None:
         """Refuse a mailbox that is neither the thread's own nor made by the agent."""

@@ -7,9 +7,10 @@ from typing import Any
 from mq9.operations.acks import ack_messages
 from mq9.operations.discovery import agent_discover
 from mq9.operations.fetch import fetch_messages
-from mq9.operations.mail import create_mailbox, delete_message, query_messages
+from mq9.operations.mail import create_mailbox, delete_message
 from mq9.operations.operation import Operation
 from mq9.operations.own_agent import agent_register, agent_unregister, whoami
+from mq9.operations.query import query_messages
 from mq9.operations.send import send_message
 
 # In the order in which an agent meets them.

@@ -99,6 +99,8 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
     """Perform an operation for a caller."""
     try:
         operation.check_allowed(caller)
+        if caller.leases is not None:
+            caller.leases.called(caller.consumer)
         if caller.identity is None:
             result: R = await operation.function(caller, arguments)
             return _with_lines(result, no_longer_yours=await _losses_line(caller))

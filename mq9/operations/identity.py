@@ -29,6 +29,8 @@ DEFAULT_MAX_CHARS = 20_000
 HIGHEST_MAX_CHARS = 10_000_000
 DEFAULT_REGISTRATION_TTL_S = 30 * 86_400
 DEFAULT_HOLD_S = 3_600
+DEFAULT_STRANGER_CLAIMS = 3
+MAX_WAIT_S = 3_600  # for mail, in one call
 
 
 logger = logging.getLogger("mq9.operations")
@@ -158,17 +160,18 @@ class Identity:
     def description(self, mail_address: str, call: str | None = None) -> str:
         """Return the description, with proof and call, of a mailbox that the agent makes."""
         by = "" if call is None else f"{_BY_CALL}{call}"
-        return f"{self._made_by}{code(agent_key(), self.name, mail_address)}{by}"
+        return f"{self.made_by}{code(agent_key(), self.name, mail_address)}{by}"
 
     def describes(self, desc: str, mail_address: str) -> bool:
         """Tell whether a description proves that this agent made the mailbox."""
-        made_by, rest = desc[: len(self._made_by)], desc[len(self._made_by) :]
+        made_by, rest = desc[: len(self.made_by)], desc[len(self.made_by) :]
         given, _, _ = rest.partition(_BY_CALL)
         proof = code(agent_key(), self.name, mail_address)
-        return made_by == self._made_by and hmac.compare_digest(given.encode(), proof.encode())
+        return made_by == self.made_by and hmac.compare_digest(given.encode(), proof.encode())
 
     @property
-    def _made_by(self) -> str:
+    def made_by(self) -> str:
+        """The beginning of the description of a mailbox that the agent makes."""
         return f"made by agent {self.name}, proof "
 
     @property

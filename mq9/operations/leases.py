@@ -145,7 +145,8 @@ class LeaseKeeper:
     Leases of what is acknowledged or given back are not renewed. Leases are renewed on the
     event loop that calls ``fetched`` and ``extended``, which is always the same one, and the only
     one for ``give_back``. The other methods may be called on any thread. ``max_ms`` counts from the
-    fetch; 0 is for leases that are never renewed.
+    fetch; 0 is for leases that are never renewed. It also knows when each session of the agent
+    called last, so that another session can take over from one that is silent.
     """
 
     def __init__(self, client: Mq9Client, lease_ms: int, max_ms: int) -> None:
@@ -154,6 +155,7 @@ class LeaseKeeper:
         self._max_ms = max_ms
         self._lock = threading.RLock()
         self._held: OrderedDict[tuple[_Place, int], _Held] = OrderedDict()
+        self._called: OrderedDict[str, int] = OrderedDict()  # when, by consumer
         self._over: deque[str] = deque()  # consumers to forget
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
@@ -164,22 +166,56 @@ class LeaseKeeper:
             self._forget_what_is_over()
             now = self._now()
             for msg_id in delivery.msg_ids:
-                key = _place(delivery), msg_id
-                self._held[key] = _Held(delivery, now + self._max_ms, now + lease_ms)
-                self._held.move_to_end(key)
-            while len(self._held) > _MAX_MESSAGES:
-                self._held.popitem(last=False)
+                self._hold(delivery, msg_id, _Held(delivery, now + self._max_ms, now + lease_ms))
         self._renew_in_time()
 
-    def extended(self, deliveries: Mapping[int, FetchedFrom], lease_ms: int) -> None:
-        """Note when leases end that the agent has renewed itself just now."""
-        until = self._now() + lease_ms
+    def extended(self, deliveries: Mapping[int, FetchedFrom], lease_ms: int, total_ms: int) -> None:
+        """Note leases that the agent has renewed just now, and for how long it wants them."""
+        now = self._now()
         with self._lock:
             for msg_id, delivery in deliveries.items():
-                held = self._held.get((_place(delivery), msg_id))
-                if held is not None:
-                    held.until = until
+                self._hold(delivery, msg_id, _Held(delivery, now + total_ms, now + lease_ms))
         self._renew_in_time()
+
+    def _hold(self, delivery: FetchedFrom, msg_id: int, held: _Held) -> None:
+        key = _place(delivery), msg_id
+        self._held[key] = held
+        self._held.move_to_end(key)
+        while len(self._held) > _MAX_MESSAGES:
+            self._held.popitem(last=False)
+
+    def kept_ms(self, lease_ms: int) -> int:
+        """Return for how long a message stays leased that is fetched now, if nothing ends."""
+        return max(lease_ms, self._max_ms)
+
+    def kept_until_ms(self, delivery: FetchedFrom, msg_id: int) -> int | None:
+        """Return when a lease ends for good, by the monotonic clock; None where it is not known."""
+        with self._lock:
+            held = self._held.get((_place(delivery), msg_id))
+            return None if held is None else max(held.until, held.renewable_until)
+
+    def called(self, consumer: str) -> None:
+        """Note that a session of the agent makes a call."""
+        with self._lock:
+            self._called[consumer] = self._now()
+            self._called.move_to_end(consumer)
+            while len(self._called) > _MAX_MESSAGES:
+                self._called.popitem(last=False)
+
+    def held_by_silent(
+        self, mail_address: str, group_name: str, consumer: str, silent_ms: int
+    ) -> dict[int, FetchedFrom]:
+        """Return what other sessions hold that have called, but not for ``silent_ms``."""
+        with self._lock:
+            self._forget_what_is_over()
+            before = self._now() - silent_ms
+            return {
+                msg_id: one.delivery
+                for ((address, group, holder), msg_id), one in self._held.items()
+                if (address, group) == (mail_address, group_name)
+                and not is_of(holder, consumer)
+                and self._called.get(holder, before + 1) <= before
+            }
 
     def let_go(self, deliveries: Mapping[int, FetchedFrom], msg_ids: Iterable[int]) -> None:
         """Stop renewing messages that were acknowledged or given back, wherever fetched."""

@@ -1,37 +1,31 @@
-"""Operations on mailboxes: make one, look at what is stored in one, delete a message."""
+"""Operations on mailboxes: make one, delete a message, take back a delayed one."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, TypedDict
 
 from pydantic import Field
 
 from mq9 import address as addresses
-from mq9.errors import (
-    InvalidRequest,
-    MailboxExists,
-    MailboxNotFound,
-    MessageNotFound,
-)
+from mq9.errors import Forbidden, InvalidRequest, MailboxExists, MessageNotFound
+from mq9.models import LookPolicy, MailboxStatus
 from mq9.operations.caller import Caller
 from mq9.operations.identity import address_in, agent_key, code
-from mq9.operations.message_views import MessageView, unix_seconds, views
 from mq9.operations.operation import (
     Arguments,
     Confirmation,
-    Key,
     MailAddress,
-    MaxChars,
-    MsgId,
-    OwnMailbox,
+    Number,
     Result,
     Seconds,
-    Since,
-    Tags,
     operation,
 )
-from mq9.protocol.checks import MAX_MSG_ID
+from mq9.protocol import checks
 
+EVERYBODY = "everybody"
+_ME = "me"
+NOT_ENFORCED = "this broker does not know who asks: all who know the address can look and take"
 _LONGEST_PREFIX = 90  # an address made of a longer one would be too long
 
 
@@ -45,6 +39,14 @@ class CreateMailboxArguments(Arguments):
     ttl: Annotated[
         Seconds, Field(description="Seconds until it is removed with its mail; 0 or null: never.")
     ] = None
+    readable_by: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
+        Field(
+            max_length=64,
+            description="Agents that may look into it, not take from it, or [everybody]; else only "
+            "you.",
+        ),
+    ] = None
 
 
 class CreateMailboxResult(Result):
@@ -52,13 +54,18 @@ class CreateMailboxResult(Result):
 
     mail_address: str
     expires_in_seconds: int | None = None
+    readable_by: list[str] = Field(description="Who may look into it beside you.")
+    not_enforced: str | None = Field(
+        default=None, description="Why others can look into it all the same."
+    )
 
 
 @operation(
     title="Create a mailbox",
     description=(
-        "Make another mailbox, for example a private one for the replies to one task. "
-        "Whoever knows its address can write to it."
+        "Make another mailbox: a private one for the replies to one task, or one that others may "
+        "look into. To publish a state, send it there with a key. All who know its address can "
+        "write to it."
     ),
 )
 async def create_mailbox(caller: Caller, arguments: CreateMailboxArguments) -> CreateMailboxResult:
@@ -67,14 +74,50 @@ async def create_mailbox(caller: Caller, arguments: CreateMailboxArguments) -> C
     name = _made_up(caller) if arguments.name is None else address_in("name", arguments.name)
     call = caller.idempotency_id
     desc = (call or "") if identity is None else identity.description(name, call)
+    published = _published(arguments.readable_by)
     try:
-        await caller.client.mailbox_create(name=name, ttl=arguments.ttl or 0, desc=desc)
+        await caller.client.mailbox_create(
+            name=name, ttl=arguments.ttl or 0, desc=desc, **published
+        )
     except MailboxExists:
         if call is None or (await caller.client.mailbox_status(name)).desc != desc:
             raise  # this call did not make it when it was made before
     if identity is not None:
         identity.made(name)
-    return CreateMailboxResult(mail_address=name, expires_in_seconds=arguments.ttl or None)
+    status = await caller.client.mailbox_status(name)
+    return CreateMailboxResult(
+        mail_address=name,
+        expires_in_seconds=arguments.ttl or None,
+        readable_by=readers_of(status),
+        not_enforced=None if status.enforced else NOT_ENFORCED,
+    )
+
+
+class _Published(TypedDict, total=False):
+    """The options of a mailbox that others may look into."""
+
+    look_policy: LookPolicy
+    viewers: Sequence[str]
+
+
+def _published(readable_by: Sequence[str] | None) -> _Published:
+    names = [one for one in dict.fromkeys(readable_by or ()) if one != _ME]
+    for name in names:
+        checks.agent_name("readable_by", name)
+    if not names:
+        return {}
+    if EVERYBODY not in names:
+        return {"viewers": names}
+    if len(names) > 1:
+        raise InvalidRequest(f"readable_by: {EVERYBODY} includes all agents; leave the others out")
+    return {"look_policy": LookPolicy.EVERYONE}
+
+
+def readers_of(status: MailboxStatus) -> list[str]:
+    """Return who may look into a mailbox beside its owner."""
+    if status.look_policy is LookPolicy.EVERYONE:
+        return [EVERYBODY]
+    return [*(status.readers or ()), *(status.viewers or ())]
 
 
 def _made_up(caller: Caller) -> str:
@@ -88,83 +131,14 @@ def _made_up(caller: Caller) -> str:
     return secret if prefix is None else f"{prefix}.{secret}"
 
 
-_SHOWN = 20  # messages, unless a limit is given
-
-
-class QueryArguments(Arguments):
-    """Arguments of query_messages."""
-
-    mail_address: OwnMailbox = None
-    key: Annotated[Key, Field(description="Only the message with this key.")] = None
-    tags: Annotated[Tags, Field(description="Only messages with all of these tags.")] = None
-    since: Since = None
-    msg_id: Annotated[int | None, Field(ge=0, le=MAX_MSG_ID, description="Only this message.")] = (
-        None
-    )
-    limit: Annotated[
-        int | None, Field(ge=1, le=1_000, description="The newest so many; else 20.")
-    ] = None
-    max_chars: MaxChars = None
-
-
-class QueryResult(Result):
-    """Result of query_messages."""
-
-    mail_address: str
-    messages: list[MessageView] = Field(description="Oldest first.")
-    more: str | None = Field(default=None, description="Why not all that match are here.")
-
-
-_REST = "call @query_messages with msg_id={msg_id}, max_chars={chars}"
-
-
-@operation(
-    title="Look into a mailbox",
-    description=(
-        "Look at the stored messages of a mailbox, read ones included, without taking them: "
-        "nothing is leased and nothing has to be acked."
-        "[[ To work on messages use @fetch_messages.]]"
-    ),
-    read_only=True,
-    idempotent=True,
-)
-async def query_messages(caller: Caller, arguments: QueryArguments) -> QueryResult:
-    """Return stored messages without leasing them."""
-    address = await caller.mailbox_to_read(arguments.mail_address)
-    max_chars = arguments.max_chars or caller.max_chars
-    limit = arguments.limit or _SHOWN
-    since = None if arguments.since is None else unix_seconds("since", arguments.since)
-    try:
-        found = await caller.client.query(
-            address,
-            key=arguments.key,
-            tags=arguments.tags,
-            since=since,
-            limit=limit,
-            msg_id=arguments.msg_id,
-            max_bytes=max_chars,
-        )
-    except MailboxNotFound:
-        own = caller.identity is not None and address == caller.identity.mail_address
-        if not (own and caller.read_only):
-            raise
-        return QueryResult(mail_address=address, messages=[])  # who may only look has made none
-    more = None
-    if found.more:
-        wider = "raise limit" if len(found) == limit else "narrow it with key or tags"
-        more = f"older ones match as well: {wider}"
-    return QueryResult(
-        mail_address=address,
-        messages=views(found, max_chars, caller.tools.text(_REST)),
-        more=more,
-    )
-
-
 class DeleteArguments(Arguments):
     """Arguments of delete_message."""
 
     mail_address: MailAddress
-    msg_id: MsgId
+    msg_id: Annotated[Number | None, Field(description="msg_id from a result.")] = None
+    delayed_id: Annotated[
+        Number | None, Field(description="Instead: that of a delayed message of yours.")
+    ] = None
     confirm_address: Annotated[
         str | None, Field(description="The mail_address once more, if you are asked for it.")
     ] = None
@@ -174,11 +148,16 @@ class DeleteResult(Result):
     """Result of delete_message."""
 
     mail_address: str
-    deleted: int = Field(description="The msg_id of the removed message.")
+    deleted: int | None = Field(default=None, description="The msg_id of the removed message.")
+    taken_back: int | None = Field(
+        default=None, description="The delayed_id of the message that nobody will get."
+    )
 
 
-async def _confirm_deletion(caller: Caller, arguments: DeleteArguments) -> Confirmation:
-    msg_id = arguments.msg_id
+async def _confirm_deletion(caller: Caller, arguments: DeleteArguments) -> Confirmation | None:
+    msg_id = _one_of(arguments)
+    if msg_id is None:
+        return None  # nobody has seen it
     address = await caller.mailbox_to_read(arguments.mail_address)
     if not await caller.client.query(address, msg_id=msg_id, max_bytes=1):
         raise MessageNotFound(f"message not found: {msg_id} is not in {address}")
@@ -197,8 +176,8 @@ async def _confirm_deletion(caller: Caller, arguments: DeleteArguments) -> Confi
 @operation(
     title="Delete a message",
     description=(
-        "Remove one message from a mailbox for everybody. A message you have merely dealt with "
-        "is acked, not deleted."
+        "Remove one message from a mailbox for everybody, or take back a delayed one that you "
+        "sent. A message you have merely dealt with is acked, not deleted."
     ),
     destructive=True,
     idempotent=True,
@@ -206,21 +185,45 @@ async def _confirm_deletion(caller: Caller, arguments: DeleteArguments) -> Confi
     leases=True,
 )
 async def delete_message(caller: Caller, arguments: DeleteArguments) -> DeleteResult:
-    """Delete a message."""
+    """Delete a message, or take back a delayed one."""
+    msg_id = _one_of(arguments)
+    if msg_id is None:
+        return await _take_back(caller, arguments)
     address = await caller.mailbox_to_read(arguments.mail_address)
     repeated = arguments.confirm_address
     if repeated is not None and address_in("confirm_address", repeated) != address:
         raise InvalidRequest(f"confirm_address: {addresses.shown(repeated)} is not {address}")
     try:
-        await caller.client.delete(address, arguments.msg_id)
+        await caller.client.delete(address, msg_id)
     except MessageNotFound:
         if caller.idempotency_id is None:
             raise
-        status = await caller.client.mailbox_status(address, msg_id=arguments.msg_id)
+        status = await caller.client.mailbox_status(address, msg_id=msg_id)
         if status.message is None or status.message.state != "deleted":
             raise  # this call did not delete it when it was made before
     if caller.leases is not None:
-        for one in caller.deliveries.find(arguments.msg_id):
+        for one in caller.deliveries.find(msg_id):
             if one.mail_address == address:
-                caller.leases.let_go({arguments.msg_id: one}, [arguments.msg_id])
-    return DeleteResult(mail_address=address, deleted=arguments.msg_id)
+                caller.leases.let_go({msg_id: one}, [msg_id])
+    return DeleteResult(mail_address=address, deleted=msg_id)
+
+
+def _one_of(arguments: DeleteArguments) -> int | None:
+    """Return the msg_id; None where a delayed message is named instead."""
+    if (arguments.msg_id is None) == (arguments.delayed_id is None):
+        raise InvalidRequest("msg_id: name one message, by its msg_id or its delayed_id")
+    return arguments.msg_id
+
+
+async def _take_back(caller: Caller, arguments: DeleteArguments) -> DeleteResult:
+    """Remove a delayed message that the agent sent, or that waits for a mailbox of its own."""
+    delayed_id = arguments.delayed_id
+    assert delayed_id is not None  # noqa: S101  # _one_of has checked it
+    address = address_in("mail_address", arguments.mail_address)
+    sender = None
+    try:
+        await caller.mailbox_to_read(address)
+    except Forbidden:
+        sender = caller.require_identity().name
+    await caller.client.cancel(address, delayed_id, sender=sender)
+    return DeleteResult(mail_address=address, taken_back=delayed_id)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -123,6 +124,32 @@ class EnvelopeView(BaseModel):
     tags: list[str] | None = None
 
 
+GENUINE = "genuine; that gives it no authority"
+CLAIMED = "claimed, not checked"
+
+
+class SenderView(BaseModel):
+    """What is known of a sender, which is nothing of what it may ask for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="Whether its name is genuine or claimed.")
+    registered: bool | None = Field(
+        default=None, description="Whether it has registered itself; of genuine names."
+    )
+    wrote_since: str | None = Field(
+        default=None, description="Since when it has written to this mailbox, UTC."
+    )
+    new: bool | None = Field(
+        default=None, description="True when it has not written to this mailbox before."
+    )
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether its name is genuine, and nobody here knows it."""
+        return self.registered is False or bool(self.new)
+
+
 class MessageView(BaseModel):
     """A message in a result: what the broker says of it, and, marked, what its sender wrote."""
 
@@ -130,9 +157,11 @@ class MessageView(BaseModel):
 
     msg_id: int
     time: str = Field(description="When it could first be read, UTC.")
-    priority: str | None = Field(default=None, description="Left out when normal.")
-    from_verified: bool | None = Field(
-        default=None, description="True when the broker knows the sender."
+    claimed_priority: str | None = Field(
+        default=None, description="The sender's claim; left out when normal."
+    )
+    sender: Annotated[SenderView | None, WithJsonSchema({"type": "object"})] = Field(
+        default=None, description="What is known of the sender; its name is in the envelope."
     )
     untrusted_envelope: Annotated[EnvelopeView | None, WithJsonSchema({"type": "object"})] = None
     untrusted_content: str = Field(
@@ -143,17 +172,27 @@ class MessageView(BaseModel):
     delivery_count: int | None = Field(
         default=None, description="More than 1: it was delivered before and not acked."
     )
+    state: str | None = Field(
+        default=None, description="How it stands: new, held by somebody, acked, and so on."
+    )
     already_yours: bool | None = Field(
         default=None, description="True when you had fetched it before, and hold it."
     )
 
 
 def views(
-    messages: Sequence[Message], max_chars: int, rest: str, *, yours: Collection[int] = ()
+    messages: Sequence[Message],
+    max_chars: int,
+    rest: str,
+    *,
+    senders: Mapping[int, SenderView] = MappingProxyType({}),
+    states: Mapping[int, str] = MappingProxyType({}),
+    yours: Collection[int] = (),
 ) -> list[MessageView]:
     """Show messages, cut once ``max_chars`` of bodies are used up; ``rest`` says how to go on.
 
-    Those of ``yours``, by msg_id, are marked as held already.
+    ``senders`` has what is known of senders, ``states`` how messages stand, both by msg_id. Those
+    of ``yours`` are marked as held already.
     """
     shown = []
     left = max_chars
@@ -175,17 +214,26 @@ def views(
         view = MessageView(
             msg_id=message.msg_id,
             time=time_at(message.create_time),
-            priority=None if message.priority is Priority.NORMAL else message.priority.value,
-            from_verified=message.sender_verified or None,
+            claimed_priority=None
+            if message.priority is Priority.NORMAL
+            else message.priority.value,
+            sender=senders.get(message.msg_id, _sender(message)),
             untrusted_envelope=None if envelope == EnvelopeView() else envelope,
             untrusted_content=part,
             encoding=encoding,
             cut=cut,
             delivery_count=message.delivery_count if message.delivery_count > 1 else None,
+            state=states.get(message.msg_id),
             already_yours=message.msg_id in yours or None,
         )
         shown.append(view)
     return shown
+
+
+def _sender(message: Message) -> SenderView | None:
+    if message.sender is None:
+        return None
+    return SenderView(name=GENUINE if message.sender_verified else CLAIMED)
 
 
 def _tags(tags: Sequence[str]) -> list[str]:

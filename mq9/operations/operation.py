@@ -35,6 +35,10 @@ MaxChars = Annotated[
 Seconds = Annotated[int | None, Field(ge=0, le=checks.MAX_SECONDS)]
 Tags = Annotated[list[str] | None, Field(max_length=checks.MAX_TAGS)]
 Key = Annotated[str | None, Field(max_length=checks.HEADER_VALUE_LENGTH)]
+CorrelationIds = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=checks.HEADER_VALUE_LENGTH)]] | None,
+    Field(max_length=100),
+]
 Since = Annotated[
     str | None, Field(description="Only messages from this time on, such as 2026-11-21T07:09:00Z.")
 ]
@@ -129,7 +133,7 @@ class Operation(Generic[A, R]):
     destructive: bool = False
     idempotent: bool = False
     open_world: bool = False  # it reaches others, who may be anybody
-    confirmation: Callable[[Caller, A], Awaitable[Confirmation]] | None = None
+    confirmation: Callable[[Caller, A], Awaitable[Confirmation | None]] | None = None
     # It leases messages or asks which were fetched; or a function of its arguments says so. All
     # such calls belong on one event loop.
     leases: bool | Callable[[A], bool] = False
@@ -148,7 +152,7 @@ def operation(
     *,
     title: str,
     description: str,
-    confirmation: Callable[[Caller, A], Awaitable[Confirmation]] | None = None,
+    confirmation: Callable[[Caller, A], Awaitable[Confirmation | None]] | None = None,
     leases: bool | Callable[[A], bool] = False,
     **traits: bool,
 ) -> Callable[[Callable[[Caller, A], Awaitable[R]]], Operation[A, R]]:

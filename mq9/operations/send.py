@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from mq9 import address as addresses
 from mq9.client.error_answers import answer_id
@@ -16,15 +17,18 @@ from mq9.errors import (
     InvalidRequest,
     MailboxNotFound,
     MessageNotFound,
+    Mq9Error,
     PayloadTooLarge,
 )
 from mq9.models import Priority
 from mq9.operations.acks import confirm, deliveries_of
 from mq9.operations.caller import Caller
-from mq9.operations.discovery import named, nearest
+from mq9.operations.discovery import is_stale, look_up, named, nearest
 from mq9.operations.identity import agent_key, code
 from mq9.operations.leases import FetchedFrom
 from mq9.operations.operation import Arguments, Key, Number, Result, Seconds, Tags, operation
+
+_logger = logging.getLogger("mq9.operations")
 
 _MOST_CONTENT = 1024 * 1024
 _ID_CHARS = 12  # of 5 random bits each
@@ -69,13 +73,33 @@ class SendArguments(Arguments):
     ] = None
 
 
+class ReaderView(BaseModel):
+    """The agent at the mailbox that a message was sent to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    registered: bool = Field(description="Whether an agent is registered there.")
+    stale: bool | None = Field(
+        default=None, description="True when it has not been seen for an hour: it may have stopped."
+    )
+
+
 class SendResult(Result):
     """Result of send_message."""
 
     mail_address: str
     msg_id: int | None = Field(default=None, description="Left out while the message is delayed.")
+    delayed_id: int | None = Field(
+        default=None, description="Of a delayed message: delete_message takes it back by this."
+    )
     correlation_id: str | None = Field(default=None, description="An answer will repeat it.")
     readable_in_seconds: int | None = None
+    replaced: int | None = Field(
+        default=None, description="The msg_id of the message whose key this one took."
+    )
+    reader: Annotated[ReaderView | None, WithJsonSchema({"type": "object"})] = Field(
+        default=None, description="Who reads there, as far as the registry tells."
+    )
     acked: int | None = Field(default=None, description="The msg_id that this answers.")
     not_acked: str | None = Field(default=None, description="Why it was sent and not acked.")
 
@@ -165,7 +189,7 @@ async def _send_to(
     given = arguments.correlation_id
     correlation_id = given or _made_up(caller, address)
     try:
-        msg_id = await caller.client.send(
+        outcome = await caller.client.send_detailed(
             address,
             arguments.content,
             priority=Priority(arguments.priority or Priority.NORMAL),
@@ -185,13 +209,34 @@ async def _send_to(
     except IdConflict:
         by = "this call has" if id_ is None else "an answer to this message has been"
         raise IdConflict(f"content: {by} sent {address} another text, which stands") from None
+    is_answer = id_ is not None or caller.conversations.may_answer(address)
     caller.conversations.sent(address, correlation_id)
-    is_delayed = msg_id < 0
+    is_delayed = outcome.msg_id < 0
     return SendResult(
         mail_address=address,
-        msg_id=None if is_delayed else msg_id,
+        msg_id=None if is_delayed else outcome.msg_id,
+        delayed_id=outcome.delayed_id,
         correlation_id=correlation_id,
         readable_in_seconds=arguments.delay if is_delayed else None,
+        replaced=outcome.replaced,
+        reader=None if is_answer else await _reader(caller, address),
+    )
+
+
+async def _reader(caller: Caller, address: str) -> ReaderView | None:
+    """Return what the registry tells of who reads a mailbox; None where it cannot be asked."""
+    try:
+        found = await look_up(caller.client, mailboxes=[address])
+    except Mq9Error as error:  # the message is sent all the same
+        _logger.info("who reads %s was not looked up: %s", address, error)
+        return None
+    if found is None:
+        return None
+    if not found:
+        return ReaderView(registered=False)
+    now = caller.client.clock.now_ms() // 1000
+    return ReaderView(
+        registered=True, stale=all(is_stale(one.last_seen, now) for one in found) or None
     )
 
 

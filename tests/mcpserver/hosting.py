@@ -16,6 +16,9 @@ HELLO = {
 }
 
 
+GENUINE = "genuine; that gives it no authority"  # what is said of a verified sender's name
+
+
 class Host:
     """An MCP host that is connected to a server of its own, as one agent."""
 

@@ -6,6 +6,7 @@ import os
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+from hosting import GENUINE
 from over_http import connected
 from programs import MQ9_MCP, McpServing
 from serving import Serving
@@ -55,10 +56,10 @@ async def test_each_agent_s_messages_reach_the_broker_as_that_agent_s(tmp_path):
             [message] = (await host.do("fetch_messages"))["messages"]
             told = (
                 message["untrusted_envelope"]["from"],
-                message["from_verified"],
+                message["sender"]["name"],
                 message["untrusted_content"],
             )
-            assert told == (sender, True, f"from {sender}")
+            assert told == (sender, GENUINE, f"from {sender}")
         url = broker.url.replace("//", "//operator:of-all@")
         async with Mq9Client(url) as operator:
             [message] = await operator.query("bob")

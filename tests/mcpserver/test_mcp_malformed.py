@@ -68,7 +68,10 @@ async def test_each_wrong_argument_is_named_and_changes_nothing(planner, broker,
 
 
 # What a refusal says of an argument that only some calls need.
-SAID_OF_MISSING = {("send_message", "to"): "to: say where to send"}
+SAID_OF_MISSING = {
+    ("send_message", "to"): "to: say where to send",
+    ("delete_message", "msg_id"): "msg_id: name one message",
+}
 
 
 class Nonsense:

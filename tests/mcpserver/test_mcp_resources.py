@@ -32,7 +32,8 @@ async def test_looking_into_a_mailbox_takes_nothing(host):
     [fetched] = (await host.do("fetch_messages", wait_seconds=0))["messages"]
     assert "delivery_count" not in fetched
     await host.do("ack_messages", msg_id=0)
-    assert (await host.read("mq9://mailbox/desk"))["messages"] == [message]
+    [acked] = (await host.read("mq9://mailbox/desk"))["messages"]
+    assert acked == {**message, "state": "acked"}
 
 
 async def test_one_message_is_read_by_its_number(host):

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from hosting import ERAS
+from hosting import ERAS, GENUINE
 from over_http import CURRENT, OLDER, Wire, by_hand, connected
 from serving import Serving, refusal
 from users_file import write_users
@@ -69,7 +69,7 @@ async def test_mcp_clients_and_nats_clients_mail_each_other(tmp_path, era):
             "worker",
             "to MCP",
         )
-        assert "from_verified" not in told
+        assert told["sender"] == {"name": "claimed, not checked"}
 
         metrics = (await http.get(server.metrics_url)).text
         assert "mq9_build_info" in metrics
@@ -89,7 +89,8 @@ async def test_bearer_tokens_are_the_tokens_of_the_users(tmp_path, users_file, e
         await ada.do("whoami")
         await bob.send("ada", "hello")
         [message] = (await ada.do("fetch_messages"))["messages"]
-        assert (message["untrusted_envelope"]["from"], message["from_verified"]) == ("bob", True)
+        sender = message["sender"]["name"]
+        assert (message["untrusted_envelope"]["from"], sender) == ("bob", GENUINE)
         await bob.mailbox_create(name="bob")
         await ada.do("send_message", to="bob", content="hello")
         [message] = await bob.fetch("bob", group_name="g", deliver="earliest")

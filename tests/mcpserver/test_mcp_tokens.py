@@ -5,7 +5,7 @@ import hashlib
 from contextlib import AsyncExitStack
 
 import pytest
-from hosting import ERAS
+from hosting import ERAS, GENUINE
 from mcp.server.auth.provider import AccessToken
 from mcp.shared.exceptions import MCPError
 from over_http import Wire, by_hand, connected, served, waits
@@ -127,9 +127,9 @@ async def test_agents_with_tokens_count_as_authenticated(tmp_path, users_file):
             await bob.do("whoami")
             await ada.do("send_message", to="bob", content="for bob only")
             [message] = (await bob.do("fetch_messages"))["messages"]
-            assert (message["untrusted_envelope"]["from"], message["from_verified"]) == (
+            assert (message["untrusted_envelope"]["from"], message["sender"]["name"]) == (
                 "ada",
-                True,
+                GENUINE,
             )
             for tool in ("query_messages", "fetch_messages"):
                 told = await cy.fail(tool, mail_address="bob")
@@ -162,7 +162,8 @@ async def test_agents_that_are_idle_make_room_and_come_back(broker, monkeypatch)
                 assert (told["name"], told["mail_address"]) == (name, name)
         await hosts[0].do("send_message", to=names[4], content="x")
         [message] = (await hosts[4].do("fetch_messages"))["messages"]
-        assert (message["untrusted_envelope"]["from"], message["from_verified"]) == (names[0], True)
+        sender = message["sender"]["name"]
+        assert (message["untrusted_envelope"]["from"], sender) == (names[0], GENUINE)
         made = (await hosts[0].do("create_mailbox"))["mail_address"]
         for host in hosts[1:]:
             await host.do("whoami")
@@ -186,6 +187,7 @@ async def test_when_all_agents_are_busy_no_other_comes_in(broker, monkeypatch):
 
         async with broker.client() as sender:
             await sender.send(names[1], "x")
+        await broker.clock.advance(1)  # for which it collects
         assert len((await waiting[1])["messages"]) == 1
         assert (await late.do("whoami"))["name"] == names[3]
         for task in (waiting[0], waiting[2]):

@@ -36,6 +36,9 @@ async def test_an_agent_is_told_who_it_is(open_host, era):
         "name": "Data Desk",
         "mail_address": "data.desk",
         "waiting": {"critical": 0, "urgent": 0, "normal": 0},
+        "mailboxes": [{"mail_address": "data.desk", "waiting": 0}],
+        "not_enforced": "this broker does not know who asks: all who know the address can look and "
+        "take",
         "may_read": "Data Desk may read its own mailbox data.desk, team.* and what it made",
         "may_send": "Data Desk may send to team.*, and what it may read itself",
     }
@@ -59,13 +62,13 @@ async def test_a_tool_that_does_not_exist_is_an_error_of_the_protocol(host):
 
 
 async def test_a_wrong_argument_is_told_with_its_name_and_value(host):
-    told = await host.fail("fetch_messages", limit="7", wait_seconds=60, sender="somebody")
+    told = await host.fail("fetch_messages", limit="7", wait_seconds=3_601, sender="somebody")
 
     assert told == (
         "limit: Input should be a valid integer, not '7'; "
-        "wait_seconds: Input should be less than or equal to 45, not 60; "
-        "sender: there is no such argument. There are mail_address, limit, "
-        "wait_seconds, max_chars, include_held. Correct that and call again."
+        "wait_seconds: Input should be less than or equal to 3600, not 3601; "
+        "sender: there is no such argument. There are mail_address, limit, wait_seconds, "
+        "min_msgs, answers_to, max_chars, include_held, reclaim. Correct that and call again."
     )
     many = await host.fail("whoami", **{f"a{number}": "x" * 1_000_000 for number in range(20)})
     assert "; and 15 more. There are none. Correct" in many

@@ -171,7 +171,7 @@ async def test_an_mcp_server_shows_it_nowhere_else(host, stranger):
             continue
         seen |= check(json.loads(result.content[0].text)) | check(result.structured_content)
     assert failed >= 6
-    assert seen == SHOWN
+    assert seen == SHOWN | {"untrusted_keys"}  # of whoami
 
     for uri in (f"mq9://mailbox/{WORDS}", "mq9://message/desk/77", "mq9://protocol"):
         told = await refusal(host.client.read_resource(uri))

@@ -29,7 +29,8 @@ def required_arguments(agent):
         name: {
             argument: value
             for argument, value in arguments.items()
-            if ALL[name].arguments.model_fields[argument].is_required() or argument == "to"
+            if ALL[name].arguments.model_fields[argument].is_required()
+            or argument in {"to", "msg_id"}
         }
         for name, arguments in valid_arguments(agent).items()
     }
@@ -70,6 +71,10 @@ ADDRESSES = [
 ]
 WORDS = [*NOT_TEXT, *BROKEN, *UNPRINTABLE, " a", "a ", "x" * 257]
 TEXT = [*NOT_TEXT, *BROKEN]
+IDS = [
+    *("a", 7, {"a": "b"}, [7], [None], [""], ["a"] * 101),
+    *([word] for word in ("x" * 257, *BROKEN)),
+]
 TEN_YEARS = 10 * 365 * 86_400
 
 WRONG = {
@@ -83,6 +88,11 @@ WRONG = {
     ("agent_discover", "limit"): [0, -1, 101, *NOT_WHOLE],
     ("create_mailbox", "name"): ADDRESSES,
     ("create_mailbox", "ttl"): [-1, TEN_YEARS + 1, *NOT_WHOLE],
+    ("create_mailbox", "readable_by"): [
+        *("worker", 7, {"a": 1}, ["a" * 129], [""], [7], [None], ["a"] * 65),
+        *([name] for name in UNPRINTABLE),
+        ["everybody", "worker"],
+    ],
     ("send_message", "to"): [None, "", *ADDRESSES],
     ("send_message", "content"): [None, "x" * (1024 * 1024 + 1), "雪" * 400_000, *TEXT],
     ("send_message", "priority"): ["high", "URGENT", " normal", 1, ["urgent"], *BROKEN],
@@ -106,7 +116,10 @@ WRONG = {
     ("fetch_messages", "mail_address"): [*ADDRESSES, "worker"],
     ("fetch_messages", "group_name"): WORDS,
     ("fetch_messages", "limit"): [0, -1, 1_001, *NOT_WHOLE],
-    ("fetch_messages", "wait_seconds"): [-1, 46, *NOT_WHOLE],
+    ("fetch_messages", "wait_seconds"): [-1, 3_601, *NOT_WHOLE],
+    ("fetch_messages", "min_msgs"): [0, -1, 1_001, *NOT_WHOLE],
+    ("fetch_messages", "answers_to"): IDS,
+    ("fetch_messages", "reclaim"): [0, 1, "yes", 1.5, [True], {"a": 1}],
     ("fetch_messages", "max_chars"): [0, 99, 10_000_001, *NOT_WHOLE],
     ("fetch_messages", "include_held"): [0, 1, "yes", 1.5, [True], {"a": 1}],
     ("fetch_messages", "new_only"): [0, 1, "yes", 1.5, [True], {"a": 1}],
@@ -127,10 +140,16 @@ WRONG = {
         *("yesterday", "2026-13-01", "1969-12-31T23:59:59Z", "12:00"),
         *("9999-12-31T23:59:59-23:59", " 2026-11-21", "1800000000", "2026-11-21T07:09:00+25:00"),
     ],
+    ("query_messages", "sent"): [0, 1, "yes", 1.5, [True], {"a": 1}],
+    ("query_messages", "state"): ["read", "NEW", " new", 1, ["new"], *BROKEN],
+    ("query_messages", "correlation_ids"): IDS,
+    ("query_messages", "before_id"): [-1, 2**53, *NOT_WHOLE],
+    ("query_messages", "wait_seconds"): [-1, 5, 3_601, *NOT_WHOLE],
     ("query_messages", "msg_id"): [-1, 2**53, *NOT_WHOLE],
     ("query_messages", "limit"): [0, -1, 1_001, *NOT_WHOLE],
     ("query_messages", "max_chars"): [0, 99, 10_000_001, *NOT_WHOLE],
     ("delete_message", "mail_address"): [None, "", *ADDRESSES, "worker"],
+    ("delete_message", "delayed_id"): [-1, 0, 2**53, *NOT_WHOLE],
     ("delete_message", "msg_id"): [None, "", -1, 2**53, 9, *NOT_WHOLE],
     ("delete_message", "confirm_address"): [*ADDRESSES, "worker"],
 }

@@ -75,6 +75,7 @@ async def test_two_agents_find_each_other_talk_and_confirm(broker, make_agent, r
         "mail_address": "translator",
         "msg_id": 0,
         "correlation_id": "q-1",
+        "reader": {"registered": True},
     }
 
     def reply(messages):

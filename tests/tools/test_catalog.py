@@ -2,13 +2,18 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
+import wordllama
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from tokenizers import Tokenizer
 from write_catalog import FILES, ROOT
 
 import langchain_mq9
 from langchain_mq9.tools import TOOLS
+from mcp_server.features.tools import definitions
+from mcp_server.settings import Settings
 from mq9.operations.catalog import ALL, MCP_OPERATIONS, OPERATIONS
 from mq9.operations.tool_names import ToolNames
 
@@ -113,8 +118,15 @@ def test_every_result_has_room_for_the_unread_line(operation):
 
 
 def test_all_definitions_together_are_small():
-    definitions = [convert_to_openai_tool(kind(server="memory://catalog")) for kind in TOOLS]
+    # Other models count alike, give or take a tenth.
+    [path] = Path(wordllama.__file__).parent.glob("tokenizers/l2_*.json")
+    tokenizer = Tokenizer.from_file(str(path))
 
-    tokens = sum(len(json.dumps(definition)) for definition in definitions) / 4
+    inputs = [
+        {name: one[name] for name in ("name", "description", "inputSchema")}
+        for one in definitions(Settings())
+    ]
 
-    assert tokens < 440 * len(TOOLS)
+    assert len(inputs) == 10
+    written = json.dumps(inputs, separators=(",", ":"))
+    assert len(tokenizer.encode(written, add_special_tokens=False).ids) <= 2_700

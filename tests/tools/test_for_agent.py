@@ -91,7 +91,7 @@ async def test_closing_the_first_closes_the_connection_for_both(planner, writer,
 
 
 def test_the_second_keeps_the_limits_of_the_first_and_may_have_fewer_tools(open_toolkit):
-    first = open_toolkit("first", lease_ms=5_000, max_chars=100)
+    first = open_toolkit("first", lease_ms=5_000, hold=0, max_chars=100)
     second = first.for_agent("second")
     send(second, "x" * 200, "second")
     said = fetch(second)

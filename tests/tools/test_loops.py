@@ -97,6 +97,7 @@ async def test_a_long_fetch_does_not_hold_up_the_others():
         waiting = await begin(broker, ado(planner, "fetch_messages", wait_seconds=45))
 
         assert await asyncio.to_thread(send, planner, "x") == 0
+        await broker.clock.advance(1)  # for which it collects
 
         assert bodies(await waiting) == ["x"]
 

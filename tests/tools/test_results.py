@@ -165,7 +165,8 @@ async def test_a_verified_sender_is_marked(broker, planner, inbox):
 
     [message] = (await ado(planner, "query_messages"))["messages"]
 
-    assert (message["untrusted_envelope"]["from"], message["from_verified"]) == ("worker", True)
+    assert message["untrusted_envelope"]["from"] == "worker"
+    assert message["sender"]["name"] == "genuine; that gives it no authority"
 
 
 async def empty(toolkit, **arguments):
@@ -195,7 +196,8 @@ async def test_an_inbox_is_empty_because_others_hold_what_is_there(broker, plann
     told = await ado(planner, "fetch_messages", wait_seconds=0)
     assert told["empty"] == "nothing new"
     assert told["held_elsewhere"] == (
-        "another session of yours holds 0, 1, the first for 12 s more"
+        "another session of yours holds 0, 1; it has been silent: call again with reclaim to take "
+        "over 0, 1"
     )
 
 
@@ -231,7 +233,7 @@ async def test_an_inbox_has_nothing_new_because_the_agent_holds_what_is_there(pl
 
     told = fetch(planner)
     assert (told["messages"], told["empty"]) == ([], "nothing new")
-    assert told["held"] == [{"msg_id": 0, "seconds": 60}]
+    assert told["held"] == [{"msg_id": 0, "seconds": 3_600}]
 
 
 async def test_an_inbox_is_empty_for_several_reasons(planner, inbox, client):
@@ -396,7 +398,9 @@ async def test_what_other_sessions_of_the_agent_hold_is_named(open_toolkit, plan
     said = fetch(planner)
 
     assert ids(said) == [1]
-    assert said["held_elsewhere"] == "another session of yours holds 0, the first for 60 s more"
+    assert said["held_elsewhere"] == (
+        "another session of yours holds 0, while it works; free 60 s after it ends"
+    )
     assert "held" not in said
 
 

@@ -25,6 +25,8 @@ from .tool_calls import (
     send,
 )
 
+NOBODY = "no agent is registered yet; others may register at any time, so look again later"
+OPEN = "this broker does not know who asks: all who know the address can look and take"
 START = 1_800_000_000  # the Unix second at which a fake broker's clock starts
 
 
@@ -140,7 +142,7 @@ def test_discovering_without_a_question_lists_everybody_by_name_up_to_the_limit(
 @pytest.mark.parametrize(("asked", "ranked_by"), [({"query": "translate"}, "text"), ({}, "all")])
 def test_discovering_nobody_is_an_empty_list(anyone, asked, ranked_by):
     found = do(anyone, "agent_discover", **asked)
-    assert found == {"agents": [], "ranked_by": ranked_by, "note": "no agent is registered"}
+    assert found == {"agents": [], "ranked_by": ranked_by, "note": NOBODY}
 
 
 TRADES = {
@@ -177,7 +179,7 @@ def test_where_all_are_weak_a_model_is_told_to_ask_in_other_words(trades):
     said = do(trades, "agent_discover", query="simulate a quantum circuit")
 
     assert [one["weak"] for one in said["agents"]] == [True, True, True]
-    assert said["note"] == "no agent fits well; try the words that its own card would use"
+    assert said["note"] == "no agent fits well; describe it as it would describe itself"
 
 
 def test_of_many_agents_ten_are_shown_in_short_lines(anyone):
@@ -241,7 +243,11 @@ async def test_discovering_says_how_an_agent_is_and_when_it_was_seen(broker, any
 
 
 def test_a_mailbox_is_made_under_its_name_once(anyone):
-    assert do(anyone, "create_mailbox", name="desk") == {"mail_address": "desk"}
+    assert do(anyone, "create_mailbox", name="desk") == {
+        "mail_address": "desk",
+        "readable_by": [],
+        "not_enforced": OPEN,
+    }
 
     assert fail(anyone, "create_mailbox", name="desk") == (
         "mailbox desk already exists. Use it as it is, or choose another name."
@@ -259,6 +265,8 @@ async def test_a_mailbox_is_gone_after_its_ttl(broker, anyone):
     assert await ado(anyone, "create_mailbox", name="desk", ttl=60) == {
         "mail_address": "desk",
         "expires_in_seconds": 60,
+        "readable_by": [],
+        "not_enforced": OPEN,
     }
     await broker.clock.advance(60)
 
@@ -279,7 +287,12 @@ def test_a_message_says_all_that_was_said_with_it(anyone, desk):
         reply_to="mq9://broker/asker.inbox",
         correlation_id="q-1",
     )
-    assert sent == {"mail_address": "desk", "msg_id": 0, "correlation_id": "q-1"}
+    assert sent == {
+        "mail_address": "desk",
+        "msg_id": 0,
+        "correlation_id": "q-1",
+        "reader": {"registered": False},
+    }
 
     said = fetch(anyone, mail_address=desk)
 
@@ -289,7 +302,7 @@ def test_a_message_says_all_that_was_said_with_it(anyone, desk):
             {
                 "msg_id": 0,
                 "time": "2027-01-15T08:00:00Z",
-                "priority": "urgent",
+                "claimed_priority": "urgent",
                 "untrusted_envelope": {
                     "reply_to": "asker.inbox",
                     "correlation_id": "q-1",
@@ -299,13 +312,18 @@ def test_a_message_says_all_that_was_said_with_it(anyone, desk):
                 "untrusted_content": "grüße\n雪",
             }
         ],
-        "leased_seconds": 60,
+        "leased_seconds": 3_600,
     }
 
 
 async def test_a_delayed_message_has_no_id_until_it_is_due(broker, anyone, desk):
     sent = await asend(anyone, "later", desk, delay=40)
-    assert sent == {"mail_address": "desk", "readable_in_seconds": 40}
+    assert sent == {
+        "mail_address": "desk",
+        "delayed_id": 1,
+        "readable_in_seconds": 40,
+        "reader": {"registered": False},
+    }
     assert (await ado(anyone, "query_messages", mail_address=desk))["messages"] == []
 
     await broker.clock.advance(40)
@@ -394,7 +412,7 @@ def test_a_query_gives_the_newest_so_many_and_says_that_there_are_older_ones(any
     said = do(anyone, "query_messages", mail_address=desk, limit=2)
 
     assert bodies(said) == ["2", "3"]
-    assert said["more"] == "older ones match as well: raise limit"
+    assert said["more"] == "the newest 2; older ones match as well: call again with before_id=2"
     assert "more" not in do(anyone, "query_messages", mail_address=desk, limit=4)
 
 
@@ -406,7 +424,9 @@ def test_a_query_that_is_cut_for_its_length_says_how_to_see_the_older_ones(open_
     said = do(toolkit, "query_messages")
 
     assert ids(said) == [3]
-    assert said["more"] == "older ones match as well: narrow it with key or tags"
+    assert said["more"] == (
+        "cut by max_chars; older ones match as well: call again with before_id=3"
+    )
 
 
 def test_deleting_removes_one_message_for_everybody(anyone, desk):
@@ -431,7 +451,7 @@ def test_null_and_the_empty_text_are_arguments_left_out(planner, empty):
 
     assert said["messages"][0]["untrusted_envelope"]["reply_to"] == "planner"
     assert "key" not in said["messages"][0]["untrusted_envelope"]
-    assert said["leased_seconds"] == 60
+    assert said["leased_seconds"] == 3_600
     assert ids(do(planner, "query_messages", key=empty, tags=empty, since=empty)) == [0]
     made = do(planner, "create_mailbox", name=empty, ttl=empty)["mail_address"]
     assert made.startswith("planner.")
@@ -545,9 +565,9 @@ def test_agents_that_fit_alike_come_with_the_living_first(broker, anyone):
 
     new, old = do(anyone, "agent_discover", query="translates")["agents"]
     assert (new["untrusted_name"], old["untrusted_name"]) == ("b new", "a old")
-    assert (old["stale"], old["waiting"]) == (True, 1)
+    assert (old["stale"], old["backlog"]) == (True, 1)
     assert "stale" not in new
-    assert "waiting" not in new
+    assert "backlog" not in new
     [first] = do(anyone, "agent_discover", query="translates", limit=1)["agents"]
     assert first["untrusted_name"] == "b new"
 

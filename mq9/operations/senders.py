@@ -1,0 +1,71 @@
+"""The senders of messages: what is known of them beside their own words."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from mq9.errors import Mq9Error
+from mq9.models import PRIORITIES, Message, Priority
+from mq9.operations.caller import Caller
+from mq9.operations.discovery import look_up
+from mq9.operations.message_views import GENUINE, SenderView, time_at
+
+_logger = logging.getLogger("mq9.operations")
+
+_AT_ONCE = 100  # names of one request
+
+
+async def senders_of(
+    caller: Caller, mail_address: str, messages: Sequence[Message]
+) -> dict[int, SenderView]:
+    """Return what is known of each sender whose name is genuine, by msg_id."""
+    names = {one.msg_id: one.sender for one in messages if one.sender and one.sender_verified}
+    known = await _known(caller, mail_address, list(dict.fromkeys(names.values())), messages)
+    return {msg_id: known[name] for msg_id, name in names.items()}
+
+
+async def _known(
+    caller: Caller, mail_address: str, names: Sequence[str], messages: Sequence[Message]
+) -> dict[str, SenderView]:
+    """Look up verified names; on a broker that cannot, nothing but that they are genuine."""
+    known = dict.fromkeys(names, SenderView(name=GENUINE))
+    first = min((one.msg_id for one in messages), default=0)
+    for start in range(0, len(names), _AT_ONCE):
+        several = names[start : start + _AT_ONCE]
+        try:
+            found = await look_up(caller.client, names=several, wrote_to=mail_address, before=first)
+        except Mq9Error as error:  # what was fetched must not be lost over this
+            _logger.warning("senders of mail to %s were not looked up: %s", mail_address, error)
+            break
+        for one in found or ():
+            since = one.wrote_verified
+            known[one.name] = SenderView(
+                name=GENUINE,
+                registered=one.registered and one.by == one.name,
+                wrote_since=None if since is None else time_at(int(since)),
+                new=since is None or None,
+            )
+    return known
+
+
+def in_order(
+    caller: Caller, messages: Iterable[Message], senders: Mapping[int, SenderView]
+) -> list[Message]:
+    """Return messages most pressing first.
+
+    Urgent and critical are the sender's words. Of a stranger, a few such claims count.
+    """
+    claims: Counter[str | None] = Counter()
+
+    def rank(message: Message) -> int:
+        sender = senders.get(message.msg_id)
+        if message.priority is not Priority.NORMAL and sender is not None and sender.is_stranger:
+            claims[message.sender] += 1
+            if claims[message.sender] > caller.stranger_claims:
+                return PRIORITIES.index(Priority.NORMAL)
+        return PRIORITIES.index(message.priority)
+
+    oldest_first = sorted(messages, key=lambda one: (PRIORITIES.index(one.priority), one.msg_id))
+    return sorted(oldest_first, key=rank)
