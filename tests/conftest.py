@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sqlite3
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
@@ -375,6 +376,14 @@ async def open_hosted():
 @pytest.fixture
 async def hosted(open_hosted):
     return await open_hosted()
+
+
+@pytest.fixture
+def dead_port():
+    """A port that refuses connections, and stays so."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from types import SimpleNamespace
 
 import pytest
@@ -53,14 +52,6 @@ class Program:
 
 async def call(url, *arguments):
     return await asyncio.to_thread(Program(url), *arguments)
-
-
-@pytest.fixture
-def dead_port():
-    """A port that refuses connections, and stays so."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import gc
 import logging
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -15,8 +14,8 @@ import nats
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
+from hosted import url_for
 from nats.aio.subscription import Subscription
-from users_file import write_users
 from waiting import until, until_fetching
 
 from langchain_mq9 import Mq9Toolkit
@@ -52,14 +51,13 @@ on_ours = pytest.mark.parametrize("server", ["mq9 serve"], indirect=True)
 @pytest.fixture
 def server(request, tmp_path):
     """A server that is running: a nats-server, unless a test says otherwise."""
-    kind = getattr(request, "param", "nats-server")
-    if kind == "mq9 serve":
-        data = str(tmp_path / "mq9.db")
-        with Serving(tmp_path, "--data", data, "--max-payload", str(1024 * 1024)) as server:
-            yield server
+    if getattr(request, "param", "nats-server") == "mq9 serve":
+        data = ("--data", str(tmp_path / "mq9.db"))
+        serving = Serving(tmp_path, *data, "--max-payload", str(1024 * 1024))
     else:
-        with NatsServer(tmp_path / "server") as server:
-            yield server
+        serving = NatsServer(tmp_path / "server")
+    with serving as server:
+        yield server
 
 
 @pytest.fixture
@@ -77,14 +75,6 @@ async def client(server, responder):
     async with Mq9Client(server.url, **PATIENT) as client:
         await client.mailbox_create(name="inbox")
         yield client
-
-
-@pytest.fixture
-def refusing_port():
-    """A port that is taken, so that nobody else gets it, and on which nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
 
 
 @asynccontextmanager
@@ -147,41 +137,6 @@ async def test_every_verb_goes_over_the_wire(client):
 
 
 @on_both
-async def test_a_fetch_waits_at_the_broker(client):
-    waiting = asyncio.create_task(
-        client.fetch("inbox", group_name="g", deliver="earliest", max_wait_ms=60_000)
-    )
-    await until_fetching(client, "inbox", "g")
-    assert not waiting.done()
-    await client.send("inbox", "news")
-    assert [message.text for message in await waiting] == ["news"]
-
-
-@on_both
-async def test_a_question_is_answered(server, client):
-    async with Mq9Client(server.url) as oracle:
-
-        async def answer():
-            [question] = await oracle.fetch(
-                "inbox", group_name="g", deliver="earliest", max_wait_ms=20_000
-            )
-            await oracle.reply(question, "42")
-
-        answering = asyncio.create_task(answer())
-        assert (await client.request("inbox", "?")).text == "42"
-        await answering
-
-
-@on_both
-async def test_many_requests_at_once_keep_their_replies_apart(client):
-    for number in range(50):
-        await client.mailbox_create(name=f"box.{number}")
-        await client.send(f"box.{number}", f"{number}")
-    found = await asyncio.gather(*(client.query(f"box.{number}") for number in range(50)))
-    assert [message.text for [message] in found] == [str(number) for number in range(50)]
-
-
-@on_both
 async def test_a_reply_to_what_was_given_up_is_nobody_elses(client):
     for number in range(20):
         await client.mailbox_create(name=f"box.{number}")
@@ -228,12 +183,12 @@ def test_the_tools_work_over_nats(server, tmp_path):
 # Connecting
 
 
-async def test_nobody_there_is_told_at_once_with_what_to_do(refusing_port):
-    client = Mq9Client(f"nats://127.0.0.1:{refusing_port}", reconnect_delay=3600)
+async def test_nobody_there_is_told_at_once_with_what_to_do(dead_port):
+    client = Mq9Client(f"nats://127.0.0.1:{dead_port}", reconnect_delay=3600)
     with pytest.raises(Unreachable) as caught:
         await client.open()
     assert str(caught.value) == (
-        f"no mq9 broker answers at nats://127.0.0.1:{refusing_port}: connection refused; "
+        f"no mq9 broker answers at nats://127.0.0.1:{dead_port}: connection refused; "
         "start one with `mq9 serve`"
     )
     assert isinstance(caught.value, NotConnected)
@@ -305,7 +260,8 @@ async def test_a_server_that_says_nothing_is_given_up(monkeypatch):
             await Mq9Client.connect(f"nats://127.0.0.1:{port}")
 
 
-async def test_a_cancelled_connect_leaves_nothing_open():
+@pytest.mark.parametrize("how", ["cancelled", "closed"])
+async def test_a_connect_that_is_broken_off_leaves_nothing_open(how):
     came, left = asyncio.Event(), asyncio.Event()
 
     async def greet(reader, _writer):
@@ -317,50 +273,32 @@ async def test_a_cancelled_connect_leaves_nothing_open():
         client = Mq9Client(f"nats://127.0.0.1:{port}")
         connecting = asyncio.create_task(client.open())
         await came.wait()
-        connecting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await connecting
+        if how == "cancelled":
+            connecting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await connecting
+        else:
+            await client.close()
+            with pytest.raises(NotConnected, match="closed while it was connecting"):
+                await connecting
         async with asyncio.timeout(20):
             await left.wait()
         assert not client.is_connected
 
 
-async def test_closing_ends_a_connect():
-    came = asyncio.Event()
-
-    async def greet(reader, _writer):
-        came.set()
-        await reader.read()
-
-    async with stranger(greet) as port:
-        client = Mq9Client(f"nats://127.0.0.1:{port}")
-        connecting = asyncio.create_task(client.open())
-        await came.wait()
-        await client.close()
-        with pytest.raises(NotConnected, match="closed while it was connecting"):
-            await connecting
-        assert not client.is_connected
-
-
-async def test_connecting_many_times_at_once_makes_one_connection(server, responder):
+async def test_connecting_many_times_at_once_makes_one_connection_though_some_give_up(
+    server, responder
+):
     client = Mq9Client(server.url)
-    await asyncio.gather(*(client.open() for _ in range(20)))
-    await client.mailbox_create(name="inbox")
-    names = [connection["name"] for connection in await server.connections()]
-    assert sorted(names) == [client.consumer, "responder"]
-    await client.close()
-
-
-async def test_one_of_several_connects_may_be_cancelled(server):
-    client = Mq9Client(server.url)
-    connecting = [asyncio.create_task(client.open()) for _ in range(3)]
+    connecting = [asyncio.create_task(client.open()) for _ in range(20)]
     await asyncio.sleep(0)
     connecting[0].cancel()
     with pytest.raises(asyncio.CancelledError):
         await connecting[0]
-    assert await connecting[1] is client
-    assert client.is_connected
-    await asyncio.gather(*connecting[1:])
+    assert set(await asyncio.gather(*connecting[1:])) == {client}
+    await client.mailbox_create(name="inbox")
+    names = [connection["name"] for connection in await server.connections()]
+    assert sorted(names) == [client.consumer, "responder"]
     await client.close()
 
 
@@ -500,7 +438,7 @@ async def test_replies_come_to_inboxes_of_the_prefix(tmp_path):
       { user: ada, password: x, permissions: { publish: "$mq9.AI.>", subscribe: "_INBOX.ada.>" } }
     ] }"""
     with NatsServer(tmp_path / "server", config=config) as server:
-        url = server.url.replace("nats://", "nats://ada:x@")
+        url = url_for(server, "ada:x")
         async with Responder(server.url, user="responder", password="x"):
             async with Mq9Client(f"{url}?inbox_prefix=_INBOX.ada") as client:
                 await client.mailbox_create(name="inbox")
@@ -511,14 +449,6 @@ async def test_replies_come_to_inboxes_of_the_prefix(tmp_path):
             async with Mq9Client(url, request_timeout=0.2) as client:
                 with pytest.raises((Unavailable, Forbidden)):
                     await client.mailbox_create(name="other")
-
-
-async def test_our_own_server_takes_them_too(tmp_path):
-    with Serving(tmp_path, "--data", str(tmp_path / "mq9.db")) as server:
-        async with Mq9Client(f"{server.url}?inbox_prefix=_INBOX.ada") as client:
-            await client.mailbox_create(name="inbox")
-            await client.send("inbox", "hello")
-            assert [one.text for one in await client.fetch("inbox", group_name="g")] == ["hello"]
 
 
 def test_a_url_of_the_environment_keeps_its_secret(monkeypatch):
@@ -562,25 +492,26 @@ async def test_no_error_and_no_repr_shows_a_password(url, caplog):
 
 
 @pytest.mark.parametrize(
-    ("options", "right", "wrong"),
+    ("options", "who", "right", "wrong"),
     [
-        (["--auth", "s3cret"], "s3cret", ["other", "user:s3cret"]),
-        (["--user", "u@ser", "--pass", "p:w/d"], "u%40ser:p%3Aw%2Fd", ["u%40ser:other", "x:p"]),
+        (("--auth", "s3cret"), {"token": "s3cret"}, "s3cret", ["other", "user:s3cret"]),
+        (
+            ("--user", "u@ser", "--pass", "p:w/d"),
+            {"user": "u@ser", "password": "p:w/d"},
+            "u%40ser:p%3Aw%2Fd",
+            ["u%40ser:other", "x:p"],
+        ),
     ],
 )
-async def test_credentials_are_taken_or_refused(tmp_path, caplog, options, right, wrong):
+async def test_credentials_are_taken_or_refused(tmp_path, caplog, options, who, right, wrong):
     caplog.set_level(logging.DEBUG)
     with NatsServer(tmp_path, *options) as server:
-
-        def url(credentials):
-            return server.url.replace("//", f"//{credentials}@")
-
-        async with Responder(server.url, **connect_options(options)):
-            async with Mq9Client(url(right)) as client:
+        async with Responder(server.url, **who):
+            async with Mq9Client(url_for(server, right)) as client:
                 assert await client.mailbox_create(name="inbox") == "inbox"
             for credentials in wrong:
                 with pytest.raises(Unauthorized, match="refused the user or token") as caught:
-                    await Mq9Client.connect(url(credentials))
+                    await Mq9Client.connect(url_for(server, credentials))
                 assert credentials not in str(caught.value)
             with pytest.raises(Unauthorized, match="wants a user or token"):
                 await Mq9Client.connect(server.url)
@@ -588,39 +519,9 @@ async def test_credentials_are_taken_or_refused(tmp_path, caplog, options, right
     assert "p:w/d" not in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("options", "right", "wrong"),
-    [
-        (["--auth-token", "s3cret"], "s3cret", ["other", "user:s3cret"]),
-        (["--users", "users.toml"], "u%40ser:p%3Aw%2Fd", ["u%40ser:other", "x:p"]),
-    ],
-)
-async def test_our_server_takes_or_refuses_them_alike(tmp_path, monkeypatch, options, right, wrong):
-    monkeypatch.chdir(tmp_path)
-    write_users(tmp_path, '[[users]]\nuser = "u@ser"\npassword = "p:w/d"\n')
-    async with Serving(tmp_path, "--memory", *options) as server:
-        for credentials in wrong:
-            with pytest.raises(Unauthorized, match="refused the user or token"):
-                await Mq9Client.connect(server.url.replace("//", f"//{credentials}@"))
-        with pytest.raises(Unauthorized, match="wants a user or token"):
-            await Mq9Client.connect(server.url)
-        async with Mq9Client(server.url.replace("//", f"//{right}@"), **PATIENT) as client:
-            await client.mailbox_create(name="inbox")
-            await asyncio.to_thread(server.kill)
-            await asyncio.to_thread(server.start)
-            assert await client.mailbox_create(name="inbox") == "inbox"  # it kept nothing
-
-
-def connect_options(options):
-    values = dict(zip(options[::2], options[1::2], strict=True))
-    if "--auth" in values:
-        return {"token": values["--auth"]}
-    return {"user": values["--user"], "password": values["--pass"]}
-
-
 async def test_a_credential_that_is_withdrawn_ends_in_unauthorized(tmp_path):
     with NatsServer(tmp_path, "--auth", "old") as server:
-        url = server.url.replace("//", "//old@")
+        url = url_for(server, "old")
         async with Mq9Client(url, **PATIENT) as client:
             server.kill()
             server.options = ["--auth", "new"]
@@ -639,8 +540,8 @@ async def test_what_the_server_does_not_let_a_user_do_is_forbidden(tmp_path):
     ] }
     """
     with NatsServer(tmp_path, config=config) as server:
-        few, deaf = (server.url.replace("//", f"//{user}:x@") for user in ("few", "deaf"))
-        async with Responder(server.url.replace("//", "//all:x@")):
+        few, deaf = (url_for(server, f"{user}:x") for user in ("few", "deaf"))
+        async with Responder(url_for(server, "all:x")):
             async with Mq9Client(few) as client:
                 await client.mailbox_create(name="inbox")
                 with pytest.raises(Forbidden, match="permissions violation"):
@@ -700,38 +601,16 @@ async def test_tls_with_the_right_ca(tmp_path, certificates):
                 assert len(await client.query("inbox")) == 1
 
 
-async def test_our_server_speaks_tls_alike(tmp_path, certificates):
-    files = ["--tls-cert", str(certificates / "server.pem")]
-    files += ["--tls-key", str(certificates / "server.key")]
-    async with Serving(tmp_path, "--data", str(tmp_path / "mq9.db"), *files) as server:
-        with pytest.raises(Unreachable, match="certificate is not trusted"):
-            await Mq9Client.connect(server.url)
-        url = tls_url(server, tls_ca=certificates / "ca.pem")
-        async with Mq9Client(url, **PATIENT) as client:
-            await client.mailbox_create(name="inbox")
-            body = os.urandom(500_000)
-            await client.send("inbox", body)
-            await asyncio.to_thread(server.kill)
-            await asyncio.to_thread(server.start)
-            [message] = await client.query("inbox")
-            assert message.payload == body
-
-
-@pytest.mark.parametrize("ca", [None, "other.pem"])
-async def test_a_certificate_that_is_not_trusted_is_told(tmp_path, certificates, ca):
-    with tls_server(tmp_path, certificates) as server:
+@pytest.mark.parametrize(
+    ("name", "ca"), [("server", None), ("server", "other.pem"), ("elsewhere", "ca.pem")]
+)
+async def test_a_certificate_that_is_not_trusted_is_told(tmp_path, certificates, name, ca):
+    with tls_server(tmp_path, certificates, name) as server:
         options = {} if ca is None else {"tls_ca": certificates / ca}
         with pytest.raises(Unreachable, match=r"certificate is not trusted .*tls_ca=FILE"):
             await Mq9Client.connect(tls_url(server, **options))
         with pytest.raises(Unreachable, match="certificate is not trusted"):
             await Mq9Client.connect(server.url)  # nats://, but the server insists
-
-
-async def test_a_certificate_of_another_host_is_not_trusted(tmp_path, certificates):
-    with tls_server(tmp_path, certificates, "elsewhere") as server:
-        url = tls_url(server, tls_ca=certificates / "ca.pem")
-        with pytest.raises(Unreachable, match="certificate is not trusted"):
-            await Mq9Client.connect(url)
 
 
 async def test_a_server_may_want_the_clients_certificate(tmp_path, certificates):
@@ -802,7 +681,9 @@ async def test_a_file_of_certificates_that_cannot_be_used_is_named(certificates,
 
 
 @on_both
-async def test_a_client_goes_on_as_the_same_consumer_when_the_server_comes_back(server, client):
+async def test_a_client_goes_on_as_the_same_consumer_when_the_server_comes_back(
+    server, client, caplog
+):
     for number in range(3):
         await client.send("inbox", f"{number}")
     fetched = await client.fetch("inbox", group_name="g", deliver="earliest", num_msgs=2)
@@ -812,6 +693,8 @@ async def test_a_client_goes_on_as_the_same_consumer_when_the_server_comes_back(
     assert [message.text for message in again] == ["0", "1", "2"]
     assert [message.delivery_count for message in again] == [2, 2, 1]  # its own leases
     assert await client.ack("inbox", "g", fetched[1].msg_id) == [0, 1]
+    # What nats-py says of it is not for everybody.
+    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
 
 
 @on_ours
@@ -842,16 +725,6 @@ async def test_a_send_whose_reply_is_lost_is_stored_once(server, responder, clie
     assert await sending == 0
     assert [message.text for message in await client.query("inbox")] == ["once"]
     assert responder.requests.count("$mq9.AI.MSG.SEND.inbox") >= 2
-
-
-async def test_a_fetch_whose_reply_is_lost_gets_the_same_batch(server, responder, client):
-    await client.send("inbox", "x")
-    responder.lose_next_reply("MSG.FETCH")
-    fetching = asyncio.create_task(client.fetch("inbox", group_name="g", deliver="earliest"))
-    await responder.losing.wait()
-    server.kill()
-    server.start()
-    assert [(message.text, message.delivery_count) for message in await fetching] == [("x", 1)]
 
 
 async def test_what_may_not_be_repeated_ends_at_once_with_its_outcome_unknown(
@@ -960,8 +833,8 @@ async def test_a_server_that_takes_nothing_holds_up_no_close(server, monkeypatch
 # Clusters
 
 
-async def test_a_dead_member_is_passed_over(server, responder, refusing_port):
-    async with Mq9Client(f"nats://127.0.0.1:{refusing_port},127.0.0.1:{server.port}") as client:
+async def test_a_dead_member_is_passed_over(server, responder, dead_port):
+    async with Mq9Client(f"nats://127.0.0.1:{dead_port},127.0.0.1:{server.port}") as client:
         assert await client.mailbox_create(name="inbox") == "inbox"
 
 
@@ -982,10 +855,10 @@ async def test_when_one_member_dies_another_takes_over(tmp_path):
         assert len(await client.query("inbox")) == 1
 
 
-async def test_when_no_member_answers_each_is_told(refusing_port):
+async def test_when_no_member_answers_each_is_told(dead_port):
     with pytest.raises(Unreachable) as caught:
-        await Mq9Client.connect(f"nats://127.0.0.1:{refusing_port},nats://localhost:1")
-    assert f"nats://127.0.0.1:{refusing_port}" in str(caught.value)
+        await Mq9Client.connect(f"nats://127.0.0.1:{dead_port},nats://localhost:1")
+    assert f"nats://127.0.0.1:{dead_port}" in str(caught.value)
     assert "nats://localhost:1" in str(caught.value)
 
 
@@ -1025,10 +898,9 @@ async def test_a_reply_that_does_not_come_in_time_is_unavailable(server, respond
 @on_both
 async def test_each_request_waits_as_long_as_it_may(server, client):
     link = await open_transport(server.url, "c")
-    fetch = Fetch(max_wait_ms=60_000)
     subject = "$mq9.AI.MSG.FETCH.inbox"
     patient, *others = (
-        asyncio.create_task(link.request(fetch, "inbox", None, None, seconds))
+        asyncio.create_task(link.request(Fetch(max_wait_ms=60_000), "inbox", None, None, seconds))
         for seconds in (60, 0.2, 0.1, 0.3)
     )
     async with asyncio.timeout(30):
@@ -1041,6 +913,9 @@ async def test_each_request_waits_as_long_as_it_may(server, client):
     await link.close()
     with pytest.raises(Unavailable, match="before the client was closed"):
         await patient
+    await link.close()  # harmless
+    with pytest.raises(NotConnected):
+        await link.request(ListPublic(), "", None, None, 1)
 
 
 async def test_a_payload_goes_up_to_what_the_server_takes(server, responder, client):
@@ -1049,16 +924,11 @@ async def test_a_payload_goes_up_to_what_the_server_takes(server, responder, cli
     assert await client.send("inbox", bytes(most - headers), id="x" * 24) == 0
     with pytest.raises(PayloadTooLarge, match=f"{most + 1} with the headers.* {most} "):
         await client.send("inbox", bytes(most - headers + 1), id="y" * 24)
+    for size in (most + 1, 8 * most):
+        with pytest.raises(PayloadTooLarge, match=f"{size} bytes.* {most}"):
+            await client.send("inbox", bytes(size))
     assert (await client.mailbox_status("inbox")).stored == 1
     assert len(await server.connections()) == 2  # and the connection was not cut
-
-
-@on_both
-async def test_a_payload_that_is_too_large_is_refused_and_nothing_else(client):
-    for size in (1024 * 1024 + 1, 8 * 1024 * 1024):
-        with pytest.raises(PayloadTooLarge, match=f"{size} bytes.* 1\\d{{6}}"):
-            await client.send("inbox", bytes(size))
-    assert await client.send("inbox", bytes(1_000_000)) == 0
 
 
 def subscriptions():
@@ -1068,7 +938,9 @@ def subscriptions():
 
 
 @pytest.mark.unmeasured
-async def test_a_thousand_cancelled_requests_leave_nothing_behind(server, responder, client):
+async def test_requests_that_were_cancelled_or_answered_leave_nothing_behind(
+    server, responder, client
+):
     async def give_up(arrived):
         """Make 250 requests, and cancel them when so many have arrived."""
         enough = len(responder.requests) + arrived
@@ -1082,22 +954,15 @@ async def test_a_thousand_cancelled_requests_leave_nothing_behind(server, respon
         done = await asyncio.gather(*waiting, return_exceptions=True)
         assert {type(one) for one in done} == {asyncio.CancelledError}
 
-    before = subscriptions()
-    for arrived in (1, 100, 249, 250):
-        await give_up(arrived)
-    await until(lambda: subscriptions() == before)
-
     async def only_the_responder_listens():
         return sum(one["subscriptions"] for one in await server.connections()) == 1
 
-    await until(only_the_responder_listens)
-
-
-async def test_requests_that_are_answered_leave_nothing_behind_either(server, client):
     before = subscriptions()
+    for arrived in (1, 100, 249, 250):
+        await give_up(arrived)
     await asyncio.gather(*(client.query("inbox") for _ in range(500)))
     await until(lambda: subscriptions() == before)
-    assert sum(one["subscriptions"] for one in await server.connections()) == 1
+    await until(only_the_responder_listens)
 
 
 @on_both
@@ -1116,25 +981,3 @@ async def test_closing_ends_what_still_waits(server, client):
     await other.open()  # once more
     assert await other.mailbox_list() == []
     await other.close()
-
-
-@on_both
-async def test_closing_a_transport_ends_what_waits_for_a_reply(server, client):
-    link = await open_transport(server.url, "c")
-    fetch = Fetch(group_name="g", max_wait_ms=60_000)
-    asking = asyncio.create_task(link.request(fetch, "inbox", None, None, 60))
-    await until_fetching(client, "inbox", "g")
-    await link.close()
-    with pytest.raises(Unavailable, match="before the client was closed"):
-        await asking
-    await link.close()  # harmless
-    with pytest.raises(NotConnected):
-        await link.request(ListPublic(), "", None, None, 1)
-
-
-@on_both
-async def test_what_nats_py_says_of_it_is_not_for_everybody(server, client, caplog):
-    server.kill()
-    server.start()
-    await client.mailbox_list()
-    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
