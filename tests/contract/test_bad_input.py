@@ -35,8 +35,10 @@ IDS = [None, 5, "0", {}, {0}, [], [-1], [True], [1.5], ["0"], [None], [MAX_ID + 
 IDS += [[HUGE], [[0]], b"0"]
 AGENTS = ["a", 5, True, {}, b"a", [1], [None], [""], [" a"], ["a\n"], ["x" * 129], ["a"] * 65]
 WORDS = [5, True, 1.5, b"latest", [], {}, "LATEST", "newest", " latest", HUGE]
+ENDLESS = []  # it contains itself
+ENDLESS.append(ENDLESS)
 PAYLOAD = [None, 5, True, 1.5, object(), {"a"}, {"a": {1}}, {"a": math.nan}, "\ud800", {"a": b""}]
-PAYLOAD += [iter(()), [math.inf], {"a": "\ud800"}, "\udfff", {("a",): 1}]
+PAYLOAD += [iter(()), [math.inf], {"a": "\ud800"}, "\udfff", {("a",): 1}, ENDLESS]
 SECONDS = [None, "1", True, [], math.nan, math.inf, -1, -0.5, TEN_YEARS + 1, b"1"]
 
 
