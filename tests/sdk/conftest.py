@@ -4,6 +4,7 @@ import pytest
 
 from mq9.concurrency.portal import Portal
 from tests.hosted import running
+from tests.sdk.consuming import Handler
 
 
 @pytest.fixture
@@ -11,6 +12,23 @@ async def client(broker):
     async with broker.client() as client:
         await client.mailbox_create(name="inbox")
         yield client
+
+
+@pytest.fixture
+def handler():
+    return Handler()
+
+
+@pytest.fixture
+async def dead(client):
+    """A mailbox of dead letters."""
+    return await client.mailbox_create(name="dead")
+
+
+@pytest.fixture
+async def asker(client):
+    """The mailbox of somebody who waits for answers."""
+    return await client.mailbox_create(name="asker")
 
 
 @pytest.fixture(params=["memory", "file", "server"])

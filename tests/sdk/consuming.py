@@ -37,12 +37,6 @@ async def consuming(client, handler, **options):
         yield consumer
 
 
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  # a handler's thread knows no events of ours
-            await asyncio.sleep(0.001)
-
-
 async def held(client, group_name="g"):
     """Msg ids that are leased now."""
     status = await client.mailbox_status("inbox", group_name=group_name)

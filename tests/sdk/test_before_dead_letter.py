@@ -3,17 +3,11 @@
 import pytest
 
 from mq9 import Reject
-from tests.sdk.consuming import Handler, acked, consuming
+from tests.sdk.consuming import acked, consuming
 
+pytestmark = pytest.mark.usefixtures("dead")
 
-@pytest.fixture
-def handler():
-    return Handler()
-
-
-@pytest.fixture(autouse=True)
-async def dead(client):
-    await client.mailbox_create(name="dead")
+LAST = {"dead_letter": "dead", "max_deliveries": 1}
 
 
 class Noted:
@@ -36,8 +30,7 @@ class Noted:
 async def test_it_is_told_before_the_message_is_moved(broker, client, handler, error):
     handler.error, noted = error, Noted(client)
     await client.send("inbox", "x")
-    options = {"dead_letter": "dead", "max_deliveries": 1, "before_dead_letter": noted}
-    async with consuming(client, handler, **options):
+    async with consuming(client, handler, before_dead_letter=noted, **LAST):
         await broker.clock.advance(1)
     assert (noted.told, noted.stored) == ([("x", error)], [0])
     assert (await client.mailbox_status("dead")).stored == 1
@@ -49,8 +42,7 @@ async def test_it_is_told_of_a_message_whose_workers_died(broker, client, handle
     for _ in range(9):
         await client.fetch("inbox", group_name="g", consumer="dying", lease_ms=1_000)
         await broker.clock.advance(1)
-    options = {"dead_letter": "dead", "max_deliveries": 1, "before_dead_letter": noted}
-    async with consuming(client, handler, **options):
+    async with consuming(client, handler, before_dead_letter=noted, **LAST):
         await broker.clock.advance(1)
     assert (noted.told, noted.stored) == ([("x", None)], [0])
     assert handler.counts == []
@@ -64,15 +56,8 @@ async def test_while_it_raises_the_message_stays(broker, client, handler):
         reported.append(type(error))
 
     await client.send("inbox", "x")
-    async with consuming(
-        client,
-        handler,
-        dead_letter="dead",
-        max_deliveries=1,
-        max_retry_delay=10,
-        before_dead_letter=noted,
-        error_handler=report,
-    ):
+    options = {**LAST, "max_retry_delay": 10, "error_handler": report}
+    async with consuming(client, handler, before_dead_letter=noted, **options):
         await broker.clock.advance(5)
         assert await acked(client) == 0
         await broker.clock.advance(25)

@@ -18,12 +18,6 @@ def quiet(caplog):
     caplog.set_level("CRITICAL", "mq9")
 
 
-@pytest.fixture
-async def dead(client):
-    await client.mailbox_create(name="dead")
-    return "dead"
-
-
 class Killer(Handler):
     """A handler during which the process ends when a text is among those that it handles."""
 

@@ -3,7 +3,8 @@
 import pytest
 
 from mq9 import ConsumerEventKind, Reject, Retry
-from tests.sdk.consuming import acked, consuming, count_moved, held, until
+from tests.sdk.consuming import acked, consuming, count_moved, held
+from tests.waiting import until
 
 
 class Decider:

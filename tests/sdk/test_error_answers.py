@@ -132,12 +132,6 @@ async def failed(asking):
     return raised.value
 
 
-@pytest.fixture
-async def dead(client):
-    await client.mailbox_create(name="dead")
-    return "dead"
-
-
 @pytest.mark.parametrize("dead_letter", [None, "dead"])
 async def test_a_rejection_is_told_in_its_own_words(client, dead, dead_letter, caplog):
     handler = raising(Reject("order 12 does not exist"))

@@ -8,18 +8,14 @@ import threading
 import pytest
 
 from mq9 import InvalidRequest, MailboxNotFound, Mq9Client, NotConnected, SyncMq9Client, Unavailable
-from tests.sdk.consuming import Handler, acked, consuming, held, until
+from tests.sdk.consuming import acked, consuming, held
+from tests.waiting import until
 
 
 @pytest.fixture
 async def victim(broker):
     async with broker.client() as victim:
         yield victim
-
-
-@pytest.fixture
-def handler():
-    return Handler()
 
 
 @pytest.fixture
