@@ -5,7 +5,6 @@ import json
 import socket
 import struct
 
-import orjson
 import pytest
 from raw import RawClient, connect, publish
 from waiting import until
@@ -13,20 +12,12 @@ from waiting import until
 from mq9.server.limits import ServerLimits
 from mq9.server.users import User, Users
 
-FETCH = b'{"group_name":"g","deliver":"earliest","config":{"max_wait_ms":60000}}'
-
 
 def reset(address, data=b""):
     """Connect, send something, and break the connection without a goodbye."""
     with socket.create_connection(address) as client:
         client.sendall(data)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-async def leased(hosted, box="inbox"):
-    client = await hosted.raw()
-    status = orjson.loads(await client.ask(f"$mq9.AI.MAILBOX.STATUS.{box}", b'{"group_name":"g"}'))
-    return status["group"]["leased"]
 
 
 @pytest.fixture
@@ -78,31 +69,6 @@ async def test_what_arrived_before_the_end_leaves_no_subscription_behind(hosted,
     await until(lambda: not hosted.server.hub.in_work)
     assert not hosted.server.hub.router.has_interest("work")
     assert not hosted.server.hub.router.has_interest("reply")
-
-
-async def test_a_subscription_that_ends_by_itself_takes_its_fetches_along(hosted, inbox):
-    client = await hosted.raw()
-    client.send(b"SUB reply 1\r\nUNSUB 1 1\r\n")
-    client.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", FETCH, reply="reply"))
-    await until(lambda: hosted.broker.waiting)
-    client.send(publish("reply", b"stray") + b"PING\r\n")
-    assert (await client.frame())[0] == "MSG"
-    assert await client.frame() == ("PONG",)
-    await until(lambda: not hosted.broker.waiting)
-    await client.ask(f"$mq9.AI.MSG.SEND.{inbox}", b"x")
-    assert await leased(hosted) == []
-
-
-async def test_a_client_that_is_being_cut_off_is_leased_nothing(hosted, inbox):
-    client = await hosted.raw()
-    client.send(b"SUB reply 1\r\n" + publish(f"$mq9.AI.MSG.FETCH.{inbox}", FETCH, reply="reply"))
-    await until(lambda: hosted.broker.waiting)
-    client.send(b"NONSENSE\r\n")
-    assert (await client.frame())[0] == "-ERR"
-    await until(lambda: not hosted.broker.waiting)
-    other = await hosted.raw()
-    await other.ask(f"$mq9.AI.MSG.SEND.{inbox}", b"x")
-    assert await leased(hosted) == []
 
 
 async def test_a_stranger_may_park_nothing(open_hosted):

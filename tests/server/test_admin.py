@@ -1,7 +1,6 @@
 """The HTTP port of a server, asked over real sockets."""
 
 import asyncio
-import re
 import signal
 import socket
 from contextlib import asynccontextmanager, closing
@@ -212,78 +211,56 @@ async def test_leaving_while_the_storage_hangs_does_not_wait_for_it(broker, metr
         assert (await client.get("/readyz")).status_code == 503
 
 
-async def test_head_answers_as_get_without_the_body(broker, metrics):
+async def test_its_pages_are_only_read_and_no_other_path_exists(broker, metrics):
     async with admin(broker, metrics) as client:
         for path in ("/metrics", "/healthz", "/readyz"):
             head, get = await client.head(path), await client.get(path)
             assert (head.status_code, head.content) == (200, b"")
             assert head.headers["content-type"] == get.headers["content-type"]
             assert get.content
-
-
-async def test_no_other_path_exists(broker, metrics):
-    async with admin(broker, metrics) as client:
-        for path in ("/", "/metrics/", "/metrics/x", "/metricsx", "/docs", "/mcp", "/%2e%2e/x"):
-            answer = await client.get(path)
-            assert (path, answer.status_code, answer.text) == (path, 404, "Not Found")
-
-
-async def test_nothing_can_be_changed_here(broker, metrics):
-    async with admin(broker, metrics) as client:
-        for path in ("/metrics", "/healthz", "/readyz"):
+            assert "server" not in get.headers  # whose software it is
             for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
                 answer = await client.request(method, path)
                 assert (path, method, answer.status_code) == (path, method, 405)
+        for path in ("/", "/metrics/", "/metrics/x", "/metricsx", "/docs", "/mcp", "/%2e%2e/x"):
+            answer = await client.get(path)
+            assert (path, answer.status_code, answer.text) == (path, 404, "Not Found")
+            assert "server" not in answer.headers
 
 
-async def test_an_answer_does_not_say_what_software_gives_it(broker, metrics):
-    async with admin(broker, metrics) as client:
-        for path in ("/metrics", "/healthz", "/readyz", "/nothing"):
-            assert "server" not in (await client.get(path)).headers
-
-
-async def test_other_routes_are_served_on_the_same_port(broker, metrics):
+async def test_other_routes_are_served_on_the_same_port_and_do_not_tell_why_they_fail(
+    broker, metrics
+):
     async def hello(request):
         return PlainTextResponse(f"{request.method} {request.url.path}")
 
-    routes = [Mount("/mcp", routes=[Route("/tool", hello, methods=["POST"])]), Route("/x", hello)]
-    async with admin(broker, metrics, routes=routes) as client:
-        assert (await client.post("/mcp/tool")).text == "POST /mcp/tool"
-        assert (await client.get("/x")).text == "GET /x"
-        assert (await client.get("/healthz")).text == "ok"
-        assert (await client.get("/mcp/other")).status_code == 404
-
-
-async def test_a_route_that_fails_does_not_tell_why(broker, metrics):
     async def fail(_request):
         raise RuntimeError("secret")
 
-    async with admin(broker, metrics, routes=[Route("/fail", fail)]) as client:
-        answer = await client.get("/fail")
-        assert (await client.get("/healthz")).status_code == 200
-    assert (answer.status_code, answer.text) == (500, "Internal Server Error")
+    mcp = Mount("/mcp", routes=[Route("/tool", hello, methods=["POST"])])
+    routes = [mcp, Route("/x", hello), Route("/fail", fail)]
+    async with admin(broker, metrics, routes=routes) as client:
+        assert (await client.post("/mcp/tool")).text == "POST /mcp/tool"
+        assert (await client.get("/x")).text == "GET /x"
+        assert (await client.get("/mcp/other")).status_code == 404
+        failed = await client.get("/fail")
+        assert (failed.status_code, failed.text) == (500, "Internal Server Error")
+        assert (await client.get("/healthz")).text == "ok"
 
 
-async def test_a_port_that_is_taken_is_named(broker, metrics):
+async def test_where_it_cannot_listen_is_named(broker, metrics):
     with closing(socket.create_server((HOST, 0))) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(Unreachable, match=f"^{HOST}:{port} cannot be listened on: .*in use"):
-            async with serve_admin(broker, metrics, HOST, port):
-                pass
-
-
-@pytest.mark.parametrize("host", ["192.0.2.1", "a" * 64])
-async def test_a_host_that_is_not_here_is_named(broker, metrics, host):
-    with pytest.raises(Unreachable, match=f"^{host}:0 cannot be listened on: "):
-        async with serve_admin(broker, metrics, host, 0):
-            pass
-
-
-@pytest.mark.parametrize("port", [-1, 65536])
-async def test_a_port_that_cannot_be_is_refused(broker, metrics, port):
-    with pytest.raises(InvalidRequest, match=re.escape(f"admin_port: {port} is not from 0 to")):
-        async with serve_admin(broker, metrics, HOST, port):
-            pass
+        for host, number, kind, told in (
+            (HOST, port, Unreachable, f"{HOST}:{port} cannot be listened on: .*in use"),
+            ("192.0.2.1", 0, Unreachable, "192.0.2.1:0 cannot be listened on: "),
+            ("a" * 64, 0, Unreachable, f"{'a' * 64}:0 cannot be listened on: "),
+            (HOST, -1, InvalidRequest, "admin_port: -1 is not from 0 to"),
+            (HOST, 65536, InvalidRequest, "admin_port: 65536 is not from 0 to"),
+        ):
+            with pytest.raises(kind, match=f"^{told}"):
+                async with serve_admin(broker, metrics, host, number):
+                    pass
 
 
 async def test_it_listens_on_a_socket_that_it_is_given_and_closes_it(broker, metrics):

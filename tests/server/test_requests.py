@@ -34,23 +34,30 @@ async def test_a_reply_is_no_business_of_others(hosted):
     assert await spy.frame() == ("PONG",)
 
 
-async def test_a_fetch_whose_reply_nobody_reads_leases_nothing(hosted):
+@pytest.mark.parametrize(
+    "how", ["never subscribed", "unsubscribed", "has had its message", "is cut off", "has left"]
+)
+async def test_who_reads_no_reply_is_leased_nothing(hosted, how):
     client, inbox = await _inbox(hosted)
-    await client.send(inbox, "x")
+    if how == "never subscribed":
+        await client.send(inbox, "x")
     other = await hosted.raw()
-    other.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", orjson.dumps(FETCH), reply="in") + b"PING\r\n")
-    assert await other.frame() == ("PONG",)
-
-    assert await _leased(client) == ()
-
-
-async def test_a_waiter_that_unsubscribed_is_given_nothing(hosted):
-    client, inbox = await _inbox(hosted)
-    other = await hosted.raw()
-    other.send(b"SUB in 1\r\nSUB in.* 2\r\n")
+    if how != "never subscribed":
+        other.send(b"SUB in 1\r\nSUB in.* 2\r\n")
     other.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", orjson.dumps(FETCH), reply="in"))
-    await until(lambda: hosted.broker.waiting)
-    other.send(b"UNSUB 1\r\n")
+    if how == "never subscribed":
+        other.send(b"PING\r\n")
+        assert await other.frame() == ("PONG",)
+    else:
+        await until(lambda: hosted.broker.waiting)
+    if how == "unsubscribed":
+        other.send(b"UNSUB 1\r\n")
+    if how == "has had its message":
+        other.send(b"UNSUB 1 1\r\n" + publish("in", b"stray"))
+    if how == "is cut off":
+        other.send(b"NONSENSE\r\n")
+    if how == "has left":
+        await other.close()
     await until(lambda: not hosted.broker.waiting)
     await client.send(inbox, "x")
 
@@ -69,19 +76,6 @@ async def test_a_waiter_keeps_waiting_while_another_subscription_covers_its_repl
 
     _, _, _, reply = await other.frame()
     assert [item["payload"] for item in orjson.loads(reply)["messages"]] == ["x"]
-
-
-async def test_a_waiter_whose_connection_ended_is_given_nothing(hosted):
-    client, inbox = await _inbox(hosted)
-    other = await hosted.raw()
-    other.send(b"SUB in 1\r\n")
-    other.send(publish(f"$mq9.AI.MSG.FETCH.{inbox}", orjson.dumps(FETCH), reply="in"))
-    await until(lambda: hosted.broker.waiting)
-    await other.close()
-    await until(lambda: not hosted.broker.waiting)
-    await client.send(inbox, "x")
-
-    assert await _leased(client) == ()
 
 
 async def test_what_was_sent_before_the_end_of_a_connection_is_stored(hosted):

@@ -25,7 +25,6 @@ from mq9.server.settings import Settings
 pytestmark = pytest.mark.unmeasured
 
 SECRET = "correct-horse"
-USERS = f'[[users]]\nagent = "Ada"\ntoken = "{SECRET}"\n'
 
 
 @pytest.fixture
@@ -77,24 +76,6 @@ async def test_two_servers_on_one_file_are_one_broker(tmp_path, serving):
         assert [message.text for message in await fetch] == ["news"]
 
 
-@pytest.mark.programs
-async def test_told_to_stop_it_answers_what_it_has_and_goes(serving):
-    async with serving("--memory") as server, Mq9Client(server.url) as client:
-        await client.mailbox_create(name="inbox")
-        await client.send("inbox", "x")
-        fetch = asyncio.create_task(
-            client.fetch("inbox", group_name="g", deliver="new", max_wait_ms=60_000)
-        )
-        await begun(client)
-        server.stop()
-        fetched = await fetch
-        assert fetched == []
-        assert fetched.waiting.skipped == 1
-        assert await server.ended() == 0
-        assert "draining" in server.told
-        assert "Traceback" not in server.told
-
-
 @contextlib.contextmanager
 def held(data):
     """Keep a file from being written while inside; what a server begins does not end then."""
@@ -141,6 +122,8 @@ async def test_told_to_stop_it_finishes_what_it_has_begun_and_begins_no_more(sto
     assert (subject, orjson.loads(reply)) == ("begun", {"error": "", "msg_id": 0})
     assert await client.ended() == []
     assert await server.ended() == 0
+    assert "draining" in server.told
+    assert "Traceback" not in server.told
 
 
 @pytest.mark.programs
@@ -238,21 +221,6 @@ async def test_a_wrong_token_is_logged_without_it(serving):
     assert "a client was refused: unknown credentials" in [event["message"] for event in events]
     assert SECRET not in server.told
     assert "wrong-horse" not in server.told
-
-
-@pytest.mark.programs
-async def test_a_users_file_says_who_is_who(tmp_path, serving):
-    users = tmp_path / "users.toml"
-    users.write_text(USERS)
-    users.chmod(0o644)
-    async with serving("--memory", "--users", str(users)) as server:
-        async with Mq9Client(server.url.replace("//", f"//{SECRET}@")) as client:
-            await client.mailbox_create(name="inbox")
-            await client.send("inbox", "x", sender="Mallory")
-            [message] = await client.query("inbox")
-            assert (message.sender, message.sender_verified) == ("Ada", True)
-        assert "chmod 600" in server.told
-        assert SECRET not in server.told
 
 
 @pytest.mark.programs
