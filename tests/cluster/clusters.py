@@ -45,6 +45,18 @@ class Cluster:
     async def client(self, url=None, **options):
         return await self.stack.enter_async_context(Mq9Client(url or self.url, **options))
 
+    async def inbox(self):
+        """A client, with a mailbox."""
+        client = await self.client()
+        await client.mailbox_create(name="inbox")
+        return client
+
+    async def asker(self):
+        """A plain client of NATS."""
+        asker = await nats.connect(self.servers.urls)
+        self.stack.push_async_callback(asker.close)
+        return asker
+
     async def call(self, *arguments, timeout=30):
         """Call `mq9 cluster`; its exit code and its document."""
         return await call_cluster(self.url, *arguments, timeout=timeout)

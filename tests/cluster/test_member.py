@@ -11,7 +11,7 @@ import pytest
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats_server import NatsServer
-from waiting import until
+from waiting import until, until_fetching
 
 from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
@@ -42,6 +42,15 @@ async def texts(client, group):
     return [message.text for message in await everything(client, group)]
 
 
+@pytest.fixture
+async def file(tmp_path):
+    """A file of mq9, with a mailbox."""
+    path = tmp_path / "before.db"
+    async with Mq9Client(f"sqlite:///{path}") as alone:
+        await alone.mailbox_create(name="inbox")
+    return path
+
+
 @pytest.mark.quick
 async def test_whoever_answers_sees_what_was_answered_before(inbox):
     for number in range(50):
@@ -54,23 +63,19 @@ async def test_whoever_answers_sees_what_was_answered_before(inbox):
 
 
 @pytest.mark.quick
-async def test_who_waits_is_woken_whichever_gateway_takes_the_message(inbox, members):
+async def test_who_waits_is_woken_whichever_gateway_takes_the_message(inbox):
     for number in range(10):  # the two are asked at random
+        group = f"g{number}"
         waiting = asyncio.create_task(
-            inbox.fetch("inbox", group_name=f"g{number}", max_wait_ms=30_000, deliver="new")
+            inbox.fetch("inbox", group_name=group, max_wait_ms=30_000, deliver="new")
         )
-
-        async def exists(group=f"g{number}"):
-            return (await inbox.mailbox_status("inbox", group_name=group)).group.exists
-
-        await until(exists)
+        await until_fetching(inbox, "inbox", group)
         await inbox.send("inbox", "wake up")
         assert [message.text for message in await waiting] == ["wake up"]
 
 
 async def test_a_gateway_that_hears_nothing_any_more_makes_another_consumer(inbox, members):
-    asker = await nats.connect(members.url)
-    jetstream = asker.jetstream()
+    jetstream = (await members.asker()).jetstream()
     former = {one.name for one in await jetstream.consumers_info("MQ9")}
     assert len(former) == 2
     for name in former:
@@ -81,7 +86,6 @@ async def test_a_gateway_that_hears_nothing_any_more_makes_another_consumer(inbo
         return len({one.name for one in await jetstream.consumers_info("MQ9")} - former) == 2
 
     await until(are_two_others)
-    await asker.close()
     assert (await members.call("verify"))[1]["equal"]
 
 
@@ -106,8 +110,7 @@ async def test_a_newcomer_begins_with_a_snapshot(inbox, members, caplog):
 
 async def test_a_snapshot_is_due_after_many_records_or_bytes(members):
     one = await members.start("one")
-    client = await members.client()
-    await client.mailbox_create(name="inbox")
+    client = await members.inbox()
     for _ in range(9):
         await client.send("inbox", bytes(100))
 
@@ -156,16 +159,12 @@ async def test_operators_see_all_of_them_and_whether_their_states_are_equal(inbo
     code, verified = await members.call("verify")
     assert (code, verified["equal"], len(verified["gateways"])) == (0, True, 2)
 
-
-async def test_verify_tells_when_states_differ(inbox, members):
     await members.stop("two")
     with closing(sqlite3.connect(members.file("two"))) as copy:
         copy.execute("UPDATE state SET max_agents=7")
         copy.commit()
     await members.start("two")
-
     code, verified = await members.call("verify")
-
     assert (code, verified["equal"]) == (1, False)
 
 
@@ -176,32 +175,27 @@ async def test_verify_names_who_has_not_answered(members):
         said = {"name": "silent", "serving": True, "applied": 0, "requests": 0, "version": "1"}
         await message.respond(json.dumps(said).encode())
 
-    silent = await nats.connect(members.url)
+    silent = await members.asker()
     await silent.subscribe("MQ9.gateways", cb=answer)
     await silent.flush()
 
     code, verified = await members.call("verify", timeout=1)
 
-    await silent.close()
     assert (code, verified["equal"]) == (1, False)
     assert {"name": "silent", "sequence": None, "digest": None} in verified["gateways"]
     [answered] = [gateway for gateway in verified["gateways"] if gateway["name"] == one.name]
     assert one.verified == (answered["sequence"], answered["digest"])
 
 
-@pytest.mark.parametrize("command", ["status", "verify", "snapshot", "export"])
-async def test_without_a_log_every_command_says_how_to_begin_one(command, members, tmp_path):
-    argument = [tmp_path / "after.db"] if command == "export" else []
+async def test_without_a_log_or_gateways_every_command_says_how_to_begin(members, tmp_path):
+    for command in (["status"], ["verify"], ["snapshot"], ["export", tmp_path / "after.db"]):
+        code, refused = await members.call(*command)
+        assert code == 1
+        assert refused["error"].startswith("cluster: there is no log yet; `mq9 serve --cluster`")
 
-    code, refused = await members.call(command, *argument)
-
-    assert code == 1
-    assert refused["error"].startswith("cluster: there is no log yet; `mq9 serve --cluster`")
-
-
-async def test_without_gateways_there_is_nothing_to_see(members):
     await members.start("one")
     await members.stop("one")
+
     said = {"warnings": ["no gateway answers: start one with `mq9 serve --cluster`"]}
     assert await members.call("status") == (4, {"last": 0, "gateways": [], **said})
     assert await members.call("verify") == (4, {"equal": False, "gateways": [], **said})
@@ -209,23 +203,26 @@ async def test_without_gateways_there_is_nothing_to_see(members):
     assert (code, refused["error"]) == (1, "snapshot: there is no gateway; start one")
 
 
-async def test_without_jetstream_an_operator_is_told_so_at_once(tmp_path):
-    with NatsServer(tmp_path / "nats") as server:
-        code, refused = await call_cluster(server.url, "status")
-
-    assert (code, refused["code"]) == (1, "unavailable")
-    assert refused["error"].startswith("cluster: JetStream does not answer: it is off")
+USERS = "authorization { users: [ {user: ada, password: right} ] }"
 
 
-@pytest.mark.parametrize("credentials", ["", "ada:wrong@"])
-async def test_refused_credentials_are_told_at_once(credentials, tmp_path):
-    users = "authorization { users: [ {user: ada, password: right} ] }"
-    with NatsServer(tmp_path / "nats", config=users) as server:
+@pytest.mark.parametrize(
+    ("config", "credentials", "kind", "told"),
+    [
+        ("", "", "unavailable", "cluster: JetStream does not answer: it is off"),
+        (USERS, "", "unauthorized", "refuses the credentials"),
+        (USERS, "ada:wrong@", "unauthorized", "refuses the credentials"),
+    ],
+)
+async def test_a_server_that_serves_no_operator_is_told_at_once(
+    tmp_path, config, credentials, kind, told
+):
+    with NatsServer(tmp_path / "nats", config=config) as server:
         url = server.url.replace("nats://", f"nats://{credentials}")
         code, refused = await call_cluster(url, "status")
 
-    assert (code, refused["code"]) == (1, "unauthorized")
-    assert refused["error"].endswith("refuses the credentials")
+    assert (code, refused["code"]) == (1, kind)
+    assert told in refused["error"]
     assert "wrong" not in refused["error"]
 
 
@@ -253,21 +250,6 @@ async def test_a_file_begins_a_cluster_and_comes_out_of_it_again(members, tmp_pa
         assert await texts(alone, "another") == [str(number) for number in range(101)]
 
 
-async def test_only_a_cluster_without_a_log_or_gateways_takes_a_file(members, tmp_path):
-    file = tmp_path / "before.db"
-    async with Mq9Client(f"sqlite:///{file}") as alone:
-        await alone.mailbox_create(name="inbox")
-    await members.start("one")
-
-    code, refused = await members.call("import", file)
-    assert (code, refused["error"]) == (2, "import: 1 gateways are running; stop them first")
-    await (await members.client()).mailbox_create(name="inbox")
-    await members.stop("one")
-    code, refused = await members.call("import", file)
-    assert code == 2
-    assert refused["error"].startswith("import: this cluster has a log already")
-
-
 async def test_a_file_that_cannot_be_imported_spoils_nothing(members, tmp_path):
     text, other, good = tmp_path / "text.db", tmp_path / "other.db", tmp_path / "good.db"
     text.write_text("no database " * 100)
@@ -293,15 +275,11 @@ async def test_a_file_that_cannot_be_imported_spoils_nothing(members, tmp_path):
     assert (await (await members.client()).mailbox_status("inbox")).stored == 0
 
 
-async def test_an_import_that_was_broken_off_is_made_again(members, tmp_path):
-    file = tmp_path / "before.db"
-    async with Mq9Client(f"sqlite:///{file}") as alone:
-        await alone.mailbox_create(name="inbox")
+async def test_an_import_that_was_broken_off_is_made_again_and_no_other(members, file):
+    """Only a cluster without a log or gateways takes a file."""
     await members.start("one")
     await members.stop("one")
-    asker = await nats.connect(members.url)
-    await asker.request("MQ9.append", encode(LogRecord("operator", 1, 0)))
-    await asker.close()
+    await (await members.asker()).request("MQ9.append", encode(LogRecord("operator", 1, 0)))
 
     assert await members.call("import", file) == (0, {"sequence": 1, "bytes": ANY})
     await members.start("two")
@@ -310,10 +288,12 @@ async def test_an_import_that_was_broken_off_is_made_again(members, tmp_path):
     code, refused = await members.call("import", file)
     assert (code, refused["error"]) == (2, "import: 1 gateways are running; stop them first")
     await members.stop("two")
-    assert (await members.call("import", file))[0] == 2
+    code, refused = await members.call("import", file)
+    assert code == 2
+    assert refused["error"].startswith("import: this cluster has a log already")
 
 
-async def test_a_file_that_no_gateway_made_is_left_alone(members):
+async def test_a_file_that_no_gateway_made_is_left_alone_and_without_a_server_none_begins(members):
     async with Mq9Client(f"sqlite:///{members.file('one')}") as alone:
         await alone.mailbox_create(name="inbox")
     before = members.file("one").read_bytes()
@@ -322,15 +302,16 @@ async def test_a_file_that_no_gateway_made_is_left_alone(members):
         await members.start("one")
 
     assert members.file("one").read_bytes() == before
+    members.servers.servers[0].kill()
+    with pytest.raises(Unreachable, match=r"cluster: no server answers at nats://127\.0\.0\.1"):
+        await members.start("two")
 
 
 async def test_a_copy_of_a_log_that_was_deleted_is_not_used_again(members):
     await members.start("one")
     await (await members.client()).mailbox_create(name="former")
     await members.stop("one")
-    asker = await nats.connect(members.url)
-    await asker.jetstream().delete_stream("MQ9")
-    await asker.close()
+    await (await members.asker()).jetstream().delete_stream("MQ9")
 
     await members.start("two")
     await (await members.client()).mailbox_create(name="later")
@@ -341,24 +322,20 @@ async def test_a_copy_of_a_log_that_was_deleted_is_not_used_again(members):
         await (await members.client()).mailbox_status("former")
 
 
-async def test_snapshots_of_another_log_are_not_used(members, tmp_path):
-    file = tmp_path / "before.db"
-    async with Mq9Client(f"sqlite:///{file}") as alone:
-        await alone.mailbox_create(name="inbox")
+async def test_snapshots_of_another_log_are_not_used(members, file):
     await members.start("one")
     for name in ("a", "b"):
         await (await members.client()).mailbox_create(name=name)
     assert (await members.call("snapshot"))[0] == 0
     await members.stop("one")
-    asker = await nats.connect(members.url)
-    await asker.jetstream().delete_stream("MQ9")
+    jetstream = (await members.asker()).jetstream()
+    await jetstream.delete_stream("MQ9")
 
     code, refused = await members.call("import", file)
     assert (code, "has snapshots of another log; delete it" in refused["error"]) == (2, True)
     with pytest.raises(InvalidRequest, match="has a snapshot of another log; delete it"):
         await members.start("two")
-    await asker.jetstream().delete_object_store("MQ9_SNAPSHOTS")
-    await asker.close()
+    await jetstream.delete_object_store("MQ9_SNAPSHOTS")
     assert (await members.call("import", file))[0] == 0
 
 
@@ -396,23 +373,13 @@ async def test_a_reply_fits_into_a_message_of_the_cluster(inbox):
 
 async def test_a_message_that_could_not_be_given_back_is_refused(members):
     await members.start("one", limits=Limits(max_payload=8 << 20))
-    client = await members.client()
-    await client.mailbox_create(name="inbox")
+    client = await members.inbox()
 
     with pytest.raises(PayloadTooLarge, match="max_payload"):
         await client.send("inbox", bytes(7 << 20))
     await client.send("inbox", bytes(6_000_000))
     [message] = await client.fetch("inbox", group_name="g")
     assert message.payload == bytes(6_000_000)
-
-
-async def test_what_belongs_to_configured_agents_is_closed_to_who_comes_by_the_cluster(members):
-    await members.start("one", gateway=[Reserved(["ada"])])
-    client = await members.client()
-
-    for address in ("ada", "ada.questions"):
-        with pytest.raises(Forbidden, match="ada"):
-            await client.mailbox_create(name=address)
 
 
 async def test_who_comes_by_the_cluster_is_no_operator(members):
@@ -437,6 +404,8 @@ async def test_who_comes_by_the_cluster_is_no_operator(members):
             stranger.mailbox_drop("box"),
             stranger.mailbox_create(name="box", renew=True),
             stranger.mailbox_grant("box", send_policy="creator"),
+            stranger.mailbox_create(name="ada"),
+            stranger.mailbox_create(name="ada.questions"),
             stranger.send("ada.turns", "forged"),
             stranger.send("shared", "forged", sender="ada"),
         ):
@@ -448,22 +417,6 @@ async def test_who_comes_by_the_cluster_is_no_operator(members):
     await stranger.mailbox_create(name="open", send_policy="creator")
     await stranger.send("open", "x")
     assert (await stranger.mailbox_status("open")).rights == ("look", "take", "send", "grant")
-
-
-async def test_there_is_no_cluster_to_join(tmp_path, members):
-    members.servers.servers[0].kill()
-
-    with pytest.raises(Unreachable, match=r"cluster: no server answers at nats://127\.0\.0\.1"):
-        await members.start("one")
-
-
-async def test_a_stream_of_that_name_which_is_no_log_is_left_alone(members):
-    asker = await nats.connect(members.url)
-    await asker.jetstream().add_stream(name="MQ9", subjects=["other"])
-    await asker.close()
-
-    with pytest.raises(InvalidRequest, match="the stream MQ9 there is not a log of mq9"):
-        await members.start("one")
 
 
 async def is_without_subscriber(connection, subject):
@@ -482,8 +435,7 @@ async def test_mail_whose_asker_has_gone_is_given_to_the_next_one(tmp_path, size
     async with AsyncExitStack() as stack:
         members = Members(tmp_path, stack, size)
         await members.start("one")
-        client = await members.client()
-        await client.mailbox_create(name="inbox")
+        client = await members.inbox()
         probes = [await nats.connect(url) for url in members.servers.urls]
         for probe in probes:
             stack.push_async_callback(probe.close)
@@ -514,10 +466,8 @@ async def test_mail_whose_asker_has_gone_is_given_to_the_next_one(tmp_path, size
 )
 async def test_bodies_stand_in_replies_as_the_gateway_was_told(members, setting, encodings):
     await members.start("one", gateway=[None, PayloadEncoding(setting)])
-    client = await members.client()
-    await client.mailbox_create(name="inbox")
-    await client.send("inbox", "text")
-    asker = await nats.connect(members.url)
+    await (await members.inbox()).send("inbox", "text")
+    asker = await members.asker()
     config = {"num_msgs": 1, "max_wait_ms": 0}
     said = []
     for official in ({}, {"deliver": "earliest", "force_deliver": False}):
@@ -525,5 +475,4 @@ async def test_bodies_stand_in_replies_as_the_gateway_was_told(members, setting,
         reply = await asker.request("$mq9.AI.MSG.FETCH.inbox", json.dumps(body).encode())
         [message] = json.loads(reply.data)["messages"]
         said.append(message.get("encoding"))
-    await asker.close()
     assert said == encodings

@@ -3,7 +3,6 @@
 import base64
 import json
 
-import nats
 import pytest
 
 pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
@@ -24,42 +23,29 @@ async def read(connection):
     return bodies((await connection.request(SUBJECT, json.dumps(FETCH).encode(), timeout=30)).data)
 
 
-@pytest.fixture
-async def connect(members):
-    async def connect_one():
-        connection = await nats.connect(members.servers.urls)
-        members.stack.push_async_callback(connection.close)
-        return connection
-
-    return connect_one
-
-
-async def test_a_gateway_tells_connections_apart_by_the_inbox_of_their_replies(members, connect):
+async def test_a_gateway_tells_connections_apart_by_the_inbox_of_their_replies(members):
     await members.start("one")
-    client = await members.client()
-    await client.mailbox_create(name="inbox")
+    client = await members.inbox()
     await client.send("inbox", "a")
     for _ in range(2):
-        connection = await connect()
+        connection = await members.asker()
         assert [await read(connection) for _ in range(2)] == [["a"], []]
     await client.send("inbox", "b")
     assert await read(connection) == ["b"]
 
 
-async def test_where_each_request_has_an_inbox_of_its_own_nothing_is_remembered(members, connect):
+async def test_where_each_request_has_an_inbox_of_its_own_nothing_is_remembered(members):
     await members.start("one")
-    client = await members.client()
-    await client.mailbox_create(name="inbox")
-    await client.send("inbox", "a")
-    connection = await connect()
+    await (await members.inbox()).send("inbox", "a")
+    connection = await members.asker()
     for number in range(2):
         replies = await connection.subscribe(f"_INBOX.{number}")
         await connection.publish(SUBJECT, json.dumps(FETCH).encode(), f"_INBOX.{number}")
         assert bodies((await replies.next_msg(30)).data) == ["a"]
 
 
-async def test_each_of_two_gateways_gives_a_message_once_at_the_most(inbox, connect):
-    connection = await connect()
+async def test_each_of_two_gateways_gives_a_message_once_at_the_most(inbox, members):
+    connection = await members.asker()
     for body in ("a", "b"):
         await inbox.send("inbox", body)
         seen = [await read(connection) for _ in range(20)]
