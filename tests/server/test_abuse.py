@@ -5,7 +5,6 @@ import json
 import socket
 import struct
 
-import pytest
 from raw import RawClient, connect, publish
 from waiting import until
 
@@ -18,11 +17,6 @@ def reset(address, data=b""):
     with socket.create_connection(address) as client:
         client.sendall(data)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-@pytest.fixture
-async def inbox(hosted):
-    return await (await hosted.client()).mailbox_create(name="inbox")
 
 
 async def test_a_tls_handshake_that_is_broken_off_is_forgotten(encrypted):
@@ -60,8 +54,9 @@ async def test_nobody_is_made_to_ask_for_another(open_hosted):
     assert await bob.frame() == ("PONG",)  # and nothing else came
 
 
-async def test_what_arrived_before_the_end_leaves_no_subscription_behind(hosted, inbox):
-    sends = publish(f"$mq9.AI.MSG.SEND.{inbox}", b"x") * 200
+async def test_what_arrived_before_the_end_leaves_no_subscription_behind(hosted):
+    await (await hosted.client()).mailbox_create(name="inbox")
+    sends = publish("$mq9.AI.MSG.SEND.inbox", b"x") * 200
     late = b"SUB work q 1\r\nSUB reply 2\r\n"
     for _ in range(5):
         await asyncio.to_thread(reset, hosted.server.address, connect() + sends + late)

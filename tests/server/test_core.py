@@ -1,8 +1,6 @@
 """What any NATS client finds in any NATS server."""
 
 import pytest
-from raw import publish
-from waiting import until
 
 
 async def test_a_queue_group_shares_its_work_among_its_members(hosted):
@@ -24,18 +22,6 @@ async def test_a_queue_group_shares_its_work_among_its_members(hosted):
 
     assert sum(counts) == 300
     assert min(counts) > 0
-
-
-async def test_what_left_is_no_longer_sent_anything(hosted):
-    listener, sender = await hosted.raw(), await hosted.raw()
-    listener.send(b"SUB a 1\r\nPING\r\n")
-    assert await listener.frame() == ("PONG",)
-    await listener.close()
-    await until(lambda: hosted.server.connections == 1)
-
-    sender.send(b"SUB in 1\r\n" + publish("a", b"x", reply="in"))
-    name, _, block, _ = await sender.frame()
-    assert (name, block) == ("HMSG", b"NATS/1.0 503\r\nNats-Subject: a\r\n\r\n")
 
 
 async def test_the_server_asks_whether_a_client_is_there_and_lets_a_silent_one_go(hosted):

@@ -13,6 +13,7 @@ import pytest
 from serving import Serving
 
 from mq9 import BrokerFailed, Mq9Client
+from tests.cluster.traffic import everything
 
 MIB = 1024 * 1024
 BODY = "x" * 20_000
@@ -82,18 +83,6 @@ def small(request, tmp_path):
     return small
 
 
-async def everything(client):
-    messages = []
-    while True:
-        start = messages[-1].msg_id + 1 if messages else 0
-        found = await client.fetch(
-            "inbox", deliver="from_id", from_id=start, num_msgs=1_000, max_wait_ms=0
-        )
-        if not found:
-            return messages
-        messages += found
-
-
 async def send(client, stored, count):
     for number in range(len(stored), len(stored) + count):
         stored += [await client.send("inbox", f"{number} {BODY}")]
@@ -122,7 +111,7 @@ async def test_a_full_disk_refuses_what_it_cannot_store_and_nothing_else(tmp_pat
         for _ in range(3):  # and it stays like that, without anything breaking
             with pytest.raises(BrokerFailed):
                 await client.send("inbox", f"too much {BODY}")
-            assert len(await everything(client)) == len(stored)
+            assert len(await client.query("inbox", limit=1_000)) == len(stored)
         assert (await client.mailbox_status("inbox")).stored == len(stored)
         async with httpx.AsyncClient() as http:
             metrics = (await http.get(serving.metrics_url)).text
@@ -136,7 +125,7 @@ async def test_a_full_disk_refuses_what_it_cannot_store_and_nothing_else(tmp_pat
         async with httpx.AsyncClient() as http:
             ready = await http.get(serving.metrics_url.replace("metrics", "readyz"))
         assert ready.json() == {"ready": True}
-        messages = await everything(client)
+        messages = await everything(client, "check")
         assert [message.msg_id for message in messages] == stored
         assert [message.text for message in messages] == [f"{n} {BODY}" for n in range(len(stored))]
         for part in small.there(small.data).parent.glob("mq9.db*"):

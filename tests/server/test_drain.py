@@ -9,7 +9,6 @@ from waiting import until
 
 from mq9 import Unavailable, Unreachable
 from mq9.server.server import Server
-from mq9.testing import ManualClock
 
 
 async def _waiting_fetch(hosted, client):
@@ -92,19 +91,14 @@ async def test_a_client_goes_on_with_the_next_server_on_that_port(hosted):
     await client.mailbox_create(name="inbox")
     await client.send("inbox", "x")
     [message] = await client.fetch("inbox", group_name="g", deliver="earliest")
-    host, port = hosted.server.address
 
     await hosted.server.drain()
     with pytest.raises((Unavailable, Unreachable)):  # it may not have heard yet
         await client.mailbox_drop("inbox")
     with pytest.raises(Unreachable, match="mq9 serve"):
         await client.mailbox_drop("inbox")
-    following = Server(hosted.broker, max_payload=1024 * 1024, timers=ManualClock())
-    await following.start(host, port)
-    try:
-        assert await client.ack("inbox", "g", message.msg_id) == [0]
-    finally:
-        await following.close()
+    await hosted.restart()
+    assert await client.ack("inbox", "g", message.msg_id) == [0]
 
 
 async def test_what_a_draining_server_did_not_do_is_done_by_the_next_one(held):
@@ -123,13 +117,9 @@ async def test_what_a_draining_server_did_not_do_is_done_by_the_next_one(held):
     assert not dropping.done()
     hosted.broker.released.set()
     await draining
-    following = Server(hosted.broker, max_payload=1024 * 1024, timers=ManualClock())
-    await following.start(*hosted.server.address)
-    try:
-        await dropping
-        assert (await hosted.broker.totals()).mailboxes == 1  # the other one
-    finally:
-        await following.close()
+    await hosted.restart()
+    await dropping
+    assert (await hosted.broker.totals()).mailboxes == 1  # the other one
 
 
 async def test_a_port_that_is_taken_is_named(hosted):

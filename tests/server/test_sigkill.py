@@ -12,6 +12,7 @@ from serving import Serving
 from waiting import until
 
 from mq9 import Mq9Client
+from tests.cluster.traffic import everything
 
 pytestmark = [pytest.mark.programs, pytest.mark.soak]
 
@@ -55,18 +56,6 @@ async def work(client, ledger):
         if fetched:
             acked = await client.ack("inbox", "workers", fetched[-1].msg_id)
             ledger.acked |= set(acked)
-
-
-async def everything(client, group):
-    messages = []
-    while True:
-        fetched = await client.fetch(
-            "inbox", group_name=group, deliver="earliest", num_msgs=1_000, max_wait_ms=0
-        )
-        if not fetched:
-            return messages
-        messages += fetched
-        await client.ack("inbox", group, fetched[-1].msg_id)
 
 
 @pytest.mark.timeout(600)
