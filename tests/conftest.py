@@ -33,7 +33,7 @@ from mq9.protocol.reserved import Reserved
 from mq9.server.server import Server
 from mq9.storage import store
 from mq9.storage.backend import InlineBackend
-from mq9.testing import ManualClock
+from mq9.testing import FakeBroker, ManualClock
 from mq9.transport.direct import DirectTransport
 
 _MEANINGS = WordLlamaEmbeddings()
@@ -345,6 +345,13 @@ async def way(open_way):
 def broker(mq9_broker):
     """A fake broker, whose clock jumps when nothing can run."""
     return mq9_broker
+
+
+@pytest.fixture
+def still_broker():
+    """A broker whose clock only the test moves, however long the network takes."""
+    with FakeBroker(autojump=False) as broker:
+        yield broker
 
 
 @pytest.fixture

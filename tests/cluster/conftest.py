@@ -14,7 +14,7 @@ async def members(tmp_path):
 
 
 @pytest.fixture
-async def inbox(members):
+async def gateways(members):
     """A client of two gateways, with a mailbox."""
     await members.start("one")
     await members.start("two")

@@ -52,29 +52,29 @@ async def file(tmp_path):
 
 
 @pytest.mark.quick
-async def test_whoever_answers_sees_what_was_answered_before(inbox):
+async def test_whoever_answers_sees_what_was_answered_before(gateways):
     for number in range(50):
-        await inbox.send("inbox", str(number))
-        status = await inbox.mailbox_status("inbox")
+        await gateways.send("inbox", str(number))
+        status = await gateways.mailbox_status("inbox")
         assert status.stored == number + 1
 
-    assert await texts(inbox, "g") == [str(number) for number in range(50)]
-    assert await texts(inbox, "g") == []
+    assert await texts(gateways, "g") == [str(number) for number in range(50)]
+    assert await texts(gateways, "g") == []
 
 
 @pytest.mark.quick
-async def test_who_waits_is_woken_whichever_gateway_takes_the_message(inbox):
+async def test_who_waits_is_woken_whichever_gateway_takes_the_message(gateways):
     for number in range(10):  # the two are asked at random
         group = f"g{number}"
         waiting = asyncio.create_task(
-            inbox.fetch("inbox", group_name=group, max_wait_ms=30_000, deliver="new")
+            gateways.fetch("inbox", group_name=group, max_wait_ms=30_000, deliver="new")
         )
-        await until_fetching(inbox, "inbox", group)
-        await inbox.send("inbox", "wake up")
+        await until_fetching(gateways, "inbox", group)
+        await gateways.send("inbox", "wake up")
         assert [message.text for message in await waiting] == ["wake up"]
 
 
-async def test_a_gateway_that_hears_nothing_any_more_makes_another_consumer(inbox, members):
+async def test_a_gateway_that_hears_nothing_any_more_makes_another_consumer(gateways, members):
     jetstream = (await members.asker()).jetstream()
     former = {one.name for one in await jetstream.consumers_info("MQ9")}
     assert len(former) == 2
@@ -82,22 +82,22 @@ async def test_a_gateway_that_hears_nothing_any_more_makes_another_consumer(inbo
         await jetstream.delete_consumer("MQ9", name)
 
     async def are_two_others():
-        await inbox.send("inbox", "x")
+        await gateways.send("inbox", "x")
         return len({one.name for one in await jetstream.consumers_info("MQ9")} - former) == 2
 
     await until(are_two_others)
     assert (await members.call("verify"))[1]["equal"]
 
 
-async def test_a_newcomer_begins_with_a_snapshot(inbox, members, caplog):
+async def test_a_newcomer_begins_with_a_snapshot(gateways, members, caplog):
     caplog.set_level("INFO", "mq9.broker")
     for number in range(20):
-        await inbox.send("inbox", str(number))
+        await gateways.send("inbox", str(number))
     for _ in range(2):  # the log is kept behind the second newest
         code, taken = await members.call("snapshot")
         assert code == 0
         assert taken["bytes"] > 0
-        await inbox.send("inbox", "later")
+        await gateways.send("inbox", "later")
     await members.stop("one")
     await members.stop("two")
 
@@ -105,7 +105,7 @@ async def test_a_newcomer_begins_with_a_snapshot(inbox, members, caplog):
     await members.start("three")
 
     assert "begun from a snapshot" in caplog.text
-    assert len(await texts(inbox, "g")) == 22
+    assert len(await texts(gateways, "g")) == 22
 
 
 async def test_a_snapshot_is_due_after_many_records_or_bytes(members):
@@ -140,18 +140,18 @@ async def test_gateways_that_begin_a_cluster_at_once_both_serve_it(tmp_path):
         assert (code, verified["equal"], len(verified["gateways"])) == (0, True, 2)
 
 
-async def test_one_that_is_started_again_goes_on_with_its_file(inbox, members):
-    await inbox.send("inbox", "before")
+async def test_one_that_is_started_again_goes_on_with_its_file(gateways, members):
+    await gateways.send("inbox", "before")
     await members.stop("one")
-    await inbox.send("inbox", "meanwhile")
+    await gateways.send("inbox", "meanwhile")
     await members.stop("two")
     await members.start("one")
 
-    assert await texts(inbox, "g") == ["before", "meanwhile"]
+    assert await texts(gateways, "g") == ["before", "meanwhile"]
 
 
-async def test_operators_see_all_of_them_and_whether_their_states_are_equal(inbox, members):
-    await inbox.send("inbox", "x")
+async def test_operators_see_all_of_them_and_whether_their_states_are_equal(gateways, members):
+    await gateways.send("inbox", "x")
 
     code, status = await members.call("status")
     assert (code, len(status["gateways"])) == (0, 2)
@@ -358,15 +358,15 @@ async def test_an_export_overwrites_nothing(members, tmp_path):
     assert (code, refused["error"]) == (2, f"export: {there} exists")
 
 
-async def test_a_reply_fits_into_a_message_of_the_cluster(inbox):
+async def test_a_reply_fits_into_a_message_of_the_cluster(gateways):
     body = bytes(range(256)) * 2_000  # half a megabyte, and not text
     for _ in range(30):
-        await inbox.send("inbox", body)
+        await gateways.send("inbox", body)
 
     given = 0
-    while fetched := await inbox.fetch("inbox", group_name="g", max_bytes=64 << 20):
+    while fetched := await gateways.fetch("inbox", group_name="g", max_bytes=64 << 20):
         given += len(fetched)
-        await inbox.ack("inbox", "g", fetched[-1].msg_id)
+        await gateways.ack("inbox", "g", fetched[-1].msg_id)
 
     assert given == 30
 

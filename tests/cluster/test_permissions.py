@@ -209,7 +209,7 @@ async def test_a_client_overhears_nothing(attacked):
     refusals = []
     ada = await attacked.connect("ada", refusals)
     wanted = (
-        *(">", "$mq9.AI.>", "$mq9.AI.MSG.SEND.inbox", "MQ9.>", "MQ9.stored", "$JS.API.>"),
+        *(">", "$mq9.AI.>", "$mq9.AI.MSG.SEND.inbox", "MQ9.>", "$JS.API.>"),
         *("_INBOX.>", "_INBOX.*.>", "_INBOX.bob.>", "_INBOX.MQ9.>"),
     )
     heard = [await ada.subscribe(subject) for subject in wanted]

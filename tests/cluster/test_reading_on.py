@@ -44,10 +44,10 @@ async def test_where_each_request_has_an_inbox_of_its_own_nothing_is_remembered(
         assert bodies((await replies.next_msg(30)).data) == ["a"]
 
 
-async def test_each_of_two_gateways_gives_a_message_once_at_the_most(inbox, members):
+async def test_each_of_two_gateways_gives_a_message_once_at_the_most(gateways, members):
     connection = await members.asker()
     for body in ("a", "b"):
-        await inbox.send("inbox", body)
+        await gateways.send("inbox", body)
         seen = [await read(connection) for _ in range(20)]
         assert 1 <= seen.count([body]) <= 2, seen
         assert len(seen) - seen.count([]) == seen.count([body])

@@ -9,14 +9,6 @@ from over_http import VARIANTS
 
 from mcp_server import Callers, Settings, make_server
 from mcp_server.hosts.host import Machine
-from mq9.testing import FakeBroker
-
-
-@pytest.fixture
-def still_broker():
-    """A broker whose clock only the test moves, however long the network takes."""
-    with FakeBroker(autojump=False) as broker:
-        yield broker
 
 
 @pytest.fixture(params=VARIANTS)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mq9 import SyncMq9Client
 from mq9.concurrency.portal import Portal
 from tests.hosted import running
 from tests.sdk.consuming import Handler
@@ -45,3 +46,10 @@ def url(request, tmp_path):
     yield portal.call(server.__aenter__()).url
     portal.call(server.__aexit__(None, None, None))
     portal.stop()
+
+
+@pytest.fixture
+def blocking(url):
+    """A client without an event loop, of each of them."""
+    with SyncMq9Client(url) as client:
+        yield client

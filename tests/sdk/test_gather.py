@@ -22,31 +22,30 @@ with SyncMq9Client(url) as client:
 
 
 @pytest.fixture
-def client(url):
+def asker(blocking):
     """A client of a broker on which three workers have mailboxes."""
-    with SyncMq9Client(url) as client:
-        for name in WORKERS:
-            client.mailbox_create(name=name)
-        yield client
+    for name in WORKERS:
+        blocking.mailbox_create(name=name)
+    return blocking
 
 
-def test_a_client_without_an_event_loop_gathers_messages_that_block(client):
+def test_a_client_without_an_event_loop_gathers_messages_that_block(asker):
     questions = [(name, "q") for name in WORKERS]
     with (
-        client.consume("bob", lambda message: message.text.upper()),
+        asker.consume("bob", lambda message: message.text.upper()),
         pytest.raises(NoReply, match="1 of 3") as raised,
     ):
-        client.gather(questions, timeout=2)
+        asker.gather(questions, timeout=2)
     [came] = raised.value.gathered.answers
     assert isinstance(came, SyncMessage)
     assert (came.text, raised.value.gathered.missing) == ("Q", [0, 2])
 
     with (
-        client.consume("ada", lambda _: "1"),
-        client.consume("bob", lambda _: "2"),
-        client.consume("eve", lambda _: "3"),
+        asker.consume("ada", lambda _: "1"),
+        asker.consume("bob", lambda _: "2"),
+        asker.consume("eve", lambda _: "3"),
     ):
-        gathered = client.gather(questions)
+        gathered = asker.gather(questions)
     assert [one.text for one in gathered] == ["1", "2", "3"]
     assert all(isinstance(one, SyncMessage) for one in gathered)
 

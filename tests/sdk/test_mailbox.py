@@ -48,14 +48,7 @@ def mb(url):
 
 
 @pytest.fixture
-def client(url):
-    """The client of others, of the same broker."""
-    with SyncMq9Client(url) as one:
-        yield one
-
-
-@pytest.fixture
-def inbox(mb):
+def box(mb):
     return mb.create(name="inbox")["mail_id"]
 
 
@@ -109,12 +102,12 @@ def test_a_mailbox_is_created_written_read_and_listed(mb):
     assert mb.create(prefix="team")["mail_id"].startswith("team.")
 
 
-def test_a_message_is_readable_when_it_is_printed(mb, inbox):
-    mb.send(inbox, {"type": "task"}, sender="ada")
-    mb.send(inbox, "two\nlines", "high")
-    mb.send(inbox, b"\xff")
+def test_a_message_is_readable_when_it_is_printed(mb, box):
+    mb.send(box, {"type": "task"}, sender="ada")
+    mb.send(box, "two\nlines", "high")
+    mb.send(box, b"\xff")
 
-    assert [str(message) for message in mb.fetch(inbox)] == [
+    assert [str(message) for message in mb.fetch(box)] == [
         "message 1 of inbox, critical: 'two\\nlines'",
         'message 0 of inbox, normal from ada: {"type":"task"}',
         "message 2 of inbox, normal: b'\\xff'",
@@ -140,11 +133,11 @@ def test_created_again_it_lives_as_long_again(broker, moved):
     assert moved.list() == []
 
 
-def test_priorities_are_stored_as_the_others_know_them(client, mb, inbox):
+def test_priorities_are_stored_as_the_others_know_them(blocking, mb, box):
     for priority in PRIORITIES:
-        mb.send(inbox, priority, priority, headers={"x": "y"})
+        mb.send(box, priority, priority, headers={"x": "y"})
 
-    stored = client.query(inbox)
+    stored = blocking.query(box)
 
     assert [(one.text, one.priority, dict(one.headers)) for one in stored] == [
         ("high", Priority.CRITICAL, {"x": "y"}),
@@ -155,30 +148,30 @@ def test_priorities_are_stored_as_the_others_know_them(client, mb, inbox):
     ]
 
 
-def test_the_most_urgent_is_fetched_first_and_low_ones_last(mb, inbox):
+def test_the_most_urgent_is_fetched_first_and_low_ones_last(mb, box):
     for priority in [*reversed(PRIORITIES), *PRIORITIES]:
-        mb.send(inbox, priority, priority)
+        mb.send(box, priority, priority)
 
-    fetched = mb.fetch(inbox)
+    fetched = mb.fetch(box)
 
     assert [RANKS[one.text] for one in fetched] == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
     assert [one.msg_id for one in fetched] == [3, 4, 5, 6, 2, 7, 1, 8, 0, 9]
-    assert [one.msg_id for one in mb.fetch(inbox, num=2)] == [3, 4]
+    assert [one.msg_id for one in mb.fetch(box, num=2)] == [3, 4]
 
 
 # Receiving without a group
 
 
-def test_what_is_stored_is_received_by_priority_and_then_what_arrives(mb, inbox):
+def test_what_is_stored_is_received_by_priority_and_then_what_arrives(mb, box):
     received = Received()
     for priority in reversed(PRIORITIES):
-        mb.send(inbox, priority, priority)
+        mb.send(box, priority, priority)
 
-    with mb.receive(inbox, received) as receiver:
+    with mb.receive(box, received) as receiver:
         assert received.texts(5) == ["critical", "high", "urgent", "normal", "low"]
-        mb.send(inbox, "later", "low")
+        mb.send(box, "later", "low")
         assert received.texts(1) == ["later"]
-        mb.send(inbox, "at last")
+        mb.send(box, "at last")
         assert received.texts(1) == ["at last"]
         assert receiver.is_running
 
@@ -186,26 +179,26 @@ def test_what_is_stored_is_received_by_priority_and_then_what_arrives(mb, inbox)
     assert repr(receiver) == "<Receiver of inbox, stopped>"
 
 
-def test_everybody_gets_everything_and_nothing_is_remembered(mb, inbox):
-    mb.send(inbox, "a")
+def test_everybody_gets_everything_and_nothing_is_remembered(mb, box):
+    mb.send(box, "a")
     first, second = Received(), Received()
-    receivers = [mb.receive(inbox, first), mb.receive(inbox, second)]
-    mb.send(inbox, "b")
+    receivers = [mb.receive(box, first), mb.receive(box, second)]
+    mb.send(box, "b")
 
     assert (first.texts(2), second.texts(2)) == (["a", "b"], ["a", "b"])
     for receiver in receivers:
         receiver.stop()
     again = Received()
-    with mb.receive(inbox, again):
+    with mb.receive(box, again):
         assert again.texts(2) == ["a", "b"]
 
 
-def test_the_callback_is_called_on_one_thread(mb, inbox):
+def test_the_callback_is_called_on_one_thread(mb, box):
     threads = queue.Queue()
     for number in range(3):
-        mb.send(inbox, str(number))
+        mb.send(box, str(number))
 
-    with mb.receive(inbox, lambda _: threads.put(threading.current_thread())):
+    with mb.receive(box, lambda _: threads.put(threading.current_thread())):
         called = {threads.get(timeout=30) for _ in range(3)}
 
     assert len(called) == 1
@@ -230,21 +223,21 @@ def send_many(client, priorities):
 
 
 @pytest.mark.parametrize("order", ["mixed", "the least urgent first", "the most urgent first"])
-def test_however_much_is_stored_comes_once_and_in_order(client, mb, inbox, order):
+def test_however_much_is_stored_comes_once_and_in_order(blocking, mb, box, order):
     priorities = random.Random(7).choices(["high"] * 6 + ["urgent", "normal"], k=SENT)
     if order != "mixed":
         priorities.sort(key=RANKS.get, reverse=order == "the least urgent first")
-    send_many(client, priorities)
+    send_many(blocking, priorities)
     for _ in range(3):
-        mb.send(inbox, "low", "low")
-    mb.send(inbox, "normal last")
+        mb.send(box, "low", "low")
+    mb.send(box, "normal last")
     received = []
 
-    for message in mb.receive(inbox):
+    for message in mb.receive(box):
         received.append(message)
         if len(received) == 10:
-            mb.send(inbox, "meanwhile")
-            mb.send(inbox, "meanwhile", "high")
+            mb.send(box, "meanwhile")
+            mb.send(box, "meanwhile", "high")
         if len(received) == SENT + 6:
             break
 
@@ -259,16 +252,16 @@ def test_however_much_is_stored_comes_once_and_in_order(client, mb, inbox, order
     assert [message.msg_id for message in received] == expected
 
 
-def test_what_was_deleted_before_its_turn_does_not_come(client, mb, inbox):
-    send_many(client, ["normal"] * 1_200)
-    receiver = iter(mb.receive(inbox))
+def test_what_was_deleted_before_its_turn_does_not_come(blocking, mb, box):
+    send_many(blocking, ["normal"] * 1_200)
+    receiver = iter(mb.receive(box))
     assert next(receiver).msg_id == 0
-    mb.delete(inbox, 1_100)
+    mb.delete(box, 1_100)
 
     assert [next(receiver).msg_id for _ in range(1_198)] == [*range(1, 1_100), *range(1_101, 1_200)]
 
 
-def test_a_callback_that_raises_is_logged_and_the_next_message_follows(mb, inbox, caplog):
+def test_a_callback_that_raises_is_logged_and_the_next_message_follows(mb, box, caplog):
     received = Received()
 
     def callback(message):
@@ -279,8 +272,8 @@ def test_a_callback_that_raises_is_logged_and_the_next_message_follows(mb, inbox
         received(message)
 
     for text in ("bad", "worse", "good"):
-        mb.send(inbox, text)
-    with mb.receive(inbox, callback) as receiver:
+        mb.send(box, text)
+    with mb.receive(box, callback) as receiver:
         assert received.texts(1) == ["good"]
         assert receiver.is_running
 
@@ -294,23 +287,23 @@ def test_a_callback_that_raises_is_logged_and_the_next_message_follows(mb, inbox
     ]
 
 
-def test_without_a_callback_one_iterates(mb, inbox):
-    mb.send(inbox, "a")
-    with mb.receive(inbox) as receiver:
+def test_without_a_callback_one_iterates(mb, box):
+    mb.send(box, "a")
+    with mb.receive(box) as receiver:
         assert next(receiver).text == "a"
-        threading.Thread(target=mb.send, args=(inbox, "b")).start()
+        threading.Thread(target=mb.send, args=(box, "b")).start()
         assert next(receiver).text == "b"
         receiver.stop()
         assert list(receiver) == []
         assert not receiver.is_running
-    with mb.receive(inbox, print) as receiver, pytest.raises(InvalidRequest, match=r"^callback: "):
+    with mb.receive(box, print) as receiver, pytest.raises(InvalidRequest, match=r"^callback: "):
         next(receiver)
 
 
 # Receiving as a group
 
 
-def test_members_compete_and_each_message_goes_to_one(client, mb, inbox):
+def test_members_compete_and_each_message_goes_to_one(blocking, mb, box):
     received = queue.Queue()
     both = threading.Barrier(2)  # each holds its first message until the other has one
 
@@ -327,29 +320,29 @@ def test_members_compete_and_each_message_goes_to_one(client, mb, inbox):
         return callback
 
     for number in range(10):
-        mb.send(inbox, str(number))
-    receivers = [mb.receive(inbox, member(name), resume="workers") for name in "ab"]
+        mb.send(box, str(number))
+    receivers = [mb.receive(box, member(name), resume="workers") for name in "ab"]
     handled = [received.get(timeout=30) for _ in range(10)]
     for receiver in receivers:
         receiver.stop()
 
     assert sorted(text for _, text in handled) == [str(number) for number in range(10)]
     assert {name for name, _ in handled} == {"a", "b"}
-    group = client.mailbox_status(inbox, group_name="workers").group
+    group = blocking.mailbox_status(box, group_name="workers").group
     assert (group.acked, group.leased) == (10, ())
 
 
-def test_a_member_that_comes_later_goes_on_where_the_group_was(mb, inbox):
-    mb.send(inbox, "before")
+def test_a_member_that_comes_later_goes_on_where_the_group_was(mb, box):
+    mb.send(box, "before")
     received = Received()
-    with mb.receive(inbox, received, resume="workers"):
+    with mb.receive(box, received, resume="workers"):
         assert received.texts(1) == ["before"]
-    mb.send(inbox, "after", "low")
-    mb.send(inbox, "fire", "high")
-    with mb.receive(inbox, received, resume="workers"):
+    mb.send(box, "after", "low")
+    mb.send(box, "fire", "high")
+    with mb.receive(box, received, resume="workers"):
         assert received.texts(2) == ["fire", "after"]
     other = Received()
-    with mb.receive(inbox, other, resume="others"):
+    with mb.receive(box, other, resume="others"):
         assert other.texts(3) == ["fire", "before", "after"]
 
 
@@ -376,7 +369,7 @@ def test_what_the_callback_fails_on_comes_again_and_moves_to_the_dead_letters(
     assert {record.name for record in caplog.records} == {"mq9.consumer"}
 
 
-def test_a_callback_decides_by_its_message(mb, inbox):
+def test_a_callback_decides_by_its_message(mb, box):
     handled = queue.Queue()
 
     def callback(message):
@@ -387,8 +380,8 @@ def test_a_callback_decides_by_its_message(mb, inbox):
             handled.put(message.reply("done"))
 
     mb.create(name="answers")
-    mb.send(inbox, "question", reply_to="answers", correlation_id="7")
-    with mb.receive(inbox, callback, resume="workers"):
+    mb.send(box, "question", reply_to="answers", correlation_id="7")
+    with mb.receive(box, callback, resume="workers"):
         assert [handled.get(timeout=30) for _ in range(2)] == ["given back", 0]
 
     [answer] = mb.fetch("answers")
@@ -452,7 +445,7 @@ def test_a_mailbox_made_anew_is_another(broker, moved, other):
 
 @pytest.mark.parametrize("how", ["stop", "close"])
 @pytest.mark.parametrize("resume", [None, "workers"])
-def test_whoever_ends_it_waits_for_the_callback_that_runs(client, url, resume, how):
+def test_whoever_ends_it_waits_for_the_callback_that_runs(blocking, url, resume, how):
     began, may_end = threading.Event(), threading.Event()
     ended = []
 
@@ -480,24 +473,24 @@ def test_whoever_ends_it_waits_for_the_callback_that_runs(client, url, resume, h
 
         assert (ended, receiver.is_running, receiver.join()) == (["a"], False, True)
     if resume:
-        group = client.mailbox_status("inbox", group_name="workers").group
+        group = blocking.mailbox_status("inbox", group_name="workers").group
         assert (group.acked, group.leased, group.pending.normal) == (1, (), 2)
 
 
-def test_what_a_callback_does_not_finish_in_time_goes_to_another_member(mb, inbox):
+def test_what_a_callback_does_not_finish_in_time_goes_to_another_member(mb, box):
     began, may_end = threading.Event(), threading.Event()
 
     def stuck(_message):
         began.set()
         assert may_end.wait(30)
 
-    mb.send(inbox, "a")
-    receiver = mb.receive(inbox, stuck, resume="workers")
+    mb.send(box, "a")
+    receiver = mb.receive(box, stuck, resume="workers")
     assert began.wait(30)
     receiver.stop(timeout=0)
     received = Received()
 
-    with mb.receive(inbox, received, resume="workers"):
+    with mb.receive(box, received, resume="workers"):
         assert received.texts(1) == ["a"]
 
     may_end.set()
@@ -507,7 +500,7 @@ def test_what_a_callback_does_not_finish_in_time_goes_to_another_member(mb, inbo
 @pytest.mark.parametrize(
     ("resume", "ends_by"), [(None, "stop"), ("workers", "stop"), (None, "close")]
 )
-def test_a_callback_ends_its_own_receiver(mb, inbox, resume, ends_by):
+def test_a_callback_ends_its_own_receiver(mb, box, resume, ends_by):
     handled = []
     has_receiver = threading.Event()
 
@@ -516,9 +509,9 @@ def test_a_callback_ends_its_own_receiver(mb, inbox, resume, ends_by):
         handled.append(message.text)
         receiver.stop() if ends_by == "stop" else mb.close()
 
-    mb.send(inbox, "a")
-    mb.send(inbox, "b")
-    receiver = mb.receive(inbox, callback, resume=resume)
+    mb.send(box, "a")
+    mb.send(box, "b")
+    receiver = mb.receive(box, callback, resume=resume)
     has_receiver.set()
 
     assert receiver.join(30)

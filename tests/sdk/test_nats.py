@@ -71,7 +71,8 @@ async def responder(server):
 
 
 @pytest.fixture
-async def client(server, responder):
+async def patient(server, responder):
+    """A client that waits for its server, with a mailbox."""
     async with Mq9Client(server.url, **PATIENT) as client:
         await client.mailbox_create(name="inbox")
         yield client
@@ -113,41 +114,41 @@ async def knocking(port):
 
 @pytest.mark.quick
 @on_both
-async def test_every_verb_goes_over_the_wire(client):
+async def test_every_verb_goes_over_the_wire(patient):
     every_byte = bytes(range(256))
-    first = await client.send("inbox", every_byte, tags=["raw"], priority="critical")
-    await client.send("inbox", "grüße 你好", sender="me", key="k")
-    fetched = await client.fetch("inbox", group_name="g", deliver="earliest")
+    first = await patient.send("inbox", every_byte, tags=["raw"], priority="critical")
+    await patient.send("inbox", "grüße 你好", sender="me", key="k")
+    fetched = await patient.fetch("inbox", group_name="g", deliver="earliest")
     assert [message.payload for message in fetched] == [every_byte, "grüße 你好".encode()]
     assert fetched[1].sender == "me"
-    assert (await client.extend("inbox", "g", [first])).extended == (first,)
-    await client.nack("inbox", "g", fetched[1].msg_id)
-    assert await client.ack("inbox", "g", first) == [first]
-    assert [message.tags for message in await client.query("inbox", tags=["raw"])] == [("raw",)]
-    await client.delete("inbox", first)
-    assert (await client.mailbox_status("inbox", group_name="g")).stored == 1
-    await client.agent_register({"name": "Oracle", "mailbox": "inbox"})
-    await client.agent_report({"name": "Oracle", "load": 1})
-    assert (await client.agent_discover())[0]["mailbox"] == "inbox"
-    await client.agent_unregister("inbox")
-    assert await client.mailbox_list() == []
-    await client.mailbox_drop("inbox")
+    assert (await patient.extend("inbox", "g", [first])).extended == (first,)
+    await patient.nack("inbox", "g", fetched[1].msg_id)
+    assert await patient.ack("inbox", "g", first) == [first]
+    assert [message.tags for message in await patient.query("inbox", tags=["raw"])] == [("raw",)]
+    await patient.delete("inbox", first)
+    assert (await patient.mailbox_status("inbox", group_name="g")).stored == 1
+    await patient.agent_register({"name": "Oracle", "mailbox": "inbox"})
+    await patient.agent_report({"name": "Oracle", "load": 1})
+    assert (await patient.agent_discover())[0]["mailbox"] == "inbox"
+    await patient.agent_unregister("inbox")
+    assert await patient.mailbox_list() == []
+    await patient.mailbox_drop("inbox")
     with pytest.raises(MailboxNotFound):
-        await client.send("inbox", "x")
+        await patient.send("inbox", "x")
 
 
 @on_both
-async def test_a_reply_to_what_was_given_up_is_nobody_elses(client):
+async def test_a_reply_to_what_was_given_up_is_nobody_elses(patient):
     for number in range(20):
-        await client.mailbox_create(name=f"box.{number}")
-        await client.send(f"box.{number}", f"{number}")
-    asking = [asyncio.create_task(client.query(f"box.{number}")) for number in range(20)]
+        await patient.mailbox_create(name=f"box.{number}")
+        await patient.send(f"box.{number}", f"{number}")
+    asking = [asyncio.create_task(patient.query(f"box.{number}")) for number in range(20)]
     await asyncio.sleep(0)  # each is sent
     for task in asking[::2]:
         task.cancel()
     given_up = await asyncio.gather(*asking[::2], return_exceptions=True)
     assert {type(one) for one in given_up} == {asyncio.CancelledError}
-    found = await asyncio.gather(client.query("box.1"), *asking[1::2])
+    found = await asyncio.gather(patient.query("box.1"), *asking[1::2])
     assert [message.text for [message] in found] == ["1", *map(str, range(1, 20, 2))]
 
 
@@ -682,30 +683,30 @@ async def test_a_file_of_certificates_that_cannot_be_used_is_named(certificates,
 
 @on_both
 async def test_a_client_goes_on_as_the_same_consumer_when_the_server_comes_back(
-    server, client, caplog
+    server, patient, caplog
 ):
     for number in range(3):
-        await client.send("inbox", f"{number}")
-    fetched = await client.fetch("inbox", group_name="g", deliver="earliest", num_msgs=2)
+        await patient.send("inbox", f"{number}")
+    fetched = await patient.fetch("inbox", group_name="g", deliver="earliest", num_msgs=2)
     server.kill()
     server.start()
-    again = await client.fetch("inbox", group_name="g")
+    again = await patient.fetch("inbox", group_name="g")
     assert [message.text for message in again] == ["0", "1", "2"]
     assert [message.delivery_count for message in again] == [2, 2, 1]  # its own leases
-    assert await client.ack("inbox", "g", fetched[1].msg_id) == [0, 1]
+    assert await patient.ack("inbox", "g", fetched[1].msg_id) == [0, 1]
     # What nats-py says of it is not for everybody.
     assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
 
 
 @on_ours
-async def test_what_cannot_be_sent_is_sent_once_the_server_is_back(server, client):
+async def test_what_cannot_be_sent_is_sent_once_the_server_is_back(server, patient):
     server.kill()
     async with knocking(server.port) as knocks:
-        asking = asyncio.create_task(client.mailbox_list())  # may be repeated, if it is sent
+        asking = asyncio.create_task(patient.mailbox_list())  # may be repeated, if it is sent
         await until(lambda: knocks)  # and so the client knows that the connection broke
         # Neither may be repeated once it was sent.
-        making = asyncio.create_task(client.mailbox_create(name="other"))
-        dropping = asyncio.create_task(client.mailbox_drop("inbox"))
+        making = asyncio.create_task(patient.mailbox_create(name="other"))
+        dropping = asyncio.create_task(patient.mailbox_drop("inbox"))
         knocked = len(knocks)
         await until(lambda: len(knocks) > knocked + 1)
         assert not making.done()
@@ -716,29 +717,29 @@ async def test_what_cannot_be_sent_is_sent_once_the_server_is_back(server, clien
 
 
 @pytest.mark.quick
-async def test_a_send_whose_reply_is_lost_is_stored_once(server, responder, client):
+async def test_a_send_whose_reply_is_lost_is_stored_once(server, responder, patient):
     responder.lose_next_reply("MSG.SEND")
-    sending = asyncio.create_task(client.send("inbox", "once"))
+    sending = asyncio.create_task(patient.send("inbox", "once"))
     await responder.losing.wait()
     server.kill()
     server.start()
     assert await sending == 0
-    assert [message.text for message in await client.query("inbox")] == ["once"]
+    assert [message.text for message in await patient.query("inbox")] == ["once"]
     assert responder.requests.count("$mq9.AI.MSG.SEND.inbox") >= 2
 
 
 async def test_what_may_not_be_repeated_ends_at_once_with_its_outcome_unknown(
-    server, responder, client
+    server, responder, patient
 ):
     responder.lose_next_reply("MAILBOX.CREATE")
-    making = asyncio.create_task(client.mailbox_create(name="other"))
+    making = asyncio.create_task(patient.mailbox_create(name="other"))
     await responder.losing.wait()
     server.kill()
     with pytest.raises(Unavailable, match="connection broke; the outcome is unknown"):
         await making
     server.start()
     with pytest.raises(MailboxExists):
-        await client.mailbox_create(name="other")
+        await patient.mailbox_create(name="other")
 
 
 async def test_a_lost_reply_and_then_no_server_is_an_unknown_outcome(server, responder):
@@ -756,17 +757,17 @@ async def test_a_lost_reply_and_then_no_server_is_an_unknown_outcome(server, res
         server.start()
 
 
-async def test_requests_that_find_the_connection_broken_share_a_new_one(server, client):
+async def test_requests_that_find_the_connection_broken_share_a_new_one(server, patient):
     server.kill()
     server.start()
-    await asyncio.gather(*(client.query("inbox") for _ in range(50)))
-    mine = [one["cid"] for one in await server.connections() if one["name"] == client.consumer]
+    await asyncio.gather(*(patient.query("inbox") for _ in range(50)))
+    mine = [one["cid"] for one in await server.connections() if one["name"] == patient.consumer]
     assert len(mine) == 1
 
 
 @pytest.mark.quick
 @on_ours
-async def test_a_consumer_outlives_an_outage(server, client):
+async def test_a_consumer_outlives_an_outage(server, patient):
     handled = []
 
     async def handler(message):
@@ -777,14 +778,14 @@ async def test_a_consumer_outlives_an_outage(server, client):
 
     async with Mq9Client(server.url, reconnect_attempts=1, reconnect_delay=0) as hasty:
         consumer = await hasty.consume("inbox", handler, deliver="earliest", max_wait_ms=50)
-        await client.send("inbox", "before")
+        await patient.send("inbox", "before")
         await have(1)
         server.kill()
         async with knocking(server.port) as knocks:
             await until(lambda: len(knocks) > 2)  # a fetch is repeated once: another failed
         assert consumer.is_running
         server.start()
-        await client.send("inbox", "after")
+        await patient.send("inbox", "after")
         await have(2)
         assert consumer.is_running
         await hasty.close()
@@ -896,7 +897,7 @@ async def test_a_reply_that_does_not_come_in_time_is_unavailable(server, respond
 
 
 @on_both
-async def test_each_request_waits_as_long_as_it_may(server, client):
+async def test_each_request_waits_as_long_as_it_may(server, patient):
     link = await open_transport(server.url, "c")
     subject = "$mq9.AI.MSG.FETCH.inbox"
     patient, *others = (
@@ -918,16 +919,16 @@ async def test_each_request_waits_as_long_as_it_may(server, client):
         await link.request(ListPublic(), "", None, None, 1)
 
 
-async def test_a_payload_goes_up_to_what_the_server_takes(server, responder, client):
+async def test_a_payload_goes_up_to_what_the_server_takes(server, responder, patient):
     most = 1024 * 1024  # unless it is told otherwise
     headers = len(f"NATS/1.0\r\nmq9-id: {'x' * 24}\r\n\r\n")
-    assert await client.send("inbox", bytes(most - headers), id="x" * 24) == 0
+    assert await patient.send("inbox", bytes(most - headers), id="x" * 24) == 0
     with pytest.raises(PayloadTooLarge, match=f"{most + 1} with the headers.* {most} "):
-        await client.send("inbox", bytes(most - headers + 1), id="y" * 24)
+        await patient.send("inbox", bytes(most - headers + 1), id="y" * 24)
     for size in (most + 1, 8 * most):
         with pytest.raises(PayloadTooLarge, match=f"{size} bytes.* {most}"):
-            await client.send("inbox", bytes(size))
-    assert (await client.mailbox_status("inbox")).stored == 1
+            await patient.send("inbox", bytes(size))
+    assert (await patient.mailbox_status("inbox")).stored == 1
     assert len(await server.connections()) == 2  # and the connection was not cut
 
 
@@ -939,13 +940,13 @@ def subscriptions():
 
 @pytest.mark.unmeasured
 async def test_requests_that_were_cancelled_or_answered_leave_nothing_behind(
-    server, responder, client
+    server, responder, patient
 ):
     async def give_up(arrived):
         """Make 250 requests, and cancel them when so many have arrived."""
         enough = len(responder.requests) + arrived
         waiting = [
-            asyncio.create_task(client.fetch("inbox", group_name="g", max_wait_ms=60_000))
+            asyncio.create_task(patient.fetch("inbox", group_name="g", max_wait_ms=60_000))
             for _ in range(250)
         ]
         await until(lambda: len(responder.requests) >= enough)
@@ -960,19 +961,19 @@ async def test_requests_that_were_cancelled_or_answered_leave_nothing_behind(
     before = subscriptions()
     for arrived in (1, 100, 249, 250):
         await give_up(arrived)
-    await asyncio.gather(*(client.query("inbox") for _ in range(500)))
+    await asyncio.gather(*(patient.query("inbox") for _ in range(500)))
     await until(lambda: subscriptions() == before)
     await until(only_the_responder_listens)
 
 
 @on_both
-async def test_closing_ends_what_still_waits(server, client):
+async def test_closing_ends_what_still_waits(server, patient):
     other = await Mq9Client.connect(server.url)
     waiting = [
         asyncio.create_task(other.fetch("inbox", group_name="g", max_wait_ms=60_000)),
         asyncio.create_task(other.fetch("inbox", max_wait_ms=60_000)),
     ]
-    await until_fetching(client, "inbox", "g")
+    await until_fetching(patient, "inbox", "g")
     await other.close()
     for task in waiting:
         with pytest.raises(NotConnected):

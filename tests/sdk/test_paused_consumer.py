@@ -7,17 +7,15 @@ import pytest
 
 from mq9 import Mq9Client, Reject, Retry
 from mq9.client.error_answers import ErrorAnswer
-from mq9.testing import FakeBroker, ManualClock
+from mq9.testing import ManualClock
 from tests.sdk.consuming import Handler, acked, consuming
 
 LAST = {"max_deliveries": 1, "dead_letter": "dead", "error_answers": True}
 
 
 @pytest.fixture
-async def broker():
-    """A fake broker whose clock only tests move: it would not wait for the clock of another."""
-    async with FakeBroker(autojump=False) as broker:
-        yield broker
+def broker(still_broker):
+    return still_broker  # one that jumps would not wait for the clock of another
 
 
 @pytest.fixture(autouse=True)

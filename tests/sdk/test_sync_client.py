@@ -23,13 +23,6 @@ from mq9 import (
     SyncMq9Client,
     Unreachable,
 )
-from mq9.testing import FakeBroker
-
-
-@pytest.fixture
-def client(url):
-    with SyncMq9Client(url) as one:
-        yield one
 
 
 def threads():
@@ -84,64 +77,76 @@ def test_connect_on_the_class_makes_a_client(url):
         client.close()
 
 
-def test_a_message_is_sent_fetched_and_acked(client):
-    inbox = client.mailbox_create(name="inbox", ttl=60)
-    assert client.send(inbox, {"task": "tidy up"}, tags=["a"], sender="me") == 0
-    assert client.send(inbox, "fire", priority="critical") == 1
+def test_each_verb_blocks_until_it_is_answered(blocking):
+    inbox = blocking.mailbox_create(name="inbox", ttl=60)
+    assert blocking.send(inbox, {"task": "tidy up"}, tags=["a"], sender="me") == 0
+    with blocking.watch_unread(inbox, "g") as watch:
+        assert blocking.send(inbox, "fire", priority="critical") == 1
+    assert (watch.unread.critical, watch.unread.total) == (1, 2)
 
-    first, second = client.fetch(inbox, group_name="g", deliver="earliest")
+    first, second = blocking.fetch(inbox, group_name="g", deliver="earliest")
 
     assert (first.text, second.json(), second.sender) == ("fire", {"task": "tidy up"}, "me")
-    assert client.extend(inbox, "g", [0, 1]).extended == (0, 1)
-    client.nack(inbox, "g", 1)
-    assert client.ack(inbox, "g", 0, individual=True) == [0]
-    assert [one.msg_id for one in client.query(inbox, limit=1)] == [1]
-    client.delete(inbox, 1)
-    assert client.mailbox_status(inbox).stored == 1
-    client.mailbox_drop(inbox)
-    assert client.mailbox_list() == []
+    assert blocking.extend(inbox, "g", [0, 1]).extended == (0, 1)
+    blocking.nack(inbox, "g", 1)
+    assert blocking.ack(inbox, "g", 0, individual=True) == [0]
+    assert [one.msg_id for one in blocking.query(inbox, limit=1)] == [1]
+    blocking.delete(inbox, 1)
+    assert blocking.mailbox_status(inbox).stored == 1
+    blocking.agent_register({"name": "translator", "payload": "Translates"}, ttl=60)
+    blocking.agent_report({"name": "translator", "load": 1})
+    [found] = blocking.agent_discover(text="translates")
+    assert (found["name"], found.match.status) == ("translator", {"load": 1})
+    blocking.agent_unregister(name="translator")
+    assert blocking.agent_discover() == []
+    with pytest.raises(MailboxExists):
+        blocking.mailbox_create(name=inbox)
+    blocking.mailbox_drop(inbox)
+    assert blocking.mailbox_list() == []
+    with pytest.raises(MailboxNotFound, match="mailbox not found: inbox does not exist"):
+        blocking.send(inbox, "x")
 
 
-def test_a_message_blocks_until_it_is_acked_given_back_or_answered(client):
-    inbox = client.mailbox_create(name="inbox")
-    client.mailbox_create(name="other")
+def test_a_message_blocks_until_it_is_acked_given_back_or_answered(blocking):
+    inbox = blocking.mailbox_create(name="inbox")
+    blocking.mailbox_create(name="other")
     for number in range(5):
-        client.send(inbox, f"{number}", reply_to="other")
+        blocking.send(inbox, f"{number}", reply_to="other")
 
-    result = client.fetch(inbox, group_name="g")
+    result = blocking.fetch(inbox, group_name="g")
     first, second, third, *rest = result[:4]
 
     assert isinstance(first, SyncMessage)
-    assert (first.consumer, first.batch) == (client.consumer, result.batch)
+    assert (first.consumer, first.batch) == (blocking.consumer, result.batch)
     assert first.ack() == [0]
     assert second.extend(lease=90).extended == (1,)
     second.nack()
     assert third.move("other", reason="not mine") == 0
     assert [one.ack(individual=False) for one in rest] == [[3]]
     assert third.reply("done", path=["ada"], from_mailbox=inbox) == 1
-    assert client.ack(result[4]) == [4]
-    answered = [(one.text, one.from_mailbox) for one in client.query("other")]
+    assert blocking.ack(result[4]) == [4]
+    answered = [(one.text, one.from_mailbox) for one in blocking.query("other")]
     assert answered == [("2", None), ("done", "inbox")]
-    assert [one.msg_id for one in client.fetch(inbox, group_name="g", max_wait_ms=0)] == [1]
+    assert [one.msg_id for one in blocking.fetch(inbox, group_name="g", max_wait_ms=0)] == [1]
     with pytest.raises(InvalidRequest, match="not fetched by a consumer group"):
-        client.query(inbox)[0].ack()
+        blocking.query(inbox)[0].ack()
 
 
-def test_a_copy_of_a_message_goes_to_the_client(client):
-    client.mailbox_create(name="inbox")
-    client.send("inbox", "x")
-    [message] = client.fetch("inbox", group_name="g")
+def test_a_copy_of_a_message_goes_to_the_client(blocking):
+    blocking.mailbox_create(name="inbox")
+    blocking.send("inbox", "x")
+    [message] = blocking.fetch("inbox", group_name="g")
 
     again = pickle.loads(pickle.dumps(message))  # noqa: S301  # its own
 
     assert again == message
     with pytest.raises(NotConnected, match="remembers no client"):
         again.ack()
-    assert client.ack(again) == [0]
+    assert blocking.ack(again) == [0]
 
 
-def test_a_handler_decides_by_its_message(client):
-    client.mailbox_create(name="inbox")
+def test_a_handler_decides_by_its_message(blocking):
+    blocking.mailbox_create(name="inbox")
     kinds, given_back = [], []
 
     def handle(message):
@@ -156,82 +161,52 @@ def test_a_handler_decides_by_its_message(client):
         kinds.append(type(message))
         await message.ack()
 
-    client.mailbox_create(name="answers")
-    client.send("inbox", "x", reply_to="answers")
-    with client.consume("inbox", handle, group_name="g") as consumer:
+    blocking.mailbox_create(name="answers")
+    blocking.send("inbox", "x", reply_to="answers")
+    with blocking.consume("inbox", handle, group_name="g") as consumer:
         until(lambda: consumer.processed_count == 2)
         assert (consumer.counters.retried, given_back) == (1, [[0]])
-    assert [one.from_mailbox for one in client.query("answers")] == ["inbox"]
-    with client.consume("inbox", handle_on_the_loop, group_name="h") as consumer:
+    assert [one.from_mailbox for one in blocking.query("answers")] == ["inbox"]
+    with blocking.consume("inbox", handle_on_the_loop, group_name="h") as consumer:
         until(lambda: consumer.processed_count == 1)
 
     assert kinds == [SyncMessage, SyncMessage, Message]
-    assert client.mailbox_status("inbox", group_name="g").group.acked == 1
+    assert blocking.mailbox_status("inbox", group_name="g").group.acked == 1
 
 
-def test_an_error_handler_decides_too(client):
-    client.mailbox_create(name="inbox")
+def test_an_error_handler_decides_too(blocking):
+    blocking.mailbox_create(name="inbox")
 
     def fail(_message):
         raise ValueError
 
-    client.send("inbox", "x")
-    with client.consume(
+    blocking.send("inbox", "x")
+    with blocking.consume(
         "inbox", fail, group_name="g", error_handler=lambda message, _error: message.ack()
     ) as consumer:
-        until(lambda: client.mailbox_status("inbox", group_name="g").group.acked)
+        until(lambda: blocking.mailbox_status("inbox", group_name="g").group.acked)
 
     assert (consumer.failed_count, consumer.counters.retried) == (1, 0)
 
 
-def test_agents_are_registered_and_found(client):
-    client.mailbox_create(name="translator")
-    client.agent_register({"name": "translator", "payload": "Translates"}, ttl=60)
-    client.agent_report({"name": "translator", "load": 1})
-
-    [found] = client.agent_discover(text="translates")
-
-    assert (found["name"], found.match.status) == ("translator", {"load": 1})
-    client.agent_unregister(name="translator")
-    assert client.agent_discover() == []
-
-
-def test_what_goes_wrong_is_raised(client):
-    with pytest.raises(MailboxNotFound, match="mailbox not found: nobody does not exist"):
-        client.send("nobody", "x")
-    with pytest.raises(InvalidRequest, match="num_msgs"):
-        client.fetch("nobody", num_msgs=0)
-    client.mailbox_create(name="there")
-    with pytest.raises(MailboxExists):
-        client.mailbox_create(name="there")
-
-
-def test_unread_mail_is_watched(client):
-    client.mailbox_create(name="inbox")
-    with client.watch_unread("inbox", "inbox") as watch:
-        client.send("inbox", "x", priority="urgent")
-
-    assert (watch.unread.urgent, watch.unread.total) == (1, 1)
-
-
-def test_a_consumer_handles_with_plain_functions_that_use_the_client(client):
-    client.mailbox_create(name="inbox")
+def test_a_consumer_handles_with_plain_functions_that_use_the_client(blocking):
+    blocking.mailbox_create(name="inbox")
     failed = []
 
     def handle(message):
         assert threading.current_thread() not in threads()
         if message.text == "bad":
             raise ValueError(message.text)
-        client.reply(message, f"{message.text}, done")
+        blocking.reply(message, f"{message.text}, done")
 
     def note(message, error):
         failed.append((message.text, str(error)))
 
-    with client.consume(
+    with blocking.consume(
         "inbox", handle, group_name="g", deliver="earliest", error_handler=note, concurrency=4
     ) as consumer:
-        client.send("inbox", "bad")
-        answer = client.request("inbox", "water the plants", timeout=10)
+        blocking.send("inbox", "bad")
+        answer = blocking.request("inbox", "water the plants", timeout=10)
         until(lambda: consumer.failed_count)
         assert consumer.is_running
         assert consumer.group_name == "g"
@@ -244,16 +219,16 @@ def test_a_consumer_handles_with_plain_functions_that_use_the_client(client):
     consumer.wait()
 
 
-def test_a_handler_asks_its_own_consumer_to_stop(client):
-    client.mailbox_create(name="inbox")
+def test_a_handler_asks_its_own_consumer_to_stop(blocking):
+    blocking.mailbox_create(name="inbox")
     begun = threading.Event()
 
     def handle(_message):
         assert begun.wait(30)
         consumer.request_stop(timeout=30)
 
-    consumer = client.consume("inbox", handle, group_name="g")
-    client.send("inbox", "x")
+    consumer = blocking.consume("inbox", handle, group_name="g")
+    blocking.send("inbox", "x")
     begun.set()
     consumer.wait()
 
@@ -267,15 +242,15 @@ def until(holds):
         time.sleep(0.01)
 
 
-def test_threads_share_a_client(client):
-    client.mailbox_create(name="inbox")
+def test_threads_share_a_client(blocking):
+    blocking.mailbox_create(name="inbox")
 
     def work(number):
-        client.send("inbox", str(number))
-        [message] = client.fetch(
+        blocking.send("inbox", str(number))
+        [message] = blocking.fetch(
             "inbox", group_name="g", deliver="earliest", num_msgs=1, redeliver_own=False
         )
-        return client.ack("inbox", "g", message.msg_id)[0]
+        return blocking.ack("inbox", "g", message.msg_id)[0]
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(work, range(40))) == list(range(40))
@@ -289,18 +264,18 @@ async def test_it_may_be_used_where_an_event_loop_runs(url):
     client.close()
 
 
-def test_its_own_thread_is_not_made_to_wait_for_itself(client):
-    client.mailbox_create(name="inbox")
+def test_its_own_thread_is_not_made_to_wait_for_itself(blocking):
+    blocking.mailbox_create(name="inbox")
     said = []
 
     async def handle(message):
         try:
-            client.send("inbox", "y")
+            blocking.send("inbox", "y")
         except RuntimeError as error:
             said.append(str(error))
 
-    with client.consume("inbox", handle, group_name="g"):
-        client.send("inbox", "x")
+    with blocking.consume("inbox", handle, group_name="g"):
+        blocking.send("inbox", "x")
         until(lambda: said)
 
     assert "from its own event loop" in said[0]
@@ -333,13 +308,13 @@ def test_closing_ends_consumers_and_the_thread_and_may_be_repeated(url):
     assert threads() == []
 
 
-def test_closing_ends_a_wait_of_another_thread(client):
-    client.mailbox_create(name="inbox")
+def test_closing_ends_a_wait_of_another_thread(blocking):
+    blocking.mailbox_create(name="inbox")
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(client.fetch, "inbox", group_name="g", max_wait_ms=60_000)
-        until(lambda: client.mailbox_status("inbox", group_name="g").group.exists)
+        waiting = pool.submit(blocking.fetch, "inbox", group_name="g", max_wait_ms=60_000)
+        until(lambda: blocking.mailbox_status("inbox", group_name="g").group.exists)
 
-        client.close()
+        blocking.close()
 
         with pytest.raises(NotConnected):
             waiting.result(30)
@@ -359,16 +334,6 @@ def test_it_shows_no_secrets():
     assert repr(SyncMq9Client("nats://alice:secret@localhost")) == (
         "<SyncMq9Client nats://***@localhost:4222 not connected>"
     )
-
-
-def test_a_wait_goes_by_the_clock_of_the_broker():
-    with FakeBroker() as broker, SyncMq9Client(broker.url) as client:
-        client.mailbox_create(name="inbox")
-        before = client.clock.now_ms()
-
-        assert client.fetch("inbox", max_wait_ms=60_000) == []
-
-        assert client.clock.now_ms() - before == 60_000
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")

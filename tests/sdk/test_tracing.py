@@ -56,16 +56,6 @@ def exporter(monkeypatch):
     return exporter
 
 
-@pytest.fixture
-def client(mq9_broker):
-    return mq9_broker.client()
-
-
-@pytest.fixture
-async def inbox(client):
-    return await client.mailbox_create(name="inbox")
-
-
 def spans(exporter, operation):
     return [
         span
@@ -95,8 +85,8 @@ def ignore(_message, _error):
     """Leave an error to the trace."""
 
 
-async def test_a_message_is_handled_in_the_trace_that_sent_it(exporter, client, inbox):
-    msg_id = await client.send(inbox, "tidy up", correlation_id="q-1")
+async def test_a_message_is_handled_in_the_trace_that_sent_it(exporter, client):
+    msg_id = await client.send("inbox", "tidy up", correlation_id="q-1")
 
     async def handle(_message):
         assert trace.get_current_span().get_span_context().trace_id == sent.context.trace_id
@@ -122,13 +112,13 @@ async def test_a_message_is_handled_in_the_trace_that_sent_it(exporter, client, 
     assert processed.attributes["messaging.message.id"] == str(msg_id)
 
 
-async def test_a_batch_is_linked_to_what_sent_each_message_of_it(exporter, client, inbox):
-    await client.fetch(inbox, max_wait_ms=0)
+async def test_a_batch_is_linked_to_what_sent_each_message_of_it(exporter, client):
+    await client.fetch("inbox", max_wait_ms=0)
     assert spans(exporter, "receive") == [], "nothing was received"
     for number in range(3):
-        await client.send(inbox, f"task {number}")
+        await client.send("inbox", f"task {number}")
 
-    await client.fetch(inbox, group_name="workers", deliver="earliest")
+    await client.fetch("inbox", group_name="workers", deliver="earliest")
 
     [received] = spans(exporter, "receive")
     assert (received.name, received.kind) == ("receive inbox", SpanKind.CLIENT)
@@ -138,11 +128,11 @@ async def test_a_batch_is_linked_to_what_sent_each_message_of_it(exporter, clien
     ]
 
 
-async def test_a_question_is_one_trace_with_its_answer(exporter, client, inbox):
+async def test_a_question_is_one_trace_with_its_answer(exporter, client):
     async def handle(message):
         return f"{message.text}, done"
 
-    asked = asyncio.create_task(client.request(inbox, "water the plants"))
+    asked = asyncio.create_task(client.request("inbox", "water the plants"))
     await handled(client, handle)
     await asked
 
@@ -158,14 +148,14 @@ async def test_a_question_is_one_trace_with_its_answer(exporter, client, inbox):
     assert answer.attributes["messaging.destination.temporary"] is True
 
 
-async def test_what_fails_says_so(exporter, client, inbox):
+async def test_what_fails_says_so(exporter, client):
     async def handle(_message):
         raise ValueError("no")
 
     with pytest.raises(MailboxNotFound):
         await client.send("nobody", "x")
     with pytest.raises(NoReply):
-        await client.request(inbox, "x", timeout=0.001)
+        await client.request("inbox", "x", timeout=0.001)
     await handled(client, handle)
 
     for operation, kind in (
@@ -178,9 +168,9 @@ async def test_what_fails_says_so(exporter, client, inbox):
         assert span.attributes["error.type"] == kind
 
 
-async def test_baggage_reaches_the_handler_and_does_not_stay(exporter, client, inbox):
+async def test_baggage_reaches_the_handler_and_does_not_stay(exporter, client):
     token = context.attach(baggage.set_baggage("customer", "7"))
-    await client.send(inbox, "x")
+    await client.send("inbox", "x")
     context.detach(token)
     seen = []
 
@@ -188,29 +178,29 @@ async def test_baggage_reaches_the_handler_and_does_not_stay(exporter, client, i
         seen.append(baggage.get_baggage("customer"))
 
     await handled(client, handle)
-    await client.send(inbox, "without")
+    await client.send("inbox", "without")
     await handled(client, handle)
     assert seen == ["7", None]
 
 
-async def test_a_plain_function_is_in_the_trace_too(exporter, client, inbox):
+async def test_a_plain_function_is_in_the_trace_too(exporter, client):
     seen = asyncio.get_running_loop().create_future()
 
     def handle(_message):
         span = trace.get_current_span().get_span_context()
         seen.get_loop().call_soon_threadsafe(seen.set_result, span.trace_id)
 
-    await client.send(inbox, "x")
-    consumer = await client.consume(inbox, handle, group_name="g", deliver="earliest")
+    await client.send("inbox", "x")
+    consumer = await client.consume("inbox", handle, group_name="g", deliver="earliest")
     assert await seen == spans(exporter, "send")[0].context.trace_id
     await consumer.stop()
 
 
-async def test_a_consumer_does_not_stay_in_the_trace_that_started_it(exporter, client, inbox):
+async def test_a_consumer_does_not_stay_in_the_trace_that_started_it(exporter, client):
     with trace.get_tracer("a program").start_as_current_span("start") as start:
         start.set_attribute("messaging.operation.name", "start")
-        consumer = await client.consume(inbox, lambda _: None, group_name="g", deliver="earliest")
-    await client.send(inbox, "x")
+        consumer = await client.consume("inbox", lambda _: None, group_name="g", deliver="earliest")
+    await client.send("inbox", "x")
     while not spans(exporter, "process"):  # noqa: ASYNC110  # no event tells that one has ended
         await asyncio.sleep(0)
     await consumer.stop()
@@ -220,17 +210,17 @@ async def test_a_consumer_does_not_stay_in_the_trace_that_started_it(exporter, c
 
 
 async def test_headers_that_were_given_stay_and_the_rest_is_added_as_far_as_there_is_room(
-    exporter, client, inbox
+    exporter, client
 ):
     given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    await client.send(inbox, "x", headers={"TraceParent": given})
+    await client.send("inbox", "x", headers={"TraceParent": given})
     full = {f"x-{number}": "y" for number in range(64)}
-    await client.send(inbox, "x", headers=full)
+    await client.send("inbox", "x", headers=full)
     token = context.attach(baggage.set_baggage("much", "x" * 300))
-    await client.send(inbox, "x")
+    await client.send("inbox", "x")
     context.detach(token)
 
-    first, second, third = await client.fetch(inbox, deliver="earliest")
+    first, second, third = await client.fetch("inbox", deliver="earliest")
     assert dict(first.headers) == {"traceparent": given}
     assert dict(second.headers) == full
     assert set(third.headers) == {"traceparent"}

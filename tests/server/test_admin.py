@@ -32,7 +32,7 @@ def metrics():
 
 
 @pytest.fixture
-async def broker(metrics):
+async def observed(metrics):
     one = EmbeddedBroker.in_memory(ManualClock(), observer=metrics)
     yield one
     await one.close()
@@ -61,14 +61,14 @@ def value(response, name, **labels):
     raise AssertionError(name)
 
 
-async def test_metrics_say_over_http_what_was_done(broker, metrics):
-    async with admin(broker, metrics) as client:
-        await ask(broker, "MAILBOX.CREATE", {"name": "inbox"})
+async def test_metrics_say_over_http_what_was_done(observed, metrics):
+    async with admin(observed, metrics) as client:
+        await ask(observed, "MAILBOX.CREATE", {"name": "inbox"})
         for _ in range(3):
-            await ask(broker, "MSG.SEND.inbox", b"hello")
+            await ask(observed, "MSG.SEND.inbox", b"hello")
         first = await client.get("/metrics")
-        await ask(broker, "MSG.SEND.inbox", b"hello")
-        await ask(broker, "MSG.SEND.nowhere", b"hello")
+        await ask(observed, "MSG.SEND.inbox", b"hello")
+        await ask(observed, "MSG.SEND.nowhere", b"hello")
         second = await client.get("/metrics")
     assert first.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert value(first, "mq9_operations_total", verb="MSG.SEND", code="ok") == 3
@@ -80,11 +80,11 @@ async def test_metrics_say_over_http_what_was_done(broker, metrics):
     assert value(second, "mq9_storage_up") == 1
 
 
-async def test_metrics_tell_of_the_connections_of_a_server(broker, metrics):
+async def test_metrics_tell_of_the_connections_of_a_server(observed, metrics):
     limits = ServerLimits(max_connections=2)
-    server = Server(broker, max_payload=1_000, limits=limits, observer=metrics)
+    server = Server(observed, max_payload=1_000, limits=limits, observer=metrics)
     await server.start(HOST, 0)
-    async with admin(broker, metrics) as client:
+    async with admin(observed, metrics) as client:
         polite, rude = [await asyncio.open_connection(*server.address) for _ in range(2)]
         refused = await asyncio.open_connection(*server.address)
         await refused[0].read()
@@ -106,10 +106,10 @@ async def test_metrics_tell_of_the_connections_of_a_server(broker, metrics):
     assert value(last, "mq9_connections_closed_total", reason="unknown") == 0
 
 
-async def test_a_draining_server_is_alive_and_not_ready(broker, metrics):
+async def test_a_draining_server_is_alive_and_not_ready(observed, metrics):
     serving = Serving()
-    serving.server = server = Server(broker, max_payload=1_000)
-    async with admin(broker, metrics, problem=serving.problem) as client:
+    serving.server = server = Server(observed, max_payload=1_000)
+    async with admin(observed, metrics, problem=serving.problem) as client:
         await server.drain(0)
         live, ready = await client.get("/healthz"), await client.get("/readyz")
         scraped = await client.get("/metrics")
@@ -119,11 +119,11 @@ async def test_a_draining_server_is_alive_and_not_ready(broker, metrics):
 
 
 async def test_a_server_whose_storage_fails_is_not_ready_and_still_tells_its_counters(
-    broker, metrics, caplog
+    observed, metrics, caplog
 ):
-    async with admin(broker, metrics) as client:
-        await ask(broker, "MAILBOX.CREATE", {"name": "inbox"})
-        await broker.close()
+    async with admin(observed, metrics) as client:
+        await ask(observed, "MAILBOX.CREATE", {"name": "inbox"})
+        await observed.close()
         live, ready = await client.get("/healthz"), await client.get("/readyz")
         scraped = await client.get("/metrics")
     assert live.status_code == 200
@@ -157,8 +157,8 @@ class Hanging:
         return await self.broker.totals()
 
 
-async def test_while_the_storage_hangs_nothing_piles_up_and_it_recovers(broker, metrics, caplog):
-    hanging = Hanging(broker)
+async def test_while_the_storage_hangs_nothing_piles_up_and_it_recovers(observed, metrics, caplog):
+    hanging = Hanging(observed)
     async with admin(hanging, metrics, timeout_s=0.05) as client:
         hanging.answers.clear()
         ready = await asyncio.gather(*[client.get("/readyz") for _ in range(20)])
@@ -175,8 +175,8 @@ async def test_while_the_storage_hangs_nothing_piles_up_and_it_recovers(broker, 
     assert "the storage did not answer within 0.05 s" in caplog.text
 
 
-async def test_a_storage_that_hangs_for_long_is_down(broker, metrics):
-    hanging = Hanging(broker)
+async def test_a_storage_that_hangs_for_long_is_down(observed, metrics):
+    hanging = Hanging(observed)
     async with admin(hanging, metrics, timeout_s=0.01, hung_s=0.05) as client:
         hanging.answers.clear()
         while value(await client.get("/metrics"), "mq9_storage_up") == 1:
@@ -186,13 +186,15 @@ async def test_a_storage_that_hangs_for_long_is_down(broker, metrics):
             pass
 
 
-async def test_while_counting_takes_long_metrics_answer_with_what_was_counted_last(broker, metrics):
-    slow = Hanging(broker)
+async def test_while_counting_takes_long_metrics_answer_with_what_was_counted_last(
+    observed, metrics
+):
+    slow = Hanging(observed)
     async with admin(slow, metrics, timeout_s=0.05) as client:
-        await ask(broker, "MAILBOX.CREATE", {"name": "inbox"})
+        await ask(observed, "MAILBOX.CREATE", {"name": "inbox"})
         first = await client.get("/metrics")
         slow.counts.clear()
-        await ask(broker, "MSG.SEND.inbox", b"hello")
+        await ask(observed, "MSG.SEND.inbox", b"hello")
         second = await client.get("/metrics")
         assert (await client.get("/readyz")).status_code == 200
         slow.counts.set()
@@ -204,15 +206,15 @@ async def test_while_counting_takes_long_metrics_answer_with_what_was_counted_la
     assert slow.counted == 2  # what takes long is not counted again at once
 
 
-async def test_leaving_while_the_storage_hangs_does_not_wait_for_it(broker, metrics):
-    hanging = Hanging(broker)
+async def test_leaving_while_the_storage_hangs_does_not_wait_for_it(observed, metrics):
+    hanging = Hanging(observed)
     hanging.answers.clear()
     async with admin(hanging, metrics, timeout_s=0.01) as client:
         assert (await client.get("/readyz")).status_code == 503
 
 
-async def test_its_pages_are_only_read_and_no_other_path_exists(broker, metrics):
-    async with admin(broker, metrics) as client:
+async def test_its_pages_are_only_read_and_no_other_path_exists(observed, metrics):
+    async with admin(observed, metrics) as client:
         for path in ("/metrics", "/healthz", "/readyz"):
             head, get = await client.head(path), await client.get(path)
             assert (head.status_code, head.content) == (200, b"")
@@ -229,7 +231,7 @@ async def test_its_pages_are_only_read_and_no_other_path_exists(broker, metrics)
 
 
 async def test_other_routes_are_served_on_the_same_port_and_do_not_tell_why_they_fail(
-    broker, metrics
+    observed, metrics
 ):
     async def hello(request):
         return PlainTextResponse(f"{request.method} {request.url.path}")
@@ -239,7 +241,7 @@ async def test_other_routes_are_served_on_the_same_port_and_do_not_tell_why_they
 
     mcp = Mount("/mcp", routes=[Route("/tool", hello, methods=["POST"])])
     routes = [mcp, Route("/x", hello), Route("/fail", fail)]
-    async with admin(broker, metrics, routes=routes) as client:
+    async with admin(observed, metrics, routes=routes) as client:
         assert (await client.post("/mcp/tool")).text == "POST /mcp/tool"
         assert (await client.get("/x")).text == "GET /x"
         assert (await client.get("/mcp/other")).status_code == 404
@@ -248,7 +250,7 @@ async def test_other_routes_are_served_on_the_same_port_and_do_not_tell_why_they
         assert (await client.get("/healthz")).text == "ok"
 
 
-async def test_where_it_cannot_listen_is_named(broker, metrics):
+async def test_where_it_cannot_listen_is_named(observed, metrics):
     with closing(socket.create_server((HOST, 0))) as taken:
         port = taken.getsockname()[1]
         for host, number, kind, told in (
@@ -259,14 +261,14 @@ async def test_where_it_cannot_listen_is_named(broker, metrics):
             (HOST, 65536, InvalidRequest, "admin_port: 65536 is not from 0 to"),
         ):
             with pytest.raises(kind, match=f"^{told}"):
-                async with serve_admin(broker, metrics, host, number):
+                async with serve_admin(observed, metrics, host, number):
                     pass
 
 
-async def test_it_listens_on_a_socket_that_it_is_given_and_closes_it(broker, metrics):
+async def test_it_listens_on_a_socket_that_it_is_given_and_closes_it(observed, metrics):
     listener = socket.create_server((HOST, 0))
     address = listener.getsockname()
-    async with serve_admin(broker, metrics, listener=listener) as bound:
+    async with serve_admin(observed, metrics, listener=listener) as bound:
         assert bound == address
         async with httpx.AsyncClient(trust_env=False) as client:
             answer = await client.get(f"http://{HOST}:{bound[1]}/healthz")
@@ -280,8 +282,8 @@ async def assert_free(address):
     socket.create_server(address).close()
 
 
-async def test_clients_that_stay_do_not_keep_it_from_stopping(broker, metrics):
-    async with serve_admin(broker, metrics, HOST, 0) as address:
+async def test_clients_that_stay_do_not_keep_it_from_stopping(observed, metrics):
+    async with serve_admin(observed, metrics, HOST, 0) as address:
         silent = await asyncio.open_connection(*address)
         halfway = await asyncio.open_connection(*address)
         halfway[1].write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n")
@@ -295,7 +297,7 @@ async def test_clients_that_stay_do_not_keep_it_from_stopping(broker, metrics):
     await assert_free(address)
 
 
-async def test_a_request_that_never_ends_is_given_up_when_it_stops(broker, metrics):
+async def test_a_request_that_never_ends_is_given_up_when_it_stops(observed, metrics):
     begun, given_up = asyncio.Event(), asyncio.Event()
 
     async def hang(_request):
@@ -305,7 +307,7 @@ async def test_a_request_that_never_ends_is_given_up_when_it_stops(broker, metri
         finally:
             given_up.set()
 
-    async with serve_admin(broker, metrics, HOST, 0, routes=[Route("/hang", hang)]) as address:
+    async with serve_admin(observed, metrics, HOST, 0, routes=[Route("/hang", hang)]) as address:
         reader, writer = await asyncio.open_connection(*address)
         writer.write(b"GET /hang HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await begun.wait()
@@ -316,11 +318,11 @@ async def test_a_request_that_never_ends_is_given_up_when_it_stops(broker, metri
     await assert_free(address)
 
 
-async def test_a_program_that_is_cancelled_twice_frees_the_port_too(broker, metrics):
+async def test_a_program_that_is_cancelled_twice_frees_the_port_too(observed, metrics):
     started = asyncio.get_running_loop().create_future()
 
     async def program():
-        async with serve_admin(broker, metrics, HOST, 0) as address:
+        async with serve_admin(observed, metrics, HOST, 0) as address:
             started.set_result(address)
             await asyncio.Event().wait()
 
@@ -334,16 +336,16 @@ async def test_a_program_that_is_cancelled_twice_frees_the_port_too(broker, metr
     await assert_free(address)
 
 
-async def test_signals_are_left_to_the_program(broker, metrics):
+async def test_signals_are_left_to_the_program(observed, metrics):
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    async with admin(broker, metrics) as client:
+    async with admin(observed, metrics) as client:
         await client.get("/healthz")
         assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-async def test_requests_are_not_logged(broker, metrics, caplog, capsys):
+async def test_requests_are_not_logged(observed, metrics, caplog, capsys):
     caplog.set_level("DEBUG")
-    async with admin(broker, metrics) as client:
+    async with admin(observed, metrics) as client:
         await client.get("/healthz?token=secret")
         ours = [one for one in caplog.records if not one.name.startswith("http")]
         assert not [one for one in ours if "secret" in one.getMessage()]

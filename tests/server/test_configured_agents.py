@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from hosted import url_for
 from users_file import write_users
 
 from mq9 import Forbidden, InvalidRequest, Mq9Client
@@ -52,10 +53,6 @@ async def older(settings):
         await eve.send("bob", "x")
 
 
-def url(server, credentials):
-    return server.url.replace("//", f"//{credentials}@")
-
-
 @pytest.mark.usefixtures("older")
 async def test_the_start_says_what_it_closed_and_whose_names_it_restored(settings, caplog):
     caplog.set_level(logging.INFO, "mq9")
@@ -81,9 +78,9 @@ async def test_the_start_says_what_it_closed_and_whose_names_it_restored(setting
 async def test_agents_have_their_own_and_operators_have_the_rest(settings):
     async with (
         running(settings) as serving,
-        Mq9Client(url(serving.server, "ada:lovelace")) as ada,
-        Mq9Client(url(serving.server, "bob:builder")) as bob,
-        Mq9Client(url(serving.server, "operator:of%20all")) as operator,
+        Mq9Client(url_for(serving.server, "ada:lovelace")) as ada,
+        Mq9Client(url_for(serving.server, "bob:builder")) as bob,
+        Mq9Client(url_for(serving.server, "operator:of%20all")) as operator,
     ):
         assert [message.text for message in await ada.query("ada")] == ["from before"]
         assert len(await bob.query("bob")) == 1
