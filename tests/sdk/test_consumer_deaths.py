@@ -107,30 +107,39 @@ async def test_max_deaths_counts_those_alone(broker, client, dead, max_deaths):
     assert [one.text for one in await client.query(dead)] == ["x"]
 
 
-async def test_without_a_dead_letter_mailbox_what_kills_is_acked_reported_and_counted(
-    broker, client
+@pytest.mark.parametrize("dead_letter", [None, "dead"])
+async def test_what_kills_ends_no_more_workers_and_its_asker_learns_of_it(
+    broker, client, dead, asker, dead_letter
 ):
-    """It ends no more workers, and what waited behind it is handled."""
-    for text in "xa":
-        await client.send("inbox", text)
+    """Without dead letters it is acked, reported and counted; what waited behind it is handled."""
+    await client.send("inbox", "x", reply_to=asker)
+    await client.send("inbox", "a")
+    options = {"max_deaths": 1, "dead_letter": dead_letter, "error_answers": True}
     for _ in range(2):
-        await die_of(broker, client, max_deaths=1)
+        await die_of(broker, client, **options)
     handler, reports, events = Handler(), [], []
     async with consuming(
         client,
         handler,
-        max_deaths=1,
         error_handler=lambda message, error: reports.append((message.text, error)),
         on_event=events.append,
+        **options,
     ) as consumer:
         await broker.clock.advance(20)
-        assert consumer.counters.given_up == 1
+        assert consumer.counters.given_up == (dead_letter is None)
+        assert consumer.counters.dead_lettered == (dead_letter is not None)
     assert handler.texts == ["a"]
-    [(text, error)] = reports
-    assert (text, str(error)) == ("x", "its worker died 2 times while the message was handled")
-    assert isinstance(error, Reject)
-    assert [one.kind for one in events if one.message.text == "x"] == ["received", "given_up"]
-    assert await acked(client) == 2
+    told = "its worker died 2 times while the message was handled"
+    [answer] = await client.query(asker)
+    assert (answer.json()["code"], answer.json()["reason"]) == ("failed", told)
+    assert [one.moved.reason for one in await client.query(dead)] == [told] * bool(dead_letter)
+    kinds = [one.kind for one in events if one.message.text == "x"]
+    if dead_letter is None:
+        [(text, error)] = reports
+        assert (text, str(error)) == ("x", told)
+        assert isinstance(error, Reject)
+        assert kinds == ["received", "given_up"]
+        assert await acked(client) == 2
 
 
 async def test_without_an_error_handler_what_kills_is_logged_as_an_error(broker, client, caplog):
@@ -146,20 +155,6 @@ async def test_without_an_error_handler_what_kills_is_logged_as_an_error(broker,
     assert "its worker died 2 times" in str(logged.exc_info[1])
 
 
-@pytest.mark.parametrize("dead_letter", [None, "dead"])
-async def test_the_asker_learns_that_the_workers_died(broker, client, dead, dead_letter):
-    await client.mailbox_create(name="asker")
-    await client.send("inbox", "x", reply_to="asker")
-    options = {"max_deaths": 1, "dead_letter": dead_letter, "error_answers": True}
-    for _ in range(2):
-        await die_of(broker, client, **options)
-    async with consuming(client, Handler(), **options):
-        await broker.clock.advance(1)
-    [answer] = await client.query("asker")
-    assert answer.json()["code"] == "failed"
-    assert answer.json()["reason"].startswith("its worker died 2 times")
-
-
 async def test_deaths_use_up_no_tries(broker, client, dead):
     await client.send("inbox", "x")
     await die_of(broker, client, dead_letter=dead)
@@ -173,24 +168,9 @@ async def test_deaths_use_up_no_tries(broker, client, dead):
     assert (await client.query(dead))[0].moved.deliveries == 3
 
 
-async def test_what_was_not_begun_dies_of_nothing(broker, client):
-    """A handler that waits has not begun: who waits for another one does not die of it."""
-    async with Mq9Client(broker.url) as victim:
-
-        async def wait(message):
-            with without_slot():
-                await asyncio.Event().wait()
-
-        await client.send("inbox", "x")
-        async with consuming(victim, wait):
-            await broker.clock.advance(6)
-            broker.kill(victim)
-            await broker.clock.advance(15)
-    [again] = await client.fetch("inbox", group_name="g", max_wait_ms=0)
-    assert (again.delivery_count, again.deaths) == (2, 0)
-
-
-async def test_who_went_on_after_waiting_has_begun(broker, client):
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_what_was_not_begun_dies_of_nothing(broker, client, goes_on):
+    """A handler that waits has not begun until it goes on: it does not die of another one."""
     go = asyncio.Event()
     async with Mq9Client(broker.url) as victim:
 
@@ -203,12 +183,13 @@ async def test_who_went_on_after_waiting_has_begun(broker, client):
         await client.send("inbox", "x")
         async with consuming(victim, wait):
             await broker.clock.advance(6)
-            go.set()
+            if goes_on:
+                go.set()
             await broker.clock.advance(1)
             broker.kill(victim)
             await broker.clock.advance(15)
     [again] = await client.fetch("inbox", group_name="g", max_wait_ms=0)
-    assert (again.delivery_count, again.deaths) == (2, 1)
+    assert (again.delivery_count, again.deaths) == (2, goes_on)
 
 
 async def test_nobody_goes_on_beside_a_message_that_is_handled_alone(broker, client):

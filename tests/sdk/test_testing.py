@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -470,17 +469,22 @@ def passed_ms(broker):
 
 
 @pytest.mark.parametrize("in_loop", [False, True])
-def test_a_tool_that_waits_for_mail_returns_by_itself(mq9_broker, in_loop):
-    with Mq9Toolkit(mq9_broker.url, agent="planner", tools=["fetch_messages"]) as toolkit:
+def test_a_tool_that_waits_for_mail_returns_by_itself(broker, fetch, in_loop):
+    async def block():
+        broker.clock.now_ms()
+        await asyncio.sleep(0.01)  # a timer that this loop has waited for, and does no more
+        return fetch.invoke({})
+
+    assert "no mail waits" in (asyncio.run(block()) if in_loop else fetch.invoke({}))
+    assert passed_ms(broker) == 1_000
+
+
+@pytest.fixture
+def fetch(broker):
+    """The tool with which an agent fetches its mail."""
+    with Mq9Toolkit(broker.url, agent="planner", tools=["fetch_messages"]) as toolkit:
         [fetch] = toolkit.get_tools()
-
-        async def block():
-            mq9_broker.clock.now_ms()
-            await asyncio.sleep(0.01)  # a timer that this loop has waited for, and does no more
-            return fetch.invoke({})
-
-        assert "no mail waits" in (asyncio.run(block()) if in_loop else fetch.invoke({}))
-    assert passed_ms(mq9_broker) == 1_000
+        yield fetch
 
 
 def test_an_agent_that_looks_into_its_empty_inbox_goes_on(mq9_broker):
@@ -491,23 +495,20 @@ def test_an_agent_that_looks_into_its_empty_inbox_goes_on(mq9_broker):
     assert result["messages"][-1].content == "Nothing."
 
 
-async def test_what_nobody_sends_or_answers_ends_by_itself(mq9_broker):
-    client = mq9_broker.client()
-    await client.mailbox_create(name="inbox")
+async def test_what_nobody_sends_or_answers_ends_by_itself(broker, client):
     assert await client.fetch("inbox") == []
-    assert passed_ms(mq9_broker) == 500
+    assert passed_ms(broker) == 500
     with pytest.raises(NoReply):
         await client.request("inbox", "?", timeout=1)
-    assert passed_ms(mq9_broker) == 1_500
+    assert passed_ms(broker) == 1_500
 
 
-async def test_a_fetch_stays_when_the_clock_never_jumps():
-    with FakeBroker(autojump=False) as broker:
-        client = broker.client()
-        await client.mailbox_create(name="inbox")
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(client.fetch("inbox"), 0.2)
-        assert passed_ms(broker) == 0
+async def test_a_fetch_stays_when_the_clock_never_jumps(still_broker):
+    client = still_broker.client()
+    await client.mailbox_create(name="inbox")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(client.fetch("inbox"), 0.2)
+    assert passed_ms(still_broker) == 0
 
 
 async def test_a_clock_that_is_advanced_promptly_does_not_jump():
@@ -590,15 +591,13 @@ async def test_a_clock_does_not_jump_while_another_event_loop_is_at_work():
     thread.join()
 
 
-async def test_a_clock_does_not_jump_while_a_handler_is_at_work_on_a_thread(mq9_broker):
-    client = mq9_broker.client()
-    await client.mailbox_create(name="inbox")
+async def test_a_clock_does_not_jump_while_a_handler_is_at_work_on_a_thread(broker, client):
     passed, done = [], asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def handle(message):
         time.sleep(0.2)
-        passed.append(passed_ms(mq9_broker))
+        passed.append(passed_ms(broker))
         loop.call_soon_threadsafe(done.set)
 
     async with await client.consume("inbox", handle, group_name="g"):
@@ -622,24 +621,18 @@ async def test_a_clock_waits_for_what_a_loop_has_given_to_an_executor():
     await asyncio.gather(*tasks)
 
 
-@pytest.mark.programs
-async def test_no_clock_jumps_for_an_idle_consumer(mq9_broker):
-    client = mq9_broker.client()
-    await client.mailbox_create(name="inbox", ttl=3_600)
+async def test_no_clock_jumps_for_an_idle_consumer(broker, client):
     done = asyncio.Event()
 
     async def handle(_message):
         done.set()
 
     async with await client.consume("inbox", handle, group_name="g"):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", "import time; time.sleep(0.2)"
-        )
-        await process.wait()
-        assert passed_ms(mq9_broker) == 0
+        await in_real_time(0.2)
+        assert passed_ms(broker) == 0
         await client.send("inbox", "x", delay=60)
         await done.wait()
-        assert passed_ms(mq9_broker) == 60_000
+        assert passed_ms(broker) == 60_000
 
 
 async def test_a_clock_does_not_wait_long_for_an_executor(monkeypatch):
@@ -653,38 +646,27 @@ async def test_a_clock_does_not_wait_long_for_an_executor(monkeypatch):
     await waiting
 
 
-def test_a_handler_on_a_thread_may_wait_for_mail(mq9_broker):
-    with Mq9Toolkit(mq9_broker.url, agent="planner", tools=["fetch_messages"]) as toolkit:
-        [fetch] = toolkit.get_tools()
+async def test_a_handler_on_a_thread_may_wait_for_mail(broker, client, fetch):
+    results, done = [], asyncio.Event()
+    loop = asyncio.get_running_loop()
 
-        async def main():
-            client = mq9_broker.client()
-            await client.mailbox_create(name="inbox")
-            results, done = [], asyncio.Event()
-            loop = asyncio.get_running_loop()
+    def handle(message):
+        results.append(fetch.invoke({"wait_seconds": 2}))
+        loop.call_soon_threadsafe(done.set)
 
-            def handle(message):
-                results.append(fetch.invoke({"wait_seconds": 2}))
-                loop.call_soon_threadsafe(done.set)
-
-            async with await client.consume("inbox", handle, group_name="g"):
-                await client.send("inbox", "x")
-                await done.wait()
-            return results
-
-        [result] = asyncio.run(main())
-    assert "no mail waits" in result
-    assert passed_ms(mq9_broker) == 2_000
+    async with await client.consume("inbox", handle, group_name="g"):
+        await client.send("inbox", "x")
+        await done.wait()
+    assert "no mail waits" in results[0]
+    assert passed_ms(broker) == 2_000
 
 
-def test_a_test_without_a_loop_may_leave_the_waiting_to_a_thread(mq9_broker):
-    with Mq9Toolkit(mq9_broker.url, agent="planner", tools=["fetch_messages"]) as toolkit:
-        [fetch] = toolkit.get_tools()
-        fetch.invoke({"wait_seconds": 0})
-        with ThreadPoolExecutor(1) as pool:
-            fetching = pool.submit(fetch.invoke, {"wait_seconds": 40})
-            assert "no mail waits" in fetching.result()
-    assert passed_ms(mq9_broker) == 40_000
+def test_a_test_without_a_loop_may_leave_the_waiting_to_a_thread(broker, fetch):
+    fetch.invoke({"wait_seconds": 0})
+    with ThreadPoolExecutor(1) as pool:
+        fetching = pool.submit(fetch.invoke, {"wait_seconds": 40})
+        assert "no mail waits" in fetching.result()
+    assert passed_ms(broker) == 40_000
 
 
 async def test_a_clock_jumps_to_one_instant_at_a_time():
