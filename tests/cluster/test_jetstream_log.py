@@ -40,10 +40,6 @@ async def log(connection):
     return made
 
 
-async def test_one_server_stores_it_alone(connection, log):
-    assert await log.found(3) == 1
-
-
 @pytest.mark.timeout(60)
 async def test_a_server_that_the_others_do_not_reach_is_not_believed(tmp_path):
     """It goes on to tell of the log, as a leader and later as one that knows none."""
@@ -74,7 +70,11 @@ async def test_a_server_that_the_others_do_not_reach_is_not_believed(tmp_path):
         await client.close()
 
 
-async def test_records_are_numbered_from_one(log):
+async def test_records_are_numbered_from_one(connection, log):
+    assert await log.found(3) == 1  # one server stores it alone
+    config = (await connection.jetstream().stream_info(log.name)).config
+    assert config.discard == api.DiscardPolicy.NEW.value  # nothing is dropped to make room
+    assert config.deny_delete
     assert [await log.append(b"%d" % number, f"id.{number}") for number in range(3)] == [1, 2, 3]
     assert [one.data for one in await log.read(1)] == [b"0", b"1", b"2"]
     assert [one.sequence for one in await log.read(2)] == [2, 3]
@@ -89,25 +89,16 @@ async def test_a_record_is_appended_once_however_often_it_is_tried(log):
     assert (await log.last()).sequence == 1
 
 
-async def test_time_is_that_of_the_log_and_the_same_to_everybody(log):
-    heard = []
-    await log.follow(heard.append)
-    before = SystemClock().now_ms()
-    await log.append(b"x", "id")
-    await until(lambda: heard)
-
-    assert heard == await log.read(1)
-    assert before - 1_000 < heard[0].now_ms < before + 60_000
-
-
-async def test_what_is_heard_and_what_is_read_is_the_same(log):
+async def test_what_is_heard_and_what_is_read_is_the_same_and_its_time_that_of_the_log(log):
     """Also the milliseconds, which follow from different texts: else states would differ."""
     heard = []
     await log.follow(heard.append)
+    before = SystemClock().now_ms()
     await asyncio.gather(*(log.append(b"%d" % number, f"id.{number}") for number in range(300)))
     await until(lambda: len(heard) == 300)
 
     assert heard == await log.read(1)
+    assert before - 1_000 < heard[0].now_ms < before + 60_000
 
 
 async def test_who_follows_is_told_where_that_begins_and_only_once(log):
@@ -140,13 +131,6 @@ async def test_what_was_purged_is_not_taken_for_what_comes_after(connection, log
     with pytest.raises(Purged):
         await log.read(2)
     assert [one.sequence for one in await log.read(3)] == [3]
-
-
-async def test_nothing_is_dropped_to_make_room(connection, log):
-    info = await connection.jetstream().stream_info(log.name)
-
-    assert info.config.discard == api.DiscardPolicy.NEW.value
-    assert info.config.deny_delete
 
 
 async def test_a_stream_of_somebody_else_is_refused(connection):

@@ -40,6 +40,19 @@ class Post:
         reply = await self.ask("MAILBOX.STATUS.box", orjson.dumps({"group_name": name}))
         return reply["group"]
 
+    async def made(self, name=None, kind="standard"):
+        """Make a mailbox of the first generation; its address, and what asks what is unread."""
+        made = await self.ask("MAILBOX.CREATE", orjson.dumps({"type": kind, "name": name}))
+        body = orjson.dumps({"token": made["token"]})
+
+        async def unread():
+            await self.settle()
+            reply = await self.ask(f"MAILBOX.QUERY.{made['mail_id']}", body)
+            assert reply["unread"] == len(reply["messages"])
+            return [one["payload"] for one in reply["messages"]]
+
+        return made["mail_id"], unread
+
     async def listen(self, subject="MAILBOX.MSG.box", queue="", **options):
         """Return a client that is subscribed."""
         client = Listening(self, await self.hosted.raw(**options))

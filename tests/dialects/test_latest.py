@@ -1,6 +1,5 @@
 """Mailboxes of the first generation that keep their newest message only."""
 
-import orjson
 import pytest
 
 from .generations import FIRST, GENERATIONS, READERS, make, unread, write
@@ -29,10 +28,10 @@ async def test_a_standard_one_keeps_all_and_another_type_is_refused(way):
 
 @pytest.fixture
 async def state(hosted):
-    """A server with a mailbox ``box`` that keeps its newest message, and what opens it."""
+    """A server with a mailbox ``box`` that keeps its newest message, and what is unread there."""
     post = Post(hosted)
-    made = await post.ask("MAILBOX.CREATE", b'{"type":"latest","name":"box"}')
-    return post, orjson.dumps({"token": made["token"]})
+    _, unread = await post.made("box", "latest")
+    return post, unread
 
 
 @pytest.mark.parametrize("subject", ["INBOX.box.*", "MAILBOX.MSG.box"])
@@ -61,14 +60,13 @@ async def test_a_group_is_sent_what_was_not_replaced_before(state):
 
 
 async def test_what_takes_the_place_of_what_was_sent_is_unread(state):
-    post, token = state
+    post, unread = state
     await post.send("one")
     listener = await post.listen("INBOX.box.*")
     assert await listener.heard() == ["one"]
     await listener.leave()
-    assert (await post.ask("MAILBOX.QUERY.box", token))["unread"] == 0
+    assert await unread() == []
 
     await post.send("two", "three")
 
-    reply = await post.ask("MAILBOX.QUERY.box", token)
-    assert [one["payload"] for one in reply["messages"]] == ["three"]
+    assert await unread() == ["three"]

@@ -16,12 +16,10 @@ pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 BODIES = [b"hello", "雪 ☃".encode(), b"", b"aGVsbG8=", bytes(range(256))]
 
 # What each SDK sends for the same calls; their JSON writers differ in spaces and order.
+OTHERS = ("go", "rust", "javascript", "java", "csharp")
 CREATE = {
     "python": b'{"ttl": 0, "name": "box"}',
-    "go": b'{"name":"box","ttl":0}',
-    "rust": b'{"name":"box","ttl":0}',
-    "javascript": b'{"name":"box","ttl":0}',
-    "java": b'{"name":"box","ttl":0}',
+    **dict.fromkeys(OTHERS, b'{"name":"box","ttl":0}'),
     "csharp": b'{"ttl":0,"name":"box"}',
 }
 FETCH = {
@@ -47,10 +45,7 @@ LIBRARIES = {
     "java": "java",
     "csharp": ".NET",
 }
-WITHOUT_NAME = {
-    "python": b'{"ttl": 0}',
-    **dict.fromkeys(("go", "rust", "javascript", "java", "csharp"), b'{"ttl":0}'),
-}
+WITHOUT_NAME = {"python": b'{"ttl": 0}', **dict.fromkeys(OTHERS, b'{"ttl":0}')}
 STATELESS = {
     "python": FETCH["python"].replace(b', "group_name": "g"', b""),
     "go": FETCH["go"].replace(b'"group_name":"g"', b'"group_name":""'),
@@ -61,23 +56,11 @@ STATELESS = {
 }
 ACK = {
     "python": b'{"group_name": "g", "mail_address": "box", "msg_id": 0}',
-    **dict.fromkeys(
-        ("go", "rust", "javascript", "java", "csharp"),
-        b'{"group_name":"g","mail_address":"box","msg_id":0}',
-    ),
+    **dict.fromkeys(OTHERS, b'{"group_name":"g","mail_address":"box","msg_id":0}'),
 }
-DELETE = {
-    "python": b'""',
-    "go": b"",
-    "rust": b"{}",
-    "javascript": b"{}",
-    "java": b"",
-    "csharp": b"",
-}
-PRIORITY = {  # how a SEND without options looks: headers that it carries
-    **dict.fromkeys(("python", "go", "rust", "javascript", "csharp"), ()),
-    "java": [("mq9-priority", "normal")],
-}
+DELETE = {"python": b'""', **dict.fromkeys(OTHERS, b""), "rust": b"{}", "javascript": b"{}"}
+# How a SEND without options looks: headers that it carries.
+PRIORITY = {**dict.fromkeys(FETCH, ()), "java": [("mq9-priority", "normal")]}
 
 
 @pytest.fixture
