@@ -30,6 +30,7 @@ from mq9.errors import (
 from mq9.protocol.headers import PayloadEncoding
 from mq9.protocol.reserved import Reserved
 from mq9.transport.direct import DirectTransport
+from tests.contract.reading import send_all
 
 from .clusters import Members, call_cluster
 from .traffic import everything
@@ -91,8 +92,7 @@ async def test_a_gateway_that_hears_nothing_any_more_makes_another_consumer(gate
 
 async def test_a_newcomer_begins_with_a_snapshot(gateways, members, caplog):
     caplog.set_level("INFO", "mq9.broker")
-    for number in range(20):
-        await gateways.send("inbox", str(number))
+    await send_all(gateways, "inbox", *map(str, range(20)))
     for _ in range(2):  # the log is kept behind the second newest
         code, taken = await members.call("snapshot")
         assert code == 0
@@ -230,8 +230,7 @@ async def test_a_file_begins_a_cluster_and_comes_out_of_it_again(members, tmp_pa
     before, after = tmp_path / "before.db", tmp_path / "after.db"
     async with Mq9Client(f"sqlite:///{before}") as alone:
         await alone.mailbox_create(name="inbox")
-        for number in range(100):
-            await alone.send("inbox", str(number))
+        await send_all(alone, "inbox", *map(str, range(100)))
         await alone.fetch("inbox", group_name="g", num_msgs=40, consumer="c")
         await alone.ack("inbox", "g", 9, consumer="c")
 

@@ -22,6 +22,7 @@ from mq9.client import base
 from mq9.protocol.verbs import VERBS
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
+from tests.contract.reading import send_all
 
 
 async def test_connect_makes_a_client_of_a_url_or_of_the_default_one(broker, monkeypatch):
@@ -237,8 +238,7 @@ async def test_closing_ends_what_waits_on_another_loop_that_goes_on(other_loop, 
 
 async def test_an_ack_speaks_of_the_fetch_that_this_client_remembers(broker, client):
     """The latest reply with the message decides which others are done."""
-    for number in range(4):
-        await client.send("inbox", f"{number}")
+    await send_all(client, "inbox", *map(str, range(4)))
     await client.fetch("inbox", group_name="g", deliver="earliest", num_msgs=3)
     await client.nack("inbox", "g", 0)
     again = await client.fetch("inbox", group_name="g", redeliver_own=False)
@@ -249,8 +249,7 @@ async def test_an_ack_speaks_of_the_fetch_that_this_client_remembers(broker, cli
 
 async def test_a_batch_that_was_forgotten_is_left_to_the_broker(broker, client, monkeypatch):
     monkeypatch.setattr(base, "_MOST", 4)
-    for number in range(6):
-        await client.send("inbox", f"{number}")
+    await send_all(client, "inbox", *map(str, range(6)))
     for _ in range(6):
         await client.fetch(
             "inbox", group_name="g", deliver="earliest", num_msgs=1, redeliver_own=False
@@ -272,8 +271,7 @@ def test_no_more_than_so_many_tokens_are_remembered(monkeypatch):
 
 
 async def test_ids_mean_the_fetch_that_was_seen_not_one_whose_reply_was_lost(broker, client):
-    for number in range(3):
-        await client.send("inbox", f"{number}")
+    await send_all(client, "inbox", *map(str, range(3)))
     assert len(await client.fetch("inbox", group_name="g")) == 3
     await client.send("inbox", "fire", priority="critical")
     async with broker.client(reconnect_attempts=0) as lossy:

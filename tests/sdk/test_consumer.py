@@ -19,13 +19,13 @@ from mq9 import (
 )
 from mq9.client.consumer.processing import without_slot
 from mq9.testing import FakeBroker, Limits
+from tests.contract.reading import send_all
 from tests.sdk.consuming import Handler, acked, consuming, count_moved, held
 from tests.waiting import until
 
 
 async def test_each_message_is_handled_once_and_acked(broker, client, handler):
-    for number in range(25):
-        await client.send("inbox", f"{number}")
+    await send_all(client, "inbox", *map(str, range(25)))
     async with consuming(client, handler) as consumer:
         await client.send("inbox", "news")
         await broker.clock.advance(1)
@@ -73,8 +73,7 @@ async def test_consumers_without_a_group_each_see_everything(broker, client):
 async def test_plain_functions_may_block_threads_as_many_as_was_asked_for(client, concurrency):
     together = threading.Barrier(concurrency, timeout=10)
     threads = []
-    for number in range(20):
-        await client.send("inbox", f"{number}")
+    await send_all(client, "inbox", *map(str, range(20)))
 
     def handle(message):
         threads.append((int(message.text), threading.current_thread()))
@@ -103,8 +102,7 @@ async def test_a_function_that_returns_something_to_await_is_awaited(client):
 
 async def test_only_as_many_are_fetched_as_there_are_free_slots(broker, client, handler):
     handler.free.clear()
-    for number in range(10):
-        await client.send("inbox", f"{number}")
+    await send_all(client, "inbox", *map(str, range(10)))
     async with consuming(client, handler, concurrency=3, num_msgs=10):
         await broker.clock.advance(5)
         assert handler.texts == ["0", "1", "2"]
@@ -119,8 +117,7 @@ async def test_only_as_many_are_fetched_as_there_are_free_slots(broker, client, 
 
 async def test_no_more_are_fetched_at_once_than_num_msgs(broker, client, handler):
     handler.free.clear()
-    for number in range(4):
-        await client.send("inbox", f"{number}")
+    await send_all(client, "inbox", *map(str, range(4)))
     consumer = await client.consume(
         "inbox", handler, group_name="g", deliver="earliest", concurrency=10, num_msgs=1
     )
@@ -165,8 +162,7 @@ async def test_a_failed_message_keeps_its_turn_when_a_later_one_is_acked(broker,
         if message.text == "bad" and len(seen) < 4:
             raise ValueError("not yet")
 
-    for text in ("bad", "good", "fine"):
-        await client.send("inbox", text)
+    await send_all(client, "inbox", "bad", "good", "fine")
     async with consuming(client, handle, concurrency=3) as consumer:
         await broker.clock.advance(0.5)
         assert seen == ["bad", "good", "fine"]
@@ -184,8 +180,7 @@ async def test_a_message_that_still_runs_is_not_acked_with_a_later_one(client):
         if message.text == "slow":
             await finish.wait()
 
-    for text in ("slow", "quick", "quick"):
-        await client.send("inbox", text)
+    await send_all(client, "inbox", "slow", "quick", "quick")
     async with consuming(client, handle, concurrency=3) as consumer:
         assert consumer.processed_count == 2
         assert (await acked(client), await held(client)) == (2, 1)
@@ -372,8 +367,7 @@ async def test_while_the_dead_letter_mailbox_is_missing_or_full_the_message_stay
             await client.mailbox_create(name="inbox")
             if why is MailboxFull:
                 await client.mailbox_create(name="dead")
-                for text in ("1", "2"):
-                    await client.send("dead", text)
+                await send_all(client, "dead", "1", "2")
             await client.send("inbox", "x")
             options = {"max_deliveries": 2, "dead_letter": "dead", "max_retry_delay": 10}
             async with consuming(client, handler, error_handler=tell, **options):
@@ -577,8 +571,7 @@ def test_a_delay_that_cannot_be_is_refused(after):
 
 async def test_stopping_finishes_what_runs_and_leases_nothing_more(broker, client, handler):
     handler.free.clear()
-    for number in range(3):
-        await client.send("inbox", f"{number}")
+    await send_all(client, "inbox", *map(str, range(3)))
     async with consuming(client, handler, stop_timeout=1_000) as consumer:
         stopping = [asyncio.create_task(consumer.stop()) for _ in range(2)]
         await broker.clock.advance(100)  # far beyond its lease
@@ -632,8 +625,7 @@ async def test_a_handler_may_stop_its_own_consumer(broker, client):
         handled.append(message.text)
         await consumer.stop()
 
-    for number in range(3):
-        await client.send("inbox", f"{number}")
+    await send_all(client, "inbox", *map(str, range(3)))
     consumer = await client.consume("inbox", handle, group_name="g", deliver="earliest")
     await broker.clock.advance(1)
     assert not consumer.is_running
@@ -649,8 +641,7 @@ async def test_without_auto_ack_it_is_the_handlers_to_ack(broker, client):
         if message.text == "acked":
             await client.ack("inbox", "g", message.msg_id)
 
-    for text in ("acked", "forgotten"):
-        await client.send("inbox", text)
+    await send_all(client, "inbox", "acked", "forgotten")
     async with consuming(client, handle, auto_ack=False, concurrency=2, lease_ms=5_000):
         await broker.clock.advance(4.9)
         assert counts == [("acked", 1), ("forgotten", 1)]

@@ -7,6 +7,7 @@ import pytest
 
 from mq9 import Mq9Client, Reject
 from mq9.client.consumer.processing import back_at_work, without_slot
+from tests.contract.reading import send_all
 from tests.sdk.consuming import Handler, acked, consuming, count_moved, held
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -53,8 +54,7 @@ async def die_of(broker, client, *, others_end=False, **options):
 
 
 async def test_after_one_death_a_message_is_handled_alone(broker, client, dead):
-    for text in "axb":
-        await client.send("inbox", text)
+    await send_all(client, "inbox", *"axb")
     first = await die_of(broker, client, dead_letter=dead)
     assert max(map(len, first.company)) == 3
 
@@ -64,8 +64,7 @@ async def test_after_one_death_a_message_is_handled_alone(broker, client, dead):
 
 async def test_what_runs_beside_a_message_that_kills_is_handled_in_the_end(broker, client, dead):
     """The killer is moved away, with the number of deaths; the others are handled."""
-    for text in "axb":
-        await client.send("inbox", text)
+    await send_all(client, "inbox", *"axb")
 
     class Ending(Killer):
         async def __call__(self, message):
@@ -246,8 +245,7 @@ async def test_what_is_handled_alone_waits_for_the_others_and_keeps_its_lease(br
 
 
 async def test_what_would_wait_for_a_message_that_is_handled_alone_goes_to_others(broker, client):
-    for text in "xyz":
-        await client.send("inbox", text)
+    await send_all(client, "inbox", *"xyz")
     await client.fetch("inbox", group_name="g", begun=True, lease_ms=1_000, consumer="dead")
     await broker.clock.advance(1)
     await client.send("inbox", "a")
@@ -265,8 +263,7 @@ async def test_what_would_wait_for_a_message_that_is_handled_alone_goes_to_other
 
 async def test_what_is_left_to_others_loses_few_of_its_tries(broker, client):
     texts = [f"{number}" for number in range(12)]
-    for text in texts:
-        await client.send("inbox", text)
+    await send_all(client, "inbox", *texts)
     await client.fetch("inbox", group_name="g", begun=True, lease_ms=1_000, consumer="dead")
     await broker.clock.advance(1)
     handler = Handler()

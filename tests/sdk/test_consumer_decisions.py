@@ -3,6 +3,7 @@
 import pytest
 
 from mq9 import ConsumerEventKind, Reject, Retry
+from tests.contract.reading import send_all
 from tests.sdk.consuming import acked, consuming, count_moved, held
 from tests.waiting import until
 
@@ -92,8 +93,7 @@ async def test_a_plain_function_may_return_what_it_decides(broker, client):
 
 
 async def test_it_may_confirm_those_before_its_message_too(client):
-    for number in range(3):
-        await client.send("inbox", f"{number}")
+    await send_all(client, "inbox", *map(str, range(3)))
 
     async def handle(message):
         if message.text == "2":
@@ -137,8 +137,7 @@ async def test_messages_may_be_kept_and_acked_later(broker, client):
     async def keep(message):
         kept.append(message)
 
-    for number in range(3):
-        await client.send("inbox", f"{number}")
+    await send_all(client, "inbox", *map(str, range(3)))
     async with consuming(client, keep, auto_ack=False, concurrency=3) as consumer:
         await until(lambda: consumer.processed_count == 3)
         assert [await message.ack() for message in kept[:2]] == [[0], [1]]

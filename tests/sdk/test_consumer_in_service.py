@@ -14,6 +14,7 @@ from mq9.broker.service import Session
 from mq9.clock import SystemClock
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
+from tests.contract.reading import send_all
 from tests.sdk.consuming import acked, consuming, held
 from tests.waiting import until
 
@@ -106,8 +107,7 @@ async def test_a_handler_that_is_in_time_is_left_alone(broker, client, handler):
 
 
 async def test_a_coroutine_that_ignores_its_cancellation_keeps_its_slot(broker, client, stubborn):
-    for text in ("stubborn", "next"):
-        await client.send("inbox", text)
+    await send_all(client, "inbox", "stubborn", "next")
     async with consuming(client, stubborn, handler_timeout=5, retry_delay=60) as consumer:
         await broker.clock.advance(30)
         assert (stubborn.texts, stubborn.cancelled) == (["stubborn"], 1)
@@ -123,8 +123,7 @@ async def test_a_coroutine_that_ignores_its_cancellation_keeps_its_slot(broker, 
 async def test_a_thread_that_takes_too_long_keeps_its_slot_and_not_its_lease(
     broker, client, blocked
 ):
-    for text in ("blocked", "next"):
-        await client.send("inbox", text)
+    await send_all(client, "inbox", "blocked", "next")
     async with consuming(client, blocked, handler_timeout=5, retry_delay=600) as consumer:
         await until(lambda: blocked.texts)
         await broker.clock.advance(5)
@@ -148,8 +147,7 @@ async def test_what_does_not_finish_in_time_is_given_back_for_others_to_handle(
     broker, client, handler, is_in_time
 ):
     handler.free.clear()
-    for number in range(3):
-        await client.send("inbox", f"{number}")
+    await send_all(client, "inbox", *map(str, range(3)))
     async with consuming(client, handler, concurrency=2) as consumer:
         stopping = asyncio.create_task(consumer.stop(timeout=10))
         await broker.clock.advance(9.999)
@@ -348,8 +346,7 @@ async def test_counters_and_events_tell_everything_once(broker, client):
                 return "too late"
         return None
 
-    for text in ("fine", "rejected", "later", "failing"):
-        await client.send("inbox", text)
+    await send_all(client, "inbox", "fine", "rejected", "later", "failing")
     await client.send("inbox", "unanswered", reply_to="asker.who.has.left")
     async with consuming(
         client,
@@ -397,8 +394,7 @@ async def test_an_event_handler_that_raises_is_logged_and_harms_nothing(
     def fail(event):
         raise RuntimeError("no metrics")
 
-    for text in ("1", "2"):
-        await client.send("inbox", text)
+    await send_all(client, "inbox", "1", "2")
     async with consuming(client, handler, on_event=fail) as consumer:
         before = consumer.counters
         await client.send("inbox", "3")

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from mq9 import InvalidRequest, MailboxNotFound, Mq9Client, NotConnected, SyncMq9Client, Unavailable
+from tests.contract.reading import send_all
 from tests.sdk.consuming import acked, consuming, held
 from tests.waiting import until
 
@@ -33,8 +34,7 @@ async def test_what_a_killed_client_leased_stays_leased_and_comes_again_when_tha
     broker, client, victim, handler
 ):
     handler.free.clear()
-    for text in "ab":
-        await client.send("inbox", text)
+    await send_all(client, "inbox", *"ab")
     before = asyncio.all_tasks()
     async with consuming(victim, handler, concurrency=2) as consumer:
         assert sorted(handler.texts) == ["a", "b"]

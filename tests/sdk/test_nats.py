@@ -35,6 +35,7 @@ from mq9 import (
 from mq9.protocol.requests import Fetch, ListPublic
 from mq9.transport import nats as transport
 from mq9.transport.open import open_transport
+from tests.contract.reading import send_all
 from tests.nats_server import NatsServer, Responder
 from tests.serving import Serving
 
@@ -685,8 +686,7 @@ async def test_a_file_of_certificates_that_cannot_be_used_is_named(certificates,
 async def test_a_client_goes_on_as_the_same_consumer_when_the_server_comes_back(
     server, patient, caplog
 ):
-    for number in range(3):
-        await patient.send("inbox", f"{number}")
+    await send_all(patient, "inbox", *map(str, range(3)))
     fetched = await patient.fetch("inbox", group_name="g", deliver="earliest", num_msgs=2)
     server.kill()
     server.start()

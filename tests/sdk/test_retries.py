@@ -1,6 +1,7 @@
 """How often a request is made whose broker fails, and after which pauses."""
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -73,11 +74,14 @@ def test_once_a_reply_was_lost_the_outcome_is_unknown(kind):
 
 
 class Counted:
-    """A broker, and how often it is asked."""
+    """A broker on a file, and how often it is asked."""
 
-    def __init__(self, broker):
-        self._broker = broker
-        self.clock = broker.clock
+    def __init__(self, path):
+        self.database = store.open_file(path)
+        self._broker = EmbeddedBroker(
+            lambda steady, _: InlineBackend(self.database, steady, Limits()), ManualClock()
+        )
+        self.clock = self._broker.clock
         self.asked = 0
 
     async def carry_out(self, request):
@@ -85,49 +89,35 @@ class Counted:
         return await self._broker.carry_out(request)
 
     def client(self):
-        async def release():
-            """The broker outlives its clients."""
-
-        transport = DirectTransport(self, Session("c"), release)
+        transport = DirectTransport(self, Session("c"), self._broker.close)
         return Mq9Client(transport=transport, reconnect_delay=0.0)
 
 
 async def test_a_full_disk_is_asked_once(tmp_path):
-    database = store.open_file(tmp_path / "mq9.db")
-    broker = EmbeddedBroker(
-        lambda steady, _: InlineBackend(database, steady, Limits()), ManualClock()
-    )
-    counted = Counted(broker)
+    counted = Counted(tmp_path / "mq9.db")
     async with counted.client() as client:
         await client.mailbox_create(name="inbox")
-        (pages,) = database.execute("PRAGMA page_count").fetchone()
-        database.execute(f"PRAGMA max_page_count={pages}")
+        (pages,) = counted.database.execute("PRAGMA page_count").fetchone()
+        counted.database.execute(f"PRAGMA max_page_count={pages}")
         counted.asked = 0
         with pytest.raises(BrokerFailed, match="full; nothing of this request was stored"):
             await client.send("inbox", "x" * 100_000)
         assert counted.asked == 1
-        database.execute("PRAGMA max_page_count=100000")
+        counted.database.execute("PRAGMA max_page_count=100000")
         assert await client.send("inbox", "x" * 100_000) == 0
-    await broker.close()
 
 
 async def test_a_file_that_is_locked_for_a_moment_is_asked_again(tmp_path):
-    database = store.open_file(tmp_path / "mq9.db")
-    database.execute("PRAGMA busy_timeout=0")
-    broker = EmbeddedBroker(
-        lambda steady, _: InlineBackend(database, steady, Limits()), ManualClock()
-    )
-    counted = Counted(broker)
-    other = sqlite3.connect(tmp_path / "mq9.db", isolation_level=None)
-    async with counted.client() as client:
-        await client.mailbox_create(name="inbox")
-        other.execute("BEGIN IMMEDIATE")
-        counted.asked = 0
-        with pytest.raises(Unavailable, match="locked; nothing of this request") as refusal:
-            await client.mailbox_drop("inbox")  # it would not be repeated after a lost reply
-        assert type(refusal.value) is Unavailable
-        assert counted.asked == 6
-        other.execute("ROLLBACK")
-        await client.mailbox_drop("inbox")
-    other.close()
-    await broker.close()
+    counted = Counted(tmp_path / "mq9.db")
+    counted.database.execute("PRAGMA busy_timeout=0")
+    with closing(sqlite3.connect(tmp_path / "mq9.db", isolation_level=None)) as other:
+        async with counted.client() as client:
+            await client.mailbox_create(name="inbox")
+            other.execute("BEGIN IMMEDIATE")
+            counted.asked = 0
+            with pytest.raises(Unavailable, match="locked; nothing of this request") as refusal:
+                await client.mailbox_drop("inbox")  # it would not be repeated after a lost reply
+            assert type(refusal.value) is Unavailable
+            assert counted.asked == 6
+            other.execute("ROLLBACK")
+            await client.mailbox_drop("inbox")

@@ -26,6 +26,7 @@ from mq9.models import FetchResult, Message, Priority
 from mq9.operations import discovery
 from mq9.protocol import replies
 from mq9.protocol.robustmq import is_plain_text, last_known
+from tests.contract.reading import send_all
 from tests.nats_server import NatsServer
 from tests.sdk.robustmq import RobustMq
 
@@ -68,9 +69,10 @@ async def until_confirmed(broker, msg_id):
     await until(lambda: broker.mailboxes["inbox"].offsets.get("g") == msg_id)
 
 
-async def send_all(client, *texts, priority=lambda: "normal"):
+async def send_mixed(client, chance, *texts):
+    """Send texts with priorities that chance decides."""
     for text in texts:
-        await client.send("inbox", text, priority=priority())
+        await client.send("inbox", text, priority=chance.choice(PRIORITIES))
 
 
 def watch_acks(broker, sent, *workers):
@@ -135,8 +137,7 @@ async def test_messages_are_plain_text_even_if_they_look_encoded(ours):
 
 
 async def test_the_next_fetch_begins_after_the_last_ack(ours):
-    for number in range(5):
-        await ours.send("inbox", f"{number}")
+    await send_all(ours, "inbox", *map(str, range(5)))
     fetched = await ours.fetch("inbox", group_name="g", deliver="earliest", num_msgs=3)
     assert await ours.ack("inbox", "g", fetched[-1].msg_id) == []  # it does not say which
     assert [one.text for one in await ours.fetch("inbox", group_name="g")] == ["3", "4"]
@@ -280,7 +281,7 @@ async def test_the_start_is_named_until_the_first_ack_confirms_a_position(robust
 async def test_everything_is_handled_once_and_acked(robustmq, ours):
     worker = Worker()
     sent = [f"{number}" for number in range(35)]
-    await send_all(ours, *sent)
+    await send_all(ours, "inbox", *sent)
     async with await consume(ours, worker) as running:
         await until_confirmed(robustmq, 34)
         await ours.send("inbox", "news")
@@ -319,12 +320,11 @@ async def test_nothing_is_lost_though_handlers_fail_and_priorities_mix(
     sent = [f"{number}" for number in range(before + 60)]
     passed_over = watch_acks(robustmq, sent, *workers)
     options = {"num_msgs": chance.choice([1, 3, 10]), "concurrency": chance.choice([1, 4])}
-    mixed = {"priority": lambda: chance.choice(PRIORITIES)}
-    await send_all(ours, *sent[:before], **mixed)
+    await send_mixed(ours, chance, *sent[:before])
     async with AsyncExitStack() as stack:
         for worker in workers:
             await stack.enter_async_context(await consume(ours, worker, **options))
-        await send_all(ours, *sent[before:], **mixed)
+        await send_mixed(ours, chance, *sent[before:])
         await until_confirmed(robustmq, len(sent) - 1)
     assert passed_over == []
     if consumers == 1:
@@ -336,7 +336,7 @@ async def test_nothing_is_lost_though_the_worker_dies_again_and_again(robustmq, 
     chance = random.Random(seed)
     worker = Worker(lambda _text, attempt: attempt < 4 and chance.random() < 0.3)
     sent = [f"{number}" for number in range(80)]
-    await send_all(ours, *sent, priority=lambda: chance.choice(PRIORITIES))
+    await send_mixed(ours, chance, *sent)
     passed_over = watch_acks(robustmq, sent, worker)
 
     async def die(enough):
@@ -368,7 +368,7 @@ async def test_a_critical_message_confirms_no_older_normal_one(robustmq, ours):
         if message.priority == "normal":
             await gate.wait()
 
-    await send_all(ours, "first", "second")
+    await send_all(ours, "inbox", "first", "second")
     await ours.send("inbox", "pressing", priority="critical")
     async with await consume(ours, handler):
         await until(lambda: len(texts) == 2)
@@ -380,8 +380,8 @@ async def test_a_critical_message_confirms_no_older_normal_one(robustmq, ours):
 
 async def test_pressing_mail_that_fills_a_reply_is_looked_behind(robustmq, ours):
     old = [f"old {number}" for number in range(3)]
-    await send_all(ours, *old)
-    await send_all(ours, *map(str, range(40)), priority=lambda: "urgent")
+    await send_all(ours, "inbox", *old)
+    await send_all(ours, "inbox", *map(str, range(40)), priority="urgent")
     worker = Worker()
     async with await consume(ours, worker, num_msgs=5):
         await until_confirmed(robustmq, 42)
@@ -392,7 +392,7 @@ async def test_pressing_mail_that_fills_a_reply_is_looked_behind(robustmq, ours)
 async def test_what_fails_holds_back_the_acks_and_not_the_others(robustmq, ours):
     well = asyncio.Event()
     worker = Worker(lambda text, _attempt: text == "bad" and not well.is_set())
-    await send_all(ours, "good", "bad", *map(str, range(50)))
+    await send_all(ours, "inbox", "good", "bad", *map(str, range(50)))
     async with await consume(ours, worker) as running:
         await until(lambda: worker.handled.total() == 51 and running.failed_count > 3)
         assert robustmq.mailboxes["inbox"].offsets.get("g") == 0
@@ -406,7 +406,7 @@ async def test_what_fails_holds_back_the_acks_and_not_the_others(robustmq, ours)
 async def test_what_keeps_failing_is_moved_away_by_a_count_of_ones_own(robustmq, ours):
     """Where it cannot be moved it stays, and is not run again."""
     worker = Worker(lambda text, _attempt: text == "bad")
-    await send_all(ours, "bad", "good")
+    await send_all(ours, "inbox", "bad", "good")
     async with await consume(ours, worker, dead_letter="dead", max_deliveries=3) as running:
         await until(lambda: worker.handled["good"] and worker.attempts["bad"] == 3)
         await until_fetched_again(robustmq)
@@ -422,19 +422,19 @@ async def test_what_keeps_failing_is_moved_away_by_a_count_of_ones_own(robustmq,
 
 async def test_a_mailbox_made_anew_has_new_messages_under_old_ids(robustmq, ours):
     worker = Worker(lambda text, _attempt: text == "bad")
-    await send_all(ours, "bad", "old")
+    await send_all(ours, "inbox", "bad", "old")
     async with await consume(ours, worker):
         await until(lambda: worker.handled["old"])
         del robustmq.mailboxes["inbox"]
         await ours.mailbox_create(name="inbox")
-        await send_all(ours, "new 0", "new 1")
+        await send_all(ours, "inbox", "new 0", "new 1")
         await until_confirmed(robustmq, 1)
     assert worker.handled == Counter(["old", "new 0", "new 1"])
 
 
 async def test_without_auto_ack_the_handler_decides(robustmq, ours):
     worker = Worker()
-    await send_all(ours, *"012")
+    await send_all(ours, "inbox", *"012")
     async with await consume(ours, worker, auto_ack=False):
         await until(lambda: worker.handled.total() == 3)
         await until_fetched_again(robustmq)
@@ -470,7 +470,7 @@ async def test_it_stops_in_the_middle_of_a_reply(robustmq, ours):
             await gate.wait()
         handled.append(message.text)
 
-    await send_all(ours, *"0123456789")
+    await send_all(ours, "inbox", *"0123456789")
     running = await consume(ours, handler)
     await started.wait()
     running.request_stop()

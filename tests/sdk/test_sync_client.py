@@ -68,15 +68,6 @@ def test_both_clients_are_made_with_the_same_arguments():
     assert inspect.signature(SyncMq9Client) == inspect.signature(Mq9Client)
 
 
-def test_connect_on_the_class_makes_a_client(url):
-    client = SyncMq9Client.connect(url, request_timeout=1)
-    try:
-        assert client.open() is client
-        assert client.is_connected
-    finally:
-        client.close()
-
-
 def test_each_verb_blocks_until_it_is_answered(blocking):
     inbox = blocking.mailbox_create(name="inbox", ttl=60)
     assert blocking.send(inbox, {"task": "tidy up"}, tags=["a"], sender="me") == 0
@@ -257,8 +248,10 @@ def test_threads_share_a_client(blocking):
     assert len(threads()) == 1
 
 
-async def test_it_may_be_used_where_an_event_loop_runs(url):
-    client = await asyncio.to_thread(SyncMq9Client.connect, url)
+async def test_connect_makes_a_client_that_may_be_used_where_an_event_loop_runs(url):
+    client = await asyncio.to_thread(SyncMq9Client.connect, url, request_timeout=1)
+    assert client.open() is client
+    assert client.is_connected
     client.mailbox_create(name="inbox")
     assert client.send("inbox", "x") == 0
     client.close()
