@@ -618,21 +618,6 @@ async def test_stopping_at_any_turn_loses_nothing(broker, client):
     assert sorted(map(int, handled)) == list(range(60))
 
 
-async def test_a_handler_may_stop_its_own_consumer(broker, client):
-    handled = []
-
-    async def handle(message):
-        handled.append(message.text)
-        await consumer.stop()
-
-    await send_all(client, "inbox", *map(str, range(3)))
-    consumer = await client.consume("inbox", handle, group_name="g", deliver="earliest")
-    await broker.clock.advance(1)
-    assert not consumer.is_running
-    assert handled == ["0"]
-    assert await acked(client) == 1
-
-
 async def test_without_auto_ack_it_is_the_handlers_to_ack(broker, client):
     counts = []
 
@@ -671,38 +656,49 @@ async def test_an_ack_that_fails_is_reported_and_the_message_comes_again(broker,
         assert consumer.processed_count == 1
 
 
-async def test_when_its_client_is_closed_it_ends(broker, client, handler):
-    async with broker.client() as own:
-        consumer = await own.consume("inbox", handler, group_name="g", max_wait_ms=60_000)
-        waiting = asyncio.create_task(consumer.wait())
-        await broker.clock.advance(0)
-        assert not waiting.done()
-    await client.send("inbox", "nobody is there")
-    await broker.clock.advance(1)
-    assert not consumer.is_running
-    await waiting
-    await consumer.stop()
-    assert handler.texts == []
-    assert await held(client) == 0
-
-
-async def test_when_its_client_is_closed_what_runs_is_finished_and_acked(broker, client, handler):
+@pytest.mark.parametrize("is_idle", [True, False])
+async def test_when_its_client_is_closed_what_runs_is_finished_and_acked(
+    broker, client, handler, is_idle
+):
     handler.free.clear()
-    await client.send("inbox", "x")
     own = broker.client()
     consumer = await own.consume(
-        "inbox", handler, group_name="g", deliver="earliest", lease_ms=3_000
+        "inbox", handler, group_name="g", deliver="earliest", lease_ms=3_000, max_wait_ms=60_000
     )
+    if not is_idle:
+        await client.send("inbox", "x")
+    waiting = asyncio.create_task(consumer.wait())
     await broker.clock.advance(0)
     closing = asyncio.create_task(own.close())
     await broker.clock.advance(10)
-    assert consumer.is_running
-    assert not closing.done()
+    assert consumer.is_running == (not is_idle)
+    assert closing.done() == waiting.done() == is_idle
     handler.free.set()
     await closing
-    assert consumer.processed_count == 1
+    await waiting
+    await consumer.stop()
+    assert consumer.processed_count == (not is_idle)
     assert not own.is_connected
-    assert await client.fetch("inbox", group_name="g", max_wait_ms=0) == []
+    await client.send("inbox", "nobody is there")
+    await broker.clock.advance(1)
+    assert handler.texts == ([] if is_idle else ["x"])
+    assert await held(client) == 0
+    assert await acked(client) == (not is_idle)
+
+
+async def test_a_handler_may_stop_its_own_consumer(broker, client):
+    handled = []
+
+    async def handle(message):
+        handled.append(message.text)
+        await consumer.stop()
+
+    await send_all(client, "inbox", *"012")
+    consumer = await client.consume("inbox", handle, group_name="g", deliver="earliest")
+    await broker.clock.advance(1)
+    assert not consumer.is_running
+    assert handled == ["0"]
+    assert await acked(client) == 1
 
 
 async def test_a_handler_that_raises_a_cancellation_has_failed(broker, client):

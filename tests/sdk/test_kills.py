@@ -64,15 +64,6 @@ async def test_a_killed_client_leases_nothing_more(broker, client, victim, handl
     assert handler.texts == []
 
 
-async def test_a_killed_client_can_ask_nothing(broker, client, victim):
-    broker.kill(victim)
-    with pytest.raises(NotConnected):
-        await victim.send("inbox", "x")
-    broker.kill(victim)
-    await victim.close()
-    assert (await client.mailbox_status("inbox")).stored == 0
-
-
 async def test_a_handler_that_cleans_up_tells_the_broker_nothing(broker, client, victim):
     begun, refused = asyncio.Event(), []
 
@@ -130,7 +121,9 @@ async def test_a_plain_handler_runs_on_and_its_answer_goes_nowhere(broker, clien
     assert await held(client) == 1
 
 
-async def test_a_client_by_url_is_killed_in_the_same_way(broker, client, handler):
+async def test_a_client_by_url_is_killed_in_the_same_way_and_can_ask_nothing(
+    broker, client, handler
+):
     async with Mq9Client(broker.url) as victim:
         handler.free.clear()
         await client.send("inbox", "x")
@@ -140,10 +133,15 @@ async def test_a_client_by_url_is_killed_in_the_same_way(broker, client, handler
             assert consumer.is_running
             await broker.clock.advance(1)
             assert not consumer.is_running
+            with pytest.raises(NotConnected):
+                await victim.send("inbox", "y")
+            broker.kill(victim)  # harmless
+            await victim.close()
             await broker.clock.advance(14)  # it was renewed once
             assert await held(client) == 1
             await broker.clock.advance(1)
             assert await held(client) == 0
+    assert (await client.mailbox_status("inbox")).stored == 1
 
 
 def test_a_sync_client_is_killed_with_its_consumers(broker):

@@ -163,25 +163,6 @@ async def test_more_than_may_be_unsent_waits_its_turn(server, responder, monkeyp
         assert (await client.mailbox_status("inbox")).stored_bytes == 20 * len(body)
 
 
-def test_the_tools_work_over_nats(server, tmp_path):
-    with Mq9Toolkit(server.url, reconnect_attempts=0) as toolkit:
-        create = next(tool for tool in toolkit.get_tools() if tool.name == "create_mailbox")
-        message = create.invoke(
-            {"type": "tool_call", "id": "1", "name": create.name, "args": {"name": "inbox"}}
-        )
-        assert message.status == "error"
-        assert "no mq9 broker does" in message.content
-
-    async def serve(end):
-        async with Responder(server.url):
-            with Mq9Toolkit(server.url) as toolkit:
-                create = next(t for t in toolkit.get_tools() if t.name == "create_mailbox")
-                call = {"type": "tool_call", "id": "1", "name": create.name}
-                return await create.ainvoke({**call, "args": {"name": end}})
-
-    assert asyncio.run(serve("inbox")).status == "success"
-
-
 # Connecting
 
 
@@ -196,11 +177,11 @@ async def test_nobody_there_is_told_at_once_with_what_to_do(dead_port):
     assert isinstance(caught.value, NotConnected)
     assert not client.is_connected
     await client.close()
-
-
-async def test_an_unknown_host_is_named():
-    with pytest.raises(Unreachable, match=r"nats://nowhere\.invalid:4222"):
-        await Mq9Client.connect("nats://nowhere.invalid")
+    for urls in ("nats://nowhere.invalid", f"nats://127.0.0.1:{dead_port},nats://localhost:1"):
+        with pytest.raises(Unreachable) as caught:
+            await Mq9Client.connect(urls)
+        for url in urls.split(","):  # each is named
+            assert url in str(caught.value)
 
 
 async def test_a_client_connects_once_there_is_somebody(tmp_path):
@@ -856,13 +837,6 @@ async def test_when_one_member_dies_another_takes_over(tmp_path):
         assert len(await client.query("inbox")) == 1
 
 
-async def test_when_no_member_answers_each_is_told(dead_port):
-    with pytest.raises(Unreachable) as caught:
-        await Mq9Client.connect(f"nats://127.0.0.1:{dead_port},nats://localhost:1")
-    assert f"nats://127.0.0.1:{dead_port}" in str(caught.value)
-    assert "nats://localhost:1" in str(caught.value)
-
-
 async def test_a_member_that_knows_the_user_is_enough(tmp_path):
     with (
         NatsServer(tmp_path / "a", "--auth", "one") as one,
@@ -886,6 +860,12 @@ async def test_no_broker_behind_the_server_is_told(server):
             f"a NATS server answers at {server.url}, but no mq9 broker does: nobody listens to "
             "$mq9.AI.PUBLIC.LIST"
         )
+    with Mq9Toolkit(server.url, reconnect_attempts=0, tools=["create_mailbox"]) as toolkit:
+        [create] = toolkit.get_tools()
+        call = {"type": "tool_call", "id": "1", "name": create.name, "args": {"name": "inbox"}}
+        message = await create.ainvoke(call)
+    assert message.status == "error"
+    assert "no mq9 broker does" in message.content
 
 
 async def test_a_reply_that_does_not_come_in_time_is_unavailable(server, responder):
