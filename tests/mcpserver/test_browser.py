@@ -55,7 +55,7 @@ async def site():
 async def seen(site, directory, url):
     """Open the page in a browser; what it says of a server."""
     async with browsing(directory, LIMIT_S) as tab:
-        await tab.open(f"{site.origin}/?{urlencode({'url': url, 'token': TOKEN})}")
+        await tab.goto(f"{site.origin}/?{urlencode({'url': url, 'token': TOKEN})}")
         return await site.told
 
 
