@@ -31,7 +31,4 @@ async def test_the_demo_plays_by_the_clock_that_it_is_given():
 def test_the_demo_needs_no_broker(mq9):
     mq9.url = "nats://127.0.0.1:1"
     assert_told(mq9.ok("demo").out.splitlines())
-
-
-def test_the_demo_in_json(mq9):
     assert_told(mq9.ok("demo", "--json").document["steps"])

@@ -39,8 +39,10 @@ def checks(done, name):
     return [(one["state"], one["text"]) for one in done.document["checks"] if one["name"] == name]
 
 
-def test_all_is_well(mq9, tmp_path, ports):
+def test_all_is_well(mq9, tmp_path, inbox, ports):
     done = mq9.ok("doctor", *ports)
+    with closing(sqlite3.connect(tmp_path / "mail.db")) as database:  # it leaves none behind
+        assert database.execute("SELECT address FROM mailboxes").fetchall() == [(inbox,)]
     assert done.out.splitlines()[-1] == "all is well"
     assert f"ok       file: {tmp_path / 'mail.db'}, " in done.out
     assert "ok       rights: 600: its owner only" in done.out
@@ -54,16 +56,8 @@ def test_all_is_well(mq9, tmp_path, ports):
         *("file", "rights", "disk", "clock", "port", "admin port"),
     ]
     assert {one["state"] for one in document["checks"]} == {"ok"}
-
-
-def test_it_leaves_no_mailbox_behind(mq9, tmp_path, ports):
-    mq9.ok("create", "inbox")
-    mq9.ok("doctor", *ports)
-    connection = sqlite3.connect(tmp_path / "mail.db")
-    try:
-        assert connection.execute("SELECT address FROM mailboxes").fetchall() == [("inbox",)]
-    finally:
-        connection.close()
+    mq9.url = "memory://doctor"
+    assert checks(mq9.ok("doctor", *ports, "--json"), "url")[0][0] == "warning"
 
 
 def test_no_broker_is_a_problem_with_advice(mq9, ports, dead_port):
@@ -77,18 +71,14 @@ def test_no_broker_is_a_problem_with_advice(mq9, ports, dead_port):
     assert mq9("doctor", *ports, "--json").document["ok"] is False
 
 
-async def test_a_server_is_well_and_its_port_is_its_own():
-    async with running() as server:
+async def test_a_server_is_well_and_its_port_is_its_own_but_for_refused_credentials():
+    async with running(guard=Users.with_token("right")) as server:
         port = server.address[1]
-        done = await call(server.url, "doctor", "--port", port, "--json")
+        done = await call(url_for(server, "right"), "doctor", "--port", port, "--json")
         assert checks(done, "broker") == [("ok", "answers and lets us in")]
         assert checks(done, "round trip")[0][0] == "ok"
         assert checks(done, "port") == [("ok", f"an mq9 broker listens on 127.0.0.1:{port}")]
         assert checks(done, "file") == []
-
-
-async def test_refused_credentials_are_a_problem():
-    async with running(guard=Users.with_token("right")) as server:
         done = await call(url_for(server, SECRET), "doctor", "--json")
         assert done.code == 1
         [(state, text)] = checks(done, "broker")
@@ -155,16 +145,6 @@ def test_a_disk_that_fills_up_is_told(tmp_path, monkeypatch, free, state):
     assert (disk.name, disk.state) == ("disk", state)
 
 
-def test_memory_is_a_warning(mq9, ports):
-    mq9.url = "memory://doctor"
-    done = mq9.ok("doctor", *ports, "--json")
-    assert [state for state, _ in checks(done, "url")] == ["warning"]
-
-
-def test_a_url_that_is_none_is_refused(mq9):
-    assert mq9("doctor", "--url", "nonsense").code == 2
-
-
 def test_a_module_of_our_name_where_it_is_started_is_a_problem(mq9, tmp_path, monkeypatch, ports):
     (tmp_path / "mq9.py").touch()
     monkeypatch.chdir(tmp_path)
@@ -192,49 +172,46 @@ def here(tmp_path):
 
 
 def test_names_that_only_we_have(here, site):
+    (here / "mq9").mkdir()  # which is no package, and gives way
     assert [state for state, _ in found([site], here)] == ["ok"]
     assert [state for state, _ in found([site, site, ""], site)] == ["ok"]
 
 
-@pytest.mark.parametrize("name", ["mq9", "langchain_mq9"])
-@pytest.mark.parametrize("file", ["{}.py", "{}/__init__.py"])
-def test_what_comes_before_ours_is_a_problem_and_behind_it_a_warning(
-    here, site, tmp_path, name, file
-):
-    other = tmp_path / "other" / file.format(name)
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("mq9.py", "mq9/__init__.py", "langchain_mq9.py", "langchain_mq9/__init__.py"),
+        "mcp_server.py",
+    ],
+)
+def test_what_comes_before_ours_is_a_problem_and_behind_it_a_warning(here, site, tmp_path, file):
+    other = tmp_path / "other" / file
     other.parent.mkdir(parents=True)
     other.touch()
-    place = tmp_path / "other"
-    [(state, text)] = found([place, site], here)
-    assert state == "problem"
-    assert str(other) in text
-    [(state, text)] = found([site, place], here)
-    assert state == "warning"
-    assert str(other) in text
+    for path, expected in (
+        ([tmp_path / "other", site], "problem"),
+        ([site, tmp_path / "other"], "warning"),
+    ):
+        [(state, text)] = found(path, here)
+        assert state == expected
+        assert str(other) in text
 
 
-def test_a_directory_that_is_no_package_gives_way(here, site):
-    (here / "mq9").mkdir()
-    assert [state for state, _ in found([site], here)] == ["ok"]
-
-
-def test_another_mcp_server_is_told(here, site):
-    (here / "mcp_server.py").touch()
-    [(state, text)] = found([site], here)
-    assert state in {"warning", "problem"}
-    assert str(here / "mcp_server.py") in text
+def describe(site, name, version, list_name, text):
+    """Put what pip leaves of a distribution into a directory."""
+    metadata = site / f"{name}-{version}.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.4\nName: {name.replace('_', '-')}\nVersion: {version}\n"
+    )
+    (metadata / list_name).write_text(text)
 
 
 def install(site, version):
-    """Put a release of langchain-mq9 into a directory, as pip leaves it there."""
-    (site / "langchain_mq9").mkdir(parents=True)
+    """Put a release of langchain-mq9 into a directory."""
+    describe(site, "langchain_mq9", version, "RECORD", "langchain_mq9/__init__.py,,\n")
+    (site / "langchain_mq9").mkdir()
     (site / "langchain_mq9" / "__init__.py").touch()
-    metadata = site / f"langchain_mq9-{version}.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(
-        f"Metadata-Version: 2.4\nName: langchain-mq9\nVersion: {version}\n"
-    )
-    (metadata / "RECORD").write_text("langchain_mq9/__init__.py,,\n")
 
 
 @pytest.mark.parametrize("comes_first", [True, False])
@@ -284,6 +261,13 @@ def test_both_doctors_tell_of_the_older_package(tmp_path, program):
     assert "-> pip uninstall langchain-mq9, until none is left; then, in the clone, " in done.stdout
 
 
+@pytest.fixture
+def distribution(tmp_path, monkeypatch):
+    """Put a distribution where Python finds it, with a list of what it installs."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
+    return lambda name, *listed: describe(tmp_path / "site", name, "1.0", *listed)
+
+
 @pytest.mark.parametrize("name", ["mq9", "mcp_server"])
 @pytest.mark.parametrize(
     ("list_name", "text"),
@@ -295,26 +279,18 @@ def test_both_doctors_tell_of_the_older_package(tmp_path, program):
     ],
 )
 def test_a_distribution_that_installs_our_name_is_a_problem(
-    here, site, tmp_path, monkeypatch, name, list_name, text
+    here, site, distribution, name, list_name, text
 ):
-    for distribution in ("other-thing", "langchain_mq9"):
-        metadata = tmp_path / "site" / f"{distribution}-1.0.dist-info"
-        metadata.mkdir(parents=True)
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\n")
-        (metadata / list_name).write_text(text.format(name))
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
+    for one in ("other-thing", "langchain_mq9"):
+        distribution(one, list_name, text.format(name))
     [(state, told)] = found([site], here)
     assert state == "problem"
     assert f"the package other-thing installs a module {name}, too" in told
 
 
-def test_a_distribution_with_such_a_name_somewhere_is_none(here, site, tmp_path, monkeypatch):
-    metadata = tmp_path / "site" / "other_thing-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other-thing\n")
+def test_a_distribution_with_such_a_name_somewhere_is_none(here, site, distribution):
     names = ("other/mq9.py", "mq9.libs/x.so", "mq9_more/__init__.py", "xmq9.py", "mcp_server-1/x")
-    (metadata / "RECORD").write_text("".join(f"{name},,\n" for name in names))
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
+    distribution("other_thing", "RECORD", "".join(f"{name},,\n" for name in names))
     assert [state for state, _ in found([site], here)] == ["ok"]
 
 
@@ -355,28 +331,28 @@ def test_a_new_file_has_a_digest_of_nothing(mq9, tmp_path):
 
 
 @pytest.mark.parametrize("named", ["nats://127.0.0.1:4222", "memory://x"])
-def test_there_is_no_digest_of_what_is_no_file(mq9, named):
-    done = mq9("doctor", "--digest", named)
-    assert (done.code, done.err) == (2, f"error: digest: {named} is no file\n")
+@pytest.mark.parametrize("option", ["digest", "set-clock"])
+def test_what_is_no_file_has_no_digest_and_no_time(mq9, option, named):
+    done = mq9("doctor", f"--{option}", named)
+    assert (done.code, done.err) == (2, f"error: {option}: {named} is no file\n")
 
 
-def test_there_is_no_digest_where_nothing_can_be_read(mq9, tmp_path):
-    for file, why in (("none.db", "is not there"), ("text.db", "is not a database of mq9")):
-        (tmp_path / "text.db").write_text("Dear diary, " * 100)
-        done = mq9("doctor", "--digest", tmp_path / file)
-        assert done.code == 1
-        assert f"{tmp_path / file} {why}" in done.err
-    assert not (tmp_path / "none.db").exists()
-
-
-def test_the_digest_of_an_older_file_is_not_taken(mq9, tmp_path, inbox):
+def test_there_is_no_digest_where_nothing_can_be_read(mq9, tmp_path, inbox):
+    (tmp_path / "text.db").write_text("Dear diary, " * 100)
     file = tmp_path / "mail.db"
     with closing(sqlite3.connect(file)) as connection:
         connection.execute(f"PRAGMA user_version={store.VERSION - 1}")
     before = file.read_bytes()
-    done = mq9("doctor", "--digest", file)
-    assert f"{file} is of schema {store.VERSION - 1}; any other use of it" in done.err
-    assert (done.code, file.read_bytes()) == (1, before)
+    for name, why in (
+        ("none.db", "is not there"),
+        ("text.db", "is not a database of mq9"),
+        ("mail.db", f"is of schema {store.VERSION - 1}; any other use of it"),
+    ):
+        done = mq9("doctor", "--digest", tmp_path / name)
+        assert done.code == 1
+        assert f"{tmp_path / name} {why}" in done.err
+    assert not (tmp_path / "none.db").exists()
+    assert file.read_bytes() == before
 
 
 DAY_MS = 86_400_000
@@ -426,8 +402,3 @@ def test_a_file_of_another_time_is_a_problem_and_is_set_right(
     assert checks(mq9.ok("doctor", *ports, "--json"), "clock")[0][0] == "ok"
     again = mq9.ok("doctor", "--set-clock", file, "--yes")
     assert again.out == f"{file}: the time is right, and was left as it is\n"
-
-
-def test_the_time_of_what_is_no_file_cannot_be_set(mq9):
-    done = mq9("doctor", "--set-clock", "nats://127.0.0.1:4222")
-    assert (done.code, done.err) == (2, "error: set-clock: nats://127.0.0.1:4222 is no file\n")

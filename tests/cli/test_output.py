@@ -127,19 +127,13 @@ def test_a_notice_is_not_part_of_a_document():
     assert said.getvalue() == ""
     Output(as_json=False, stream=io.StringIO(), notices=said).notice(f"x{EVIL}")
     assert_harmless(said.getvalue())
+    assert one_line("a\nb\tc") == r"a\nb\tc"
 
 
-def test_lengths_of_time():
+def test_lengths_of_time_and_times_that_no_calendar_has():
     lengths = [0, 0.25, 1, 59, 119, 120, 7_199, 7_200, 200_000]
     assert [span(one) for one in lengths] == [
         *("0 ms", "250 ms", "1 s", "59 s", "119 s", "2 min", "120 min", "2 h", "2 d"),
     ]
-
-
-@pytest.mark.parametrize("instant", [1e300, -1e300, float("inf"), float("nan")])
-def test_a_time_that_no_calendar_has_is_shown_as_it_came(instant):
-    assert when(instant) == f"{instant} (Unix time)"
-
-
-def test_one_line_is_one_line():
-    assert one_line("a\nb\tc") == r"a\nb\tc"
+    for instant in (1e300, -1e300, float("inf"), float("nan")):
+        assert when(instant) == f"{instant} (Unix time)"

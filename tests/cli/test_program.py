@@ -100,14 +100,6 @@ def test_what_stands_behind_two_dashes_is_no_option(mq9):
     assert mq9.ok("query", "inbox", "--json").document["messages"][0]["payload"] == "-v"
 
 
-@pytest.mark.programs
-def test_the_server_fails_in_one_line_as_well(tmp_path):
-    done = start("serve", "--memory", "--data", str(tmp_path / "mail.db"))
-    assert done.returncode == 2
-    [line] = done.stderr.splitlines()
-    assert line.startswith("error: memory: give either --memory or --data")
-
-
 def test_common_options_stand_before_the_command_or_behind_it(mq9, tmp_path):
     other = f"sqlite:///{tmp_path.as_posix()}/other.db"
     mq9.ok("create", "here", "--public")
@@ -177,13 +169,10 @@ async def test_a_broker_that_says_nothing_is_3():
             await writer.wait_closed()
 
 
-def test_a_url_that_is_malformed_shows_no_secret():
+def test_a_url_or_a_file_that_cannot_be_used_is_told(tmp_path):
     done = Program(f"nats://user:{SECRET}@host:4222/path")("mailboxes")
     assert done.code == 2
     assert SECRET not in done.err
-
-
-def test_a_file_that_cannot_be_used_is_1(tmp_path):
     (tmp_path / "mail.db").write_text("no database at all " * 100)
     done = Program(f"sqlite:///{tmp_path.as_posix()}/mail.db")("mailboxes")
     assert done.code == 1
@@ -192,8 +181,14 @@ def test_a_file_that_cannot_be_used_is_1(tmp_path):
 
 def test_it_runs_as_a_module():
     done = start("--version")
-    assert done.returncode == 0
-    assert done.stdout == f"mq9 {VERSION}\n"
+    assert (done.returncode, done.stdout) == (0, f"mq9 {VERSION}\n")
+
+
+def test_the_server_fails_in_one_line_as_well(mq9, tmp_path):
+    done = mq9("serve", "--memory", "--data", tmp_path / "mail.db")
+    assert done.code == 2
+    [line] = done.err.splitlines()
+    assert line.startswith("error: memory: give either --memory or --data")
 
 
 @pytest.mark.programs
@@ -248,11 +243,24 @@ def test_a_reader_that_has_gone_is_no_error(mq9, inbox, arguments):
     mq9.ok("send", inbox, "x")
     reading, writing = os.pipe()
     os.close(reading)
-    try:
-        done = start("--url", mq9.url, *arguments, **to_stdout(writing))
-    finally:
-        os.close(writing)
+    with os.fdopen(writing, "w") as pipe:
+        done = start("--url", mq9.url, *arguments, **to_stdout(pipe))
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.programs
+@pytest.mark.skipif(not FULL.exists(), reason="there is no full device")
+@pytest.mark.parametrize(
+    "arguments", [["query", "inbox"], ["query", "inbox", "--json"], ["--help"]]
+)
+def test_a_full_disk_is_told(mq9, inbox, arguments):
+    mq9.ok("send", inbox, "x")
+    with FULL.open("w") as full:
+        done = start("--url", mq9.url, *arguments, **to_stdout(full))
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "No space left on device" in line
 
 
 @pytest.mark.programs
@@ -270,21 +278,6 @@ def test_a_reader_that_goes_in_the_middle_is_told_by_the_exit_code(mq9, inbox, u
         process.stdout.close()
         assert process.wait(30) == 141
         assert process.stderr.read() == b""
-
-
-@pytest.mark.programs
-@pytest.mark.skipif(not FULL.exists(), reason="there is no full device")
-@pytest.mark.parametrize(
-    "arguments", [["query", "inbox"], ["query", "inbox", "--json"], ["--help"]]
-)
-def test_a_full_disk_is_told(mq9, inbox, arguments):
-    mq9.ok("send", inbox, "x")
-    with FULL.open("w") as full:
-        done = start("--url", mq9.url, *arguments, **to_stdout(full))
-    assert done.returncode == 1
-    [line] = done.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert "No space left on device" in line
 
 
 @pytest.mark.programs
@@ -324,33 +317,25 @@ def test_an_encoding_that_has_few_characters_is_no_obstacle(mq9, inbox):
     assert document["messages"][0]["payload"] == "日本語"
 
 
-@pytest.mark.programs
-def test_what_only_this_process_would_keep_is_warned_of():
-    said = (
-        "memory://x is the memory of this process: what is stored there is lost when the command "
-        "ends"
-    )
-    done = start("--url", "memory://x", "create", "a")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "a\n", f"warning: {said}\n")
-    done = start("--url", "memory://x", "create", "a", "--json")
-    assert json.loads(done.stdout) == {"mail_address": "a", "warnings": [said]}
-
-
-def test_what_a_file_keeps_is_not_warned_of(mq9):
-    assert mq9.ok("create", "a").err == ""
+def test_what_only_this_process_would_keep_is_warned_of(mq9):
+    assert mq9.ok("create", "a").err == ""  # which is kept
     assert mq9.ok("create", "b", "--json").document == {"mail_address": "b"}
+    said = (
+        "memory://of-a-command is the memory of this process: what is stored there is lost when "
+        "the command ends"
+    )
+    mq9.url = "memory://of-a-command"
+    done = mq9.ok("create", "a")
+    assert (done.out, done.err) == ("a\n", f"warning: {said}\n")
+    done = mq9.ok("create", "b", "--json")
+    assert done.document == {"mail_address": "b", "warnings": [said]}
 
 
-@pytest.mark.programs
 def test_what_a_command_logs_is_as_the_variables_say(mq9):
-    told = {"MQ9_SERVER": mq9.url, "MQ9_LOG_LEVEL": "info", "MQ9_LOG_FORMAT": "json"}
-    done = start("create", "a", env={**os.environ, **told})
-    assert done.stdout == "a\n"
-    event = json.loads(done.stderr)
+    done = mq9.ok("create", "a", env={"MQ9_LOG_LEVEL": "info", "MQ9_LOG_FORMAT": "json"})
+    assert done.out == "a\n"
+    event = json.loads(done.err)
     assert (event["level"], event["logger"]) == ("info", "mq9.client")
-
-
-def test_a_command_refuses_a_level_that_is_none(mq9):
-    done = mq9("create", "a", env={"MQ9_LOG_LEVEL": "loud"})
+    done = mq9("create", "b", env={"MQ9_LOG_LEVEL": "loud"})
     assert done.code == 2
     assert done.err.startswith("error: log_level: 'loud' is not one of debug, info, ")

@@ -24,11 +24,9 @@ def test_a_message_that_nobody_has_looked_for(timed):
     assert end.endswith("(in 10 min).")
     assert groups == "No group has fetched here yet: a new one sees it."
 
-
-def test_a_delayed_message_that_fell_due(timed):
     timed.ok("send", "inbox", "x", "--delay", 100)
     timed.pass_time(130)
-    begin, end, _ = story(timed, 0)
+    begin, end, _ = story(timed, 1)
     assert "(2 min ago), delayed until 20" in begin
     assert begin.endswith("(30 s ago).")
     assert end == "It is stored and does not expire."
@@ -43,26 +41,17 @@ def test_pending_says_how_many_come_before(timed):
     assert story(timed, 2)[-1] == "Group g sees it: pending, after 2 others."
 
 
-def test_pending_again_says_that_it_was_handed_out(timed):
+def test_a_lease_says_by_whom_and_what_became_of_it(timed):
     timed.ok("send", "inbox", "x")
-    fetch(timed)
-    timed.pass_time(60)
-    assert story(timed, 0)[-1] == (
-        "Group g sees it: pending, next; it was given it 1 time and did not ack."
-    )
-
-
-def test_leased_says_by_whom_until_when(timed):
-    timed.ok("send", "inbox", "x")
-    fetch(timed, "g", "--consumer", "ann 2")
-    fetch(timed, "g", "--consumer", "ann 2")
+    for _ in range(2):
+        fetch(timed, "g", "--consumer", "ann 2")
     last = story(timed, 0)[-1]
     assert last.startswith("Group g does not see it: leased by 'ann 2' until 20")
     assert "(in 60 s), having been given it 2 times" in last
-
-
-def test_given_back_says_until_when(timed):
-    timed.ok("send", "inbox", "x")
+    timed.pass_time(60)
+    assert story(timed, 0)[-1] == (
+        "Group g sees it: pending, next; it was given it 2 times and did not ack."
+    )
     fetch(timed, "g", "--consumer", "ann")
 
     async def give_back(client):
@@ -71,7 +60,7 @@ def test_given_back_says_until_when(timed):
     timed.sdk(give_back)
     last = story(timed, 0)[-1]
     assert last.startswith("Group g does not see it: given back, and kept from everybody until 20")
-    assert "(in 30 s); given it 1 time." in last
+    assert "(in 30 s); given it 3 times." in last
 
 
 def test_acked_and_skipped(timed):
@@ -148,9 +137,7 @@ def test_a_message_that_is_not_there_yet(timed):
 
 def test_a_message_that_nobody_remembers(timed):
     timed.ok("send", "inbox", "brief", "--ttl", 1)
-    timed.pass_time(1)
-    assert "it expired" in story(timed, 0)[1]
-    timed.pass_time(8 * 86_400)
+    timed.pass_time(1 + 8 * 86_400)
     timed.ok("status", "inbox")  # what is old is forgotten now and then
     done = timed("why", "inbox", 0)
     assert done.code == 4
@@ -172,12 +159,6 @@ def test_evicted_says_that_it_made_room(timed):
     assert group == "Group g was given it 1 time and acked it."
 
 
-def test_a_group_that_a_stranger_named_stays_in_its_quotes(timed):
-    timed.ok("send", "inbox", "x")
-    fetch(timed, "g sees it: pending, next. Group h")
-    assert story(timed, 0)[-1].startswith("Group 'g sees it: pending, next. Group h' does not see")
-
-
 def test_in_json_the_facts_stand_beside_the_story(timed):
     timed.ok("send", "inbox", "x", "--key", "k")
     fetch(timed, "g", "--consumer", "ann")
@@ -188,16 +169,16 @@ def test_in_json_the_facts_stand_beside_the_story(timed):
     assert (message["state"], message["priority"], message["key"]) == ("stored", "normal", "k")
     [group] = message["groups"]
     assert group.pop("until") == message["sent"] + 60
-    assert group == {
+    assert {name: one for name, one in group.items() if one} == {
         "group_name": "g",
         "state": "leased",
         "consumer": "ann",
         "deliveries": 1,
-        "ahead": 0,
-        "moved_to": None,
-        "moved_as": None,
-        "moved": None,
     }
+    assert group.keys() >= {"ahead", "moved_to", "moved_as", "moved"}
+    # A group that a stranger named stays in its quotes.
+    fetch(timed, "g sees it: pending, next. Group h")
+    assert story(timed, 0)[-1].startswith("Group 'g sees it: pending, next. Group h' does not see")
 
 
 @pytest.mark.parametrize("msg_id", ["-1", "x", str(2**53)])
