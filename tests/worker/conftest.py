@@ -1,4 +1,4 @@
-"""A client of a fake broker."""
+"""A client of a fake broker, on which somebody has a mailbox for answers; PostgreSQL."""
 
 import uuid
 
@@ -11,6 +11,7 @@ from tests.worker.graphs import turns_of
 @pytest.fixture
 async def client(broker):
     async with broker.client() as client:
+        await client.mailbox_create(name="asker")
         yield client
 
 

@@ -1,5 +1,6 @@
 """Graphs that note what they do, and what tests of workers share."""
 
+import asyncio
 import contextlib
 import operator
 from typing import Annotated
@@ -80,6 +81,28 @@ async def ask(client, topic, conversation="x"):
         correlation_id=topic,
         headers={"conversation": conversation},
     )
+
+
+def fail_once(error):
+    """What a step does that fails the first time."""
+    errors = [error]
+
+    async def act(state, config):
+        if errors:
+            raise errors.pop()
+
+    return act
+
+
+def wait_once():
+    """What a step does that waits for ever the first time."""
+    blocked = [asyncio.Event()]
+
+    async def act(state, config):
+        if blocked:
+            await blocked.pop().wait()
+
+    return act
 
 
 async def held(client, mail_address="lawyer"):

@@ -108,15 +108,12 @@ async def test_an_answer_with_a_control_value_is_refused_and_the_question_stays_
         await send(client, {"trail": ["kept"]})
         await client.clock.advance(1)
         [asked] = await client.query("boss")
-        reply = {"to": asked.reply_to, "correlation_id": asked.correlation_id}
-        await client.send(
-            reply["to"], {"__overwrite__": []}, correlation_id=reply["correlation_id"], id="1"
-        )
+        await client.reply(asked, {"__overwrite__": []}, id="1")
         await client.clock.advance(1)
         assert (worker.counters.refused, worker.counters.answered) == (1, 0)
         [dead] = await client.query("lawyer.dead")
         assert "'__overwrite__'" in dead.moved.reason
-        await client.send(reply["to"], ["two"], correlation_id=reply["correlation_id"], id="2")
+        await client.reply(asked, ["two"], id="2")
         await client.clock.advance(1)
         assert (worker.counters.refused, worker.counters.answered) == (1, 1)
     [one] = {one.config["configurable"]["thread_id"] for one in graph.checkpointer.list(None)}
@@ -129,16 +126,13 @@ def test_all_names_that_this_langgraph_reserves_are_known():
     assert control_value({_constants.OVERWRITE: 1}) == repr(_constants.OVERWRITE)
 
 
-def test_where_a_graph_tells_no_channels_those_of_messages_go_by_their_name():
-    removal = [{"type": "remove", "id": "1"}]
-    assert message_control({"messages": removal}, None) == "'remove' at messages.0.type"
-    assert message_control({"todo": removal}, None) is None
-
-
-def test_a_reducer_with_a_format_is_one_of_messages():
+def test_channels_of_messages_are_known_by_their_reducer_or_else_by_their_name():
     class Formatted(TypedDict):
         said: Annotated[list[AnyMessage], add_messages(format="langchain-openai")]
 
     assert isinstance(add_messages(format="langchain-openai"), partial)
     channels = StateGraph(Formatted).channels
     assert message_control({"said": [{"role": "user", "id": "1"}]}, channels) == "'id' at said.0"
+    removal = [{"type": "remove", "id": "1"}]
+    assert message_control({"messages": removal}, None) == "'remove' at messages.0.type"
+    assert message_control({"todo": removal}, None) is None

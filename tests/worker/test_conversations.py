@@ -8,7 +8,7 @@ import pytest
 from langchain_mq9.worker.bodies import message_key, message_of_key, thread_id
 from langchain_mq9.worker.turns import mailbox_of_turn
 from mq9.models import Message, MessageHeaders
-from tests.worker.graphs import Steps, ask, echo, held, working
+from tests.worker.graphs import Steps, ask, echo, fail_once, held, wait_once, working
 
 NUMBERS = itertools.count()
 
@@ -28,9 +28,13 @@ def same(one, other):
 
 
 def test_a_conversation_is_that_of_a_sender_and_a_name_or_a_reply_mailbox():
-    assert same(named("x", sender="ada"), named("x", sender="ada", reply_to="elsewhere"))
+    one = named("x", sender="ada")
+    assert same(one, named("x", sender="ada", reply_to="elsewhere"))
     assert same(message(sender="ada", reply_to="r"), message(sender="ada", reply_to="r"))
     assert same(message(reply_to="r"), message(reply_to="r"))
+    assert thread_id("lawyer", one) != thread_id("clerk", one)
+    assert message_of_key(message_key(one)) == ("lawyer", one.msg_id)
+    assert message_of_key("of somebody else") is None
 
 
 @pytest.mark.parametrize(
@@ -49,17 +53,6 @@ def test_a_conversation_is_that_of_a_sender_and_a_name_or_a_reply_mailbox():
 )
 def test_others_do_not_meet_in_it(one, other):
     assert not same(one, other)
-
-
-def test_each_agent_has_threads_of_its_own():
-    one = named("x", sender="ada")
-    assert thread_id("lawyer", one) != thread_id("clerk", one)
-
-
-def test_the_key_of_a_message_tells_where_it_is():
-    one = message()
-    assert message_of_key(message_key(one)) == ("lawyer", one.msg_id)
-    assert message_of_key("of somebody else") is None
 
 
 async def test_a_conversation_goes_on_where_it_was(client):
@@ -169,15 +162,8 @@ async def test_waiting_for_a_turn_takes_no_time_of_the_run(broker, client, crowd
 @pytest.fixture
 async def cut_off(broker, client):
     """A graph whose run for a first message was cut off in its second step, by a kill."""
-    blocked = [asyncio.Event()]
-
-    async def wait_once(state, config):
-        if blocked:
-            await blocked.pop().wait()
-
-    steps = Steps("read", "think", "write", think=wait_once)
+    steps = Steps("read", "think", "write", think=wait_once())
     graph = steps.compile()
-    await client.mailbox_create(name="asker")
     doomed = broker.client()
     async with working(doomed, graph):
         await ask(client, "first")
@@ -212,14 +198,7 @@ async def test_what_was_cut_off_and_comes_no_more_is_left(client, cut_off):
 
 
 async def test_a_message_that_failed_does_not_hold_up_its_conversation(broker, client):
-    failures = [ValueError("busy")]
-
-    async def fail_once(state, config):
-        if failures:
-            raise failures.pop()
-
-    graph = Steps("read", "write", write=fail_once).compile()
-    await client.mailbox_create(name="asker")
+    graph = Steps("read", "write", write=fail_once(ValueError("busy"))).compile()
     async with working(client, graph, retry_delay=60) as worker:
         for name in ("first", "second"):
             await ask(client, name)

@@ -356,7 +356,6 @@ async def test_a_worker_numbers_the_checkpoints_of_subgraphs_too(broker, client)
     outer = StateGraph(State).add_node("outer", inner.compile())
     outer.add_edge(START, "outer").add_edge("outer", END)
     saver = InMemorySaver()
-    await client.mailbox_create(name="asker")
     async with working(client, outer.compile(checkpointer=saver)):
         for name in ("one", "two"):
             await ask(client, name)
@@ -381,7 +380,6 @@ async def test_a_run_that_lost_its_turn_stores_nothing_more(broker, client):
 
     steps = Steps("read", "think", "write", think=wait_once)
     graph = steps.compile()
-    await client.mailbox_create(name="asker")
     async with broker.client() as other, working(other, graph):
         await ask(client, "one")
         await broker.clock.advance(0)
@@ -403,7 +401,6 @@ async def test_a_message_that_was_delivered_again_is_not_begun(broker, client, c
         await blocked.wait()
 
     steps = Steps("read", read=wait)
-    await client.mailbox_create(name="asker")
     async with working(client, steps.compile(), retry_delay=30) as worker:
         await ask(client, "one")
         await ask(client, "two")
@@ -435,7 +432,6 @@ async def test_what_was_cut_off_is_ended_before_others_though_it_cannot_be_store
 ):
     saver = FullDisk()
     steps = Steps("read", "write")
-    await client.mailbox_create(name="asker")
     async with working(client, steps.compile(saver), retry_delay=10) as worker:
         saver.is_full = True
         for name in ("one", "two"):
@@ -468,7 +464,6 @@ class LosesItsTurn(InMemorySaver):
 async def test_a_run_whose_turn_ends_with_its_last_checkpoint_is_answered_by_its_next_delivery(
     broker, client
 ):
-    await client.mailbox_create(name="asker")
     steps = Steps("read", "write")
     async with working(client, steps.compile(LosesItsTurn(client)), retry_delay=10):
         await ask(client, "one")

@@ -8,7 +8,7 @@ import pytest
 from langchain_mq9 import MailboxWorker, WorkerOptions
 from mq9 import InvalidRequest, Mq9Client
 from mq9.client.consumer import HandlingOptions
-from tests.worker.graphs import Steps, echo, held, working
+from tests.worker.graphs import Steps, echo, held, wait_once, working
 
 
 async def test_it_registers_what_the_agent_can_do_and_lives_on(broker, client):
@@ -33,9 +33,11 @@ async def test_it_registers_again_when_it_was_removed(broker, client):
         assert found["skills"] == card["skills"]
 
 
-async def test_it_goes_unregistered_where_nothing_is_said_of_it(client):
-    async with working(client, echo()):
+async def test_it_is_started_once_and_goes_unregistered_where_nothing_is_said_of_it(client):
+    async with working(client, echo()) as worker:
         assert await client.agent_discover() == []
+        with pytest.raises(InvalidRequest, match="it was started before"):
+            await worker.start()
 
 
 @pytest.mark.parametrize(
@@ -60,12 +62,6 @@ async def test_arguments_that_cannot_be_are_refused(client, options, reason):
         MailboxWorker(echo(), **{"agent": "lawyer", "client": client, **options})
 
 
-async def test_it_is_started_once(client):
-    async with working(client, echo()) as worker:
-        with pytest.raises(InvalidRequest, match="it was started before"):
-            await worker.start()
-
-
 async def test_a_run_is_finished_when_it_stops_in_time(broker, client):
     free = asyncio.Event()
 
@@ -87,13 +83,7 @@ async def test_a_run_is_finished_when_it_stops_in_time(broker, client):
 
 
 async def test_what_does_not_finish_goes_on_elsewhere_at_its_step(broker, client):
-    blocked = [asyncio.Event()]
-
-    async def wait(state, config):
-        if blocked:
-            await blocked.pop().wait()
-
-    steps = Steps("read", "write", write=wait)
+    steps = Steps("read", "write", write=wait_once())
     graph = steps.compile()
     async with working(client, graph, stop_timeout=10) as worker:
         asking = asyncio.create_task(client.request("lawyer", {"topic": "tea"}, timeout=300))
@@ -110,16 +100,7 @@ async def test_what_does_not_finish_goes_on_elsewhere_at_its_step(broker, client
     assert steps.ran == ["read", "write", "write"]
 
 
-async def test_a_client_of_its_own_is_closed_with_it(broker):
-    async with (
-        MailboxWorker(echo(), agent="lawyer", server=broker.url) as worker,
-        broker.client() as client,
-    ):
-        assert (await client.request("lawyer", "hello")).text == "1: hello"
-    assert not worker.is_running
-
-
-async def test_it_works_until_it_is_asked_to_stop(broker, client):
+async def test_it_works_until_it_is_asked_to_stop_and_closes_a_client_of_its_own(broker, client):
     worker = MailboxWorker(echo(), agent="lawyer", server=broker.url)
     working_on = asyncio.create_task(worker.arun())
     await broker.clock.advance(0)

@@ -46,10 +46,10 @@ def check(found):
             before = trail
 
 
-def test_a_worker_that_is_paused_takes_no_thread_back_with_sqlite(tmp_path, scale):
-    check(pause(5 if scale == 1 else 200, "sqlite", str(tmp_path / "threads.db")))
-
-
-def test_a_worker_that_is_paused_takes_no_thread_back_with_postgres(scale, postgres_database):
-    pytest.importorskip("langgraph.checkpoint.postgres.aio")
-    check(pause(5 if scale == 1 else 200, "postgres", postgres_database))
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_worker_that_is_paused_takes_no_thread_back(request, tmp_path, scale, kind):
+    where = str(tmp_path / "threads.db")
+    if kind == "postgres":
+        pytest.importorskip("langgraph.checkpoint.postgres.aio")
+        where = request.getfixturevalue("postgres_database")
+    check(pause(5 if scale == 1 else 200, kind, where))

@@ -1,13 +1,12 @@
 """A worker for a graph that a server of LangGraph runs, of which there is a stand-in."""
 
-from tests.worker.graphs import Steps, ask, working
+from tests.worker.graphs import Steps, ask, fail_once, working
 from tests.worker.langgraph_server import Served
 
 
 async def test_a_remote_graph_runs_in_threads_of_its_server(client):
     steps = Steps("read", "write")
     served = Served(steps.compile())
-    await client.mailbox_create(name="asker")
     async with working(client, served.remote(), progress="mailbox") as worker:
         for topic in ("tea", "rice"):
             await ask(client, topic)
@@ -25,13 +24,7 @@ async def test_a_remote_graph_runs_in_threads_of_its_server(client):
 
 
 async def test_a_remote_run_that_failed_goes_on_where_it_was(client):
-    failures = [ValueError("busy")]
-
-    async def fail_once(state, config):
-        if failures:
-            raise failures.pop()
-
-    steps = Steps("read", "write", write=fail_once)
+    steps = Steps("read", "write", write=fail_once(ValueError("busy")))
     async with working(client, Served(steps.compile()).remote()) as worker:
         answer = await client.request("lawyer", {"topic": "tea"})
         assert answer.json()["trail"] == ["read", "write"]

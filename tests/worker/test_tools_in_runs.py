@@ -94,35 +94,23 @@ async def test_no_other_mail_is_put_before_the_model_in_a_run(client, lawyer):
         assert_nobody_reads_of_others(await answers(client))
 
 
-async def test_what_a_run_asks_is_answered_to_its_thread(client, lawyer):
-    graph = agent(
-        lawyer,
-        call("send_message", to="clerk", content="Is it signed?"),
-        call("fetch_messages", wait_seconds=30),
-        tell,
-    )
-    async with (
-        MailboxWorker(echo(), agent="clerk", client=client),
-        working(client, graph),
-    ):
-        answer = await client.request("lawyer", "Is the contract signed?")
-    [mail] = json.loads(answer.text)["messages"]
-    assert mail["untrusted_content"] == "1: Is it signed?"
-
-
-@pytest.mark.parametrize("mode", ["wait", "interrupt"])
-async def test_a_model_in_a_run_asks_another_agent(client, lawyer, mode):
-    graph = create_agent(
-        ScriptedModel(call("ask_agent", to="clerk", content="Is it signed?"), tell),
-        [lawyer.ask_agent_tool(mode)],
-        checkpointer=InMemorySaver(),
-    )
-    async with (
-        MailboxWorker(echo(), agent="clerk", client=client),
-        working(client, graph),
-    ):
+@pytest.mark.parametrize("by", ["mail", "wait", "interrupt"])
+async def test_a_model_in_a_run_asks_another_agent(client, lawyer, by):
+    if by == "mail":
+        script = [
+            call("send_message", to="clerk", content="Is it signed?"),
+            call("fetch_messages", wait_seconds=30),
+        ]
+        graph = agent(lawyer, *script, tell)
+    else:
+        model = ScriptedModel(call("ask_agent", to="clerk", content="Is it signed?"), tell)
+        graph = create_agent(model, [lawyer.ask_agent_tool(by)], checkpointer=InMemorySaver())
+    async with MailboxWorker(echo(), agent="clerk", client=client), working(client, graph):
         answer = await client.request("lawyer", "Is the contract signed?")
     assert "1: Is it signed?" in answer.text
+    if by == "mail":
+        [mail] = json.loads(answer.text)["messages"]
+        assert mail["untrusted_content"] == "1: Is it signed?"
 
 
 async def test_a_run_whose_threads_share_an_inbox_leaves_it_to_the_worker(client, broker):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import uuid
 
 import pytest
 
@@ -31,12 +30,17 @@ async def test_a_run_may_ask_its_own_agent_whatever_the_threads_are(client):
             assert answer.json()["trail"] == ["read"]
 
 
-async def test_nothing_is_left_of_turns_that_were_given_back(client, turns):
-    for _ in range(3):
-        thread = str(uuid.uuid4())
-        async with turns.take(thread):
-            assert await is_there(client, thread)
-        assert not await is_there(client, thread)
+async def test_nothing_is_left_of_turns_that_were_given_back_and_their_numbers_rise(
+    broker, client, turns
+):
+    numbers = []
+    for _ in range(5):
+        async with turns.take("x") as turn:
+            assert await is_there(client, "x")
+            numbers.append(turn.number)
+        assert not await is_there(client, "x")
+        await broker.clock.advance(0.001)
+    assert numbers == sorted(set(numbers))
 
 
 async def test_what_a_killed_worker_leaves_expires(broker, client):
@@ -49,33 +53,17 @@ async def test_what_a_killed_worker_leaves_expires(broker, client):
     assert not await is_there(client, turn.thread_id)
 
 
-async def test_a_turn_is_kept_for_as_long_as_it_takes(broker, client, turns):
-    async with broker.client() as other, turns.take("x") as turn:
-        waiting = asyncio.create_task(turns_of(other).take("x").__aenter__())
-        await broker.clock.advance(20 * LEASE_S)
-        assert not waiting.done()
-        assert not turn.lost.done()
-        waiting.cancel()
-
-
-async def test_a_waiting_worker_gets_the_turn_at_once(broker, client, turns):
+async def test_a_turn_is_kept_for_as_long_as_it_takes_and_who_waits_gets_it_at_once(broker, turns):
     async with broker.client() as other:
         async with turns.take("x") as first:
             second = asyncio.create_task(turns_of(other).take("x").__aenter__())
-            await broker.clock.advance(1)
+            await broker.clock.advance(20 * LEASE_S)
+            assert not second.done()
+            assert not first.lost.done()
         await broker.clock.advance(0)
         assert second.done()
         assert (await second).number > first.number
         await (await second).release()
-
-
-async def test_numbers_rise_across_turns_that_were_removed(broker, turns):
-    numbers = []
-    for _ in range(5):
-        async with turns.take("x") as turn:
-            numbers.append(turn.number)
-        await broker.clock.advance(0.001)
-    assert numbers == sorted(set(numbers))
 
 
 async def test_a_turn_that_another_one_has_cannot_be_renewed(broker, client):

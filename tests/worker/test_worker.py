@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from langchain_mq9.testing import ScriptedModel
 from mq9 import InvalidRequest, RequestFailed
-from tests.worker.graphs import State, Steps, echo, held, working
+from tests.worker.graphs import State, Steps, echo, fail_once, held, working
 
 
 async def test_a_json_object_goes_in_and_the_final_state_comes_back(client):
@@ -29,12 +29,45 @@ async def test_a_json_object_goes_in_and_the_final_state_comes_back(client):
     assert await held(client) == 0
 
 
-async def test_a_graph_over_messages_takes_nothing_but_text(client):
-    async with working(client, echo()):
-        await client.send("lawyer", b"\xff")
-        await client.clock.advance(0)
+async def reason_after(client, graph, body=None, **options):
+    """Let a worker give a message up; why it did."""
+    async with working(client, graph, **options):
+        body = {"topic": "tea"} if body is None else body
+        await client.send("lawyer", body, reply_to="asker")
+        await client.clock.advance(1)
     [moved] = await client.query("lawyer.dead")
-    assert moved.moved.reason.startswith("the body is no text in UTF-8: ")
+    return moved.moved.reason
+
+
+async def test_a_graph_over_messages_takes_nothing_but_text(client):
+    reason = await reason_after(client, echo(), b"\xff")
+    assert reason.startswith("the body is no text in UTF-8: ")
+
+
+async def test_a_final_state_that_is_no_json_is_told_of(client):
+    builder = StateGraph(State)
+    builder.add_node("read", lambda state: {"trail": [b"\xff"]})
+    builder.add_edge(START, "read")
+    graph = builder.compile(checkpointer=InMemorySaver())
+    reason = await reason_after(client, graph)
+    assert reason.startswith("the graph's final state is no JSON, so that the worker")
+
+
+async def test_a_graph_that_asks_is_moved_away_where_there_is_nobody_to_ask(client):
+    async def ask(state, config):
+        interrupt("May I?")
+
+    reason = await reason_after(client, Steps("read", read=ask).compile())
+    assert reason.startswith("the graph interrupted itself to ask 'May I?'")
+
+
+async def test_what_cancels_itself_has_failed(client):
+    async def cancel(message):
+        raise asyncio.CancelledError
+
+    options = {"input": cancel, "max_deliveries": 1}
+    reason = await reason_after(client, Steps("read").compile(), **options)
+    assert reason == "RuntimeError: the run raised CancelledError()"
 
 
 async def test_what_does_not_fit_is_moved_away_with_the_reason(client, caplog):
@@ -113,7 +146,6 @@ async def test_a_graph_knows_the_path_of_its_message_and_the_answer_goes_on_with
     async def look(state, config):
         paths.append(config["configurable"]["mq9_path"])
 
-    await client.mailbox_create(name="asker")
     async with working(client, Steps("read", read=look).compile()):
         await client.send("lawyer", {"topic": "tea"}, path=["ada", "clerk"], reply_to="asker")
         await client.clock.advance(0)
@@ -141,7 +173,6 @@ async def test_functions_make_the_input_and_the_answer(client):
     def to_answer(values):
         return {"about": values["topic"]} if values["topic"] != "RICE" else None
 
-    await client.mailbox_create(name="asker")
     functions = {"input": from_message, "output": to_answer}
     async with working(client, Steps("read").compile(), **functions) as worker:
         for text in ("tea", "rice"):
@@ -149,18 +180,6 @@ async def test_functions_make_the_input_and_the_answer(client):
         await client.clock.advance(0)
         assert worker.counters.mail.processed == 2
     assert [one.json() for one in await client.query("asker")] == [{"about": "TEA"}]
-
-
-async def test_a_final_state_that_is_no_json_is_told_of(client):
-    builder = StateGraph(State)
-    builder.add_node("read", lambda state: {"trail": [b"\xff"]})
-    builder.add_edge(START, "read")
-    await client.mailbox_create(name="asker")
-    async with working(client, builder.compile(checkpointer=InMemorySaver())):
-        await client.send("lawyer", {"topic": "tea"}, reply_to="asker")
-        await client.clock.advance(0)
-    [moved] = await client.query("lawyer.dead")
-    assert moved.moved.reason.startswith("the graph's final state is no JSON, so that the worker")
 
 
 async def test_a_state_of_pydantic_says_what_fits(client):
@@ -219,13 +238,7 @@ async def test_a_graph_of_the_functional_api_runs_too(client):
 
 
 async def test_a_subgraph_that_failed_goes_on_inside(client):
-    failures = [ValueError("busy")]
-
-    async def fail_once(state, config):
-        if failures:
-            raise failures.pop()
-
-    inner = Steps("read", "write", write=fail_once)
+    inner = Steps("read", "write", write=fail_once(ValueError("busy")))
     builder = StateGraph(State)
     builder.add_node("inner", inner.builder.compile())
     builder.add_edge(START, "inner")
@@ -235,32 +248,9 @@ async def test_a_subgraph_that_failed_goes_on_inside(client):
     assert inner.ran == ["read", "write", "write"]
 
 
-async def test_a_graph_that_asks_is_moved_away_where_there_is_nobody_to_ask(client):
-    async def ask(state, config):
-        interrupt("May I?")
-
-    async with working(client, Steps("read", read=ask).compile()):
-        await client.send("lawyer", {"topic": "tea"})
-        await client.clock.advance(0)
-    [moved] = await client.query("lawyer.dead")
-    assert moved.moved.reason.startswith("the graph interrupted itself to ask 'May I?'")
-
-
-async def test_what_cancels_itself_has_failed(client):
-    async def cancel(message):
-        raise asyncio.CancelledError
-
-    async with working(client, Steps("read").compile(), input=cancel, max_deliveries=1):
-        await client.send("lawyer", {"topic": "tea"})
-        await client.clock.advance(1)
-    [moved] = await client.query("lawyer.dead")
-    assert moved.moved.reason == "RuntimeError: the run raised CancelledError()"
-
-
 async def test_a_graph_that_stops_at_a_breakpoint_is_not_taken_for_ended(client):
     steps = Steps("read", "write")
     graph = steps.builder.compile(checkpointer=InMemorySaver(), interrupt_before=["write"])
-    await client.mailbox_create(name="asker")
     async with working(client, graph):
         await client.send("lawyer", {"topic": "tea"}, reply_to="asker")
         await client.clock.advance(0)
