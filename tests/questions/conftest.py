@@ -1,4 +1,4 @@
-"""A client of a fake broker, with mailboxes of an asker and two people; a server with users."""
+"""A client of a fake broker, with mailboxes of those who ask and answer; a server with users."""
 
 import contextlib
 
@@ -11,7 +11,7 @@ from tests.questions.graphs import Asking, asked, begin, working
 @pytest.fixture
 async def client(broker):
     async with broker.client() as client:
-        for name in ("asker", "boss", "chief"):
+        for name in ("asker", "boss", "chief", "receipts", "other"):
             await client.mailbox_create(name=name)
         yield client
 

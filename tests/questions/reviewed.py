@@ -5,11 +5,8 @@ from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.types import Command
 
 from langchain_mq9.testing import ScriptedModel
-
-THREAD = {"configurable": {"thread_id": "one"}}
 
 
 class Agent:
@@ -44,11 +41,3 @@ class Agent:
             middleware=[HumanInTheLoopMiddleware(interrupt_on, **how)],
             checkpointer=InMemorySaver(),
         )
-
-    async def interrupts(self):
-        await self.graph.ainvoke({"messages": [("human", "Go.")]}, THREAD)
-        return (await self.graph.aget_state(THREAD)).interrupts
-
-    async def resume(self, values):
-        state = await self.graph.ainvoke(Command(resume=values), THREAD)
-        return [message.text for message in state["messages"]]

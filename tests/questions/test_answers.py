@@ -48,9 +48,6 @@ def test_what_is_not_in_our_format_asks_what_it_says():
 )
 def test_an_answer_is_json_or_else_text(payload, answer):
     assert answer_of(payload) == answer
-
-
-def test_an_answer_that_is_neither_is_refused():
     with pytest.raises(InvalidAnswer, match="text or JSON, not 2 other bytes"):
         answer_of(b"\xff\xfe")
 
@@ -81,13 +78,20 @@ def test_decisions_are_understood_in_each_form(actions, answer, decisions):
     assert decisions_of(actions, answer) == decisions
 
 
+def edit(action, **args):
+    return {"type": "edit", "edited_action": {"name": action.name, "args": args}}
+
+
+STOP = Action(name="stop", args={})
+
+
 @pytest.mark.parametrize(
     ("actions", "answer", "complaint"),
     [
         (
             [SEND],
-            "Yes, please",
-            "send_email: 'Yes, please' is not possible here; answer approve or",
+            "Yes!",
+            "send_email: 'Yes!' is not possible here; answer approve or",
         ),
         ([SEND], 1, "1 is no decision; answer approve or edit or reject or respond"),
         ([SEND], None, "None is no decision"),
@@ -99,7 +103,7 @@ def test_decisions_are_understood_in_each_form(actions, answer, decisions):
         ([SEND], {"type": "edit", "edited_action": {"name": "send_email"}}, "name and args"),
         (
             [SEND],
-            {"type": "edit", "edited_action": {"name": "drop_table", "args": {}}},
+            edit(DROP),
             "send_email: an edit changes what it is done with and cannot make it 'drop_table'",
         ),
         ([SEND], {"type": "reject", "message": 1}, "reject takes a message, which is a text"),
@@ -111,36 +115,22 @@ def test_decisions_are_understood_in_each_form(actions, answer, decisions):
         ([SEND, DROP], EDITED, "drop_table: 'edit' is not possible here"),
         ([SEND, SEND], EDITED, "edit cannot be said of 2 actions at once"),
         ([SEND, DROP], ["approve", "edit"], "drop_table: 'edit' is not possible here"),
+        # An edit with other arguments than the action has.
+        ([SEND], edit(SEND), "send_email: it lacks the argument 'to'; it takes 'to'"),
+        ([SEND], edit(SEND, to="x", cc="y"), "it has no argument 'cc'; it takes 'to'"),
+        (
+            [SEND],
+            edit(SEND, recipient="x", body="y"),
+            "send_email: it has no arguments 'body', 'recipient' and it lacks the argument 'to'",
+        ),
+        ([STOP], edit(STOP, now=1), "stop: it has no argument 'now'; it takes noth"),
+        ([PAY], edit(PAY, to="ada"), "pay: it lacks the argument 'euros'; it takes 'euros', 'to'"),
+        ([PAY], edit(PAY, euros=1, cents=2), "has no argument 'cents'; it takes 'euros', 'to'"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_reason(actions, answer, complaint):
     with pytest.raises(InvalidAnswer) as refused:
         decisions_of(actions, answer)
-    assert complaint in str(refused.value)
-
-
-def edit(action, **args):
-    return {"type": "edit", "edited_action": {"name": action.name, "args": args}}
-
-
-@pytest.mark.parametrize(
-    ("action", "args", "complaint"),
-    [
-        (SEND, {}, "send_email: it lacks the argument 'to'; it takes 'to'"),
-        (SEND, {"to": "x", "cc": "y"}, "send_email: it has no argument 'cc'; it takes 'to'"),
-        (
-            SEND,
-            {"recipient": "x", "body": "y"},
-            "send_email: it has no arguments 'body', 'recipient' and it lacks the argument 'to'",
-        ),
-        (Action(name="stop", args={}), {"now": 1}, "stop: it has no argument 'now'; it takes noth"),
-        (PAY, {"to": "ada"}, "pay: it lacks the argument 'euros'; it takes 'euros', 'to'"),
-        (PAY, {"euros": 1, "cents": 2}, "pay: it has no argument 'cents'; it takes 'euros', 'to'"),
-    ],
-)
-def test_an_edit_with_other_arguments_than_the_action_has_is_refused(action, args, complaint):
-    with pytest.raises(InvalidAnswer) as refused:
-        decisions_of([action], edit(action, **args))
     assert complaint in str(refused.value)
 
 

@@ -124,7 +124,7 @@ async def test_where_senders_are_verified_only_who_was_asked_may_answer(people):
             "'mallory' was not asked",
             "the broker does not know its sender",
         ]
-        await boss.reply(message, "yes")
+        await boss.send(message.reply_to, "yes", correlation_id=message.correlation_id)
         await settle(lawyer)
         assert [one["trail"][1] for one in await outcome(lawyer)] == ['"yes"']
 

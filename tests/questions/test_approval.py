@@ -52,21 +52,6 @@ async def test_the_mailboxes_of_whoever_is_asked_are_made(client):
         assert {(await client.mailbox_status(name)).ttl for name in ("carl", "dora")} == {0}
 
 
-async def test_an_answer_after_thirty_days_and_a_restart_is_as_good_as_any(client):
-    saver = InMemorySaver()
-    async with working(client, Asking("May I?", saver=saver).graph):
-        await begin(client)
-    await client.clock.advance(30 * DAY)
-    [(message, _)] = await asked(client)
-    await client.reply(message, "yes", sender="boss")
-    asking = Asking("May I?", saver=saver)
-    async with working(client, asking.graph):
-        await settle(client)
-        assert await outcome(client) == [{"topic": "tea", "trail": ["read", '"yes"', "write"]}]
-    assert asking.ran == ["ask", "asked", "write"]
-    assert await refusals(client) == []
-
-
 async def test_a_worker_that_was_away_for_longer_than_groups_last_repeats_no_run(client):
     """It is given all messages of the mailbox once more, and may answer those once more."""
     saver = InMemorySaver()
@@ -90,24 +75,16 @@ async def test_a_worker_that_was_away_for_longer_than_groups_last_repeats_no_run
     assert trails == {"first": trail, "task": [*trail, "read", '"no"', "write"]}
 
 
-async def test_a_run_that_nobody_waits_for_asks_and_goes_on_all_the_same(client):
-    asking = Asking("May I?")
-    async with working(client, asking.graph):
-        await begin(client, reply_to=None)
-        [(message, _)] = await asked(client)
-        await answer(client, message, "yes")
-    assert asking.ran[-1] == "write"
-    assert await outcome(client) == []
-
-
-async def test_an_asker_that_has_left_is_not_waited_for(client):
+@pytest.mark.parametrize("reply_to", [None, "nobody"])
+async def test_a_run_that_nobody_waits_for_asks_and_goes_on_all_the_same(client, reply_to):
     asking = Asking("May I?")
     async with working(client, asking.graph) as worker:
-        await begin(client, reply_to="nobody")
+        await begin(client, reply_to=reply_to)
         [(message, _)] = await asked(client)
         await answer(client, message, "yes")
         assert worker.counters.answered == 1
-    assert await refusals(client) == []
+    assert asking.ran[-1] == "write"
+    assert await outcome(client) == await refusals(client) == []
 
 
 async def test_a_graph_that_asks_again_is_answered_again(client):
@@ -147,29 +124,32 @@ async def test_two_interrupts_of_one_run_are_two_questions_answered_in_any_order
         assert (worker.counters.asked, worker.counters.answered) == (2, 2)
 
 
+DECISIONS = ("approve", "edit", "reject", "respond")
 EDIT = {"type": "edit", "edited_action": {"name": "send_email", "args": {"to": "bob"}}}
 
 
-async def test_tool_calls_are_approved_edited_and_rejected_by_mail(client):
-    agent = Agent()
+@pytest.mark.parametrize("how", [{}, {"interrupt_mode": "per_call"}], ids=["at once", "one by one"])
+async def test_tool_calls_are_approved_edited_and_rejected_by_mail(client, how):
+    agent = Agent(**how)
     async with working(client, agent.graph):
         await begin(client, "Go.")
-        [(message, question)] = await asked(client)
-        assert [one.name for one in question.actions] == ["send_email", "drop_table"]
-        assert [list(one.schema["properties"]) for one in question.actions] == [["to"], ["name"]]
-        await answer(client, message, {"decisions": [EDIT, {"type": "reject"}]})
-        assert agent.done == ["sent to bob"]
-        assert [one.text for one in await client.query("asker")] == ["Done."]
-
-
-async def test_tool_calls_that_are_asked_one_by_one_are_decided_one_by_one(client):
-    agent = Agent(interrupt_mode="per_call")
-    async with working(client, agent.graph):
-        await begin(client, "Go.")
-        questions = {question.actions[0].name: one for one, question in await asked(client)}
-        await answer(client, questions["send_email"], EDIT)
-        assert agent.done == ["sent to bob"]
-        await answer(client, questions["drop_table"], "reject")
+        found = await asked(client)
+        actions = [action for _, question in found for action in question.actions]
+        assert {one.name for one in actions} == {"send_email", "drop_table"}
+        [send, drop] = sorted(actions, key=lambda one: one.name, reverse=True)
+        assert (send.args, send.decisions) == ({"to": "ada"}, DECISIONS)
+        assert (drop.args, drop.decisions) == ({"name": "users"}, ("approve", "reject"))
+        assert drop.text == "Drop it?"
+        if how:
+            questions = {question.actions[0].name: one for one, question in found}
+            await answer(client, questions["send_email"], EDIT)
+            assert agent.done == ["sent to bob"]
+            await answer(client, questions["drop_table"], "reject")
+        else:
+            assert [list(one.schema["properties"]) for one in actions] == [["to"], ["name"]]
+            [(message, question)] = found
+            assert question.text.endswith("Args: {'to': 'ada'}\n\nDrop it?")
+            await answer(client, message, {"decisions": [EDIT, {"type": "reject"}]})
         assert agent.done == ["sent to bob"]
         assert [one.text for one in await client.query("asker")] == ["Done."]
 

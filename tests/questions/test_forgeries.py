@@ -49,12 +49,8 @@ async def store(client, record):
 
 
 async def set_timer(client, correlation_id, due="expiry"):
-    await client.send(
-        "lawyer.answers",
-        {"type": "timer", "due": due},
-        tags=["timer"],
-        correlation_id=correlation_id,
-    )
+    timer = {"tags": ["timer"], "correlation_id": correlation_id}
+    await client.send("lawyer.answers", {"type": "timer", "due": due}, **timer)
 
 
 async def open_to_all(lawyer):
@@ -75,6 +71,39 @@ async def records_of(lawyer):
     return QuestionRecords(lawyer, own, agent="lawyer", mail_address="lawyer.questions")
 
 
+async def test_a_forged_record_and_timer_send_no_mail_and_give_up_no_question(people):
+    lawyer, boss, mallory = people["lawyer"], people["boss"], people["mallory"]
+    async with working(lawyer, Asking("May I?").graph):
+        await open_to_all(lawyer)
+        await store(mallory, forged())
+        await set_timer(mallory, ID)
+        await settle(lawyer)
+        await lawyer.send("lawyer.answers", "a reply to it", correlation_id=ID, sender="mallory")
+        await settle(lawyer)
+        assert await people["asker"].query("asker") == []
+        assert await refusals(lawyer) == [
+            "it is a timer of somebody else",
+            f"no question has the correlation id '{ID}'",
+        ]
+
+        await open_to_all(lawyer)
+        await begin(lawyer, sender=None)
+        true = await true_record(lawyer)
+        await store(mallory, forged(thread_id=true.thread_id, origin=true.origin))
+        await set_timer(mallory, ID)
+        await settle(lawyer)
+        [(message, _)] = await asked(boss)
+        await boss.reply(message, "yes")
+        await settle(lawyer)
+        assert [one["trail"][1] for one in await outcome(people["asker"])] == ['"yes"']
+
+
+async def test_a_dead_letter_mailbox_that_others_share_stays_open(people):
+    lawyer, mallory = people["lawyer"], people["mallory"]
+    async with working(lawyer, Asking("May I?").graph, dead_letter="dead.letters"):
+        await mallory.send("dead.letters", "x")
+
+
 @pytest.mark.parametrize("made_before", [False, True])
 async def test_only_the_agent_sends_to_the_mailboxes_that_its_worker_makes(people, made_before):
     lawyer, mallory = people["lawyer"], people["mallory"]
@@ -91,43 +120,6 @@ async def test_only_the_agent_sends_to_the_mailboxes_that_its_worker_makes(peopl
             with pytest.raises(Forbidden):
                 await mallory.send(name, "x")
         await mallory.send("lawyer.answers", "x")
-
-
-async def test_a_dead_letter_mailbox_that_others_share_stays_open(people):
-    lawyer, mallory = people["lawyer"], people["mallory"]
-    async with working(lawyer, Asking("May I?").graph, dead_letter="dead.letters"):
-        await mallory.send("dead.letters", "x")
-
-
-async def test_a_forged_record_and_timer_send_no_mail_in_the_name_of_the_agent(people):
-    lawyer, mallory = people["lawyer"], people["mallory"]
-    async with working(lawyer, Asking("May I?").graph):
-        await open_to_all(lawyer)
-        await store(mallory, forged())
-        await set_timer(mallory, ID)
-        await settle(lawyer)
-        await lawyer.send("lawyer.answers", "a reply to it", correlation_id=ID, sender="mallory")
-        await settle(lawyer)
-        assert await people["asker"].query("asker") == []
-        assert await refusals(lawyer) == [
-            "it is a timer of somebody else",
-            f"no question has the correlation id '{ID}'",
-        ]
-
-
-async def test_a_forged_record_gives_up_no_question_of_the_same_thread(people):
-    lawyer, boss, mallory = people["lawyer"], people["boss"], people["mallory"]
-    async with working(lawyer, Asking("May I?").graph):
-        await open_to_all(lawyer)
-        await begin(lawyer, sender=None)
-        true = await true_record(lawyer)
-        await store(mallory, forged(thread_id=true.thread_id, origin=true.origin))
-        await set_timer(mallory, ID)
-        await settle(lawyer)
-        [(message, _)] = await asked(boss)
-        await boss.reply(message, "yes")
-        await settle(lawyer)
-        assert [one["trail"][1] for one in await outcome(people["asker"])] == ['"yes"']
 
 
 async def test_a_forged_record_does_not_hide_the_true_one(people):

@@ -1,23 +1,14 @@
 """Whoever answers a question learns what became of the answer, and a refusal leaves it open."""
 
-import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
 from mq9.questions import RECEIPTS, AnswerOutcome, Receipt
-from mq9.server.users import User, Users
 from tests.questions.graphs import Asking, answer, asked, begin, outcome, refusals, settle, working
 
 ACCEPTED = Receipt(outcome=AnswerOutcome.ACCEPTED)
-
-
-@pytest.fixture
-async def client(client):
-    for name in ("receipts", "other"):
-        await client.mailbox_create(name=name)
-    return client
 
 
 async def give(client, message, body, *, reply_to="receipts", **options):
@@ -39,13 +30,30 @@ async def receipts(client, reply_to="receipts"):
     return [Receipt.read(one) for one in found]
 
 
-async def test_an_accepted_answer_has_a_receipt(client, first_question):
+async def test_an_accepted_answer_has_a_receipt_and_a_second_one_learns_who_gave_it(
+    client, first_question
+):
     async with first_question() as message:
         assert message.headers[RECEIPTS] == "yes"
         assert await give(client, message, "yes") == [ACCEPTED]
         [told] = await client.query("receipts")
         assert told.json() == {"type": "receipt", "outcome": "accepted"}
         assert (told.correlation_id, told.sender) == (message.correlation_id, "lawyer")
+
+        [told] = await give(client, message, "no", reply_to="other", sender="chief")
+        text = "the question has been answered by 'boss'"
+        assert told == Receipt(outcome=AnswerOutcome.CLOSED, text=text, by="boss")
+        [refusal] = await client.query("other")
+        assert refusal.headers["error"] == "rejected"
+        assert refusal.json()["reason"] == text
+
+
+async def test_an_answer_without_a_reply_to_has_no_receipt(client, first_question):
+    async with first_question() as message:
+        for body in ("yes", "no"):
+            await answer(client, message, body)
+        assert len(await refusals(client)) == 1
+        assert await receipts(client) == []
 
 
 async def test_an_accepted_answer_has_its_receipt_though_its_node_fails_for_now(
@@ -63,17 +71,6 @@ async def test_an_accepted_answer_has_its_receipt_though_its_node_fails_for_now(
         await settle(client, 60)
         assert len(await outcome(client)) == 1
         assert await receipts(client) == [ACCEPTED]
-
-
-async def test_a_second_answer_learns_who_gave_the_first(client, first_question):
-    async with first_question() as message:
-        await give(client, message, "yes")
-        [told] = await give(client, message, "no", reply_to="other", sender="chief")
-        text = "the question has been answered by 'boss'"
-        assert told == Receipt(outcome=AnswerOutcome.CLOSED, text=text, by="boss")
-        [refusal] = await client.query("other")
-        assert refusal.headers["error"] == "rejected"
-        assert refusal.json()["reason"] == text
 
 
 class Form(TypedDict):
@@ -104,19 +101,9 @@ async def test_an_answer_that_the_graph_refuses_is_refused_and_the_next_one_acce
     assert len(await refusals(client)) == 3
 
 
-async def test_an_answer_without_a_reply_to_has_no_receipt(client, first_question):
-    async with first_question() as message:
-        await answer(client, message, "yes")
-        await answer(client, message, "no")
-        assert len(await refusals(client)) == 1
-        assert await receipts(client) == []
-
-
-async def test_where_the_agent_may_not_send_a_receipt_the_answer_counts_all_the_same(open_hosted):
-    names = ("lawyer", "boss")
-    guard = Users([User(name[0], agent=name) for name in names])
-    server = await open_hosted(guard=guard)
-    lawyer, boss = [await server.client(f"{name[0]}@") for name in names]
+async def test_where_the_agent_may_not_send_a_receipt_the_answer_counts_all_the_same(open_people):
+    people = await open_people("lawyer", "boss")
+    lawyer, boss = people["lawyer"], people["boss"]
     await boss.mailbox_create(name="boss")
     await boss.mailbox_create(name="boss.own", send_policy="creator")
     await lawyer.mailbox_create(name="asker")
