@@ -93,14 +93,13 @@ def test_the_image_is_built_in_a_stage_of_its_own_and_runs_as_nobody_special():
 
 
 def test_what_is_installed_is_pinned():
-    installs = [
+    commands = [
         command
         for stage in STAGES
         for name, rest in stage
-        if name == "RUN"
-        for command in rest.split("&&")
-        if "pip install" in command
+        for command in (rest.split("&&") if name == "RUN" else ())
     ]
+    installs = [command for command in commands if "pip install" in command]
     assert installs
     assert all("--constraint constraints.txt" in command for command in installs)
     assert "--build-constraint constraints.txt" in installs[-1]
@@ -116,13 +115,10 @@ def test_what_is_copied_is_there_and_nothing_else_is_sent():
         assert not is_sent(path), path
 
 
-def test_the_worker_is_in_the_image_and_waits_until_the_server_is_ready():
+def test_the_worker_is_in_the_image_and_only_this_machine_reaches_the_ports():
     assert WORKER["depends_on"] == {"server": {"condition": "service_healthy"}}
     [place] = [rest.split()[-1] for _, rest in IMAGE if rest.startswith("examples/worker.py ")]
     assert WORKER["entrypoint"] == ["python", place]
-
-
-def test_only_this_machine_reaches_the_ports():
     assert all(port.startswith("127.0.0.1:") for port in SERVER["ports"])
     inside = {port.rpartition(":")[2] for port in SERVER["ports"]}
     assert inside == set(said("EXPOSE").split())

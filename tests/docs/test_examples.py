@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +42,8 @@ def test_the_two_agents_meet_twice_on_one_broker(tmp_path):
             *(sys.executable, "-c", program, f"sqlite:///{tmp_path}/mq9.db"), cwd=ROOT / "examples"
         )
         assert printed.count("power fails") == 1
+        assert "urgent, from planner: Translate: 机房太热了 (delivery 2)" in printed
+        assert "What to do next" in printed
         assert len(re.findall(r"confirmed #\d+, #\d+", printed)) == 2
 
 
@@ -80,19 +81,6 @@ def test_the_worker_finishes_in_time_when_it_is_sent_sigterm(tmp_path):
     assert printed.splitlines()[-1] == "stopped: 2 done, 1 given back"
     [left] = asyncio.run(fetch_rest())
     assert (left.text, left.delivery_count) == ("3600", 2)
-
-
-@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
-def test_the_demo_loses_nothing_to_the_crash():
-    printed = run("make", "demo")
-    assert printed.count("power fails") == 1
-    assert "#1 urgent, from planner: Translate: 机房太热了 (delivery 2)" in printed
-    assert "confirmed #1, #0" in printed
-    assert "What to do next" in printed
-
-
-def test_the_two_agents_fit_on_a_page():
-    assert len((ROOT / "examples/two_agents.py").read_text("utf-8").splitlines()) < 80
 
 
 def test_an_installed_copy_is_complete(tmp_path):

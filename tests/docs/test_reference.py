@@ -65,11 +65,8 @@ class Option:
         if re.fullmatch(r"[\d.]+", self.default) and self.default.count(".") < 2:
             number = int(float(self.default))
             sizes = [f"{number // 1024**2} MiB", f"{number // 1024**3} GiB"]
-            return [
-                str(number),
-                f"{number:,}".replace(",", " "),
-                *(sizes if number % 1024 == 0 else []),
-            ]
+            plain = [str(number), f"{number:,}".replace(",", " ")]
+            return [*plain, *sizes] if number % 1024 == 0 else plain
         return [f"`{self.default}`"]
 
     def is_told_by(self, cell):
@@ -144,14 +141,7 @@ def quoted(*classes):
 def test_every_error_is_there_with_its_bases_and_code():
     page = (REFERENCE / "errors.md").read_text("utf-8")
     rows = re.findall(r"^\| (`\w+`) \| ([^|]+) \| `(\w+)` \| \S", page, re.MULTILINE)
-    expected = {
-        (
-            f"`{kind.__name__}`",
-            ", ".join(f"`{base.__name__}`" for base in kind.__bases__),
-            kind.code,
-        )
-        for kind in kinds()
-    }
+    expected = {(quoted(kind), quoted(*kind.__bases__), kind.code) for kind in kinds()}
     assert set(rows) == expected
     assert len(rows) == len(expected)
     classes = [one for _, one in inspect.getmembers(errors, inspect.isclass)]

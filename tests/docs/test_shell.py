@@ -201,13 +201,6 @@ def users_on(page, directory):
     return Users.from_file(write_users(directory, text))
 
 
-async def test_the_users_file_on_the_page_is_one(tmp_path):
-    users = users_on("docs/how-to/users.md", tmp_path)
-    assert await users.admit({"auth_token": "the token of Claude-Desktop"}) == "Claude-Desktop"
-    assert await users.admit({"user": "cursor", "pass": "correct horse battery staple"}) == "Cursor"
-    assert await users.admit({"auth_token": "an-operator-who-may-read-everything"}) is None
-
-
 async def test_the_allow_list_of_the_users_page_is_enforced(open_hosted, tmp_path):
     hosted = await open_hosted(guard=users_on("docs/how-to/users.md", tmp_path))
     operator = await hosted.client("an-operator-who-may-read-everything@")

@@ -29,17 +29,17 @@ def test_pages_that_belong_together_are_built(tmp_path):
     assert (tmp_path / "site/index.html").exists()
 
 
-@pytest.mark.parametrize("link", ["missing.md", "#nowhere", "/elsewhere.md", "index.md#nowhere"])
-def test_a_link_that_leads_nowhere_is_refused(tmp_path, link):
+@pytest.mark.parametrize(
+    ("text", "others"),
+    [
+        ("[broken](missing.md)", {}),
+        ("[broken](#nowhere)", {}),
+        ("[broken](/elsewhere.md)", {}),
+        ("[broken](index.md#nowhere)", {}),
+        ("::: mq9.NoSuchThing", {}),
+        ("", {"not-listed": "# Two\n"}),
+    ],
+)
+def test_what_does_not_belong_to_the_others_is_refused(tmp_path, text, others):
     with pytest.raises(Abort):
-        build_site(tmp_path, f"# One\n\n[broken]({link})\n")
-
-
-def test_a_page_that_is_not_listed_is_refused(tmp_path):
-    with pytest.raises(Abort):
-        build_site(tmp_path, "# One\n", other="# Two\n")
-
-
-def test_a_name_that_the_sources_do_not_have_is_refused(tmp_path):
-    with pytest.raises(Abort):
-        build_site(tmp_path, "# One\n\n::: mq9.NoSuchThing\n")
+        build_site(tmp_path, f"# One\n\n{text}\n", **others)
