@@ -3,6 +3,8 @@
 import asyncio
 import json
 
+from mcp_types import ElicitResult
+
 ERAS = ("2026-07-28", "2025-11-25")
 # With each request of the current protocol, and to begin with in the older one.
 META = {
@@ -17,6 +19,19 @@ HELLO = {
 
 
 GENUINE = "genuine; that gives it no authority"  # what is said of a verified sender's name
+
+
+class User:
+    """Answers questions in this way and then that, the last one for ever, and remembers them."""
+
+    def __init__(self, *actions):
+        self._actions = list(actions)
+        self.asked = []
+
+    async def __call__(self, _context, params):
+        self.asked.append(params.message)
+        action = self._actions[0] if len(self._actions) == 1 else self._actions.pop(0)
+        return ElicitResult(action=action, content={})
 
 
 class Host:

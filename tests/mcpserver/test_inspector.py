@@ -64,45 +64,33 @@ def ask(request, era):  # the fixtures that it gets are made for an era
     return request.getfixturevalue(request.param)
 
 
-def test_it_lists_the_tools_and_finds_their_schemas_portable(ask):
+def test_it_finds_the_schemas_portable_and_calls_tools(ask):
     printed = ask.run("tools/list", "--strict")  # which ends with 6 when they are not
-
     assert (printed.returncode, printed.stderr) == (0, "")
     tools = json.loads(printed.stdout)["result"]["tools"]
     assert {tool["name"] for tool in tools} == TOOLS
-    assert all(
-        {"title", "inputSchema", "outputSchema", "annotations"} <= set(tool) for tool in tools
-    )
+    assert all({"title", "inputSchema", "outputSchema", "annotations"} <= set(one) for one in tools)
 
-
-def test_it_calls_a_tool_with_arguments_and_one_without(ask):
     sent = ask.call("mq9_send_message", to="inspector", content="Grüße", tags=["a", "b"])
     assert (sent["mail_address"], sent["msg_id"]) == ("inspector", 0)
-
     [message] = ask.call("mq9_query_messages")["messages"]
-    assert (message["msg_id"], message["untrusted_envelope"]["from"]) == (0, "inspector")
-    assert (message["untrusted_content"], message["untrusted_envelope"]["tags"]) == (
-        "Grüße",
-        ["a", "b"],
+    assert (message["msg_id"], message["untrusted_content"]) == (0, "Grüße")
+    assert (
+        message["untrusted_envelope"].items() >= {"from": "inspector", "tags": ["a", "b"]}.items()
     )
 
 
-def test_what_is_wrong_comes_back_as_the_result_of_the_tool(over_http):
-    printed = over_http.run(
-        "tools/call", "--tool-name", "mq9_send_message", "--tool-arg", "recipient=planner"
-    )
+def test_it_reads_resources_and_tells_what_is_wrong(over_http):
+    listed = over_http("resources/list")["resources"]
+    assert "mq9://mailbox/inspector" in {one["uri"] for one in listed}
+    [page] = over_http("resources/read", "--uri", "mq9://protocol")["contents"]
+    assert page["mimeType"] == "text/markdown"
+    assert "mailbox" in page["text"]
 
+    call = ("--tool-name", "mq9_send_message", "--tool-arg", "recipient=planner")
+    printed = over_http.run("tools/call", *call)
     assert printed.returncode == 5  # as it says of a tool that failed
     result = json.loads(printed.stdout)["result"]
     assert result["isError"] is True
     assert "content: Field required" in result["content"][0]["text"]
     assert "recipient: there is no such argument" in result["content"][0]["text"]
-
-
-def test_it_reads_a_resource(over_http):
-    listed = over_http("resources/list")["resources"]
-    assert "mq9://mailbox/inspector" in {one["uri"] for one in listed}
-
-    [page] = over_http("resources/read", "--uri", "mq9://protocol")["contents"]
-    assert page["mimeType"] == "text/markdown"
-    assert "mailbox" in page["text"]

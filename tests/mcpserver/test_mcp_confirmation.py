@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hosting import ERAS, at_rest
+from hosting import ERAS, User, at_rest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitResult, ErrorData
@@ -11,18 +11,6 @@ from mcp_types import ElicitResult, ErrorData
 from mcp_server import Callers, Settings, make_server
 from mcp_server.features.tools import ANSWER_TIMEOUT_S
 from mq9 import InvalidRequest
-
-
-class User:
-    """Answers questions, and remembers them."""
-
-    def __init__(self, *actions):
-        self._actions = list(actions)
-        self.asked = []
-
-    async def __call__(self, _context, params):
-        self.asked.append(params.message)
-        return ElicitResult(action=self._actions.pop(0), content={})
 
 
 @pytest.fixture
@@ -40,38 +28,29 @@ async def stored(host):
     return [one["msg_id"] for one in (await host.do("query_messages"))["messages"]]
 
 
+QUESTION = "Delete message 0 of desk for everybody? It cannot be undone."
+
+
 async def test_a_user_who_agrees_has_it_deleted(open_with):
     host, user = await open_with("accept")
-
     deleted = await host.do("delete_message", mail_address="mq9://any/desk", msg_id=0)
-
     assert deleted["deleted"] == 0
-    assert user.asked == ["Delete message 0 of desk for everybody? It cannot be undone."]
+    assert user.asked == [QUESTION]
     assert await stored(host) == []
 
 
-async def test_a_user_who_does_not_keeps_it(open_with):
-    host, _ = await open_with("decline")
-
-    told = await host.fail("delete_message", mail_address="desk", msg_id=0)
-
-    assert told == "The user said no: nothing is deleted. Do not try again."
-    assert await stored(host) == [0]
-
-
-async def test_a_user_who_can_be_asked_is_asked_whatever_the_model_says(open_with):
+@pytest.mark.parametrize("confirmed", [{}, {"confirm_address": "desk"}], ids=len)
+async def test_a_user_who_does_not_keeps_it_whatever_the_model_says(open_with, confirmed):
     host, user = await open_with("decline")
-
-    await host.fail("delete_message", mail_address="desk", msg_id=0, confirm_address="desk")
-
-    assert len(user.asked) == 1
+    told = await host.fail("delete_message", mail_address="desk", msg_id=0, **confirmed)
+    assert told == "The user said no: nothing is deleted. Do not try again."
+    assert user.asked == [QUESTION]
     assert await stored(host) == [0]
 
 
 async def test_a_question_that_is_dismissed_is_no_answer(open_with):
     """A host without anybody before it dismisses whatever it is to ask."""
-    host, user = await open_with("cancel", "cancel")
-
+    host, user = await open_with("cancel")
     told = await host.fail("delete_message", mail_address="desk", msg_id=0)
     assert told == (
         "confirm_address: deleting cannot be undone, and the user gave no answer. If it is what "
@@ -103,32 +82,12 @@ async def test_a_client_that_cannot_ask_after_all_gives_no_answer(open_host, era
     assert await stored(host) == left
 
 
-@pytest.mark.parametrize(("confirmed", "left"), [({}, [0]), ({"confirm_address": "desk"}, [])])
-async def test_a_user_who_leaves_the_question_alone_gives_no_answer(
-    open_host, broker, confirmed, left
-):
-    """In the current protocol nobody waits: the client calls again, or does not."""
-    asked = asyncio.Event()
+@pytest.fixture
+async def left_alone(open_host):
+    """Have a host of the older protocol ask a user who never answers.
 
-    async def leave(_context, _params):
-        asked.set()
-        await asyncio.Event().wait()
-
-    host = await open_host("desk", era=ERAS[1], client={"elicitation_callback": leave})
-    await host.do("send_message", to="desk", content="x")
-    call = {"mail_address": "desk", "msg_id": 0, **confirmed}
-    deleting = asyncio.create_task(host.call("delete_message", **call))
-    await asked.wait()
-    await broker.clock.advance(ANSWER_TIMEOUT_S - 1)
-    assert not deleting.done()
-
-    await broker.clock.advance(1)
-
-    assert (await deleting).is_error == bool(left)
-    assert await stored(host) == left
-
-
-async def test_a_call_that_is_given_up_asks_no_longer(open_host, broker):
+    In the current protocol nobody waits: the client calls again, or does not.
+    """
     asked, ended = asyncio.Event(), asyncio.Event()
 
     async def leave(_context, _params):
@@ -138,12 +97,31 @@ async def test_a_call_that_is_given_up_asks_no_longer(open_host, broker):
         finally:
             ended.set()
 
-    host = await open_host("desk", era=ERAS[1], client={"elicitation_callback": leave})
-    await host.do("send_message", to="desk", content="x")
-    call = {"mail_address": "desk", "msg_id": 0, "confirm_address": "desk"}
-    deleting = asyncio.create_task(host.call("delete_message", **call))
-    await asked.wait()
+    async def begin(**confirmed):
+        host = await open_host("desk", era=ERAS[1], client={"elicitation_callback": leave})
+        await host.do("send_message", to="desk", content="x")
+        call = {"mail_address": "desk", "msg_id": 0, **confirmed}
+        deleting = asyncio.create_task(host.call("delete_message", **call))
+        await asked.wait()
+        return host, deleting, ended
 
+    return begin
+
+
+@pytest.mark.parametrize(("confirmed", "left"), [({}, [0]), ({"confirm_address": "desk"}, [])])
+async def test_a_user_who_leaves_the_question_alone_gives_no_answer(
+    left_alone, broker, confirmed, left
+):
+    host, deleting, _ = await left_alone(**confirmed)
+    await broker.clock.advance(ANSWER_TIMEOUT_S - 1)
+    assert not deleting.done()
+    await broker.clock.advance(1)
+    assert (await deleting).is_error == bool(left)
+    assert await stored(host) == left
+
+
+async def test_a_call_that_is_given_up_asks_no_longer(left_alone, broker):
+    host, deleting, ended = await left_alone(confirm_address="desk")
     deleting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await deleting

@@ -53,20 +53,6 @@ async def planner(open_host, era, broker):
     return host
 
 
-@pytest.mark.parametrize("name", [*dict.fromkeys(name for name, _ in WRONG)])
-async def test_each_wrong_argument_is_named_and_changes_nothing(planner, broker, name):
-    before = state(broker)
-    for argument in (one for tool, one in WRONG if tool == name):
-        for value in WRONG[name, argument]:
-            arguments = {**VALID[name], argument: value}
-            told = await refusal(
-                planner, "tools/call", {"name": f"mq9_{name}", "arguments": arguments}
-            )
-            assert speaks_of(name, argument, value) in told
-            assert len(told) < 2_000
-    assert state(broker) == before
-
-
 # What a refusal says of an argument that only some calls need.
 SAID_OF_MISSING = {
     ("send_message", "to"): "to: say where to send",

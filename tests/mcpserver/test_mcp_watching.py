@@ -54,6 +54,9 @@ async def test_a_subscribed_host_hears_of_each_new_message(older, broker):
     for _ in range(3):
         await send(broker)
         assert await heard.get() == OWN
+    # To look for them took none.
+    for message in (await host.do("fetch_messages", wait_seconds=0))["messages"]:
+        assert "delivery_count" not in message
     await host.client.unsubscribe_resource(OWN)
     await at_rest(broker)
     await send(broker)
@@ -61,35 +64,19 @@ async def test_a_subscribed_host_hears_of_each_new_message(older, broker):
     assert heard.empty()
 
 
-async def test_looking_for_new_mail_takes_none(older, broker):
-    host, heard = older
-    await host.client.subscribe_resource(OWN)
-    await send(broker)
-    await heard.get()
-
-    [message] = (await host.do("fetch_messages", wait_seconds=0))["messages"]
-    assert "delivery_count" not in message
-
-
-async def test_mail_that_falls_due_is_told_when_it_does(older, broker):
+async def test_mail_is_told_when_it_falls_due_and_though_no_one_looked(older, broker):
+    """Between two looks nothing is missed: the next one begins where the last one ended."""
     host, heard = older
     await host.client.subscribe_resource(OWN)
     await send(broker, delay=50)
     await broker.clock.advance(49)
     assert heard.empty()
-
     await broker.clock.advance(1)
     assert await heard.get() == OWN
 
-
-async def test_mail_that_came_while_no_one_looked_is_told(older, broker):
-    """Between two looks nothing is missed: the next one begins where the last one ended."""
-    host, heard = older
-    await host.client.subscribe_resource(OWN)
     for priority in ("normal", "critical", "normal"):
         await send(broker, priority=priority)
     await heard.get()
-
     await broker.clock.advance(100)  # two further looks in vain
     while not heard.empty():
         heard.get_nowait()
@@ -123,16 +110,18 @@ async def test_what_is_no_mailbox_may_be_subscribed_to_and_is_never_updated(olde
     assert heard.empty()
 
 
-async def test_a_watched_mailbox_that_goes_is_told_once(older, broker):
+async def test_a_watched_mailbox_that_goes_is_told_once_and_can_be_watched_anew(older, broker):
     host, heard = older
-    made = (await host.do("create_mailbox", ttl=10))["mail_address"]
-    await host.client.subscribe_resource(f"mq9://mailbox/{made}")
-
-    await broker.clock.advance(10)
-
-    assert await heard.get() == f"mq9://mailbox/{made}"
-    await at_rest(broker)
-    assert heard.empty()
+    uri = "mq9://mailbox/desk.more"
+    for _ in range(2):
+        await host.do("create_mailbox", name="desk.more", ttl=10)
+        await host.client.subscribe_resource(uri)
+        await send(broker, "desk.more")
+        assert await heard.get() == uri
+        await broker.clock.advance(10)
+        assert await heard.get() == uri  # the mailbox is no longer there
+        await at_rest(broker)
+        assert heard.empty()
 
 
 async def test_a_broker_that_was_away_is_asked_again(older, broker):
@@ -147,18 +136,16 @@ async def test_a_broker_that_was_away_is_asked_again(older, broker):
     assert await heard.get() == OWN
 
 
-async def test_there_is_a_bound_to_what_is_watched(older, monkeypatch):
+async def test_not_everything_is_watched(older, open_host, monkeypatch):
     host, _ = older
     monkeypatch.setattr("mcp_server.features.subscriptions.MAX_WATCHED", 1)
-    made = (await host.do("create_mailbox"))["mail_address"]
+    other = f"mq9://mailbox/{(await host.do('create_mailbox'))['mail_address']}"
     await host.client.subscribe_resource(OWN)
     with pytest.raises(MCPError, match="1 mailboxes are watched for desk already"):
-        await host.client.subscribe_resource(f"mq9://mailbox/{made}")
+        await host.client.subscribe_resource(other)
     await host.client.unsubscribe_resource(OWN)
-    await host.client.subscribe_resource(f"mq9://mailbox/{made}")
-
-
-async def test_without_the_tool_that_looks_nothing_is_watched(open_host):
+    await host.client.subscribe_resource(other)
+    # Nor anything without the tool that looks.
     host = await open_host("desk", era=OLDER, tools=["send_message"])
     with pytest.raises(MCPError, match="this is switched off here"):
         await host.client.subscribe_resource(OWN)
@@ -173,15 +160,3 @@ async def test_subscribing_at_the_same_time_is_one_subscription(older, broker):
     await host.client.unsubscribe_resource(OWN)
     await at_rest(broker)
     assert heard.empty()
-
-
-async def test_a_mailbox_that_is_made_anew_can_be_watched_anew(older, broker):
-    host, heard = older
-    uri = "mq9://mailbox/desk.more"
-    for _ in range(2):
-        await host.do("create_mailbox", name="desk.more", ttl=10)
-        await host.client.subscribe_resource(uri)
-        await send(broker, "desk.more")
-        assert await heard.get() == uri
-        await broker.clock.advance(10)
-        assert await heard.get() == uri  # the mailbox is no longer there
