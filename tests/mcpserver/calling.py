@@ -32,6 +32,14 @@ def move_to(home, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+def stand_in(path, script="#!/bin/sh\n"):
+    """Put a program in some place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(script)
+    path.chmod(0o755)
+    return path
+
+
 def mq9_mcp(*arguments, stdin=None, program=app, **environment):
     """Call the program in this process."""
     done = CliRunner().invoke(

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from calling import stand_in
 from hosting import ERAS, Host
 from mcp import Client
 from over_http import VARIANTS
@@ -20,13 +21,11 @@ def variant(request):
 @pytest.fixture
 def here(tmp_path):
     """A user with a home and a project, and with the program on PATH."""
-    programs = tmp_path / "programs"
-    programs.mkdir()
     (tmp_path / "project").mkdir()
     for name in ("mq9-mcp", "mq9-mcp.exe"):
-        (programs / name).write_text("#!/bin/sh\n")
-        (programs / name).chmod(0o755)
-    return Machine("linux", tmp_path / "home", {"PATH": str(programs)}, tmp_path / "project")
+        program = stand_in(tmp_path / "programs" / name)
+    path = {"PATH": str(program.parent)}
+    return Machine("linux", tmp_path / "home", path, tmp_path / "project")
 
 
 @pytest.fixture(params=ERAS)

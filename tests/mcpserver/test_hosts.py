@@ -107,30 +107,23 @@ def packages(root, *names):
 
 def test_of_a_package_the_file_of_its_own_counts(tmp_path):
     local = packages(tmp_path, "Claude_pzs8sxrjxfjjc", "Claudette_x", "Other_Claude_x")
-    here = machine("win32", tmp_path, LOCALAPPDATA=str(local), APPDATA=str(tmp_path / "roaming"))
+    given = {"LOCALAPPDATA": str(local), "APPDATA": str(tmp_path / "roaming")}
+    here = machine("win32", tmp_path, **given)
     (tmp_path / "roaming/Claude").mkdir(parents=True)  # what an earlier installation left behind
     (tmp_path / "roaming/Claude/claude_desktop_config.json").write_text("{}")
-    assert HOSTS["claude-desktop"].file(here) == (
-        local / "Packages/Claude_pzs8sxrjxfjjc/LocalCache/Roaming/Claude/claude_desktop_config.json"
-    )
+    place = "LocalCache/Roaming/Claude/claude_desktop_config.json"
+    assert HOSTS["claude-desktop"].file(here) == local / "Packages/Claude_pzs8sxrjxfjjc" / place
     assert HOSTS["claude-desktop"].private_data(here) == [local, tmp_path / "roaming"]
     assert HOSTS["cursor"].private_data(here) == ()
-
-
-def test_of_several_packages_the_one_that_has_the_file_counts(tmp_path):
-    local = packages(tmp_path, "Claude_a", "Claude_b")
-    mine = local / "Packages/Claude_b/LocalCache/Roaming/Claude/claude_desktop_config.json"
+    # Of several the one that has the file counts.
+    mine = packages(tmp_path, "Claude_z") / "Packages/Claude_z" / place
     mine.parent.mkdir(parents=True)
     mine.write_text("{}")
-    here = machine("win32", tmp_path, LOCALAPPDATA=str(local))
     assert HOSTS["claude-desktop"].file(here) == mine
-
-
-@pytest.mark.parametrize("platform", ["darwin", "linux"])
-def test_only_windows_has_packages(tmp_path, platform):
-    here = machine(platform, tmp_path, LOCALAPPDATA=str(packages(tmp_path, "Claude_a")))
-    assert "Packages" not in str(HOSTS["claude-desktop"].file(here))
-    assert HOSTS["claude-desktop"].private_data(here) == []
+    for platform in ("darwin", "linux"):
+        here = machine(platform, tmp_path, **given)
+        assert "Packages" not in str(HOSTS["claude-desktop"].file(here))
+        assert HOSTS["claude-desktop"].private_data(here) == []
 
 
 def test_the_package_is_looked_for_at_home_where_no_variable_says_more(tmp_path):

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from calling import stand_in
 
 from mcp_server.hosts import plan as plans
 from mcp_server.hosts.entry import find_command, make_entry
@@ -17,13 +18,6 @@ from mq9 import InvalidRequest
 
 CURSOR = HOSTS["cursor"]
 URL = "sqlite:////mail/mq9.db"
-
-
-def program(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("#!/bin/sh\n")
-    path.chmod(0o755)
-    return path
 
 
 def entry_for(host, here, **options):
@@ -61,26 +55,19 @@ def files_below(root):
         ("copilot", {"type": "local", "tools": ["*"]}),
         ("cline", {}),
         ("continue", {}),
+        ("opencode", None),
     ],
 )
 def test_each_host_is_told_in_its_own_way(here, name, members):
     entry = entry_for(HOSTS[name], here)
-    launch = {
-        "command": entry.launch.command,
-        "args": list(entry.launch.arguments),
-        "env": {"MQ9_SERVER": URL},
-    }
-    assert json.loads(entry.text) == {HOSTS[name].servers_key: {"mq9": members | launch}}
-    assert Launch.read(entry.value) == entry.launch
-
-
-def test_opencode_has_one_list(here):
-    entry = entry_for(HOSTS["opencode"], here)
-    assert entry.value == {
-        "type": "local",
-        "command": [entry.launch.command, "--agent", "opencode"],
-        "environment": {"MQ9_SERVER": URL},
-    }
+    command, arguments = entry.launch.command, list(entry.launch.arguments)
+    environment = {"MQ9_SERVER": URL}
+    if members is None:  # all words are one list
+        value = {"type": "local", "command": [command, *arguments], "environment": environment}
+    else:
+        value = members | {"command": command, "args": arguments, "env": environment}
+    assert arguments == ["--agent", name]
+    assert json.loads(entry.text) == {HOSTS[name].servers_key: {"mq9": value}}
     assert Launch.read(entry.value) == entry.launch
 
 
@@ -116,16 +103,16 @@ def test_what_a_host_could_not_use_is_refused(here, wrong, says):
 
 
 def test_the_program_beside_the_running_python_comes_first(here, tmp_path):
-    program(tmp_path / "base" / "python")
+    stand_in(tmp_path / "base" / "python")
     venv = tmp_path / "venv" / "bin"
-    mine = program(venv / "mq9-mcp")
+    mine = stand_in(venv / "mq9-mcp")
     (venv / "python").symlink_to(tmp_path / "base" / "python")
     assert find_command(here, str(venv / "python")) == mine
 
 
 def test_on_windows_it_is_an_exe_and_its_backslashes_survive(here, tmp_path):
     folder = tmp_path / r"C:\Users\Ann\new\Scripts"
-    mine = program(folder / "mq9-mcp.exe")
+    mine = stand_in(folder / "mq9-mcp.exe")
     windows = replace(here, platform="win32", environment={})
     install(windows, host=HOSTS["vscode"], python=str(folder / "python.exe"))
     path = HOSTS["vscode"].file(windows)
@@ -136,21 +123,19 @@ def test_on_windows_it_is_an_exe_and_its_backslashes_survive(here, tmp_path):
 
 def test_no_program_that_could_not_be_started_is_written(here, tmp_path, monkeypatch):
     (tmp_path / "folder" / "mq9-mcp").mkdir(parents=True)
-    program(tmp_path / "unfit" / "mq9-mcp").chmod(0o644)
-    program(tmp_path / "relative" / "mq9-mcp")
+    stand_in(tmp_path / "unfit" / "mq9-mcp").chmod(0o644)
+    stand_in(tmp_path / "relative" / "mq9-mcp")
+    in_cache = stand_in(tmp_path / "uv" / "archive-v0" / "x1" / "bin" / "mq9-mcp")
     monkeypatch.chdir(tmp_path)
     places = [str(tmp_path / "folder"), str(tmp_path / "unfit"), "relative", ""]
     nowhere = replace(here, environment={"PATH": os.pathsep.join(places)})
-    with pytest.raises(InvalidRequest, match="command: there is no mq9-mcp beside /none/python"):
-        find_command(nowhere, "/none/python")
-    with pytest.raises(InvalidRequest, match="command: there is no mq9-mcp beside"):
-        find_command(replace(here, environment={}), "")
-
-
-def test_a_program_in_a_cache_is_not_written(here, tmp_path):
-    mine = program(tmp_path / "uv" / "archive-v0" / "x1" / "bin" / "mq9-mcp")
-    with pytest.raises(InvalidRequest, match="mq9-mcp is in the cache of uv, which is cleared"):
-        find_command(here, str(mine.with_name("python")))
+    for machine, python, says in (
+        (nowhere, "/none/python", "command: there is no mq9-mcp beside /none/python"),
+        (replace(here, environment={}), "", "command: there is no mq9-mcp beside"),
+        (here, str(in_cache.with_name("python")), "mq9-mcp is in the cache of uv, which is cle"),
+    ):
+        with pytest.raises(InvalidRequest, match=says):
+            find_command(machine, python)
 
 
 # Writing
@@ -218,19 +203,13 @@ def test_a_plan_shows_what_it_will_do_and_has_done_nothing(here):
     assert len(added) == 11
     assert path.read_text() == BEFORE
     assert files_below(here.home) == before
-
-
-def test_a_diff_says_where_there_is_no_file(here):
+    # Other line ends are no change.
+    config(here, ("\ufeff" + BEFORE.replace("\n", "\r\n")).encode())
+    assert plan_install(entry_for(CURSOR, here), here).diff == plan.diff
+    path.unlink()
     assert plan_install(entry_for(CURSOR, here), here).diff.startswith("--- (no file)\n+++ /")
     install(here)
     assert plan_undo(CURSOR, here).diff.split("\n")[1] == "+++ (no file)"
-
-
-def test_a_diff_of_other_line_ends_shows_only_what_changes(here):
-    config(here, ("\ufeff" + BEFORE.replace("\n", "\r\n")).encode())
-    crlf = plan_install(entry_for(CURSOR, here), here).diff
-    config(here, BEFORE)
-    assert crlf == plan_install(entry_for(CURSOR, here), here).diff
 
 
 def test_an_entry_that_says_the_same_is_left_as_it_is_written(here):
@@ -277,30 +256,33 @@ def test_what_cannot_be_changed_safely_is_left_and_the_entry_given(here, content
     assert files_below(path.parent) == ["mcp.json"]
 
 
-def test_what_is_not_utf8_is_refused(here):
-    path = config(here, '{"a": "ü"}'.encode("utf-16"))
-    with pytest.raises(InvalidRequest, match="is not UTF-8: byte 0"):
-        plan_install(entry_for(CURSOR, here), here)
-    assert path.read_bytes() == '{"a": "ü"}'.encode("utf-16")
+UTF_16 = '{"a": "ü"}'.encode("utf-16")
 
 
-def test_what_is_no_file_is_refused(here):
-    config(here).mkdir(parents=True)
-    with pytest.raises(InvalidRequest, match=r"mcp\.json is not a file"):
+@pytest.mark.parametrize(
+    ("prepare", "says"),
+    [
+        (lambda path: path.write_bytes(UTF_16), "is not UTF-8: byte 0"),
+        (lambda path: path.mkdir(), r"mcp\.json is not a file"),
+        (lambda path: path.symlink_to(path), "is a link that leads nowhere"),
+        (lambda path: path.write_text("{}" + " " * 30), "has more than 31 bytes"),
+    ],
+    ids=["UTF-16", "directory", "circle", "large"],
+)
+def test_what_is_no_text_of_some_length_is_refused(here, monkeypatch, prepare, says):
+    monkeypatch.setattr(plans, "MOST_BYTES", 31)
+    path = config(here)
+    path.parent.mkdir(parents=True)
+    prepare(path)
+    with pytest.raises(InvalidRequest, match=says):
         plan_install(entry_for(CURSOR, here), here)
+    assert not path.is_file() or path.stat().st_size in {len(UTF_16), 32}
 
 
 def test_a_file_in_the_place_of_a_directory_is_refused(here):
     here.home.mkdir()
     (here.home / ".cursor").write_text("")
     with pytest.raises(InvalidRequest, match=r"mcp\.json cannot be read: Not a directory"):
-        plan_install(entry_for(CURSOR, here), here)
-
-
-def test_what_is_too_large_is_refused(here, monkeypatch):
-    config(here, "{}" + " " * 20)
-    monkeypatch.setattr(plans, "MOST_BYTES", 21)
-    with pytest.raises(InvalidRequest, match="has more than 21 bytes"):
         plan_install(entry_for(CURSOR, here), here)
 
 
@@ -336,12 +318,7 @@ def test_a_link_stays_and_what_it_leads_to_is_changed(here, tmp_path, is_there):
     assert not is_there or target.read_text() == BEFORE
 
 
-def test_links_in_a_circle_are_refused(here):
-    link = config(here)
-    link.parent.mkdir(parents=True)
-    link.symlink_to(link)
-    with pytest.raises(InvalidRequest, match="is a link that leads nowhere"):
-        plan_install(entry_for(CURSOR, here), here)
+changed_meanwhile = pytest.raises(InvalidRequest, match="was changed by another program meanwhile")
 
 
 @pytest.mark.parametrize(("before", "then"), [(BEFORE, b"{}"), (BEFORE, None), (None, b"{}")])
@@ -352,7 +329,7 @@ def test_a_file_that_changed_meanwhile_is_left_alone(here, before, then):
         path.unlink()
     else:
         config(here, then)
-    with pytest.raises(InvalidRequest, match="was changed by another program meanwhile"):
+    with changed_meanwhile:
         plan.apply()
     assert files_below(path.parent) == ([] if then is None else ["mcp.json"])
     assert then is None or path.read_bytes() == then
@@ -362,7 +339,7 @@ def test_a_file_that_changed_before_it_is_taken_out_is_left_alone(here):
     install(here)
     plan = plan_undo(CURSOR, here)
     path = config(here, '{"mine": 1}')
-    with pytest.raises(InvalidRequest, match="was changed by another program meanwhile"):
+    with changed_meanwhile:
         plan.apply()
     assert path.read_text() == '{"mine": 1}'
     assert (path.parent / "mcp.json.mq9-undo").exists()
@@ -371,95 +348,77 @@ def test_a_file_that_changed_before_it_is_taken_out_is_left_alone(here):
 def test_a_change_between_the_look_and_the_write_is_noticed(tmp_path):
     path = tmp_path / "one"
     path.write_bytes(b"theirs")
-    with pytest.raises(InvalidRequest, match="was changed by another program meanwhile"):
+    with changed_meanwhile:
         plans.Change(path, b"ours", b"new").make()
     assert path.read_bytes() == b"theirs"
     assert files_below(tmp_path) == ["one"]
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anything")
-def test_a_directory_that_cannot_be_written_leaves_all_as_it_is(here):
+@pytest.mark.parametrize(
+    ("place", "mode", "says"),
+    [
+        ("directory", 0o500, "cannot be written: Permission denied"),
+        ("file", 0o400, "cannot be written: it is read-only"),
+    ],
+)
+def test_what_cannot_be_written_stays_as_it_is(here, place, mode, says):
     path = config(here, BEFORE)
     plan = plan_install(entry_for(CURSOR, here), here)
-    path.parent.chmod(0o500)
+    closed = path.parent if place == "directory" else path
+    closed.chmod(mode)
     try:
-        with pytest.raises(InvalidRequest, match="cannot be written: Permission denied"):
+        with pytest.raises(InvalidRequest, match=says):
             plan.apply()
     finally:
-        path.parent.chmod(0o700)
+        closed.chmod(0o700)
     assert path.read_text() == BEFORE
     assert files_below(path.parent) == ["mcp.json"]
-
-
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anything")
-def test_a_file_that_is_read_only_stays_as_it_is(here):
-    path = config(here, BEFORE)
-    path.chmod(0o400)
-    with pytest.raises(InvalidRequest, match="cannot be written: it is read-only"):
-        install(here)
-    assert path.read_text() == BEFORE
 
 
 # Taking it out
 
 
-def test_undo_leaves_alone_what_was_edited_since(here):
+def test_undo_leaves_alone_what_was_edited_since_and_takes_an_edited_entry_out(here):
     path = config(here, BEFORE)
     install(here)
     edited = json.loads(path.read_text())
     edited["mcpServers"] = {"new": {"command": "n"}, **edited["mcpServers"], "last": {}}
+    edited["mcpServers"]["mq9"]["args"].insert(0, "--read-only")
     edited["theme"] = "light"
     path.write_text(json.dumps(edited, indent=1))
-    undo(here)
+    plan = plan_undo(CURSOR, here)
+    assert '-    "--read-only",' in plan.diff.split("\n")
+    plan.apply()
     del edited["mcpServers"]["mq9"]
     assert path.read_text() == json.dumps(edited, indent=1)
     assert files_below(path.parent) == ["mcp.json"]
 
 
-def test_undo_puts_back_what_stood_there_as_it_stood(here):
+def test_undo_after_two_installs_puts_back_what_stood_there_as_it_stood(here):
     before = '{"mcpServers": {"mq9": {"command":"mine",  "n": 1.0}, "b": {}}}'
     path = config(here, before)
     install(here)
+    install(here, agent="another")
+    assert "another" in path.read_text()
     assert "mine" not in path.read_text()
     undo(here)
     assert path.read_text() == before
-
-
-def test_undo_after_two_installs_goes_back_to_before_the_first(here):
-    path = config(here, BEFORE.replace('"empty"', '"mq9"'))
-    install(here)
-    install(here, agent="another")
-    assert "another" in path.read_text()
-    undo(here)
-    assert path.read_text() == BEFORE.replace('"empty"', '"mq9"')
     with pytest.raises(InvalidRequest, match="key: there is nothing to undo for 'mq9'"):
         undo(here)
 
 
-def test_undo_takes_an_edited_entry_out_and_shows_that(here):
-    path = config(here, BEFORE)
-    install(here)
-    path.write_text(path.read_text().replace('"--agent"', '"--read-only", "--agent"'))
-    plan = plan_undo(CURSOR, here)
-    assert '-                "--read-only", "--agent",' in plan.diff.split("\n")
-    plan.apply()
-    assert path.read_text() == BEFORE
-
-
-def test_a_configuration_that_we_made_and_others_filled_stays(here):
-    path = config(here)
-    install(here)
-    path.write_text(path.read_text().replace('"mq9"', '"other": {},\n    "mq9"', 1))
-    undo(here)
-    assert json.loads(path.read_text()) == {"mcpServers": {"other": {}}}
-
-
-def test_the_place_for_servers_goes_only_if_we_made_it(here):
+def test_what_we_made_goes_unless_others_filled_it(here):
     for before in ('{\n  "a": 1\n}\n', '{\n  "a": 1,\n  "mcpServers": {}\n}\n'):
         path = config(here, before)
         install(here)
         undo(here)
         assert path.read_text() == before
+    path.unlink()
+    install(here)
+    path.write_text(path.read_text().replace('"mq9"', '"other": {},\n    "mq9"', 1))
+    undo(here)
+    assert json.loads(path.read_text()) == {"mcpServers": {"other": {}}}
 
 
 @pytest.mark.parametrize("order", [["mq9", "second"], ["second", "mq9"]])
@@ -479,29 +438,27 @@ def test_undo_of_what_was_taken_out_by_hand_only_forgets_it(here):
     install(here)
     path.write_text(BEFORE)
     plan = plan_undo(CURSOR, here)
-    assert plan.diff == ""
-    assert plan.is_change
+    assert (plan.diff, plan.is_change) == ("", True)
     plan.apply()
     assert path.read_text() == BEFORE
     assert files_below(path.parent) == ["mcp.json"]
 
 
-@pytest.mark.parametrize("content", [None, "", "{}"])
-def test_undo_of_a_configuration_that_is_gone_forgets_it(here, content):
-    path = config(here)
+MINE = '{"mcpServers": {"mq9": {"command": "mine"}}}'
+
+
+@pytest.mark.parametrize(
+    ("before", "content", "then"),
+    [(None, None, None), (None, "", None), (None, "{}", None), (MINE, None, json.loads(MINE))],
+)
+def test_undo_of_a_configuration_that_is_gone_writes_what_stood_there(here, before, content, then):
+    path = config(here, before)
     install(here)
     path.unlink()
     config(here, content)
     undo(here)
-    assert files_below(path.parent) == []
-
-
-def test_undo_writes_what_stood_there_even_where_its_surroundings_are_gone(here):
-    path = config(here, '{"mcpServers": {"mq9": {"command": "mine"}}}')
-    install(here)
-    path.unlink()
-    undo(here)
-    assert json.loads(path.read_text()) == {"mcpServers": {"mq9": {"command": "mine"}}}
+    assert files_below(path.parent) == ([] if then is None else ["mcp.json"])
+    assert then is None or json.loads(path.read_text()) == then
 
 
 @pytest.mark.parametrize(

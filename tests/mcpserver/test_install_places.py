@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from calling import stand_in
 
 from mcp_server.hosts import host as hosts
 from mcp_server.hosts.entry import make_entry
@@ -35,18 +36,11 @@ def test_a_project_is_told_nothing_of_this_machine(here, name, server, monkeypat
     host = HOSTS[name]
     entry = make_entry(host, here, server=server, scope="project", python="/none/python")
     plan_install(entry, here).apply()
-    path = host.file(here, "project")
-    text = path.read_text()
-    assert str(here.home.parent) not in text
     assert entry.launch.command == "mq9-mcp"
-    url = entry.launch.environment.get("MQ9_SERVER")
-    if server is None or server.startswith("nats:"):
-        assert url == server
-    elif host.folder is None:
-        assert url == "sqlite:///data/mail.db"
-    else:
-        assert url == "sqlite:///${workspaceFolder}/data/mail.db"
-    for one in path.parent.iterdir():
+    if server is not None and server.startswith("sqlite:") and host.folder is not None:
+        server = "sqlite:///${workspaceFolder}/data/mail.db"
+    assert entry.launch.environment.get("MQ9_SERVER") == server
+    for one in host.file(here, "project").parent.iterdir():
         assert str(here.home.parent) not in one.read_text()
 
 
@@ -56,14 +50,8 @@ def test_a_project_is_told_nothing_of_this_machine(here, name, server, monkeypat
         ({"server": SECRET}, r"server: nats://\*\*\*@mail.example:4222 has a password or token"),
         ({"server": "sqlite:////elsewhere/mail.db"}, "server: .* is not in the project"),
         ({"server": "sqlite:///../mail.db"}, "server: .* is not in the project"),
-        (
-            {"server": "tls://mail:1?tls_ca=/home/me/ca.pem"},
-            "project: '/home/me/ca.pem' is a place",
-        ),
-        (
-            {"options": ["--read-only", "/home/me"]},
-            "project: '/home/me' is a place on this machine",
-        ),
+        ({"server": "tls://mail:1?tls_ca=/home/ca.pem"}, "project: '/home/ca.pem' is a place"),
+        ({"options": ["--read-only", "/home/me"]}, "project: '/home/me' is a place on this mach"),
         ({"options": [r"--x=C:\Users\me"]}, "project: .* is a place on this machine"),
     ],
 )
@@ -104,15 +92,21 @@ unix = pytest.mark.skipif(sys.platform == "win32", reason="has no such modes")
 
 @unix
 @pytest.mark.parametrize("umask", [0o000, 0o022])
-def test_a_file_with_a_password_is_made_for_its_owner_alone(here, umask):
+def test_a_file_with_a_password_is_its_owner_s_alone(here, umask):
+    entry, path = make_entry(CURSOR, here, server=SECRET), CURSOR.file(here)
     before = os.umask(umask)
     try:
-        plan_install(make_entry(CURSOR, here, server=SECRET), here).apply()
+        plan_install(entry, here).apply()
     finally:
         os.umask(before)
-    path = CURSOR.file(here)
     assert {mode(one) for one in path.parent.iterdir()} == {0o600}
     assert SECRET in path.read_text()
+    assert not plan_install(entry, here).is_change
+    path.chmod(0o644)
+    plan = plan_install(entry, here)
+    assert (plan.is_change, plan.diff) == (True, "")
+    plan.apply()
+    assert mode(path) == 0o600
 
 
 @unix
@@ -129,20 +123,6 @@ def test_a_file_that_others_read_is_closed_before_the_password_is_in_it(here, wi
         assert opened.read() == "{}"
     assert mode(path) == 0o600
     assert "hunter2" in path.read_text()
-
-
-@unix
-def test_the_same_entry_in_an_open_file_is_a_change_of_its_mode(here):
-    entry = make_entry(CURSOR, here, server=SECRET)
-    plan_install(entry, here).apply()
-    path = CURSOR.file(here)
-    assert not plan_install(entry, here).is_change
-    path.chmod(0o644)
-    plan = plan_install(entry, here)
-    assert plan.is_change
-    assert plan.diff == ""
-    plan.apply()
-    assert mode(path) == 0o600
 
 
 def test_what_is_shown_holds_no_password(here):
@@ -163,12 +143,10 @@ def test_what_is_shown_holds_no_password(here):
 # The host's own command
 
 
-def stand_in(here, name, script):
+def put_on_path(here, name, script):
     """Put a program in the place of a host's own command."""
-    program = Path(here.environment["PATH"]) / name
-    program.write_text(f"#!{sys.executable}\n{script}\n")
-    program.chmod(0o755)
-    return program
+    text = f"#!{sys.executable}\n{script or ''}\n"
+    return stand_in(Path(here.environment["PATH"]) / name, text)
 
 
 CODEX = HOSTS["codex"]
@@ -199,7 +177,7 @@ def with_home(here):
 
 def test_the_command_of_the_host_is_run_where_there_is_one(with_home):
     here = with_home
-    program = stand_in(here, "codex", CODEX_SCRIPT)
+    program = put_on_path(here, "codex", CODEX_SCRIPT)
     entry = make_entry(CODEX, here, server="nats://mail.example")
     plan = plan_install(entry, here)
     assert plan.line == (
@@ -224,13 +202,20 @@ def test_the_command_of_the_host_is_run_where_there_is_one(with_home):
     [
         ("import sys; sys.exit('no account')", "failed with 1: 'no account'; edit the file, with"),
         ("", "has not changed .*config.toml as it should have; edit that, with --edit"),
+        ("import signal; signal.pause()", r"did not end within 0\.1 s; edit the file, with"),
+        (None, "cannot be run: No such file"),
     ],
 )
-def test_a_command_that_does_not_do_it_is_told(with_home, script, says):
-    stand_in(with_home, "codex", script)
+def test_a_command_that_does_not_do_it_is_told(with_home, monkeypatch, script, says):
+    program = put_on_path(with_home, "codex", script)
+    if script is None:
+        program.write_text("#!/none/python\n")
+    elif "pause" in script:
+        monkeypatch.setattr(hosts, "_TIMEOUT_S", 0.1)
     entry = make_entry(CODEX, with_home, server="nats://mail.example")
     with pytest.raises(InvalidRequest, match=says):
         plan_install(entry, with_home).apply()
+    assert not CODEX.file(with_home).exists()
     plan = plan_install(entry, with_home, edit=True)
     assert plan.line == ()
     plan.apply()
@@ -239,29 +224,11 @@ def test_a_command_that_does_not_do_it_is_told(with_home, script, says):
     assert list(CODEX.file(with_home).parent.iterdir()) == []
 
 
-@pytest.mark.programs
-def test_a_command_that_cannot_be_run_is_told(with_home):
-    program = stand_in(with_home, "codex", "")
-    plan = plan_install(make_entry(CODEX, with_home, server="nats://mail.example"), with_home)
-    program.write_text("#!/none/python\n")
-    with pytest.raises(InvalidRequest, match="cannot be run: No such file"):
-        plan.apply()
-
-
-@pytest.mark.programs
-def test_a_command_that_does_not_end_is_told(with_home, monkeypatch):
-    stand_in(with_home, "codex", "import signal; signal.pause()")
-    monkeypatch.setattr(hosts, "_TIMEOUT_S", 0.1)
-    with pytest.raises(InvalidRequest, match=r"did not end within 0\.1 s; edit the file, with"):
-        plan_install(make_entry(CODEX, with_home, server="nats://mail"), with_home).apply()
-    assert not CODEX.file(with_home).exists()
-
-
 @pytest.mark.parametrize("name", ["claude-code", "gemini", "vscode", "copilot", "opencode"])
 def test_where_the_command_could_lose_or_show_something_the_file_is_edited(with_home, name):
     host = HOSTS[name]
     assert host.command is not None
-    stand_in(with_home, host.command.program, "")
+    put_on_path(with_home, host.command.program, "")
     entry = make_entry(host, with_home, server="nats://mail.example")
     assert plan_install(entry, with_home).line
     assert not plan_install(make_entry(host, with_home, server=SECRET), with_home).line
@@ -282,11 +249,11 @@ def test_where_the_command_could_lose_or_show_something_the_file_is_edited(with_
 
 def test_on_windows_only_a_program_is_run_and_no_script(with_home):
     windows = replace(with_home, platform="win32")
-    stand_in(windows, "codex", "")
-    stand_in(windows, "codex.cmd", "")
+    put_on_path(windows, "codex", "")
+    put_on_path(windows, "codex.cmd", "")
     entry = make_entry(CODEX, windows, server="nats://mail.example")
     assert not plan_install(entry, windows).line
-    program = stand_in(windows, "codex.exe", "")
+    program = put_on_path(windows, "codex.exe", "")
     assert plan_install(entry, windows).line[0] == str(program)
 
 

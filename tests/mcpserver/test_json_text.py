@@ -15,10 +15,26 @@ OURS = {"command": "/bin/mq9-mcp", "args": ["--agent", "ünï"]}
 PATH = ("mcpServers", "mq9")
 
 
-def test_a_new_document_is_indented_by_two_and_ends_its_line():
-    assert json_text.put("", PATH, {"command": "x"}) == (
-        '{\n  "mcpServers": {\n    "mq9": {\n      "command": "x"\n    }\n  }\n}\n'
-    )
+STRANGE = (
+    '{ "x" : 1E400,\n\n   "\\u0061":"\\/ \u2028" ,"mcpServers"\n:{"o": [1.0,\n2]\n }, "y":-0 }'
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "comes_back"),
+    [
+        ("", '{\n  "mcpServers": {\n    "mq9": {\n      "command": "x"\n    }\n  }\n}\n', False),
+        ('{"b":1,"mcpServers":{}}', '{"b":1,"mcpServers":{"mq9": {"command": "x"}}}', True),
+        ('{"b":1}', '{"b":1, "mcpServers": {"mq9": {"command": "x"}}}', False),
+        (STRANGE, STRANGE.replace("2]\n }", '2], "mq9": {"command": "x"}\n }'), True),
+    ],
+    ids=["new", "line", "on a line", "strange"],
+)
+def test_spelling_is_kept_to_the_letter(before, after, comes_back):
+    assert json_text.put(before, PATH, {"command": "x"}) == after
+    if comes_back:
+        assert json_text.drop(after, PATH) == before
+    assert json_text.find('{"mcpServers": {"m\\u0071\\u0039": 7}}', PATH) == "7"
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n", "\r\n\t "])
@@ -45,27 +61,6 @@ def test_what_is_new_is_indented_as_the_document_is(unit, line_end):
     )
 
 
-def test_a_document_on_one_line_stays_on_it():
-    before = '{"b":1,"mcpServers":{}}'
-    after = json_text.put(before, PATH, {"command": "x"})
-    assert after == '{"b":1,"mcpServers":{"mq9": {"command": "x"}}}'
-    assert json_text.drop(after, PATH) == before
-    assert json_text.put('{"b":1}', PATH, {}) == '{"b":1, "mcpServers": {"mq9": {}}}'
-
-
-def test_strange_spelling_is_kept_to_the_letter():
-    before = (
-        '{ "x" : 1E400,\n\n   "\\u0061":"\\/ \u2028" ,"mcpServers"\n:{"o": [1.0,\n2]\n }, "y":-0 }'
-    )
-    after = json_text.put(before, PATH, {"command": "x"})
-    assert after == before.replace("[1.0,\n2]\n }", '[1.0,\n2], "mq9": {"command": "x"}\n }')
-    assert json_text.drop(after, PATH) == before
-
-
-def test_an_escaped_name_is_the_same_name():
-    assert json_text.find('{"mcpServers": {"m\\u0071\\u0039": 7}}', PATH) == "7"
-
-
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -75,6 +70,11 @@ def test_an_escaped_name_is_the_same_name():
         ('{"s": {"mq9": 2}}', '{"s": {}}'),
         ('{"s": {"a": 1}}', '{"s": {"a": 1}}'),
         ('{"t": {"mq9": 1}}', '{"t": {"mq9": 1}}'),
+        # What is said of others stays.
+        ('{"s": {\n // a\n "mq9": 2, // b\n "c": 3}}', '{"s": {\n // a\n // b\n "c": 3}}'),
+        ('{"s": {\n // a\n "mq9": 2 // b\n}}', '{"s": {\n // a // b\n}}'),
+        ('{"s": {"a": 1, // why\n "mq9": 2}}', '{"s": {"a": 1 // why\n}}'),
+        ('{"s": {"a": 1, // why\n "mq9": 2, "b": 3}}', '{"s": {"a": 1, // why "b": 3}}'),
     ],
 )
 def test_an_entry_is_dropped_wherever_it_stands(before, after):
@@ -194,19 +194,6 @@ def test_comments_and_trailing_commas_stay():
 def test_a_member_is_added_behind_the_comment_of_the_one_before(before, after):
     assert json_text.put(before, ("mq9",), "2") == after
     assert json_text.drop(after, ("mq9",)) == before
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ('{"s": {\n // a\n "mq9": 2, // b\n "c": 3}}', '{"s": {\n // a\n // b\n "c": 3}}'),
-        ('{"s": {\n // a\n "mq9": 2 // b\n}}', '{"s": {\n // a // b\n}}'),
-        ('{"s": {"a": 1, // why\n "mq9": 2}}', '{"s": {"a": 1 // why\n}}'),
-        ('{"s": {"a": 1, // why\n "mq9": 2, "b": 3}}', '{"s": {"a": 1, // why "b": 3}}'),
-    ],
-)
-def test_what_is_said_of_others_stays_when_an_entry_goes(before, after):
-    assert json_text.drop(before, ("s", "mq9")) == after
 
 
 @pytest.mark.parametrize("text", ["// mine", "/* mine */\n\n", "\n// mine\r\n"])

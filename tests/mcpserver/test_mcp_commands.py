@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from calling import move_to, mq9_mcp, ok, refused
+from calling import move_to, mq9_mcp, ok, refused, stand_in
 from programs import MQ9_MCP
 
 from mcp_server.hosts.doctor import own_launch
@@ -49,6 +49,9 @@ def test_it_shows_what_changes_and_asks(home):
     assert mq9_mcp("install", "cursor", stdin="").code == 130  # nobody is there to answer
     assert not cursor(home).exists()
 
+    cursor(home).parent.mkdir()
+    before = '{"mcpServers": {"other": {"command": "x"}}, "rest": [1,\n2]}\n'
+    cursor(home).write_text(before)
     done = mq9_mcp("install", "cursor", stdin="y\n")
     assert done.code == 0
     assert done.out.endswith("done; start Cursor anew\n")
@@ -59,26 +62,33 @@ def test_it_shows_what_changes_and_asks(home):
     }
     assert ok("install", "cursor") == f"{cursor(home)} is as it should be; nothing to do\n"
 
-
-def test_it_takes_the_options_of_the_server(home, tmp_path):
-    options = ("--with", "--read-only", "--with=--allow-read", "--with", "team.*")
-    url = f"sqlite:///{tmp_path}/mail.db"
-    ok("install", "cursor", "--yes", "--agent", "Data Desk", "--server", url, *options)
-    assert entry(home) == {
-        "command": str(MQ9_MCP),
-        "args": ["--agent", "Data Desk", "--read-only", "--allow-read", "team.*"],
-        "env": {"MQ9_SERVER": f"sqlite:///{tmp_path}/mail.db"},
-    }
+    assert mq9_mcp("install", "cursor", "--undo", stdin="n\n").code == 130
+    assert entry(home)
+    assert "done; start Cursor anew" in ok("install", "cursor", "--undo", "--yes")
+    assert cursor(home).read_text() == before
+    assert [one.name for one in cursor(home).parent.iterdir()] == ["mcp.json"]
+    assert refused("install", "cursor", "--undo").startswith("key: there is nothing to undo")
 
 
-def test_the_broker_of_this_shell_is_that_of_the_host(home):
+def test_it_takes_the_options_of_the_server_and_the_broker_of_this_shell(home, tmp_path):
     for url in ("nats://desk:hunter2@127.0.0.1:1", "sqlite:///here.db"):
         printed = json.loads(ok("install", "cursor", "--print", MQ9_SERVER=url))
         absolute = url.replace("///", f"///{Path.cwd()}/")
         assert printed["mcpServers"]["mq9"]["env"] == {"MQ9_SERVER": absolute}
     complaint = refused("install", "cursor", "--yes", MQ9_SERVER="memory://x")
     assert complaint.startswith("server: 'memory://x' ends with its process")
+    printed = json.loads(ok("install", "vscode", "--print", "--key", "mail"))
+    assert printed["servers"]["mail"]["command"] == str(MQ9_MCP)
     assert list(home.iterdir()) == []
+
+    options = ("--with", "--read-only", "--with=--allow-read", "--with", "team.*")
+    url = f"sqlite:///{tmp_path}/mail.db"
+    ok("install", "cursor", "--yes", "--agent", "Data Desk", "--server", url, *options)
+    assert entry(home) == {
+        "command": str(MQ9_MCP),
+        "args": ["--agent", "Data Desk", "--read-only", "--allow-read", "team.*"],
+        "env": {"MQ9_SERVER": url},
+    }
 
 
 def test_a_dry_run_shows_the_change_and_no_password(home):
@@ -98,18 +108,15 @@ def test_a_dry_run_shows_the_change_and_no_password(home):
 
 @pytest.mark.programs
 def test_the_command_of_the_host_is_shown_and_run(home, tmp_path, monkeypatch):
-    folder = tmp_path / "programs"
-    folder.mkdir()
-    code = folder / "code"
-    code.write_text(
+    code = stand_in(
+        tmp_path / "programs/code",
         f"#!{sys.executable}\nimport json, pathlib, sys\n"
         "path = pathlib.Path.home() / '.config/Code/User/mcp.json'\n"
         "path.parent.mkdir(parents=True, exist_ok=True)\n"
         "value = json.loads(sys.argv[2])\n"
-        "path.write_text(json.dumps({'servers': {value.pop('name'): value}, 'inputs': []}))\n"
+        "path.write_text(json.dumps({'servers': {value.pop('name'): value}, 'inputs': []}))\n",
     )
-    code.chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("PATH", str(code.parent))
     shown = ok("install", "vscode", "--yes")
     assert shown.startswith(f"runs: {code} --add-mcp '{{")
     assert shown.endswith("done; start VS Code anew\n")
@@ -118,25 +125,6 @@ def test_the_command_of_the_host_is_shown_and_run(home, tmp_path, monkeypatch):
     assert found["args"] == ["--agent", "vscode"]
     ok("install", "vscode", "--undo", "--yes")
     assert json.loads(config.read_text()) == {"inputs": []}
-
-
-def test_undo_puts_back_what_was_there(home):
-    cursor(home).parent.mkdir()
-    before = '{"mcpServers": {"other": {"command": "x"}}, "rest": [1,\n2]}\n'
-    cursor(home).write_text(before)
-    ok("install", "cursor", "-y")
-    assert mq9_mcp("install", "cursor", "--undo", stdin="n\n").code == 130
-    assert entry(home)
-    assert "done; start Cursor anew" in ok("install", "cursor", "--undo", "--yes")
-    assert cursor(home).read_text() == before
-    assert [one.name for one in cursor(home).parent.iterdir()] == ["mcp.json"]
-    assert refused("install", "cursor", "--undo").startswith("key: there is nothing to undo")
-
-
-def test_print_changes_nothing(home):
-    printed = json.loads(ok("install", "vscode", "--print", "--key", "mail"))
-    assert printed["servers"]["mail"]["command"] == str(MQ9_MCP)
-    assert list(home.iterdir()) == []
 
 
 def test_it_installs_in_a_project(home, tmp_path, monkeypatch):
@@ -218,18 +206,38 @@ def test_the_doctor_finds_all_well(doctor, home, tmp_path):
     assert found["cursor"]["text"].startswith("does not start this server")
 
 
+SILENT = "#!/bin/sh\nexit 1\n"
+NOISY = f"""#!{sys.executable}
+import sys
+for n in range(100_000): print('line', n, file=sys.stderr)
+sys.exit('no broker at nats://desk:hunter2@127.0.0.1:1')
+"""
+
+
 @pytest.mark.programs
-def test_a_command_that_is_gone_is_a_problem(doctor, home):
-    cursor(home).parent.mkdir()
-    missing = str(home / "missing" / "mq9-mcp")
-    cursor(home).write_text(json.dumps({"mcpServers": {"mail": {"command": missing}}}))
+@pytest.mark.parametrize(
+    ("script", "ends"),
+    [
+        (None, ")"),
+        (SILENT, ")"),
+        (NOISY, "line 99998; line 99999; no broker at nats://***@127.0.0.1:1)"),
+    ],
+    ids=["missing", "silent", "noisy"],
+)
+def test_a_command_that_is_no_server_is_told_by_its_error(doctor, home, script, ends):
+    program = home / "mq9-mcp"
+    configure(cursor(home), {"command": str(program)})
+    if script is not None:
+        stand_in(program, script)
     found, code = doctor()
     assert code == 1
-    assert (found["cursor"]["state"], found["cursor"]["advice"]) == (
-        "problem",
-        "mq9-mcp install cursor",
-    )
-    assert found["cursor"]["text"].startswith(f"cannot start the server by `{missing}` (")
+    assert found["cursor"]["state"] == "problem"
+    assert found["cursor"]["advice"] == "mq9-mcp install cursor"
+    said = found["cursor"]["text"]
+    assert said.startswith(f"cannot start the server by `{program}` (")
+    assert said.endswith(ends)
+    assert "ExceptionGroup" not in said
+    assert "TaskGroup" not in said
 
 
 @pytest.mark.programs
@@ -281,34 +289,6 @@ def test_a_host_is_started_as_it_would_be(doctor, home, tmp_path):
     assert "cursor" not in found["meeting"]["text"]
 
 
-@pytest.mark.programs
-def test_a_server_that_says_nothing_is_told_by_its_error(doctor, home):
-    cursor(home).parent.mkdir()
-    silent = home / "mq9-mcp"
-    silent.write_text("#!/bin/sh\nexit 1\n")
-    silent.chmod(0o755)
-    cursor(home).write_text(json.dumps({"mcpServers": {"x": {"command": str(silent)}}}))
-    said = doctor()[0]["cursor"]["text"]
-    assert said.startswith(f"cannot start the server by `{silent}` (")
-    assert "ExceptionGroup" not in said
-    assert "TaskGroup" not in said
-
-
-@pytest.mark.programs
-def test_a_server_that_says_much_is_told_by_its_last_lines(doctor, home):
-    cursor(home).parent.mkdir()
-    noisy = home / "mq9-mcp"
-    noisy.write_text(
-        f"#!{sys.executable}\nimport sys\n"
-        "for n in range(100_000): print('line', n, file=sys.stderr)\n"
-        "sys.exit('no broker at nats://desk:hunter2@127.0.0.1:1')\n"
-    )
-    noisy.chmod(0o755)
-    cursor(home).write_text(json.dumps({"mcpServers": {"x": {"command": str(noisy)}}}))
-    said = doctor()[0]["cursor"]["text"]
-    assert said.endswith("line 99998; line 99999; no broker at nats://***@127.0.0.1:1)")
-
-
 @pytest.mark.parametrize(
     ("content", "why"),
     [
@@ -324,12 +304,9 @@ def test_a_broken_configuration_is_a_warning(doctor, home, content, why):
     cursor(home).parent.mkdir()
     cursor(home).write_bytes(content)
     found, code = doctor()
-    assert (code, found["cursor"]["state"], found["cursor"]["advice"]) == (
-        0,
-        "warning",
-        "look at it",
-    )
-    assert found["cursor"]["text"].startswith(f"{cursor(home)} cannot be read: {why}")
+    said = found["cursor"]
+    assert (code, said["state"], said["advice"]) == (0, "warning", "look at it")
+    assert said["text"].startswith(f"{cursor(home)} cannot be read: {why}")
 
 
 @pytest.mark.programs
@@ -337,38 +314,40 @@ def test_servers_are_started_side_by_side(doctor, home):
     """Opening a named pipe waits until its other end is opened, so neither program ends alone."""
     os.mkfifo(home / "pipe")
     for config, mode in ((cursor(home), "r"), (home / ".gemini/settings.json", "w")):
-        config.parent.mkdir()
-        program = config.with_name("mq9-mcp")
-        program.write_text(
-            f"#!{sys.executable}\nimport sys\n"
-            f"open({str(home / 'pipe')!r}, {mode!r})\nsys.exit('both have run')\n"
-        )
-        program.chmod(0o755)
-        config.write_text(json.dumps({"mcpServers": {"x": {"command": str(program)}}}))
+        opens = f"open({str(home / 'pipe')!r}, {mode!r})"
+        script = f"#!{sys.executable}\nimport sys\n{opens}\nsys.exit('both have run')\n"
+        configure(config, {"command": str(stand_in(config.with_name("mq9-mcp"), script))})
     found, _ = doctor()
     assert found["cursor"]["text"].endswith("(both have run)")
     assert found["gemini"]["text"].endswith("(both have run)")
 
 
 @pytest.mark.programs
-def test_hosts_that_would_not_meet_are_told_apart(doctor, home, tmp_path):
-    url = f"sqlite:///{tmp_path}/mail.db"
-    link = tmp_path / "link"
-    link.symlink_to(tmp_path)
-    for host, one in (
-        ("cursor", url),
-        ("codex", f"sqlite:///{link}/mail.db"),
-        ("opencode", f"sqlite:///{tmp_path}/other.db"),
-    ):
-        ok("install", host, "--yes", "--server", one)
-    found, code = doctor()
-    assert code == 0
-    assert {found[one]["state"] for one in ("cursor", "codex", "opencode")} == {"ok"}
+@pytest.mark.parametrize(
+    ("urls", "state", "meets"),
+    [
+        (
+            ["sqlite:///TMP/mail.db", "sqlite:///TMP/link/mail.db", "sqlite:///TMP/other.db"],
+            "ok",
+            "cursor and codex and programs started here on TMP/mail.db; opencode on TMP/other.db",
+        ),
+        (
+            ["nats://localhost:1", "nats://127.0.0.1:1", "nats://desk:x@LOCALHOST:1"],
+            "problem",
+            "cursor and codex and opencode on nats://127.0.0.1:1; ",
+        ),
+    ],
+)
+def test_hosts_that_would_not_meet_are_told_apart(doctor, home, tmp_path, urls, state, meets):
+    (tmp_path / "link").symlink_to(tmp_path)
+    hosts = ("cursor", "codex", "opencode")
+    for host, url in zip(hosts, urls, strict=True):
+        ok("install", host, "--yes", "--server", url.replace("TMP", str(tmp_path)))
+    found, _ = doctor()
+    assert {found[one]["state"] for one in hosts} == {state}
     assert found["meeting"]["state"] == "warning"
-    assert found["meeting"]["text"] == (
-        "not all meet, so mail of some does not reach the others: cursor and codex and programs "
-        f"started here on {tmp_path}/mail.db; opencode on {tmp_path}/other.db"
-    )
+    assert found["meeting"]["text"].startswith("not all meet, so mail of some does not reach the ")
+    assert meets.replace("TMP", str(tmp_path)) in found["meeting"]["text"]
     assert "agents" not in found
 
 
@@ -380,8 +359,7 @@ def test_looking_creates_no_broker(doctor, home, tmp_path, monkeypatch, by_optio
     monkeypatch.chdir(project)
     url = f"sqlite:///{project}/mail/x.db"
     words = ["--agent", "a", *(["--server", url] if by_option else [])]
-    given = {} if by_option else {"MQ9_SERVER": url}
-    entry = {"command": "mq9-mcp", "args": words, "env": given}
+    entry = {"command": "mq9-mcp", "args": words, "env": {} if by_option else {"MQ9_SERVER": url}}
     configure(project / ".mcp.json", entry)
     configure(cursor(home), {**entry, "command": str(MQ9_MCP)})
     found, code = doctor()
@@ -392,68 +370,43 @@ def test_looking_creates_no_broker(doctor, home, tmp_path, monkeypatch, by_optio
 
 
 @pytest.mark.programs
-def test_one_server_is_one_broker_however_it_is_spelled(doctor, home):
-    urls = (
-        "nats://localhost:1",
-        "nats://127.0.0.1:1",
-        "nats://desk:x@LOCALHOST:1",
-        "nats://[::1]:1",
-    )
-    for host, url in zip(("cursor", "codex", "opencode", "gemini"), urls, strict=True):
-        ok("install", host, "--yes", "--server", url)
-    text = doctor()[0]["meeting"]["text"]
-    assert "cursor and codex and gemini and opencode on nats://127.0.0.1:1; " in text
-
-
-@pytest.mark.programs
-def test_a_url_that_is_none_is_a_problem(doctor, home):
-    ours = {"command": str(MQ9_MCP), "args": ["--agent", "a"], "env": {"MQ9_SERVER": "ftp://x"}}
-    configure(cursor(home), ours)
-    found, code = doctor()
-    assert (code, found["cursor"]["state"]) == (1, "problem")
-    assert "server: 'ftp://x' is not a URL that this version opens" in found["cursor"]["text"]
-    assert "meeting" not in found
-
-
-@pytest.mark.programs
-def test_a_broker_that_depends_on_where_the_host_starts_is_a_warning(doctor, home):
-    cursor(home).parent.mkdir()
-    for given, says in (
-        ({"MQ9_SERVER": "sqlite:///mail.db"}, "another file wherever it is started"),
-        ({}, "the file of its user, or on what MQ9_SERVER says where it is started"),
-    ):
-        ours = {"command": str(MQ9_MCP), "args": ["--agent", "a"], "env": given}
-        configure(cursor(home), ours, "// mine\n")
-        found, code = doctor()
-        assert (code, found["cursor"]["state"]) == (0, "warning")
-        assert found["cursor"]["text"].endswith(says)
-
-
-@pytest.mark.programs
-def test_a_project_is_looked_at_as_well(doctor, home, tmp_path, monkeypatch):
-    project = tmp_path / "project"
-    project.mkdir()
-    monkeypatch.chdir(project)
-    ok("install", "vscode", "--project", "--yes", "--server", "sqlite:///mail.db")
+def test_a_project_is_looked_at_as_well(doctor, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ok("install", "vscode", "--project", "--yes", "--server", "sqlite:///project.db")
     found, code = doctor()
     assert (code, found["vscode (project)"]["state"]) == (0, "ok")
     assert found["vscode (project)"]["text"] == (
-        f"starts this server as an agent of each project, with {len(ALL)} tools, on sqlite:///{project}/mail.db,"
-        " not there yet"
+        f"starts this server as an agent of each project, with {len(ALL)} tools, on "
+        f"sqlite:///{tmp_path}/project.db, not there yet"
     )
-    assert f"vscode (project) on {project}/mail.db" in found["meeting"]["text"]
+    assert f"vscode (project) on {tmp_path}/project.db" in found["meeting"]["text"]
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    ("url", "state", "says"),
+    [
+        ("ftp://x", "problem", "server: 'ftp://x' is not a URL that this version opens"),
+        ("sqlite:///mail.db", "warning", "another file wherever it is started"),
+        (None, "warning", "its user, or on what MQ9_SERVER says where it is started"),
+    ],
+)
+def test_a_broker_that_is_not_the_same_everywhere_or_none_is_told(doctor, home, url, state, says):
+    given = {} if url is None else {"MQ9_SERVER": url}
+    ours = {"command": str(MQ9_MCP), "args": ["--agent", "a"], "env": given}
+    configure(cursor(home), ours, "// mine\n")
+    found, code = doctor()
+    assert (code, found["cursor"]["state"]) == (int(state == "problem"), state)
+    assert says in found["cursor"]["text"]
+    assert ("meeting" in found) == (state == "warning")
 
 
 @pytest.fixture
 def project(home, tmp_path, monkeypatch):
     """The working directory, with programs and modules that leave a trace when they are run."""
     project = tmp_path / "project"
-    trace = f"#!/bin/sh\ntouch {project}/ran\n"
     for name in ("mq9-mcp", "uvx"):
-        program = project / "bin" / name
-        program.parent.mkdir(parents=True, exist_ok=True)
-        program.write_text(trace)
-        program.chmod(0o755)
+        stand_in(project / "bin" / name, f"#!/bin/sh\ntouch {project}/ran\n")
     for name in ("mcp_server", "sitecustomize"):
         (project / f"{name}.py").write_text(f"open({str(project / 'ran')!r}, 'w').close()\n")
     (project / "bin/python").symlink_to(sys.executable)

@@ -68,23 +68,14 @@ def manifest(unpacked):
     return json.loads((unpacked / "manifest.json").read_text())
 
 
-def test_it_holds_the_sources_and_nothing_else(bundle):
-    listed = subprocess.run(
-        [shutil.which("git"), "ls-files", "mq9", "mcp_server"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
+def test_it_holds_the_sources_and_nothing_else_and_is_always_the_same(bundle, tmp_path):
+    command = [shutil.which("git"), "ls-files", "mq9", "mcp_server"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     with zipfile.ZipFile(bundle) as archive:
         names = archive.namelist()
     assert bundle.name == f"mq9-mcp-{VERSION}.mcpb"
-    assert sorted(names) == sorted(
-        [*listed, "LICENSE", "manifest.json", "pyproject.toml", "server.py"]
-    )
-
-
-def test_the_same_sources_make_the_same_bundle(bundle, tmp_path):
+    others = ["LICENSE", "manifest.json", "pyproject.toml", "server.py"]
+    assert sorted(names) == sorted([*listed.split(), *others])
     assert build(tmp_path).read_bytes() == bundle.read_bytes()
 
 
@@ -120,10 +111,8 @@ def test_the_official_program_takes_it(bundle, unpacked, tmp_path):
 
     assert held(tmp_path / "theirs") == held(unpacked)
 
-    (unpacked / "manifest.json").rename(tmp_path / "kept.json")
-    wrong = json.loads((tmp_path / "kept.json").read_text()) | {"server": {"type": "uv"}}
+    wrong = manifest(unpacked) | {"server": {"type": "uv"}}
     (tmp_path / "wrong.json").write_text(json.dumps(wrong))
-    (tmp_path / "kept.json").rename(unpacked / "manifest.json")
     assert mcpb(tmp_path, "validate", tmp_path / "wrong.json").returncode != 0
 
 
@@ -155,6 +144,8 @@ async def test_what_the_manifest_names_starts_and_lists_the_tools(unpacked, tmp_
     url = f"sqlite:///{tmp_path}/mail.db"
     command, arguments, environment = started(unpacked, {"server": url, **given})
     assert command == "uv"
+    *_, by_default = started(unpacked, {})
+    assert by_default == {"MQ9_SERVER": ""}  # which counts as none: the file of the user
     if by == "python":
         # What uv does once it has an environment.
         assert arguments[:3] == ["run", "--directory", str(unpacked)]
@@ -181,8 +172,3 @@ async def test_what_the_manifest_names_starts_and_lists_the_tools(unpacked, tmp_
     assert {one["name"]: one["description"] for one in manifest(unpacked)["tools"]} == offered
     assert told["mail_address"] == given.get("agent", "claude-desktop").lower().replace("-", ".")
     assert (tmp_path / "mail.db").exists()
-
-
-def test_without_a_broker_it_uses_the_file_of_the_user(unpacked):
-    *_, environment = started(unpacked, {})
-    assert environment == {"MQ9_SERVER": ""}  # which counts as none
