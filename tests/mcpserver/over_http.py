@@ -9,6 +9,7 @@ import httpx2
 from hosting import ERAS, HELLO, META, Host
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server.auth.provider import AccessToken
 from starlette.applications import Starlette
 from waiting import until
 
@@ -59,6 +60,16 @@ async def served(broker, agent="desk", *, stateless=False, settings=None, **opti
 
 
 @asynccontextmanager
+async def served_to(broker, variant, token=None, **options):
+    """Serve, and connect a host by one of the variants."""
+    async with (
+        served(broker, stateless=variant.stateless, **options) as url,
+        connected(url, variant.era, token) as host,
+    ):
+        yield host
+
+
+@asynccontextmanager
 async def connected(url, era=CURRENT, token=None, **client):
     """Connect a host, which may have a bearer token."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -69,6 +80,14 @@ async def connected(url, era=CURRENT, token=None, **client):
     ):
         assert one.protocol_version == era
         yield Host(one, None, None)
+
+
+class Names:
+    """Says of a token `agent/client` whose it is, and through which client."""
+
+    async def verify_token(self, token):
+        agent, _, client = token.partition("/")
+        return AccessToken(token=token, client_id=client or "a host", subject=agent, scopes=[])
 
 
 class Wire:

@@ -6,7 +6,7 @@ import pytest
 from hosting import ERAS, HELLO
 from mcp.shared.exceptions import MCPError
 from mcp_types import ResourceUpdatedNotification
-from over_http import OLDER, Wire, by_hand, connected, served, waits
+from over_http import OLDER, Wire, by_hand, connected, served, served_to, waits
 from waiting import until
 
 from mq9 import InvalidRequest
@@ -15,26 +15,22 @@ from mq9.operations.catalog import ALL
 INBOX = "mq9://mailbox/desk"
 
 
-@pytest.fixture
-def broker(still_broker):
-    return still_broker
-
-
-async def test_every_tool_resource_and_prompt_is_reached(broker, variant):
-    async with (
-        served(broker, stateless=variant.stateless) as url,
-        connected(url, variant.era) as desk,
-    ):
+async def test_every_tool_resource_and_prompt_is_reached(still_broker, variant):
+    async with served_to(still_broker, variant) as desk:
         assert len((await desk.client.list_tools()).tools) == len(ALL)
         await desk.do("agent_register", name="desk", capabilities="Writes")
         assert len((await desk.do("agent_discover"))["agents"]) == 1
         replies = (await desk.do("create_mailbox"))["mail_address"]
         await desk.do("send_message", to="desk", content="Grüße", reply_to=replies)
         [message] = (await desk.do("fetch_messages", wait_seconds=0))["messages"]
-        assert (message["untrusted_envelope"]["from"], message["untrusted_content"]) == (
-            "desk",
-            "Grüße",
-        )
+        assert message["untrusted_envelope"]["from"] == "desk"
+        assert message["untrusted_content"] == "Grüße"
+        kept = await desk.do("ack_messages", msg_id=0, outcome="more_time", seconds=600)
+        assert (kept["extended"], kept["leased_seconds"]) == ([0], 600)
+        given = await desk.do("ack_messages", msg_id=0, outcome="give_back")
+        assert given["given_back"] == [0]
+        [message] = (await desk.do("fetch_messages"))["messages"]
+        assert message["delivery_count"] == 2
         assert (await desk.do("ack_messages", msg_id=0))["acked"] == [0]
         assert len((await desk.do("query_messages"))["messages"]) == 1
         assert (await desk.do("whoami"))["name"] == "desk"
@@ -46,92 +42,58 @@ async def test_every_tool_resource_and_prompt_is_reached(broker, variant):
         await desk.do("agent_unregister")
 
 
-async def test_what_was_fetched_is_confirmed_given_back_or_kept(broker, variant):
-    async with (
-        served(broker, stateless=variant.stateless) as url,
-        connected(url, variant.era) as desk,
-    ):
-        for _ in range(3):
-            await desk.do("send_message", to="desk", content="x")
-        private = (await desk.do("create_mailbox"))["mail_address"]
-        await desk.do("send_message", to=private, content="an answer", priority="urgent")
-        await desk.do("fetch_messages", mail_address=private, wait_seconds=0)
-        assert (await desk.do("ack_messages", msg_id=0))["mail_address"] == private
-        await desk.do("fetch_messages", wait_seconds=0)
-
-        said = await desk.fail("ack_messages", msg_id=0)
-        assert said.startswith(f"mail_address: you fetched 0 from desk and {private}; say from wh")
-        assert (await desk.do("ack_messages", msg_id=1))["acked"] == [1]
-        kept = await desk.do("ack_messages", msg_id=2, outcome="more_time", seconds=600)
-        assert (kept["extended"], kept["leased_seconds"]) == ([2], 600)
-        given = await desk.do("ack_messages", msg_id=2, outcome="give_back")
-        assert given["given_back"] == [2]
-        [again] = (await desk.do("fetch_messages"))["messages"]
-        assert (again["msg_id"], again["delivery_count"]) == (2, 2)
-
-
-async def test_a_host_hears_that_a_wait_goes_on(broker, variant):
+async def test_a_host_hears_that_a_wait_goes_on(still_broker, variant):
     heard = []
 
     async def hear(*said):
         heard.append(said)
 
-    async with (
-        served(broker, stateless=variant.stateless) as url,
-        connected(url, variant.era) as desk,
-    ):
-        waiting = asyncio.create_task(
-            desk.client.call_tool(
-                "mq9_fetch_messages", {"wait_seconds": 12}, progress_callback=hear
-            )
-        )
-        await waits(broker)
+    clock = still_broker.clock
+    async with served_to(still_broker, variant) as desk:
+        call = ("mq9_fetch_messages", {"wait_seconds": 12})
+        waiting = asyncio.create_task(desk.client.call_tool(*call, progress_callback=hear))
+        await waits(still_broker)
         for count in (1, 2):
-            await broker.clock.advance(5)
+            await clock.advance(5)
             await until(lambda count=count: len(heard) == count)
-        await broker.clock.advance(2)
+        await clock.advance(2)
         assert (await waiting).structured_content["empty"] == "no mail waits"
     assert heard == [(one, 12, f"no mail yet, after {one} of 12 s") for one in (5, 10)]
-    assert not broker.clock.pending_timers
+    assert not clock.pending_timers
 
 
-async def is_free(broker):
-    """See that what comes now is delivered to another consumer at once."""
-    async with broker.client() as other:
+async def give_up(still_broker, waiting):
+    """Cancel a fetch; what comes then is delivered to another consumer at once."""
+    await waits(still_broker)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await waits(still_broker, 0)
+    async with still_broker.client() as other:
         await other.send("desk", "x")
         [message] = await other.fetch("desk", group_name="desk", deliver="earliest")
         assert message.delivery_count == 1
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_a_call_that_is_given_up_takes_nothing(broker, era):
-    async with served(broker) as url, connected(url, era) as desk:
+async def test_a_call_that_is_given_up_takes_nothing(still_broker, era):
+    async with served(still_broker) as url, connected(url, era) as desk:
         waiting = asyncio.create_task(desk.call("fetch_messages", wait_seconds=45))
-        await waits(broker)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        await waits(broker, 0)
-        await is_free(broker)
+        await give_up(still_broker, waiting)
         await desk.do("whoami")
 
 
-async def test_a_call_whose_connection_breaks_takes_nothing(broker, variant):
-    async with served(broker, stateless=variant.stateless) as url:
+async def test_a_call_whose_connection_breaks_takes_nothing(still_broker, variant):
+    async with served(still_broker, stateless=variant.stateless) as url:
         wire = Wire(url, variant.era)
         if variant.era == OLDER:
             await wire.begin()
         waiting = asyncio.create_task(wire.call("fetch_messages", wait_seconds=45))
-        await waits(broker)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        await waits(broker, 0)
-        await is_free(broker)
+        await give_up(still_broker, waiting)
         assert '"name":"desk"' in (await wire.call("whoami")).text  # the session goes on
 
 
-async def test_the_older_protocol_tells_of_new_mail_over_its_stream(broker):
+async def test_the_older_protocol_tells_of_new_mail_over_its_stream(still_broker):
     heard = []
 
     async def hear(message):
@@ -139,9 +101,9 @@ async def test_the_older_protocol_tells_of_new_mail_over_its_stream(broker):
             heard.append(message.params.uri)
 
     async with (
-        served(broker) as url,
+        served(still_broker) as url,
         connected(url, OLDER, message_handler=hear) as desk,
-        broker.client() as sender,
+        still_broker.client() as sender,
     ):
 
         async def send_until_heard(address):
@@ -154,7 +116,7 @@ async def test_the_older_protocol_tells_of_new_mail_over_its_stream(broker):
         await desk.client.subscribe_resource(INBOX)
         await send_until_heard("desk")
         await desk.client.unsubscribe_resource(INBOX)
-        await waits(broker, 0)
+        await waits(still_broker, 0)
 
         await desk.client.subscribe_resource(f"mq9://mailbox/{other}")
         await send_until_heard(other)  # and so has all been heard that was told before
@@ -164,25 +126,23 @@ async def test_the_older_protocol_tells_of_new_mail_over_its_stream(broker):
         assert heard.count(INBOX) == count
 
 
-async def test_without_sessions_there_are_no_older_subscriptions(broker):
-    async with served(broker, stateless=True) as url, connected(url, OLDER) as desk:
-        assert not desk.client.server_capabilities.resources.subscribe
-        with pytest.raises(MCPError, match="Method not found"):
-            await desk.client.subscribe_resource(INBOX)
-
-
 @pytest.mark.parametrize("stateless", [False, True])
-async def test_the_current_protocol_tells_of_new_mail_over_its_stream(broker, stateless):
+async def test_the_current_protocol_tells_of_new_mail_over_its_stream(still_broker, stateless):
     async with (
-        served(broker, stateless=stateless) as url,
+        served(still_broker, stateless=stateless) as url,
         connected(url) as desk,
-        broker.client() as sender,
+        still_broker.client() as sender,
     ):
         async with desk.client.listen(resource_subscriptions=[INBOX]) as updates:
             assert updates.honored.resource_subscriptions == [INBOX]
             await sender.send("desk", "one")
             assert (await anext(updates)).uri == INBOX
-        await waits(broker, 0)
+        await waits(still_broker, 0)
+        if stateless:  # the older one then has no subscriptions
+            async with connected(url, OLDER) as older:
+                assert not older.client.server_capabilities.resources.subscribe
+                with pytest.raises(MCPError, match="Method not found"):
+                    await older.client.subscribe_resource(INBOX)
 
 
 LOOPBACK = [
@@ -191,59 +151,53 @@ LOOPBACK = [
 ]
 
 
-async def status(url, variant, method="POST", **headers):
-    era, stateless = variant
-    wire = Wire(url, era, **headers)
-    if method == "POST" and era == OLDER and not stateless:
+async def status(url, variant, **headers):
+    wire = Wire(url, variant.era, **headers)
+    if variant.era == OLDER and not variant.stateless:
         return (await wire.ask("initialize", **HELLO)).status_code
-    if method == "POST":
-        return (await wire.ask()).status_code
-    async with by_hand() as http:
-        return (await http.request(method, url, headers=wire.headers)).status_code
+    return (await wire.ask()).status_code
 
 
-async def test_by_another_name_this_machine_is_not_called(broker, variant):
-    async with served(broker, stateless=variant.stateless) as url:
-        for name in LOOPBACK:
-            assert await status(url, variant, Host=name) == 200
-        for name in (
-            "evil.example",
-            "localhost.evil.example",
-            "127.0.0.2",
-            "",
-            "evil.example:8765",
-            "localhost..",
-            "[::2]:8765",
-            "[::1",
-        ):
-            assert await status(url, variant, Host=name) == 421, name
-    async with served(broker, stateless=variant.stateless, hosts=["Mail.example"]) as url:
-        for name in ("mail.example", "MAIL.example.:443", *LOOPBACK):
-            assert await status(url, variant, Host=name) == 200
-        for name in ("x.mail.example", "mail.example.evil"):
-            assert await status(url, variant, Host=name) == 421
+NO_NAMES = [
+    *("evil.example", "localhost.evil.example", "127.0.0.2", "", "evil.example:8765"),
+    *("localhost..", "[::2]:8765", "[::1"),
+]
+LOCAL_PAGES = ["http://localhost", "http://localhost:6274", "http://127.0.0.1:1"]
 
 
-async def test_other_web_pages_do_not_call(broker, variant):
-    async with served(broker, stateless=variant.stateless) as url:
-        for page in ("http://localhost", "http://localhost:6274", "http://127.0.0.1:1"):
-            assert await status(url, variant, Origin=page) == 200
-        for page in (
-            "http://evil.example",
-            "http://localhost.evil.example",
-            "https://app.example",
-            "null",
-        ):
-            assert await status(url, variant, Origin=page) == 403, page
-    async with served(broker, stateless=variant.stateless, origins=["https://app.example"]) as url:
-        for page in ("https://app.example", "http://localhost:6274"):
-            assert await status(url, variant, Origin=page) == 200
-        for page in ("http://app.example", "https://app.example:8443", "https://x.app.example"):
-            assert await status(url, variant, Origin=page) == 403, page
+@pytest.mark.parametrize(
+    ("options", "header", "refusal", "accepted", "refused"),
+    [
+        ({}, "Host", 421, LOOPBACK, NO_NAMES),
+        (
+            {"hosts": ["Mail.example"]},
+            *("Host", 421, ["mail.example", "MAIL.example.:443", *LOOPBACK]),
+            ["x.mail.example", "mail.example.evil"],
+        ),
+        (
+            {},
+            *("Origin", 403, LOCAL_PAGES),
+            ["http://evil.example", "http://localhost.evil.example", "https://app.example", "null"],
+        ),
+        (
+            {"origins": ["https://app.example"]},
+            *("Origin", 403, ["https://app.example", "http://localhost:6274"]),
+            ["http://app.example", "https://app.example:8443", "https://x.app.example"],
+        ),
+    ],
+    ids=["names", "a name that is given", "pages", "a page that is given"],
+)
+async def test_only_this_machine_and_what_is_given_may_be_named(
+    still_broker, variant, options, header, refusal, accepted, refused
+):
+    async with served(still_broker, stateless=variant.stateless, **options) as url:
+        for answer, values in ((200, accepted), (refusal, refused)):
+            for value in values:
+                assert await status(url, variant, **{header: value}) == answer, value
 
 
-async def test_that_holds_whatever_is_asked(broker, variant):
-    async with served(broker, stateless=variant.stateless) as url, by_hand() as http:
+async def test_that_holds_whatever_is_asked(still_broker, variant):
+    async with served(still_broker, stateless=variant.stateless) as url, by_hand() as http:
         wire = Wire(url, variant.era)
         if variant.era == OLDER:
             await wire.begin()
@@ -269,10 +223,10 @@ def preflight(origin, method="POST", headers=ASKED):
     }
 
 
-async def test_a_browser_may_ask_before_it_sends_a_token(broker, variant):
+async def test_a_browser_may_ask_before_it_sends_a_token(still_broker, variant):
     # Nobody's token is known, and none is needed to ask.
     async with (
-        served(broker, verifier=Nobody(), stateless=variant.stateless, origins=[APP]) as url,
+        served(still_broker, verifier=Nobody(), stateless=variant.stateless, origins=[APP]) as url,
         by_hand() as http,
     ):
         for method in ("GET", "POST", "DELETE"):
@@ -296,9 +250,9 @@ class Nobody:
         return None
 
 
-async def test_a_page_reads_answers_and_refusals_if_its_origin_is_given(broker, variant):
+async def test_a_page_reads_answers_and_refusals_if_its_origin_is_given(still_broker, variant):
     async with served(
-        broker, stateless=variant.stateless, origins=[APP, "http://localhost:*"]
+        still_broker, stateless=variant.stateless, origins=[APP, "http://localhost:*"]
     ) as url:
         for page in (APP, "http://localhost", "http://localhost:6274"):
             told = await Wire(url, variant.era, Origin=page).ask("initialize", **HELLO)
@@ -306,17 +260,22 @@ async def test_a_page_reads_answers_and_refusals_if_its_origin_is_given(broker, 
             assert told.headers["Vary"] == "Origin"
             exposed = told.headers["Access-Control-Expose-Headers"].split(", ")
             assert {"Mcp-Session-Id", "MCP-Protocol-Version", "WWW-Authenticate"} <= set(exposed)
-    async with served(broker, verifier=Nobody(), stateless=variant.stateless, origins=[APP]) as url:
+    async with served(
+        still_broker, verifier=Nobody(), stateless=variant.stateless, origins=[APP]
+    ) as url:
         told = await Wire(url, variant.era, Origin=APP).ask()
         assert (told.status_code, told.headers["Access-Control-Allow-Origin"]) == (401, APP)
         assert "WWW-Authenticate" in told.headers
 
 
-async def test_no_other_page_reads_anything(broker, variant):
+async def test_no_other_page_reads_anything(still_broker, variant):
     def allows(told):
         return [name for name in told.headers if name.startswith("access-control-allow-origin")]
 
-    async with served(broker, stateless=variant.stateless, origins=[APP]) as url, by_hand() as http:
+    async with (
+        served(still_broker, stateless=variant.stateless, origins=[APP]) as url,
+        by_hand() as http,
+    ):
         for page in ("http://localhost:6274", "https://evil.example", f"{APP}.evil", "null"):
             told = await http.options(url, headers=preflight(page))
             assert told.status_code in {400, 403}
@@ -324,7 +283,7 @@ async def test_no_other_page_reads_anything(broker, variant):
             assert not allows(await Wire(url, variant.era, Origin=page).ask("initialize", **HELLO))
         rebound = preflight(APP) | {"Host": "evil.example"}
         assert (await http.options(url, headers=rebound)).status_code == 421
-    async with served(broker, stateless=variant.stateless) as url, by_hand() as http:
+    async with served(still_broker, stateless=variant.stateless) as url, by_hand() as http:
         assert not allows(await http.options(url, headers=preflight("http://localhost")))
 
 
@@ -337,8 +296,8 @@ async def test_no_other_page_reads_anything(broker, variant):
         ("chrome-extension://abcdefgh", "chrome-extension://abcdefgh"),
     ],
 )
-async def test_an_origin_is_meant_as_browsers_write_it(broker, given, meant):
-    async with served(broker, origins=[given]) as url, by_hand() as http:
+async def test_an_origin_is_meant_as_browsers_write_it(still_broker, given, meant):
+    async with served(still_broker, origins=[given]) as url, by_hand() as http:
         told = await http.options(url, headers=preflight(meant))
         assert told.headers["Access-Control-Allow-Origin"] == meant
 
@@ -350,17 +309,17 @@ async def test_an_origin_is_meant_as_browsers_write_it(broker, given, meant):
         *("https://app.example?x", "https://*.example", "https://[::1", "https://me@app.example"),
     ],
 )
-async def test_what_is_no_origin_is_refused(broker, given):
+async def test_what_is_no_origin_is_refused(still_broker, given):
     with pytest.raises(InvalidRequest, match=r"^allow_origin: .* is no origin of web pages"):
-        async with served(broker, origins=[given]):
+        async with served(still_broker, origins=[given]):
             pass
 
 
-async def test_who_would_go_on_with_a_stream_gets_a_new_one(broker):
+async def test_who_would_go_on_with_a_stream_gets_a_new_one(still_broker):
     heard = asyncio.Event()
     async with (
-        served(broker) as url,
-        broker.client() as sender,
+        served(still_broker) as url,
+        still_broker.client() as sender,
         by_hand() as http,
         connected(url, OLDER) as other,
     ):
@@ -385,21 +344,8 @@ async def test_who_would_go_on_with_a_stream_gets_a_new_one(broker):
             heard.set()
 
 
-async def test_the_current_protocol_has_no_stream_to_go_on_with(broker):
-    async with served(broker) as url, by_hand() as http:
+async def test_the_current_protocol_has_no_stream_to_go_on_with(still_broker):
+    async with served(still_broker) as url, by_hand() as http:
         headers = {**Wire(url).headers, "Last-Event-ID": "7"}
         told = await http.get(url, headers=headers)
         assert (told.status_code, told.headers["Allow"]) == (405, "POST")
-
-
-async def test_a_body_of_more_than_4_mib_is_refused(broker, variant):
-    async def in_pieces():
-        for _ in range(5):
-            yield b" " * 1024 * 1024
-
-    async with served(broker, stateless=variant.stateless) as url, by_hand() as http:
-        wire = Wire(url, variant.era)
-        for body in (b" " * (4 * 1024 * 1024 + 1), in_pieces()):
-            headers = {**wire.headers, "Content-Type": "application/json"}
-            assert (await http.post(url, content=body, headers=headers)).status_code == 413
-        assert await status(url, variant) == 200

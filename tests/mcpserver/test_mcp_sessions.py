@@ -3,26 +3,11 @@
 import asyncio
 from contextlib import asynccontextmanager
 
-import pytest
 from hosting import HELLO
-from mcp.server.auth.provider import AccessToken
-from over_http import CURRENT, OLDER, Wire, by_hand, served, waits
+from over_http import CURRENT, OLDER, Names, Wire, by_hand, served, waits
 from waiting import until
 
 from mcp_server.http.sessions import SessionLimits
-
-
-@pytest.fixture
-def broker(still_broker):
-    return still_broker
-
-
-class Names:
-    """Says of a token `agent/client` whose it is, and through which client."""
-
-    async def verify_token(self, token):
-        agent, _, client = token.partition("/")
-        return AccessToken(token=token, client_id=client or "a host", subject=agent, scopes=[])
 
 
 def wire(url, token=None, **headers):
@@ -53,63 +38,43 @@ async def listening(client):
         yield
 
 
-async def test_a_session_that_is_idle_for_a_minute_ends(broker):
-    async with served(broker) as url:
+async def test_a_session_that_is_idle_for_a_minute_ends(still_broker):
+    async with served(still_broker) as url:
         used, unused, listener = [await wire(url).begin() for _ in range(3)]
         async with listening(listener):
-            await broker.clock.advance(59.999)
+            await still_broker.clock.advance(59.999)
             assert await status(used) == 200
-            await broker.clock.advance(0.001)
+            await still_broker.clock.advance(0.001)
             assert await status(unused) == 404
-            await broker.clock.advance(59.998)
+            await still_broker.clock.advance(59.998)
             assert await status(used) == 200
-            await broker.clock.advance(60)
+            await still_broker.clock.advance(60)
             assert await status(used) == 404
             assert await status(listener) == 200
-            await broker.clock.advance(60)  # which are no idle ones, though a call has ended
+            await still_broker.clock.advance(60)  # which are no idle ones, though a call has ended
             assert await status(listener) == 200
         assert await status(await wire(url).begin()) == 200
 
 
-async def test_a_stream_that_breaks_leaves_an_idle_session(broker):
-    async with served(broker) as url:
-        client = await wire(url).begin()
-        async with listening(client):
-            await broker.clock.advance(600)
-        await until(lambda: broker.clock.pending_timers)
-        await broker.clock.advance(60)
-        assert await status(client) == 404
-
-
-async def test_a_call_that_waits_keeps_its_session(broker):
-    async with served(broker, sessions=SessionLimits(idle_s=10)) as url:
+async def test_a_call_that_waits_keeps_its_session(still_broker):
+    async with served(still_broker, sessions=SessionLimits(idle_s=10)) as url:
         client = await wire(url).begin()
         waiting = asyncio.create_task(client.call("fetch_messages", wait_seconds=45))
-        await waits(broker)
-        await broker.clock.advance(40)
-        async with broker.client() as sender:
+        await waits(still_broker)
+        await still_broker.clock.advance(40)
+        async with still_broker.client() as sender:
             await sender.send("desk", "x")
         await broker.clock.advance(1)  # for which it collects
         assert '"msg_id":0' in (await waiting).text
-        await broker.clock.advance(9)
+        await still_broker.clock.advance(9)
         assert await status(client) == 200
-        await broker.clock.advance(10)
+        await still_broker.clock.advance(10)
         assert await status(client) == 404
 
 
-async def test_what_belonged_to_an_idle_session_ends_with_it(broker):
-    async with served(broker) as url:
-        client = await wire(url).begin()
-        await client.call("whoami")  # which makes the mailbox
-        await client.ask("resources/subscribe", uri="mq9://mailbox/desk")
-        await waits(broker)
-        await broker.clock.advance(60)
-        await waits(broker, 0)
-
-
-async def test_an_agent_has_so_many_sessions_and_no_more(broker):
+async def test_an_agent_has_so_many_sessions_and_no_more(still_broker):
     limits = SessionLimits(max_sessions=4, max_per_agent=3)
-    async with served(broker, verifier=Names(), sessions=limits) as url:
+    async with served(still_broker, verifier=Names(), sessions=limits) as url:
         begun = await asyncio.gather(*(initialize(url, "ada") for _ in range(10)))
         refused = [one for one in begun if one.status_code != 200]
         assert len(refused) == 7
@@ -134,54 +99,57 @@ async def test_an_agent_has_so_many_sessions_and_no_more(broker):
         assert [await status(one) for one in (*mine, bob)] == [404, 200, 200, 200]
 
 
-async def test_sessions_that_were_idle_make_room(broker):
-    async with served(broker, sessions=SessionLimits(max_per_agent=1)) as url:
-        async with listening(await wire(url).begin()):
+async def test_sessions_that_were_idle_make_room(still_broker):
+    async with served(still_broker, sessions=SessionLimits(max_per_agent=1)) as url:
+        client = await wire(url).begin()
+        await client.call("whoami")  # which makes the mailbox
+        await client.ask("resources/subscribe", uri="mq9://mailbox/desk")
+        async with listening(client):
+            await waits(still_broker)
             assert (await initialize(url)).status_code == 429
-            await broker.clock.advance(60)
+            await still_broker.clock.advance(60)
             assert (await initialize(url)).status_code == 429
-        await until(lambda: broker.clock.pending_timers)
-        await broker.clock.advance(60)
+        await until(lambda: still_broker.clock.pending_timers)
+        await still_broker.clock.advance(60)
         assert (await initialize(url)).status_code == 200
 
 
-async def test_only_its_owner_keeps_a_session(broker):
-    async with served(broker, verifier=Names()) as url:
+async def test_only_its_owner_keeps_a_session(still_broker):
+    async with served(still_broker, verifier=Names()) as url:
         ada = await wire(url, "ada").begin()
         others = [
             wire(url, token, Mcp_Session_Id=ada.headers["Mcp-Session-Id"])
             for token in ("bob", "ada/another client")
         ]
-        await broker.clock.advance(59)
+        await still_broker.clock.advance(59)
         assert [await status(one) for one in others] == [404, 404]
         assert [(await end(one)).status_code for one in others] == [404, 404]
-        await broker.clock.advance(0.999)
+        await still_broker.clock.advance(0.999)
         assert await status(ada) == 200
-        await broker.clock.advance(60)
+        await still_broker.clock.advance(60)
         assert await status(ada) == 404
 
 
-@pytest.mark.parametrize("refused", ["tools/list", "initialize"])
-async def test_what_opens_no_session_takes_no_place(broker, refused):
-    async with served(broker, sessions=SessionLimits(max_per_agent=1)) as url:
+async def test_what_opens_no_session_takes_no_place(still_broker):
+    async with (
+        served(still_broker, sessions=SessionLimits(max_per_agent=1)) as url,
+        by_hand() as http,
+    ):
         for _ in range(3):
-            if refused == "tools/list":
-                told = await wire(url).ask()
-            else:
-                async with by_hand() as http:
-                    told = await http.post(url, headers=wire(url).headers, content=b"{")
+            assert (await wire(url).ask()).status_code == 400
+            told = await http.post(url, headers=wire(url).headers, content=b"{")
             assert told.status_code == 400
         assert (await initialize(url)).status_code == 200
 
 
-async def test_where_there_are_no_sessions_there_is_no_limit(broker):
+async def test_where_there_are_no_sessions_there_is_no_limit(still_broker):
     limits = SessionLimits(max_sessions=1, max_per_agent=1)
     for era, stateless in ((CURRENT, False), (OLDER, True)):
-        async with served(broker, stateless=stateless, sessions=limits) as url:
+        async with served(still_broker, stateless=stateless, sessions=limits) as url:
             clients = [Wire(url, era) for _ in range(5)]
             waiting = [
                 asyncio.create_task(one.call("fetch_messages", wait_seconds=45)) for one in clients
             ]
-            await waits(broker, 5)
-            await broker.clock.advance(45)
+            await waits(still_broker, 5)
+            await still_broker.clock.advance(45)
             assert [one.status_code for one in await asyncio.gather(*waiting)] == [200] * 5

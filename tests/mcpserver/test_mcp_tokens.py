@@ -2,13 +2,12 @@
 
 import asyncio
 import hashlib
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from hosting import ERAS, GENUINE
-from mcp.server.auth.provider import AccessToken
 from mcp.shared.exceptions import MCPError
-from over_http import Wire, by_hand, connected, served, waits
+from over_http import Names, Wire, by_hand, connected, served, waits
 from programs import McpServing
 from users_file import write_users
 
@@ -29,11 +28,6 @@ users = [
 
 
 @pytest.fixture
-def broker(still_broker):
-    return still_broker
-
-
-@pytest.fixture
 def users_file(tmp_path):
     return write_users(tmp_path, USERS)
 
@@ -43,11 +37,11 @@ def known(users_file):
     return KnownTokens(Users.from_file(users_file))
 
 
-async def test_without_the_token_of_an_agent_nobody_comes_in(broker, known):
+async def test_without_the_token_of_an_agent_nobody_comes_in(still_broker, known):
     digest = hashlib.sha256(BOB.encode()).hexdigest()
     tokens = ["wrong", "the-password", "dan", "dan:the-password", "of-an-operator", digest]
     bearers = [f"Bearer {token}" for token in (*tokens, f"sha256:{digest}", f"{ADA}x")]
-    async with served(broker, verifier=known) as url, by_hand() as http:
+    async with served(still_broker, verifier=known) as url, by_hand() as http:
         for authorization in (None, *bearers, f"Basic {ADA}", ADA):
             headers = {} if authorization is None else {"Authorization": authorization}
             for era in ERAS:
@@ -61,9 +55,9 @@ async def test_without_the_token_of_an_agent_nobody_comes_in(broker, known):
         assert (await Wire(url, Authorization=f"bearer {ADA}").ask()).status_code == 200
 
 
-async def test_a_token_says_who_asks_on_one_server_at_the_same_time(broker, known, variant):
+async def test_a_token_says_who_asks_on_one_server_at_the_same_time(still_broker, known, variant):
     async with (
-        served(broker, verifier=known, stateless=variant.stateless) as url,
+        served(still_broker, verifier=known, stateless=variant.stateless) as url,
         connected(url, variant.era, ADA) as ada,
         connected(url, variant.era, BOB) as bob,
     ):
@@ -91,16 +85,9 @@ async def test_a_token_says_who_asks_on_one_server_at_the_same_time(broker, know
         assert listed.uri == "mq9://mailbox/bob"
 
 
-class Verifier:
-    """Says of every token that it is the agent's of that name."""
-
-    async def verify_token(self, token):
-        return AccessToken(token=token, client_id="a host", subject=token, scopes=[])
-
-
-async def test_a_verified_name_that_can_be_no_agent_is_told(broker, variant):
+async def test_a_verified_name_that_can_be_no_agent_is_told(still_broker, variant):
     async with (
-        served(broker, verifier=Verifier(), stateless=variant.stateless) as url,
+        served(still_broker, verifier=Names(), stateless=variant.stateless) as url,
         connected(url, variant.era, "!!!") as nobody,
     ):
         told = await nobody.fail("whoami")
@@ -112,8 +99,9 @@ async def test_a_verified_name_that_can_be_no_agent_is_told(broker, variant):
 
 
 @pytest.mark.programs
-async def test_agents_with_tokens_count_as_authenticated(tmp_path, users_file):
-    options = ("--tokens", str(users_file), "--allow-read", "*")
+async def test_agents_with_tokens_count_as_authenticated_and_send_where_their_file_says(tmp_path):
+    users = USERS.replace('agent = "ada",', 'agent = "ada", allow_send = ["bob"],')
+    options = ("--tokens", str(write_users(tmp_path, users)), "--allow-read", "*")
     url = f"sqlite:///{tmp_path / 'mail.db'}"
     async with Mq9Client(url) as before:
         for name in ("bob", "open"):
@@ -126,11 +114,11 @@ async def test_agents_with_tokens_count_as_authenticated(tmp_path, users_file):
             ]
             await bob.do("whoami")
             await ada.do("send_message", to="bob", content="for bob only")
+            told = await ada.fail("send_message", to="cy", content="x")
+            assert "you may not send to cy; the operator's allow_send" in told
             [message] = (await bob.do("fetch_messages"))["messages"]
-            assert (message["untrusted_envelope"]["from"], message["sender"]["name"]) == (
-                "ada",
-                GENUINE,
-            )
+            assert message["untrusted_envelope"]["from"] == "ada"
+            assert message["sender"]["name"] == GENUINE
             for tool in ("query_messages", "fetch_messages"):
                 told = await cy.fail(tool, mail_address="bob")
                 assert "bob belongs to another agent" in told
@@ -140,22 +128,23 @@ async def test_agents_with_tokens_count_as_authenticated(tmp_path, users_file):
                 await cy.client.read_resource("mq9://mailbox/bob")
 
 
-@pytest.mark.programs
-async def test_the_tokens_file_limits_where_an_agent_may_send(tmp_path):
-    limited = USERS.replace('agent = "ada",', 'agent = "ada", allow_send = ["bob"],')
-    options = ("--tokens", str(write_users(tmp_path, limited)))
-    with McpServing(tmp_path, *options, "--server", f"sqlite:///{tmp_path / 'mail.db'}") as server:
-        async with connected(server.url, token=ADA) as ada:
-            await ada.do("send_message", to="bob", content="x")
-            told = await ada.fail("send_message", to="cy", content="x")
-            assert "you may not send to cy; the operator's allow_send" in told
-
-
-async def test_agents_that_are_idle_make_room_and_come_back(broker, monkeypatch):
+@pytest.fixture
+def crowd(still_broker, monkeypatch):
+    """Open hosts of so many agents at a server that connects three."""
     monkeypatch.setattr("mcp_server.callers.MAX_AGENTS", 3)
-    names = [f"agent.{number}" for number in range(5)]
-    async with served(broker, verifier=Verifier()) as url, AsyncExitStack() as stack:
-        hosts = [await stack.enter_async_context(connected(url, token=name)) for name in names]
+
+    @asynccontextmanager
+    async def open_all(count):
+        names = [f"agent.{number}" for number in range(count)]
+        async with served(still_broker, verifier=Names()) as url, AsyncExitStack() as stack:
+            hosts = [await stack.enter_async_context(connected(url, token=name)) for name in names]
+            yield names, hosts
+
+    return open_all
+
+
+async def test_agents_that_are_idle_make_room_and_come_back(crowd):
+    async with crowd(5) as (names, hosts):
         for _ in range(3):
             for name, host in zip(names, hosts, strict=True):
                 told = await host.do("whoami")
@@ -170,22 +159,17 @@ async def test_agents_that_are_idle_make_room_and_come_back(broker, monkeypatch)
         assert (await hosts[0].do("query_messages", mail_address=made))["messages"] == []
 
 
-async def test_when_all_agents_are_busy_no_other_comes_in(broker, monkeypatch):
-    monkeypatch.setattr("mcp_server.callers.MAX_AGENTS", 3)
-    names = [f"agent.{number}" for number in range(4)]
-    async with served(broker, verifier=Verifier()) as url, AsyncExitStack() as stack:
-        *busy, late = [
-            await stack.enter_async_context(connected(url, token=name)) for name in names
-        ]
+async def test_when_all_agents_are_busy_no_other_comes_in(still_broker, crowd):
+    async with crowd(4) as (names, (*busy, late)):
         waiting = [asyncio.create_task(host.do("fetch_messages", wait_seconds=45)) for host in busy]
-        await waits(broker, 3)
+        await waits(still_broker, 3)
         said = "3 agents are connected, and all of them are busy. Tell the user."
         assert await late.fail("whoami") == said
         with pytest.raises(MCPError, match="all of them are busy"):
             await late.client.read_resource(f"mq9://mailbox/{names[3]}")
         assert (await busy[0].do("whoami"))["name"] == names[0]  # who is connected goes on
 
-        async with broker.client() as sender:
+        async with still_broker.client() as sender:
             await sender.send(names[1], "x")
         await broker.clock.advance(1)  # for which it collects
         assert len((await waiting[1])["messages"]) == 1
