@@ -310,6 +310,34 @@ def test_the_sdk_is_told_what_opened_the_connection():
         assert json.loads(told) == json.loads(begin) | {"id": ANSWERED_ID}
 
 
+LISTS = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "answered"),
+    [
+        ({}, True),
+        ({"notifications": LISTS | {"resourceSubscriptions": ["mq9://mailbox/desk"]}}, False),
+        ({"notifications": LISTS | {"othersListChanged": True}}, False),
+        ({"notifications": {"toolsListChanged": 1}}, False),
+        ({"notifications": None}, False),
+        ({"_meta": {}}, False),
+    ],
+)
+def test_only_to_listen_for_what_never_changes_is_acknowledged_before_the_sdk_is_there(
+    changes, answered
+):
+    responder = EarlyResponder(first_answers())
+    responder.respond(enveloped("server/discover"))
+    meta = {f"{META}protocolVersion": CURRENT, f"{META}clientCapabilities": {}}
+    listen = line("subscriptions/listen", {"_meta": meta, "notifications": LISTS} | changes)
+    answer, told = responder.respond(listen)
+    assert (answer is not None) == answered
+    assert answered or told == listen
+    answer, _ = responder.respond(enveloped("tools/list", "behind it"))
+    assert answer is not None
+
+
 class Pipes:
     """A front between two pipes."""
 

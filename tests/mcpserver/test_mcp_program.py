@@ -3,13 +3,12 @@
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 
 import pytest
-from calling import TIMEOUT_S, move_to, mq9_mcp, ok, refused, run
+from calling import move_to, mq9_mcp, ok, refused, run
 from programs import MQ9_MCP, StdioServer
 from users_file import write_users
 
@@ -61,6 +60,14 @@ def tokens(tmp_path):
         ("--http --agent a --tokens TOKENS", "agent: 'a' is given, but the token says who asks"),
         ("--http --mail-address a --tokens TOKENS", "agent: 'a' is given, but the token says"),
         ("--http --tokens TOKENS --verifier x:y", "verifier: give either --tokens or --verifier"),
+        (
+            "--http --tokens TOKENS --server nats://operator:of-all@127.0.0.1:1",
+            "server: nats://***@127.0.0.1:1 names a user or token, but with --tokens each agent",
+        ),
+        (
+            "--http --verifier tests.mcpserver.over_http:Names --server nats://127.0.0.1:1",
+            "verifier: a server knows agents by its own users file",
+        ),
         ("--http --tokens nowhere.toml", "users: nowhere.toml cannot be read: No such file"),
         ("--http --tokens TOKENS-OF-!!!", "mail_address: '!!!' has no letter a-z and no digit"),
         ("--http --verifier nowhere:x", "verifier: 'nowhere:x' cannot be loaded: No module named"),
@@ -134,22 +141,28 @@ def test_it_is_mq9_mcp_as_well(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.fixture
+def without_the_package(tmp_path):
+    """The environment of programs that have no mcp."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['mcp'] = None\n")
+    return {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+
 @pytest.mark.programs
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("module", "arguments", "said"),
     [
-        ("mq9_mcp, 'mq9-mcp', '--agent', 'a'", "the command line needs mcp"),
-        ("main, 'mq9', 'mcp', '--agent', 'a'", "mcp: it needs mcp"),
-        ("main, 'mq9', 'serve', '--mcp', '--mcp-agent', 'a', '--port', '0'", "mcp: it needs mcp"),
+        ("mcp_server", "--agent a", "the command line needs mcp"),
+        ("mcp_server", "install cursor", "the command line needs mcp"),
+        ("mq9", "mcp --agent a", "mcp: it needs mcp"),
+        ("mq9", "serve --mcp --mcp-agent a --port 0", "mcp: it needs mcp"),
     ],
 )
-def test_without_the_package_it_says_what_to_install(tmp_path, call, said):
-    script = (
-        "import sys\nsys.modules['mcp'] = None\nfrom mq9.cli import main\n"
-        "from mcp_server.program import main as mq9_mcp\n"
-        f"start, *sys.argv = {call}\nstart()\n"
-    )
-    done = run(sys.executable, "-c", script, cwd=tmp_path)
+def test_without_the_package_it_says_what_to_install(
+    without_the_package, tmp_path, module, arguments, said
+):
+    words = (sys.executable, "-m", module, *arguments.split())
+    done = run(*words, cwd=tmp_path, env=without_the_package)
     assert (done.returncode, done.stdout) == (2, "")
     *logged, line = done.stderr.splitlines()
     assert all(" INFO " in one for one in logged), done.stderr
@@ -158,48 +171,14 @@ def test_without_the_package_it_says_what_to_install(tmp_path, call, said):
 
 
 @pytest.mark.programs
-def test_without_the_package_the_other_commands_are_there(tmp_path):
-    script = (
-        "import sys\nsys.modules['mcp'] = None\nfrom mq9.cli import main\n"
-        "sys.argv = ['mq9', '--help']\nmain()\n"
-    )
-    done = run(sys.executable, "-c", script, cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("module", "commands"), [("mcp_server", ["install"]), ("mq9", ["mcp", "send"])]
+)
+def test_without_the_package_the_commands_are_there(without_the_package, module, commands):
+    done = run(sys.executable, "-m", module, "--help", env=without_the_package)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "\n  mcp " in done.stdout
-    assert "\n  send " in done.stdout
-
-
-@pytest.mark.programs
-def test_as_a_module_without_the_package_it_says_so_in_a_sentence(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['mcp'] = None\n")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    for arguments in ([], ["install", "cursor"]):
-        done = run(sys.executable, "-m", "mcp_server", *arguments, env=environment)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith("error: the command line needs mcp")
-        assert done.stderr.endswith("pip install '.[mcp]'\n")
-        assert done.stderr.count("\n") == 1
-
-    done = run(sys.executable, "-m", "mcp_server", "--help", env=environment)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "\n  install " in done.stdout
-
-
-@pytest.mark.programs
-@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGHUP", "closed"])
-def test_it_ends_at_once_with_nothing_but_messages_on_its_output(tmp_path, how):
-    options = ("--agent", "desk", "--server", f"sqlite:///{tmp_path}/mail.db")
-    with StdioServer(*options, stderr=subprocess.PIPE) as server:
-        server.greet()
-        waiting = {"name": "mq9_fetch_messages", "arguments": {"wait_seconds": 45}}
-        server.say("tools/call", "waiting", **waiting)
-        server.ask("ping")
-        server.do("whoami")
-        if how != "closed":
-            server.process.send_signal(getattr(signal, how))
-            assert server.process.wait(TIMEOUT_S) == 0
-        assert all(one["jsonrpc"] == "2.0" for one in server.end())
-        assert server.process.stderr.read() == b""
+    for name in commands:
+        assert f"\n  {name} " in done.stdout
 
 
 @pytest.mark.programs

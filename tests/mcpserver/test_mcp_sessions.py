@@ -64,7 +64,7 @@ async def test_a_call_that_waits_keeps_its_session(still_broker):
         await still_broker.clock.advance(40)
         async with still_broker.client() as sender:
             await sender.send("desk", "x")
-        await broker.clock.advance(1)  # for which it collects
+        await still_broker.clock.advance(1)  # for which it collects
         assert '"msg_id":0' in (await waiting).text
         await still_broker.clock.advance(9)
         assert await status(client) == 200

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 from contextlib import ExitStack
 
 import pytest
@@ -109,23 +110,28 @@ async def test_a_waiting_host_is_woken_by_another_process(environment, mode):
         assert "delivery_count" not in taken.structured_content["messages"][0]
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGHUP", "closed"])
 @pytest.mark.parametrize(
     ("server", "file"),
     [((), "data/mq9/mq9.db"), (("--server", "sqlite:///~/mq9.db"), "mq9.db")],
     ids=["front", "SDK"],
 )
-async def test_what_it_holds_is_free_when_a_signal_ends_it(start, tmp_path, name, server, file):
-    one = start("--agent", "desk", *server)
-    one.do("send_message", to="desk", content="x")
-    taken = one.do("fetch_messages", wait_seconds=0)
-    assert taken["leased_seconds"] == 300
-    waiting = {"wait_seconds": 45}
-    one.say("tools/call", "waiting", name="mq9_fetch_messages", arguments=waiting)
-    one.do("whoami")
-
-    one.process.send_signal(getattr(signal, name))  # its input is open
-    assert one.process.wait(TIMEOUT_S) == 0
+async def test_it_ends_at_once_with_nothing_but_messages_and_what_it_held_is_free(
+    environment, tmp_path, how, server, file
+):
+    options = ("--agent", "desk", *server)
+    with StdioServer(*options, env=environment, stderr=subprocess.PIPE) as one:
+        one.greet().do("send_message", to="desk", content="x")
+        taken = one.do("fetch_messages", wait_seconds=0)
+        assert taken["leased_seconds"] == 300
+        waiting = {"wait_seconds": 45}
+        one.say("tools/call", "waiting", name="mq9_fetch_messages", arguments=waiting)
+        one.do("whoami")
+        if how != "closed":  # its input is open
+            one.process.send_signal(getattr(signal, how))
+            assert one.process.wait(TIMEOUT_S) == 0
+        assert all(said["jsonrpc"] == "2.0" for said in one.end())
+        assert one.process.stderr.read() == b""
 
     async with Mq9Client(f"sqlite:///{tmp_path / file}") as client:
         [message] = await client.fetch("desk", group_name="desk", max_wait_ms=0)

@@ -171,7 +171,7 @@ async def test_when_all_agents_are_busy_no_other_comes_in(still_broker, crowd):
 
         async with still_broker.client() as sender:
             await sender.send(names[1], "x")
-        await broker.clock.advance(1)  # for which it collects
+        await still_broker.clock.advance(1)  # for which it collects
         assert len((await waiting[1])["messages"]) == 1
         assert (await late.do("whoami"))["name"] == names[3]
         for task in (waiting[0], waiting[2]):

@@ -68,21 +68,15 @@ async def test_a_client_that_is_gone_is_an_error(pipe):
         writing.close()  # which tries once more
 
 
-def run(**streams):
-    """Run a program that prints while its output is taken."""
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    ("is_pipe", "out", "err"),
+    [(True, "message\nafter\n", "stray\nastray\n"), (False, "stray\nastray\nafter\n", "")],
+)
+def test_what_is_printed_into_a_pipe_meanwhile_goes_to_standard_error(tmp_path, is_pipe, out, err):
     command = [sys.executable, "-c", textwrap.dedent(PRINTING)]
-    return subprocess.run(command, check=True, text=True, stderr=subprocess.PIPE, **streams)
-
-
-@pytest.mark.programs
-def test_what_is_printed_meanwhile_goes_to_standard_error():
-    done = run(stdout=subprocess.PIPE)
-    assert (done.stdout, done.stderr) == ("message\nafter\n", "stray\nastray\n")
-
-
-@pytest.mark.programs
-def test_what_is_no_pipe_is_left_alone(tmp_path):
     with (tmp_path / "out").open("w") as file:
-        done = run(stdout=file)
-    assert (tmp_path / "out").read_text() == "stray\nastray\nafter\n"
-    assert done.stderr == ""
+        streams = {"stdout": subprocess.PIPE if is_pipe else file, "stderr": subprocess.PIPE}
+        done = subprocess.run(command, check=True, text=True, **streams)
+    printed = done.stdout if is_pipe else (tmp_path / "out").read_text()
+    assert (printed, done.stderr) == (out, err)
