@@ -12,33 +12,11 @@ from tests.worker.graphs import Steps, echo, held, working
 
 pytestmark = pytest.mark.unmeasured
 
-USERS = 50
-
 
 @pytest.fixture
 async def client(broker):
     async with broker.client() as client:
         yield client
-
-
-@pytest.mark.usefixtures("broker")
-async def test_fifty_users_of_one_worker_have_a_thread_each(client):
-    async def talk(user):
-        box = await client.mailbox_create(prefix="answers")
-        heard = []
-        for number in range(3):
-            await client.send("lawyer", f"{user} {number}", sender=user, reply_to=box)
-            [answer] = await client.fetch(box, group_name=user, max_wait_ms=60_000)
-            await answer.ack()
-            heard.append(answer.text)
-        return heard
-
-    async with working(client, echo()) as worker:
-        users = [f"user {number}" for number in range(USERS)]
-        answers = await asyncio.gather(*map(talk, users))
-    for user, heard in zip(users, answers, strict=True):
-        assert heard == [f"{2 * number + 1}: {user} {number}" for number in range(3)]
-    assert worker.counters.mail.processed == 3 * USERS
 
 
 async def test_a_killed_worker_leaves_its_leases_and_nothing_else(broker, client, caplog, recwarn):
