@@ -332,18 +332,22 @@ def test_servers_are_started_side_by_side(doctor, home):
             "cursor and codex and programs started here on TMP/mail.db; opencode on TMP/other.db",
         ),
         (
-            ["nats://localhost:1", "nats://127.0.0.1:1", "nats://desk:x@LOCALHOST:1"],
+            [
+                *("nats://localhost:1", "nats://127.0.0.1:1", "nats://desk:x@LOCALHOST:1"),
+                "nats://[::1]:1",
+            ],
             "problem",
-            "cursor and codex and opencode on nats://127.0.0.1:1; ",
+            "cursor and codex and gemini and opencode on nats://127.0.0.1:1; ",
         ),
     ],
 )
 def test_hosts_that_would_not_meet_are_told_apart(doctor, home, tmp_path, urls, state, meets):
     (tmp_path / "link").symlink_to(tmp_path)
-    hosts = ("cursor", "codex", "opencode")
+    hosts = ("cursor", "codex", "opencode", "gemini")[: len(urls)]
     for host, url in zip(hosts, urls, strict=True):
         ok("install", host, "--yes", "--server", url.replace("TMP", str(tmp_path)))
-    found, _ = doctor()
+    found, code = doctor()
+    assert code == int(state == "problem")
     assert {found[one]["state"] for one in hosts} == {state}
     assert found["meeting"]["state"] == "warning"
     assert found["meeting"]["text"].startswith("not all meet, so mail of some does not reach the ")

@@ -101,6 +101,7 @@ def test_what_contradicts_itself_is_refused(tokens, arguments, complaint):
         words[-1] = tokens("!!!")
     said = refused(*(tokens() if one == "TOKENS" else one for one in words))
     assert said.startswith(complaint)
+    assert "of-all" not in said  # the password
 
 
 def test_a_variable_names_the_agent_and_the_broker(tokens):
@@ -168,6 +169,7 @@ def test_without_the_package_it_says_what_to_install(
     assert all(" INFO " in one for one in logged), done.stderr
     assert line.startswith(f"error: {said}")
     assert "the extra `mcp` of this package installs" in line
+    assert line.endswith("pip install '.[mcp]'")
 
 
 @pytest.mark.programs

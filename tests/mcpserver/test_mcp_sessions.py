@@ -99,18 +99,26 @@ async def test_an_agent_has_so_many_sessions_and_no_more(still_broker):
         assert [await status(one) for one in (*mine, bob)] == [404, 200, 200, 200]
 
 
-async def test_sessions_that_were_idle_make_room(still_broker):
-    async with served(still_broker, sessions=SessionLimits(max_per_agent=1)) as url:
+async def test_what_belonged_to_an_idle_session_ends_with_it(still_broker):
+    async with served(still_broker) as url:
         client = await wire(url).begin()
         await client.call("whoami")  # which makes the mailbox
         await client.ask("resources/subscribe", uri="mq9://mailbox/desk")
+        await waits(still_broker)
+        await still_broker.clock.advance(60)
+        await waits(still_broker, 0)
+
+
+async def test_sessions_that_were_idle_make_room(still_broker):
+    async with served(still_broker, sessions=SessionLimits(max_per_agent=1)) as url:
+        client = await wire(url).begin()
         async with listening(client):
-            await waits(still_broker)
             assert (await initialize(url)).status_code == 429
             await still_broker.clock.advance(60)
             assert (await initialize(url)).status_code == 429
         await until(lambda: still_broker.clock.pending_timers)
         await still_broker.clock.advance(60)
+        assert await status(client) == 404
         assert (await initialize(url)).status_code == 200
 
 
