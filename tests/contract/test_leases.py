@@ -68,27 +68,19 @@ async def test_the_tasks_of_a_worker_that_died_are_redelivered_once(way, inbox):
     assert await two.fetch(inbox, group_name="g", max_wait_ms=0) == []
 
 
-async def test_the_same_consumer_gets_its_own_again_together_with_new_ones(client, inbox):
-    await send_all(client, inbox, "a", "b")
-    await client.fetch(inbox, group_name="g", deliver="earliest")
-    await client.send(inbox, "c")
-
-    again = await client.fetch(inbox, group_name="g")
-
-    assert [(message.text, message.delivery_count) for message in again] == [
-        ("a", 2),
-        ("b", 2),
-        ("c", 1),
-    ]
-
-
-async def test_redeliver_own_false_asks_for_the_others_only(client, inbox):
+async def test_redeliver_own_false_asks_for_the_others_only_until_the_lease_has_ended(
+    way, client, inbox
+):
+    others = {"group_name": "g", "redeliver_own": False, "max_wait_ms": 0}
     await client.send(inbox, "a")
-    await client.fetch(inbox, group_name="g", deliver="earliest")
+    await client.fetch(inbox, group_name="g", deliver="earliest", lease_ms=1_000)
     await client.send(inbox, "b")
 
-    assert bodies(await client.fetch(inbox, group_name="g", redeliver_own=False)) == ["b"]
-    assert await client.fetch(inbox, group_name="g", redeliver_own=False, max_wait_ms=0) == []
+    assert bodies(await client.fetch(inbox, **others)) == ["b"]
+    assert await client.fetch(inbox, **others) == []
+    await way.clock.advance(1)
+    [again] = await client.fetch(inbox, **others)
+    assert (again.text, again.delivery_count) == ("a", 2)
 
 
 async def test_a_fetch_lists_what_is_held_beside_its_messages(way, inbox):
@@ -134,24 +126,17 @@ async def test_of_what_is_held_a_hundred_are_listed(client, inbox):
     assert (len(told.held or ()), told.held_more) == (100, True)
 
 
-async def test_even_so_ones_own_come_again_once_the_lease_has_ended(way, client, inbox):
-    await client.send(inbox, "a")
-    await client.fetch(inbox, group_name="g", deliver="earliest", lease_ms=1_000)
-    await way.clock.advance(1)
-
-    [again] = await client.fetch(inbox, group_name="g", redeliver_own=False)
-    assert again.delivery_count == 2
-
-
-async def test_a_refetch_sets_the_lease_anew_longer_or_shorter(way, inbox):
+async def test_a_refetch_sets_the_lease_anew_from_the_longest_to_the_shortest(way, inbox):
     one, two = await way.client(), await way.client()
     await one.send(inbox, "a")
-    await one.fetch(inbox, group_name="g", deliver="earliest", lease_ms=60_000)
-    await way.clock.advance(10)
-    shorter = await one.fetch(inbox, group_name="g", lease_ms=5_000)
-    assert shorter.lease_until == START + 15
+    longest = await one.fetch(inbox, group_name="g", deliver="earliest", lease_ms=86_400_000)
+    assert longest.lease_until == START + 86_400
+    await way.clock.advance(86_390)
+    assert await two.fetch(inbox, group_name="g", max_wait_ms=0) == []
+    shortest = await one.fetch(inbox, group_name="g", lease_ms=1_000)
+    assert shortest.lease_until == START + 86_391
 
-    await way.clock.advance(5)
+    await way.clock.advance(1)
 
     assert bodies(await two.fetch(inbox, group_name="g", max_wait_ms=0)) == ["a"]
 
@@ -167,23 +152,13 @@ async def test_one_client_may_act_for_several_consumers(client, inbox):
     assert bodies(await client.fetch(inbox, group_name="g", consumer="worker one")) == ["a"]
 
 
-async def test_a_cut_reply_leases_only_what_is_in_it(way, inbox):
-    one, two = await way.client(), await way.client()
-    await send_all(one, inbox, *map(str, range(5)))
-
-    cut = await one.fetch(inbox, group_name="g", deliver="earliest", num_msgs=2)
-    rest = await two.fetch(inbox, group_name="g", num_msgs=3)
-
-    assert (ids(cut), cut.more) == ([0, 1], True)
-    assert (ids(rest), rest.more) == ([2, 3, 4], False)
-
-
-async def test_a_reply_cut_by_bytes_leases_only_what_is_in_it(way, inbox):
+@pytest.mark.parametrize("bound", [{"num_msgs": 2}, {"max_bytes": 30_000}], ids=str)
+async def test_a_cut_reply_leases_only_what_is_in_it(way, inbox, bound):
     one, two = await way.client(), await way.client()
     await send_all(one, inbox, *[bytes(10_000)] * 5)
 
-    cut = await one.fetch(inbox, group_name="g", deliver="earliest", max_bytes=30_000)
-    rest = await two.fetch(inbox, group_name="g")
+    cut = await one.fetch(inbox, group_name="g", deliver="earliest", **bound)
+    rest = await two.fetch(inbox, group_name="g", num_msgs=3)
 
     assert (ids(cut), cut.more) == ([0, 1], True)
     assert (ids(rest), rest.more) == ([2, 3, 4], False)
@@ -206,28 +181,6 @@ async def test_a_small_message_does_not_overtake_one_that_did_not_fit(client, in
 
     assert ids(cut) == [0]
     assert cut.more
-
-
-async def test_a_lease_outlives_its_reading_by_others(client, inbox):
-    await client.send(inbox, "a")
-    held = await client.fetch(inbox, group_name="g", deliver="earliest")
-    await client.query(inbox)
-    await client.fetch(inbox, deliver="earliest")
-    await client.mailbox_status(inbox, group_name="g", msg_id=0)
-
-    [lease] = (await client.mailbox_status(inbox, group_name="g")).group.leased
-    assert (lease.consumer, lease.count, lease.until) == (client.consumer, 1, held.lease_until)
-
-
-async def test_the_shortest_and_longest_lease(way, inbox):
-    one, two = await way.client(), await way.client()
-    await one.send(inbox, "a")
-    held = await one.fetch(inbox, group_name="g", deliver="earliest", lease_ms=86_400_000)
-    assert held.lease_until == START + 86_400
-    await way.clock.advance(86_399)
-    assert await two.fetch(inbox, group_name="g", max_wait_ms=0) == []
-    held = await one.fetch(inbox, group_name="g", lease_ms=1_000)
-    assert held.lease_until == START + 86_400
 
 
 async def _taken(way, inbox, begun, **options):
