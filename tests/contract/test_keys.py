@@ -7,30 +7,20 @@ from mq9 import Forbidden
 from .reading import START, bodies, ids
 
 
-async def test_a_newer_message_replaces_the_older_and_takes_a_new_id(client, inbox):
+async def test_a_newer_message_replaces_the_older_of_its_key_and_takes_a_new_id(client, inbox):
+    other = await client.mailbox_create(name="other")
+    await client.fetch(inbox, group_name="g", deliver="earliest", max_wait_ms=0)
+    await client.send(other, "elsewhere", key="k")
     await client.send(inbox, "one", key="k")
-    await client.send(inbox, "other", key="l")
+    await client.send(inbox, "another", key="l")
 
-    assert await client.send(inbox, "two", key="k") == 2
+    assert await client.send(inbox, "two", key="k", priority="critical") == 2
 
-    assert bodies(await client.query(inbox)) == ["other", "two"]
+    assert bodies(await client.query(inbox)) == ["another", "two"]
+    assert bodies(await client.fetch(inbox, group_name="g")) == ["two", "another"]
+    assert bodies(await client.query(other)) == ["elsewhere"]
     life = (await client.mailbox_status(inbox, msg_id=0)).message
     assert life.state == "replaced"
-
-
-async def test_a_key_belongs_to_one_mailbox(client, inbox):
-    other = await client.mailbox_create(name="other")
-    await client.send(inbox, "here", key="k")
-    await client.send(other, "there", key="k")
-
-    assert bodies(await client.query(inbox)) == ["here"]
-
-
-async def test_a_key_replaces_across_priorities(client, inbox):
-    await client.send(inbox, "calm", key="k", priority="normal")
-    await client.send(inbox, "alarm", key="k", priority="critical")
-
-    assert bodies(await client.fetch(inbox, group_name="g", deliver="earliest")) == ["alarm"]
 
 
 async def test_replacing_voids_the_lease_on_the_older(way, inbox):
@@ -45,14 +35,6 @@ async def test_replacing_voids_the_lease_on_the_older(way, inbox):
     assert (await holder.extend(inbox, "g", [0])).lost == (0,)
 
 
-async def test_a_replaced_message_is_not_handed_out_to_a_group_that_had_not_seen_it(client, inbox):
-    await client.fetch(inbox, group_name="g", deliver="earliest", max_wait_ms=0)
-    await client.send(inbox, "one", key="k")
-    await client.send(inbox, "two", key="k")
-
-    assert bodies(await client.fetch(inbox, group_name="g")) == ["two"]
-
-
 async def test_a_key_is_free_again_after_expiry_and_deletion(way, client, inbox):
     await client.send(inbox, "brief", key="k", ttl=5)
     await way.clock.advance(5)
@@ -64,36 +46,19 @@ async def test_a_key_is_free_again_after_expiry_and_deletion(way, client, inbox)
     assert bodies(await client.query(inbox, key="k")) == ["third"]
 
 
-async def test_a_delayed_message_replaces_when_it_falls_due(way, client, inbox):
+async def test_a_delayed_message_replaces_when_it_falls_due_even_what_was_sent_later(
+    way, client, inbox
+):
     await client.send(inbox, "old", key="k")
-    assert await client.send(inbox, "new", key="k", delay=10) == -1
-    assert bodies(await client.query(inbox)) == ["old"]
-
-    await way.clock.advance(10)
-
-    assert bodies(await client.query(inbox)) == ["new"]
-
-
-async def test_a_delayed_message_replaces_even_what_was_sent_later(way, client, inbox):
-    await client.send(inbox, "delayed", key="k", delay=10)
-    await client.send(inbox, "sent later", key="k")
-    assert bodies(await client.query(inbox)) == ["sent later"]
-
-    await way.clock.advance(10)
-
-    found = await client.query(inbox)
-    assert bodies(found) == ["delayed"]
-    assert ids(found) == [1]
-
-
-async def test_two_delayed_messages_of_one_key_replace_each_other_in_due_order(way, client, inbox):
-    await client.send(inbox, "second", key="k", delay=20)
+    assert await client.send(inbox, "last", key="k", delay=20) == -1
     await client.send(inbox, "first", key="k", delay=10)
+    assert bodies(await client.query(inbox)) == ["old"]
+    await client.send(inbox, "sent later", key="k")
 
-    await way.clock.advance(15)
-    assert bodies(await client.query(inbox)) == ["first"]
-    await way.clock.advance(5)
-    assert bodies(await client.query(inbox)) == ["second"]
+    for msg_id, text in ((1, "sent later"), (2, "first"), (3, "last")):
+        found = await client.query(inbox)
+        assert (bodies(found), ids(found)) == ([text], [msg_id])
+        await way.clock.advance(10)
 
 
 async def test_what_falls_due_together_replaces_one_after_the_other(way, client, inbox):
@@ -120,18 +85,6 @@ async def test_what_falls_due_together_replaces_one_after_the_other(way, client,
     ]
     status = await client.mailbox_status(inbox)
     assert (status.stored, status.stored_bytes) == (3, len("otherl" + "plain" + "lastk"))
-
-
-async def test_what_fell_due_and_expired_unseen_has_still_replaced_its_key(way, client, inbox):
-    await client.send(inbox, "lasting", key="k")
-    await client.send(inbox, "flash", key="k", delay=10, ttl=15)
-
-    await way.clock.advance(100)
-
-    assert await client.query(inbox) == []
-    status = await client.mailbox_status(inbox, msg_id=0)
-    assert (status.stored, status.message.state) == (0, "replaced")
-    assert (await client.mailbox_status(inbox, msg_id=1)).message.state == "expired"
 
 
 class TestAKeyIsItsSenders:

@@ -136,54 +136,23 @@ async def test_every_group_is_given_the_newest_once_whatever_it_had_acked(client
     assert (first.group_name, first.state) == ("acked", "acked")
 
 
-async def test_a_read_without_a_group_sees_the_newest_as_often_as_it_looks(client, state):
-    await send_all(client, state, "one", "two")
-
-    for start in ("earliest", "latest"):
-        assert bodies(await client.fetch(state, deliver=start)) == ["two"]
-
-
-async def test_a_fetch_that_waits_is_given_what_replaces(way, client, state):
-    await client.send(state, "one")
-    await client.fetch(state, group_name="g", deliver="earliest")
-    waiting = await way.begin(
-        client.fetch(state, group_name="g", redeliver_own=False, max_wait_ms=60_000)
-    )
-
-    await client.send(state, "two")
-
-    assert bodies(await waiting) == ["two"]
-
-
-async def test_a_delayed_message_replaces_when_it_falls_due(way, client, state):
-    assert await client.send(state, "delayed", delay=10) == -1
+async def test_delayed_messages_replace_in_due_order_each_at_its_instant(way, client, state):
+    assert await client.send(state, "third", delay=30) == -1
+    await client.send(state, "first", delay=10, priority="critical")
+    await client.send(state, "second", delay=20, ttl=25)
     assert await client.send(state, "sent later") == 0
     status = await client.mailbox_status(state)
-    assert (status.stored, status.delayed) == (1, 1)
-
-    await way.clock.advance(10)
-
-    found = await client.query(state)
-    assert (bodies(found), ids(found)) == (["delayed"], [1])
-    replaced = await history(client, state, 0)
-    assert (replaced.state, replaced.replaced_by, replaced.since) == ("replaced", 1, START + 10)
-
-
-async def test_delayed_messages_replace_each_other_in_due_order_each_at_its_instant(
-    way, client, state
-):
-    await client.send(state, "third", delay=30)
-    await client.send(state, "first", delay=10, priority="critical")
-    await client.send(state, "second", delay=20)
+    assert (status.stored, status.delayed) == (1, 3)
 
     await way.clock.advance(100)
 
     found = await client.query(state)
-    assert (bodies(found), ids(found)) == (["third"], [2])
-    lives = [await history(client, state, msg_id) for msg_id in (0, 1)]
-    assert [(life.state, life.replaced_by, life.since) for life in lives] == [
-        ("replaced", 1, START + 20),
-        ("replaced", 2, START + 30),
+    assert (bodies(found), ids(found)) == (["third"], [3])
+    lives = [await history(client, state, msg_id) for msg_id in range(3)]
+    assert [(life.state, life.replaced_by, life.since - START) for life in lives] == [
+        ("replaced", 1, 10),
+        ("replaced", 2, 20),
+        ("expired", None, 25),
     ]
     assert (await client.mailbox_status(state)).stored_bytes == len("third")
 
@@ -201,23 +170,6 @@ async def test_when_the_newest_is_gone_the_older_does_not_come_back(way, client,
     assert (await history(client, state, 2)).state == "expired"
     with pytest.raises(MessageNotFound):
         await client.delete(state, 2)
-
-
-async def test_what_fell_due_and_expired_unseen_has_still_replaced(way, client, state):
-    await client.send(state, "lasting")
-    await client.send(state, "brief", ttl=12)
-    await client.send(state, "flash", delay=10, ttl=15)
-    await client.send(state, "after", delay=20)
-
-    await way.clock.advance(100)
-
-    assert bodies(await client.query(state)) == ["after"]
-    lives = [await history(client, state, msg_id) for msg_id in range(3)]
-    assert [(life.state, life.replaced_by) for life in lives] == [
-        ("replaced", 1),
-        ("replaced", 2),
-        ("expired", None),
-    ]
 
 
 async def test_a_repeated_send_replaces_nothing(client, state):
