@@ -17,6 +17,7 @@ async def test_a_delayed_message_is_invisible_until_it_is_due(way, client, inbox
 
     await way.clock.advance(0.001)
 
+    assert (await client.mailbox_status(inbox)).stored == 1
     [message] = await client.fetch(inbox, group_name="g")
     assert (message.msg_id, message.create_time) == (0, START + 10)
 
@@ -25,34 +26,24 @@ async def test_ids_are_given_in_due_order_and_after_what_is_visible(way, client,
     await send_all(client, inbox, "c", delay=30)
     await send_all(client, inbox, "b", "b2", delay=20)
     await way.clock.advance(25)
-    assert await client.send(inbox, "between") == 2
+    assert await client.send(inbox, "between", delay=0) == 2
     await way.clock.advance(5)
 
     assert bodies(await client.query(inbox)) == ["b", "b2", "between", "c"]
 
 
-async def test_equal_due_instants_go_in_sending_order(way, client, inbox):
+async def test_however_late_one_looks_create_time_is_the_due_instant_and_equals_go_as_sent(
+    way, client, inbox
+):
     await client.send(inbox, "first", delay=10)
     await way.clock.advance(5)
-    await client.send(inbox, "second", delay=5)
-    await client.send(inbox, "third", delay=5)
-    await way.clock.advance(5)
-
-    assert bodies(await client.query(inbox)) == ["first", "second", "third"]
-
-
-async def test_however_late_one_looks_create_time_is_the_due_instant(way, client, inbox):
-    await client.send(inbox, "a", delay=10)
-    await client.send(inbox, "b", delay=5)
+    await send_all(client, inbox, "second", "third", delay=5)
+    await client.send(inbox, "sooner", delay=2)
     await way.clock.advance(1_000)
 
-    found = await client.query(inbox)
+    found = [(one.text, one.create_time - START) for one in await client.query(inbox)]
 
-    assert [(m.text, m.create_time - START) for m in found] == [("b", 5), ("a", 10)]
-
-
-async def test_no_delay_is_no_delay(client, inbox):
-    assert await client.send(inbox, "now", delay=0) == 0
+    assert found == [("sooner", 7), ("first", 10), ("second", 10), ("third", 10)]
 
 
 async def test_delay_ttl_and_priority_work_together(way, client, inbox):
@@ -70,12 +61,14 @@ async def test_delay_ttl_and_priority_work_together(way, client, inbox):
     assert bodies(await client.query(inbox)) == ["normal"]
 
 
-async def test_ttl_counts_from_sending_and_not_from_becoming_visible(way, client, inbox):
-    await client.send(inbox, "x", delay=10, ttl=11)
+async def test_ttl_counts_from_sending_whatever_the_delay_and_the_ttl_of_the_mailbox(way, client):
+    box = await client.mailbox_create(name="brief", ttl=100)
+    await client.send(box, "long", ttl=1_000)
+    await client.send(box, "short", delay=10, ttl=11)
     await way.clock.advance(10.999)
-    assert len(await client.query(inbox)) == 1
+    assert bodies(await client.query(box)) == ["long", "short"]
     await way.clock.advance(0.001)
-    assert await client.query(inbox) == []
+    assert bodies(await client.query(box)) == ["long"]
 
 
 async def test_a_ttl_that_does_not_outlast_the_delay_is_refused(client, inbox):
@@ -112,22 +105,6 @@ async def test_of_an_expired_message_its_latest_fetch_is_remembered(way, client,
     assert (standing.state, standing.deliveries) == ("delivered", 2)
     without_token = await way.client()
     assert await without_token.ack(inbox, "g", 0, consumer="c") == [1]
-
-
-async def test_the_ttl_of_a_message_does_not_depend_on_the_mailbox(way, client):
-    box = await client.mailbox_create(name="brief", ttl=100)
-    await client.send(box, "long", ttl=1_000)
-    await client.send(box, "short", ttl=10)
-    await way.clock.advance(10)
-
-    assert bodies(await client.query(box)) == ["long"]
-
-
-async def test_reads_alone_make_due_messages_visible(way, client, inbox):
-    await client.send(inbox, "x", delay=5)
-    await way.clock.advance(5)
-
-    assert (await client.mailbox_status(inbox)).stored == 1
 
 
 async def test_ten_years_are_the_longest_delay_and_ttl(way, client, inbox):
