@@ -6,6 +6,18 @@ from mq9.protocol import subjects
 
 
 @pytest.fixture
+def way(open_way, request):
+    """A way to a broker; the agents that are configured are the `AGENTS` of the module."""
+    return open_way(agents=getattr(request.module, "AGENTS", None))
+
+
+@pytest.fixture
+def operator(client):
+    """Who has not authenticated where agents are configured."""
+    return client
+
+
+@pytest.fixture
 async def ada(way):
     return await way.client(agent="ada")
 

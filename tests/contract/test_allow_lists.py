@@ -10,11 +10,6 @@ AGENTS = {"ada": None, "clerk": ["ada", "team.*"], "mute": []}
 
 
 @pytest.fixture
-def way(open_way):
-    return open_way(agents=AGENTS)
-
-
-@pytest.fixture
 async def clerk(way):
     return await way.client(agent="clerk")
 

@@ -4,30 +4,14 @@ import pytest
 
 from mq9 import Forbidden, MailboxExists, MailboxNotFound
 
-from .reading import bodies
+from .reading import bodies, looks, refused, takes
 
 AGENTS = ("Ada", "bob", "翻译")
 
 
 @pytest.fixture
-def way(open_way):
-    return open_way(agents=AGENTS)
-
-
-@pytest.fixture
 async def ada(way):
     return await way.client(agent="Ada")
-
-
-@pytest.fixture
-async def operator(way):
-    return await way.client()
-
-
-async def refused(*calls):
-    for call in calls:
-        with pytest.raises(Forbidden):
-            await call
 
 
 async def test_nobody_else_makes_the_mailbox_of_an_agent_that_never_connected(way, bob, operator):
@@ -125,18 +109,7 @@ class TestWhatNobodyAuthenticatedMade:
         before = way.state()
 
         await refused(
-            bob.fetch("open", group_name="g"),
-            bob.fetch("open"),
-            bob.ack("open", "g", 0),
-            bob.nack("open", "g", 0),
-            bob.move("open", "g", 0, to="bob"),
-            bob.extend("open", "g", [0]),
-            bob.query("open"),
-            bob.mailbox_status("open"),
-            bob.delete("open", 0),
-            bob.mailbox_drop("open"),
-            bob.mailbox_create(name="open", renew=True),
-            bob.mailbox_grant("open", ["bob"]),
+            *looks(bob, "open"), *takes(bob, "open"), bob.mailbox_create(name="open", renew=True)
         )
         with pytest.raises(Forbidden), ada.watch_unread("open", "g") as watch:
             await ada.mailbox_list()

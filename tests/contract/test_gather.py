@@ -21,7 +21,7 @@ from mq9.client.error_answers import ErrorAnswer, Failure, send_error_answer
 from mq9.engine import send
 from mq9.engine.commands import Limits
 
-AGENTS = ["ada", "bob", "eve"]
+NAMES = ["ada", "bob", "eve"]
 KEPT_S = 30 * 86_400
 ASKED_S = 7 * 86_400
 
@@ -29,7 +29,7 @@ ASKED_S = 7 * 86_400
 @pytest.fixture
 async def agents(client):
     """The mailboxes of three agents."""
-    for name in AGENTS:
+    for name in NAMES:
         await client.mailbox_create(name=name)
 
 
@@ -40,7 +40,7 @@ def work():
 
 
 def questions(body="q"):
-    return [(name, body) for name in AGENTS]
+    return [(name, body) for name in NAMES]
 
 
 def texts(gathered):
@@ -152,7 +152,7 @@ async def test_with_a_minimum_the_rest_may_be_missing(way, client):
 
 async def test_all_answers_end_the_wait_whatever_the_minimum(way, client):
     gathering = await begin(way, client.gather(questions(), minimum=0))
-    await answer(client, *AGENTS)
+    await answer(client, *NAMES)
     await way.clock.advance(0)
 
     assert (await gathering).missing == []
@@ -169,7 +169,7 @@ async def test_an_answer_in_the_last_instant_counts(way, client):
 
 async def test_what_is_no_first_answer_is_passed_over(way, client, work):
     gathering = await begin(way, client.gather(questions(), id=work))
-    for name in AGENTS:
+    for name in NAMES:
         [question] = await questions_of(client, name)
         await client.send(question.reply_to, "half done", headers={"progress": "50"})
         await client.send(question.reply_to, "spam", correlation_id="another", priority="critical")
@@ -177,8 +177,8 @@ async def test_what_is_no_first_answer_is_passed_over(way, client, work):
         await client.reply(question, "a second thought", id=f"{name} again")
     await way.clock.advance(0)
 
-    assert texts(await gathering) == AGENTS
-    assert texts(await client.gather(questions(), id=work)) == AGENTS
+    assert texts(await gathering) == NAMES
+    assert texts(await client.gather(questions(), id=work)) == NAMES
 
 
 @pytest.mark.parametrize("end", ["answered", "unanswered", "cancelled", "nobody there"])
@@ -187,21 +187,21 @@ async def test_without_an_id_nothing_stays(way, client, end):
     gathering = client.gather(asked, timeout=10)
     asking = await (way.begin(gathering) if end == "nobody there" else begin(way, gathering))
     if end == "answered":
-        await answer(client, *AGENTS)
+        await answer(client, *NAMES)
     elif end == "cancelled":
         asking.cancel()
     await until_done(way, asking)
     await asyncio.gather(asking, return_exceptions=True)
-    assert len(way.state()["mailboxes"]) == len(AGENTS)
+    assert len(way.state()["mailboxes"]) == len(NAMES)
 
     await way.clock.advance(10 + 60)
-    for name in AGENTS:
+    for name in NAMES:
         assert await client.query(name) == []
 
 
 async def test_who_cannot_be_asked_is_missing_and_it_says_why(way, client):
     gathering = await begin(way, client.gather([("nobody", "q"), *questions()], minimum=3))
-    await answer(client, *AGENTS)
+    await answer(client, *NAMES)
     await way.clock.advance(0)
 
     gathered = await gathering
@@ -218,7 +218,7 @@ async def test_who_is_not_there_yet_is_waited_for_where_too_few_can_be_asked(way
     await client.mailbox_create(name="late")
     while not await client.query("late"):
         await way.clock.advance(1)
-    await answer(client, *AGENTS, "late")
+    await answer(client, *NAMES, "late")
     await way.clock.advance(0)
 
     assert len((await gathering).answers) == 4
@@ -244,7 +244,7 @@ async def test_it_fails_at_once_where_those_that_are_missing_do_not_matter(open_
 async def test_a_full_mailbox_and_a_body_too_large_refuse_one_question(open_way):
     way = open_way(Limits(max_messages=1, max_payload=100))
     client = await way.client()
-    for name in AGENTS:
+    for name in NAMES:
         await client.mailbox_create(name=name, renew=True)
     await client.send("ada", "waits")
     gathering = await begin(
@@ -273,7 +273,7 @@ async def test_a_call_with_the_same_id_asks_nobody_twice_and_gets_what_came_befo
     await way.clock.advance(0)
 
     assert texts(await again) == ["ada on q", "bob on q", "eve on q"]
-    for name in AGENTS:
+    for name in NAMES:
         assert len(await client.query(name)) == 1
     assert texts(await client.gather(questions(), id=work, sender="boss")) == texts(await again)
 
@@ -282,7 +282,7 @@ async def test_late_answers_are_kept_for_the_next_call(way, client, work):
     first = await begin(way, client.gather(questions(), id=work, timeout=1, minimum=0))
     await until_done(way, first)
     assert (await first).missing == [0, 1, 2]
-    await answer(client, *AGENTS)
+    await answer(client, *NAMES)
     await way.clock.advance(KEPT_S - 2)
 
     assert (await client.gather(questions(), id=work)).missing == []
@@ -304,15 +304,15 @@ async def test_a_question_can_be_read_for_a_week_and_is_then_asked_anew(way, cli
 
 async def test_only_what_is_new_is_asked_when_the_questions_change(way, client, work):
     await be_killed(way, client.gather(questions(), id=work))
-    await answer(client, *AGENTS)
+    await answer(client, *NAMES)
 
     changed = [("eve", "q"), ("bob", "another"), ("ada", "q")]
     gathering = await begin(way, client.gather(changed, id=work))
-    await answer(client, *AGENTS)
+    await answer(client, *NAMES)
     await way.clock.advance(0)
 
     assert texts(await gathering) == ["eve on q", "bob on another", "ada on q"]
-    assert [len(await client.query(name)) for name in AGENTS] == [1, 2, 1]
+    assert [len(await client.query(name)) for name in NAMES] == [1, 2, 1]
 
 
 async def test_two_calls_with_one_id_at_once_both_get_every_answer(way, client, work):
@@ -322,12 +322,12 @@ async def test_two_calls_with_one_id_at_once_both_get_every_answer(way, client, 
         )
         for number in (1, 2)
     ]
-    await answer(client, *AGENTS)
+    await answer(client, *NAMES)
     await way.clock.advance(0)
 
     first, second = [await one for one in both]
     assert first == second
-    assert [len(await client.query(name)) for name in AGENTS] == [1, 1, 1]
+    assert [len(await client.query(name)) for name in NAMES] == [1, 1, 1]
 
 
 async def test_ids_are_apart(way, client):
@@ -376,12 +376,12 @@ async def test_answers_behind_more_than_one_page_of_mail_are_found(way, client, 
 
 
 async def test_a_thousand_questions(way, client, work):
-    many = [(AGENTS[number % 3], str(number)) for number in range(1_000)]
+    many = [(NAMES[number % 3], str(number)) for number in range(1_000)]
     asking = asyncio.create_task(client.gather(many, id=work))
     answered = 0
     while answered < len(many):
         await asyncio.sleep(0)
-        for name in AGENTS:
+        for name in NAMES:
             for question in await questions_of(client, name):
                 await client.reply(question, question.text)
                 answered += 1

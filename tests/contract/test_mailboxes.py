@@ -13,7 +13,7 @@ from mq9 import (
     Removed,
 )
 
-from .reading import START, bodies, ids
+from .reading import START, bodies, ids, looks, refused, takes
 
 
 async def test_a_generated_address_is_long_and_never_the_same(client):
@@ -88,20 +88,13 @@ async def test_a_mailbox_is_gone_the_moment_its_ttl_has_passed(way, client):
 
     await way.clock.advance(0.001)
 
-    for call in (
+    await refused(
         client.send(box, "x"),
-        client.fetch(box, group_name="g"),
-        client.fetch(box),
-        client.ack(box, "g", 0),
-        client.nack(box, "g", 0),
-        client.extend(box, "g", [0]),
-        client.query(box),
-        client.delete(box, 0),
-        client.mailbox_status(box),
-        client.mailbox_drop(box),
-    ):
-        with pytest.raises(MailboxNotFound, match="mailbox not found: brief does not exist"):
-            await call
+        *looks(client, box),
+        *takes(client, box),
+        match="mailbox not found: brief does not exist",
+        error=MailboxNotFound,
+    )
     assert await client.mailbox_list() == []
 
 

@@ -110,11 +110,12 @@ async def test_reply_goes_to_whoever_asked(client, inbox):
     [by_query] = await client.query(inbox)
     [question] = await client.fetch(inbox, group_name="g")
     told = {"sender": "oracle", "headers": {"x": "y"}, "path": ["ada", "oracle"]}
-    assert await question.reply({"answer": 42}, **told) == 0
+    assert await question.reply({"answer": 42}, from_mailbox=inbox, **told) == 0
     assert await by_query.reply("again") == 1
     answer = (await client.query("asker"))[0]
     assert (answer.json(), answer.sender, answer.correlation_id) == ({"answer": 42}, "oracle", "c")
     assert (dict(answer.headers), answer.path) == ({"x": "y"}, ("ada", "oracle"))
+    assert answer.from_mailbox == inbox
     await client.mailbox_drop("asker")
     with pytest.raises(ReplyMailboxNotFound):
         await question.reply("late", id="2")

@@ -6,16 +6,11 @@ from mq9 import Forbidden
 from mq9.engine.commands import Actor
 from mq9.protocol.reserved import Reserved
 
-from .reading import bodies
+from .reading import refused
 
 AGENTS = ("Claude", "Claude-Code", "bob")
 OF_CLAUDE = ("claude.questions", "claude.turns.7", "claude.dead", "claude.codes.x")
 OF_CODE = ("claude.code", "claude.code.questions", "claude.code.turns.7")
-
-
-@pytest.fixture
-def way(open_way):
-    return open_way(agents=AGENTS)
 
 
 @pytest.fixture
@@ -26,17 +21,6 @@ async def claude(way):
 @pytest.fixture
 async def code(way):
     return await way.client(agent="Claude-Code")
-
-
-@pytest.fixture
-async def operator(way):
-    return await way.client()
-
-
-async def refused(*calls):
-    for call in calls:
-        with pytest.raises(Forbidden, match="belongs to another agent"):
-            await call
 
 
 async def test_nobody_else_makes_them_or_points_there(way, bob, operator):
@@ -51,37 +35,19 @@ async def test_nobody_else_makes_them_or_points_there(way, bob, operator):
                 other.agent_register({"mailbox": address}),
                 other.agent_unregister(address),
                 other.agent_report({"mailbox": address}),
+                match="belongs to another agent",
             )
     assert way.state() == before
 
 
-async def test_the_agent_makes_them(claude, code, bob):
-    for client, addresses in ((claude, OF_CLAUDE), (code, OF_CODE)):
+async def test_the_agent_of_the_longest_slug_makes_them(claude, code, bob):
+    for owner, other, addresses in ((claude, code, OF_CLAUDE), (code, claude, OF_CODE)):
         for address in addresses:
-            await client.mailbox_create(name=address)
-            await client.mailbox_create(prefix=address)
-            assert (await client.mailbox_status(address)).own is True
-            await refused(bob.query(address))
-
-
-async def test_the_longest_slug_owns_an_address(way, claude, code):
-    before = way.state()
-    for client, addresses in ((code, OF_CLAUDE), (claude, OF_CODE)):
-        for address in addresses:
-            await refused(client.mailbox_create(name=address))
-    assert way.state() == before
-
-
-async def test_a_mailbox_that_another_made_there_is_the_agent_s(way, claude, bob):
-    way.configure(["bob"])
-    squatter = await way.client(agent="bob")
-    await squatter.mailbox_create(name="claude.questions")
-    way.configure(AGENTS)
-    bob = await way.client(agent="bob")
-    await bob.send("claude.questions", "x")
-
-    await refused(bob.query("claude.questions"), bob.mailbox_grant("claude.questions", ["bob"]))
-    assert bodies(await claude.query("claude.questions")) == ["x"]
+            await refused(other.mailbox_create(name=address))
+            await owner.mailbox_create(name=address)
+            await owner.mailbox_create(prefix=address)
+            assert (await owner.mailbox_status(address)).own is True
+            await refused(bob.query(address), match="belongs to another agent")
 
 
 async def test_a_registration_that_points_there_is_the_agent_s(way, claude, code, bob):
@@ -96,18 +62,6 @@ async def test_a_registration_that_points_there_is_the_agent_s(way, claude, code
             await client.agent_unregister(name=name)
     await claude.agent_unregister(name="a")
     await code.agent_unregister(name="b")
-
-
-async def test_the_backlog_is_told_to_the_agent(way, claude, bob):
-    way.configure(None)
-    stranger = await way.client()
-    await stranger.agent_register({"name": "a", "mailbox": "claude.help"})
-    await stranger.send("claude.help", "x")
-    way.configure(AGENTS)
-
-    for client, backlog in ((claude, 1), (bob, None)):
-        [found] = await client.agent_discover()
-        assert found.match.backlog == backlog
 
 
 async def test_addresses_that_only_look_alike_are_nobody_s(bob):
