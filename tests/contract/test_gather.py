@@ -70,6 +70,14 @@ async def until_done(way, task):
         await way.clock.advance(1)
 
 
+async def answered(way, client, call, *names):
+    """Make a call whose questions some answer at once; what it comes to."""
+    gathering = await begin(way, call)
+    await answer(client, *names)
+    await way.clock.advance(0)
+    return await gathering
+
+
 async def be_killed(way, call):
     """Make a call as a program does that is killed while it waits."""
     task = await begin(way, call)
@@ -151,20 +159,9 @@ async def test_with_a_minimum_the_rest_may_be_missing(way, client):
 
 
 async def test_all_answers_end_the_wait_whatever_the_minimum(way, client):
-    gathering = await begin(way, client.gather(questions(), minimum=0))
-    await answer(client, *NAMES)
-    await way.clock.advance(0)
+    gathered = await answered(way, client, client.gather(questions(), minimum=0), *NAMES)
 
-    assert (await gathering).missing == []
-
-
-async def test_an_answer_in_the_last_instant_counts(way, client):
-    gathering = await begin(way, client.gather([("ada", "q")], timeout=30))
-    [question] = await questions_of(client, "ada")
-    await client.send(question.reply_to, "just", correlation_id=question.correlation_id, delay=30)
-    await way.clock.advance(30)
-
-    assert texts(await gathering) == ["just"]
+    assert gathered.missing == []
 
 
 async def test_what_is_no_first_answer_is_passed_over(way, client, work):
@@ -200,11 +197,10 @@ async def test_without_an_id_nothing_stays(way, client, end):
 
 
 async def test_who_cannot_be_asked_is_missing_and_it_says_why(way, client):
-    gathering = await begin(way, client.gather([("nobody", "q"), *questions()], minimum=3))
-    await answer(client, *NAMES)
-    await way.clock.advance(0)
+    asking = client.gather([("nobody", "q"), *questions()], minimum=3)
 
-    gathered = await gathering
+    gathered = await answered(way, client, asking, *NAMES)
+
     assert texts(gathered) == [None, "ada on q", "bob on q", "eve on q"]
     assert gathered.missing == [0]
     assert isinstance(gathered.refused[0], MailboxNotFound)
@@ -247,13 +243,10 @@ async def test_a_full_mailbox_and_a_body_too_large_refuse_one_question(open_way)
     for name in NAMES:
         await client.mailbox_create(name=name, renew=True)
     await client.send("ada", "waits")
-    gathering = await begin(
-        way, client.gather([("ada", "q"), ("bob", "x" * 101), ("eve", "q")], minimum=1)
-    )
-    await answer(client, "eve")
-    await way.clock.advance(0)
+    asking = client.gather([("ada", "q"), ("bob", "x" * 101), ("eve", "q")], minimum=1)
 
-    gathered = await gathering
+    gathered = await answered(way, client, asking, "eve")
+
     assert texts(gathered) == [None, None, "eve on q"]
     assert isinstance(gathered.refused[0], MailboxFull)
     assert isinstance(gathered.refused[1], PayloadTooLarge)
@@ -307,11 +300,9 @@ async def test_only_what_is_new_is_asked_when_the_questions_change(way, client, 
     await answer(client, *NAMES)
 
     changed = [("eve", "q"), ("bob", "another"), ("ada", "q")]
-    gathering = await begin(way, client.gather(changed, id=work))
-    await answer(client, *NAMES)
-    await way.clock.advance(0)
+    gathered = await answered(way, client, client.gather(changed, id=work), *NAMES)
 
-    assert texts(await gathering) == ["eve on q", "bob on another", "ada on q"]
+    assert texts(gathered) == ["eve on q", "bob on another", "ada on q"]
     assert [len(await client.query(name)) for name in NAMES] == [1, 2, 1]
 
 
@@ -351,13 +342,12 @@ async def test_answers_may_go_to_a_mailbox_of_ones_own_among_other_mail(way, cli
     await answer(client, "bob")
     await client.send("boss", "more news", priority="critical")
 
-    gathering = await begin(way, client.gather(questions(), id=work, reply_to="boss"))
-    await answer(client, "ada", "eve")
-    await way.clock.advance(0)
+    again = client.gather(questions(), id=work, reply_to="boss")
+    gathered = await answered(way, client, again, "ada", "eve")
 
-    assert texts(await gathering) == ["ada on q", "bob on q", "eve on q"]
+    assert texts(gathered) == ["ada on q", "bob on q", "eve on q"]
     mail = await client.fetch("boss", group_name="boss")
-    assert {one.text for one in mail} == {"news", "more news", *texts(await gathering)}
+    assert {one.text for one in mail} == {"news", "more news", *texts(gathered)}
 
 
 async def test_answers_behind_more_than_one_page_of_mail_are_found(way, client, work, monkeypatch):
@@ -435,17 +425,18 @@ async def give_up(client, *names):
             assert await send_error_answer(client, question, failed, sender=name)
 
 
-async def test_one_agent_that_gives_up_ends_a_wait_for_all(way, client):
-    gathering = await begin(way, client.gather(questions()))
+@pytest.mark.parametrize("minimum", [None, 2])
+async def test_a_wait_ends_when_too_many_give_up(way, client, minimum):
+    gathering = await begin(way, client.gather(questions(), minimum=minimum))
     await answer(client, "ada")
-    await give_up(client, "bob")
+    await give_up(client, *(["bob"] if minimum is None else ["bob", "eve"]))
     await way.clock.advance(0)
 
     with pytest.raises(RequestFailed, match="bob gave the request up: ValueError") as raised:
         await gathering
     gathered = raised.value.gathered
     assert texts(gathered) == ["ada on q", None, None]
-    assert list(gathered.refused) == [1]
+    assert list(gathered.refused) == ([1] if minimum is None else [1, 2])
 
 
 async def test_an_agent_that_gives_up_is_missing_where_others_are_enough(way, client):
@@ -460,16 +451,6 @@ async def test_an_agent_that_gives_up_is_missing_where_others_are_enough(way, cl
     assert texts(gathered) == ["ada on q", None, "eve on q"]
     assert gathered.missing == [1]
     assert isinstance(gathered.refused[1], RequestFailed)
-
-
-async def test_when_too_many_give_up_the_wait_ends(way, client):
-    gathering = await begin(way, client.gather(questions(), minimum=2))
-    await give_up(client, "bob", "eve")
-    await way.clock.advance(0)
-
-    with pytest.raises(RequestFailed) as raised:
-        await gathering
-    assert list(raised.value.gathered.refused) == [1, 2]
 
 
 async def test_what_was_given_up_is_told_again_until_a_good_answer_came(way, client, work):

@@ -1,6 +1,7 @@
 """Agents are found by meaning, by a small model that the tests made up."""
 
 import asyncio
+import math
 import sqlite3
 import subprocess
 import sys
@@ -201,10 +202,6 @@ async def test_who_registers_while_others_leave_is_found(client, monkeypatch):
     assert len(await found(client, "tax", limit=1_000)) == 101
 
 
-async def test_the_discovery_of_nobody_is_nobody(client):
-    assert await found(client, "soup") == []
-
-
 async def test_failing_embeddings_leave_the_words(client, topics, caplog):
     await register(client, cook="soup")
     topics.error = OSError("no network")
@@ -218,10 +215,16 @@ async def test_failing_embeddings_leave_the_words(client, topics, caplog):
     assert agent.match.mode == "semantic"
 
 
-@pytest.mark.parametrize("vectors", [[], [[1.0, 2.0], [1.0, 2.0]], [[float("nan")] * 3], [1.0]])
-async def test_embeddings_that_make_nonsense_leave_the_words(client, topics, vectors):
+@pytest.mark.parametrize(
+    ("method", "vectors"),
+    [
+        *(("embed_documents", made) for made in ([], [[1.0, 2.0]] * 2, [[math.nan] * 3], [1.0])),
+        *(("embed_query", made) for made in ([], [math.nan] * 3, [1.0])),
+    ],
+)
+async def test_embeddings_that_make_nonsense_leave_the_words(client, topics, method, vectors):
     await register(client, cook="soup")
-    topics.embed_documents = lambda _texts: vectors
+    setattr(topics, method, lambda _texts: vectors)
     [agent] = await client.agent_discover(semantic="soup")
     assert agent.match.mode == "text"
 
@@ -405,16 +408,6 @@ async def test_a_broker_closes_while_its_agents_are_embedded(open_broker):
     with pytest.raises(Mq9Error, match="closed"):
         await asked
     held.may.set()
-
-
-@pytest.mark.parametrize("vector", [[1.0], [float("nan")] * 3, []])
-async def test_a_question_that_gets_no_vector_of_its_own_is_left_to_the_words(
-    client, topics, vector
-):
-    await register(client, cook="soup")
-    topics.embed_query = lambda _text: vector
-    [agent] = await client.agent_discover(semantic="soup")
-    assert agent.match.mode == "text"
 
 
 def test_clients_of_several_loops_share_one_ranking(open_broker, topics):
