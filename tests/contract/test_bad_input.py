@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from mq9 import InvalidAddress, InvalidRequest, Message, Mq9Client, Mq9Error
+from mq9 import InvalidAddress, InvalidRequest, Message, Mq9Client
 from mq9.address import shown
 
 from .parsing import way_name  # noqa: F401  # a fixture
@@ -331,8 +331,3 @@ async def test_a_field_that_is_needed_is_missed_by_name(way, lived_in, verb, bod
         assert reply["code"] == "invalid_request"
         assert field in reply["error"]
     assert way.state() == before
-
-
-async def test_every_refusal_is_an_error_of_ours(client):
-    with pytest.raises(Mq9Error):
-        await client.send(5, object(), priority=7)

@@ -117,12 +117,6 @@ async def test_a_broker_that_cannot_store_is_asked_once_and_stores_nothing(
     assert way.state() == before
 
 
-async def test_success_has_no_code(way):
-    reply = await way.ask("MAILBOX.CREATE", {"name": "a"})
-
-    assert reply == {"error": "", "mail_address": "a"}
-
-
 async def test_a_closed_client_says_so_and_sends_nothing(way, client, inbox):
     await client.close()
 
