@@ -4,10 +4,9 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from calls import call, carry_out
+from calls import Engine, call
 
 from mq9 import AgentNotFound, IdConflict, MailboxNotFound, MessageNotFound
-from mq9.engine import machine
 from mq9.engine.commands import Sweep
 from mq9.protocol.requests import (
     Ack,
@@ -21,42 +20,35 @@ from mq9.protocol.requests import (
     Send,
     Status,
 )
-from mq9.storage import store
 from mq9.testing import FakeBroker
 
-START = 1_800_000_000_000
 SECOND = 1_000
 HOUR = 3_600 * SECOND
 DAY = 24 * HOUR
 
 
-class Engine:
-    """An engine at an instant that the test sets, relative to the beginning."""
+class SweptEngine(Engine):
+    """An engine that is swept, at instants relative to the beginning."""
 
     def __init__(self):
-        self.now = 0
-        self.connection = store.open_memory()
+        super().__init__()
+        self.began = self.now
 
     def __call__(self, command):
-        return carry_out(self.connection, command, START + self.now)
+        return self.apply(command)
 
-    def read(self, query):
-        return machine.read(self.connection, query, START + self.now)
+    def go_to(self, now):
+        self.now = self.began + now
 
     def sweep_at(self, now, **options):
-        self.now = now
+        self.go_to(now)
         return self(call(Sweep, **options))
-
-    def count(self, table):
-        (count,) = self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608  # a name of ours
-        return count
 
 
 @pytest.fixture
 def engine():
-    engine = Engine()
-    yield engine
-    engine.connection.close()
+    with SweptEngine() as engine:
+        yield engine
 
 
 def make_mailbox(engine, address="inbox", **options):
@@ -82,19 +74,8 @@ def test_an_expired_mailbox_goes_with_everything_in_it(engine):
     assert engine.count("mailboxes") == 2
     assert engine.sweep_at(100 * SECOND) == 18
     assert engine.count("mailboxes") == 1
-    for table in (
-        *(
-            "messages",
-            "delayed",
-            "sent_ids",
-            "tombstones",
-            "leases",
-            "replies",
-            "deliveries",
-            "groups",
-        ),
-        "agents",
-    ):
+    of_a_mailbox = "messages delayed sent_ids tombstones leases replies deliveries groups agents"
+    for table in of_a_mailbox.split():
         assert engine.count(table) == 0, table
 
 
@@ -112,7 +93,7 @@ def test_an_idempotency_id_is_remembered_for_a_week(engine):
 def test_what_became_of_a_message_is_remembered_for_a_week(engine):
     make_mailbox(engine)
     engine(call(Send, "inbox", payload=b"x"))
-    engine.now = HOUR
+    engine.go_to(HOUR)
     engine(call(Delete, "inbox", msg_id=0))
     assert engine.sweep_at(HOUR + 7 * DAY - 1) == 0
     assert engine.read(call(Status, "inbox", msg_id=0)).message.state == "deleted"
@@ -126,7 +107,7 @@ def test_a_group_is_remembered_for_thirty_days_after_its_last_use(engine, used_a
     engine(call(Send, "inbox", payload=b"x"))
     batch = fetch(engine).batch
     engine(call(Ack, "inbox", group_name="g", msg_id=0, consumer="c", batch=batch))
-    engine.now = used_again
+    engine.go_to(used_again)
     assert not fetch(engine).messages
 
     engine.sweep_at(used_again + 30 * DAY - 1)
@@ -172,7 +153,7 @@ def test_a_message_given_back_for_a_day_keeps_its_reply(engine):
     engine(day)
     assert engine.sweep_at(DAY - 1) == 0
     assert not fetch(engine).messages
-    engine.now = DAY
+    engine.go_to(DAY)
     assert [message.delivery_count for message in fetch(engine).messages] == [2]
 
 

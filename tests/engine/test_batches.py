@@ -21,23 +21,15 @@ from .random_calls import RandomCalls
 LENGTH = 300  # calls of a story
 
 
-class Broker(EngineOnFile):
-    """An engine whose fetches are of one group."""
-
-    def send(self, *priorities):
-        for priority in priorities:
-            self.apply(call(requests.Send, payload=b"x" * 300, priority=priority))
-
-    def fetch(self, consumer="one", **options):
-        fetch = call(requests.Fetch, group_name="g", consumer=consumer, **options)
-        return self.apply(fetch)
-
-
 @pytest.fixture
 def broker(tmp_path):
-    broker = Broker(tmp_path / "mq9.db")
-    yield broker
-    broker.connection.close()
+    with EngineOnFile(tmp_path / "mq9.db") as engine:
+        yield engine
+
+
+def send_some(broker, *priorities):
+    for priority in priorities:
+        broker.send(payload=b"x" * 300, priority=priority)
 
 
 def count(connection, table, where="true"):
@@ -135,7 +127,7 @@ HUNDRED = [Priority.CRITICAL] * 10 + [Priority.URGENT] * 20 + [Priority.NORMAL] 
 
 
 def test_a_fetch_of_a_hundred_and_its_ack_write_little(broker):
-    broker.send(*HUNDRED * 3)
+    send_some(broker, *HUNDRED * 3)
     broker.ack(broker.fetch().messages[-1].msg_id)
     fetched = []
     assert broker.written(lambda: fetched.append(broker.fetch())) < 64 * 1024
@@ -150,7 +142,7 @@ def test_a_fetch_of_a_hundred_and_its_ack_write_little(broker):
 def test_an_ack_of_all_can_be_repeated_and_leaves_the_batch_whole(
     broker, count, individual, with_token
 ):
-    broker.send(*[Priority.NORMAL] * 5)
+    send_some(broker, *[Priority.NORMAL] * 5)
     fetched = broker.fetch(num_msgs=count)
     broker.fetch("two")
     options = {"individual": individual and count == 1}
@@ -178,7 +170,7 @@ def test_an_ack_of_all_can_be_repeated_and_leaves_the_batch_whole(
     ids=["partial ack", "ack of one", "nack", "extend", "fetch again", "undo"],
 )
 def test_what_treats_a_message_apart_splits_its_batch_and_no_other(broker, apart):
-    broker.send(*[Priority.NORMAL] * 6)
+    send_some(broker, *[Priority.NORMAL] * 6)
     batch = broker.fetch(num_msgs=3).batch
     broker.fetch("two", num_msgs=3)
     assert (whole(broker), rows(broker)) == (2, 0)
@@ -188,7 +180,7 @@ def test_what_treats_a_message_apart_splits_its_batch_and_no_other(broker, apart
 
 
 def test_leases_of_all_in_a_batch_are_renewed_together(broker):
-    broker.send(*[Priority.NORMAL] * 3)
+    send_some(broker, *[Priority.NORMAL] * 3)
     broker.fetch(lease_ms=1_000)
     extend = call(requests.Extend, group_name="g", consumer="one", msg_ids=(7, 2, 1, 0))
     assert broker.apply(extend) == Extended((2, 1, 0), (7,))
@@ -200,7 +192,7 @@ def test_leases_of_all_in_a_batch_are_renewed_together(broker):
 
 
 def test_leases_in_batches_are_renewed_of_what_the_consumer_holds_and_is_there(broker):
-    broker.send(*[Priority.NORMAL] * 6)
+    send_some(broker, *[Priority.NORMAL] * 6)
     for consumer, lease_ms in [("one", 1_000), ("one", 60_000), ("two", 60_000)]:
         options = {"num_msgs": 2, "redeliver_own": False}
         assert len(broker.fetch(consumer, lease_ms=lease_ms, **options).messages) == 2
@@ -214,7 +206,7 @@ def test_leases_in_batches_are_renewed_of_what_the_consumer_holds_and_is_there(b
 
 
 def test_what_is_removed_from_a_batch_leaves_it_whole_and_is_not_confirmed(broker):
-    broker.send(*[Priority.NORMAL] * 4)
+    send_some(broker, *[Priority.NORMAL] * 4)
     batch = broker.fetch().batch
     broker.apply(call(requests.Delete, msg_id=1))
     assert whole(broker) == 1
@@ -224,7 +216,7 @@ def test_what_is_removed_from_a_batch_leaves_it_whole_and_is_not_confirmed(broke
 
 def test_what_is_leased_in_whole_batches_is_not_evicted_and_they_stay_whole(broker):
     limits = Limits(max_messages=6)
-    broker.send(Priority.NORMAL, Priority.NORMAL, Priority.URGENT, *[Priority.NORMAL] * 3)
+    send_some(broker, Priority.NORMAL, Priority.NORMAL, Priority.URGENT, *[Priority.NORMAL] * 3)
     broker.fetch(num_msgs=3)  # 2, 0 and 1
     broker.fetch("two", num_msgs=1)
     last = broker.fetch("three").messages[-1].msg_id
@@ -243,7 +235,7 @@ def test_what_is_leased_in_whole_batches_is_not_evicted_and_they_stay_whole(brok
 def test_a_message_that_one_group_leases_is_not_evicted_when_another_has_acked_it(broker):
     limits = Limits(max_messages=3)
     send = call(requests.Send, payload=b"x")
-    broker.send(*[Priority.NORMAL] * 3)
+    send_some(broker, *[Priority.NORMAL] * 3)
     other = call(requests.Fetch, group_name="h", consumer="one")
     broker.apply(other)
     broker.fetch(num_msgs=1)
@@ -258,7 +250,7 @@ def test_a_message_that_one_group_leases_is_not_evicted_when_another_has_acked_i
 
 
 def test_the_batch_of_a_message_is_found_in_a_few_steps(broker):
-    broker.send(*[Priority.NORMAL] * 300)
+    send_some(broker, *[Priority.NORMAL] * 300)
     for _ in range(300):
         broker.fetch(num_msgs=1, redeliver_own=False)
     statements = []

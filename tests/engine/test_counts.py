@@ -1,55 +1,27 @@
 """What is stored is counted by blocks of msg_ids, and not message by message."""
 
 import random
-from contextlib import closing
 
 import pytest
-from calls import call
+from calls import Engine, call
 
-from mq9.engine import commands, machine, mailboxes, messages
-from mq9.engine.commands import Entry
+from mq9.engine import commands, mailboxes, messages
 from mq9.models import Deliver, Priority
 from mq9.protocol import requests
-from mq9.storage import store
 
-NOW = 1_700_000_000_000
 BLOCK = 512
 MANY = 3 * BLOCK + 100
 
 
-class Engine:
-    """An engine with a mailbox."""
+class Counting(Engine):
+    """An engine with a mailbox that counts the steps of SQLite's machine."""
 
     def __init__(self):
-        self.connection = store.open_memory()
+        super().__init__()
         self.apply(call(requests.CreateMailbox))
 
-    def apply(self, *calls, now=NOW):
-        """Carry out calls in one transaction; what the last one came to."""
-        self.connection.execute("BEGIN")
-        applying = machine.Applying(self.connection)
-        for one in calls:
-            entry = Entry(applying.position.applied + 1, now, one)
-            value = applying.apply(entry).result()
-        applying.finish()
-        self.connection.execute("COMMIT")
-        return value
-
-    def send(self, count, **options):
-        self.apply(*(call(requests.Send, payload=b"x", **options) for _ in range(count)))
-
-    def fetch(self, count, **options):
-        fetch = call(requests.Fetch, group_name="g", consumer="one", num_msgs=count, **options)
-        return self.apply(fetch).messages
-
-    def ack(self, msg_id):
-        self.apply(call(requests.Ack, group_name="g", consumer="one", msg_id=msg_id))
-
-    def read(self, query):
-        return machine.read(self.connection, query, NOW)
-
     def steps(self, query):
-        """Return how many steps of SQLite's machine a query takes."""
+        """Return how many steps a query takes."""
         taken = 0
 
         def step():
@@ -65,9 +37,7 @@ class Engine:
 
 @pytest.fixture
 def engine():
-    """An engine with a mailbox."""
-    engine = Engine()
-    with closing(engine.connection):
+    with Counting() as engine:
         yield engine
 
 
@@ -81,13 +51,14 @@ def test_all_that_is_stored_is_counted_from_wherever(engine, dice):
     for priority in dice.choices(list(Priority), k=40):
         options = dice.choice([{}, {}, {"ttl": 5}, {"delay": 3}, {"key": "k"}])
         engine.send(dice.randint(1, MANY // 20), priority=priority, **options)
-    engine.apply(call(commands.Advance), now=NOW + 5_000)
+    engine.now += 5_000
+    engine.apply(call(commands.Advance))
     stored = engine.connection.execute("SELECT msg_id FROM messages").fetchall()
     removed = dice.sample([msg_id for (msg_id,) in stored], len(stored) // 3)
     removed += [one for (one,) in stored if one // BLOCK == 1 and one not in removed]
-    engine.apply(*(call(requests.Delete, msg_id=one) for one in removed), now=NOW + 5_000)
+    engine.apply(*(call(requests.Delete, msg_id=one) for one in removed))
 
-    mailbox = mailboxes.look(engine.connection, "box", NOW + 5_000)
+    mailbox = mailboxes.look(engine.connection, "box", engine.now)
     edges = [edge + beside for edge in range(0, MANY, BLOCK) for beside in (-1, 0, 1)]
     for first in [*edges[1:], *dice.choices(range(MANY), k=50), 10 * MANY]:
         for lane in range(len(Priority)):
@@ -103,10 +74,10 @@ def test_a_copy_of_a_moved_message_completes_a_block(engine):
     engine.apply(call(requests.CreateMailbox, "dead"))
     engine.apply(*(call(requests.Send, "dead", payload=b"x") for _ in range(BLOCK - 1)))
     engine.send(1)
-    [message] = engine.fetch(1)
+    [message] = engine.fetch(num_msgs=1).messages
     named = {"group_name": "g", "consumer": "one", "msg_id": message.msg_id}
     engine.apply(call(requests.Move, to="dead", **named))
-    dead = mailboxes.look(engine.connection, "dead", NOW)
+    dead = mailboxes.look(engine.connection, "dead", engine.now)
     assert messages.count_by_lane(engine.connection, dead, [0, 0, 0]) == [0, 0, BLOCK]
 
 
@@ -126,7 +97,7 @@ def test_nothing_is_left_of_a_mailbox_that_was_dropped(engine):
 def test_a_group_is_described_across_blocks(engine):
     engine.send(MANY)
     engine.send(10, priority=Priority.URGENT)
-    messages = engine.fetch(700, deliver=Deliver.FROM_ID, from_id=100)
+    messages = engine.fetch(num_msgs=700, deliver=Deliver.FROM_ID, from_id=100).messages
     engine.ack(messages[599].msg_id)
     engine.apply(call(requests.Delete, msg_id=50))  # before where the group starts
     engine.apply(call(requests.Delete, msg_id=MANY - 1))  # has still to be given to it
@@ -161,10 +132,9 @@ def test_a_group_is_described_across_blocks(engine):
 def test_what_is_looked_at_does_not_grow_with_the_messages(query):
     taken = []
     for blocks in (1, 20):  # of the same part of another one
-        engine = Engine()
-        with closing(engine.connection):
+        with Counting() as engine:
             engine.send(900)
-            engine.ack(engine.fetch(600)[-1].msg_id)
+            engine.ack(engine.fetch(num_msgs=600).messages[-1].msg_id)
             engine.send(blocks * BLOCK)
             engine.send(blocks * BLOCK, delay=60)
             taken.append(engine.steps(query))

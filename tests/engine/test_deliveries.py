@@ -3,7 +3,7 @@
 import pytest
 from calls import call
 
-from mq9.engine import commands, machine
+from mq9.engine import commands
 from mq9.errors import InvalidRequest, MessageNotFound
 from mq9.models import Standing
 from mq9.protocol import requests
@@ -13,10 +13,6 @@ from .engine_on_file import HOUR_MS, EngineOnFile
 
 class Broker(EngineOnFile):
     """An engine whose fetches of one group may reach nobody."""
-
-    def send(self, count):
-        for _ in range(count):
-            self.apply(call(requests.Send, payload=b"x"))
 
     def fetch(self, consumer="one", **options):
         """Fetch: the command, and what came of it."""
@@ -33,15 +29,13 @@ class Broker(EngineOnFile):
         return [self.count(table) for table in tables]
 
     def life(self, msg_id):
-        status = call(requests.Status, msg_id=msg_id)
-        return machine.read(self.connection, status, self.now).message
+        return self.read(call(requests.Status, msg_id=msg_id)).message
 
 
 @pytest.fixture
 def broker(tmp_path):
-    broker = Broker(tmp_path / "mq9.db")
-    yield broker
-    broker.connection.close()
+    with Broker(tmp_path / "mq9.db") as broker:
+        yield broker
 
 
 @pytest.mark.parametrize("fresh", [0, 1])

@@ -1,31 +1,21 @@
 """What one client can make a broker remember is bounded, and the others get their work done."""
 
 import pytest
-from calls import call, carry_out
+from calls import Engine, call
 
-from mq9.engine import commands, machine
+from mq9.engine import commands
 from mq9.engine.commands import Limits
 from mq9.errors import LimitReached
 from mq9.protocol import requests
-from mq9.storage import store
 
 pytestmark = pytest.mark.unmeasured
 
-START_MS = 1_700_000_000_000
 LIMIT = 256 * 1024
 LONG = "\U0001f600" * 256  # as long as a name may be, and four bytes a character
 
 
-class Broker:
+class Broker(Engine):
     """An engine whose size is measured."""
-
-    def __init__(self, limits):
-        self.connection = store.open_memory()
-        self.limits = limits
-        self.now = START_MS
-
-    def apply(self, command):
-        return carry_out(self.connection, command, self.now, self.limits)
 
     def refused(self, commands, error):
         """Carry out commands; how many were refused."""
@@ -49,10 +39,9 @@ class Broker:
 @pytest.fixture
 def broker():
     """A broker of narrow limits with a mailbox."""
-    broker = Broker(Limits(max_ids=1_000, max_redelivered=LIMIT))
-    broker.apply(call(requests.CreateMailbox))
-    yield broker
-    broker.connection.close()
+    with Broker(limits=Limits(max_ids=1_000, max_redelivered=LIMIT)) as broker:
+        broker.apply(call(requests.CreateMailbox))
+        yield broker
 
 
 def send(number, **options):
@@ -90,7 +79,7 @@ def test_what_became_of_messages_is_remembered_of_so_many(broker, monkeypatch):
     for number in range(2_400):
         broker.apply(send(number, id=None, key="k"))
     assert broker.bytes() - full < 20_000
-    life = machine.read(broker.connection, call(requests.Status, msg_id=2_900), broker.now).message
+    life = broker.read(call(requests.Status, msg_id=2_900)).message
     assert (life.state, life.replaced_by) == ("replaced", 2_901)
 
 

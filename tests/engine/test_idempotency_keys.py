@@ -7,11 +7,10 @@ import random
 import pytest
 from calls import call
 
-from mq9.engine import machine, send
-from mq9.engine.commands import Entry
+from mq9.engine import send
 from mq9.protocol import requests
 
-from .engine_on_file import START_MS, EngineOnFile
+from .engine_on_file import EngineOnFile
 
 
 def test_no_two_ids_are_stored_as_the_same():
@@ -30,13 +29,7 @@ def test_ids_that_are_numbered_are_written_together(tmp_path):
     dice = random.Random(1)
 
     def send(engine, ids):
-        engine.connection.execute("BEGIN")
-        applying = machine.Applying(engine.connection)
-        for id_ in ids:
-            entry = Entry(applying.position.applied + 1, START_MS, call(requests.Send, id=id_))
-            applying.apply(entry).result()
-        applying.finish()
-        engine.connection.execute("COMMIT")
+        engine.apply(*(call(requests.Send, id=id_) for id_ in ids))
 
     numbers = itertools.count()
     makers = {
