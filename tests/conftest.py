@@ -18,6 +18,7 @@ import loopback
 import nats
 import orjson
 import pytest
+from direct import client_of
 from gateways import Gateways
 from hosted import Hosted, TrustingGuard
 from nats_server import NatsCluster
@@ -34,7 +35,6 @@ from mq9.server.server import Server
 from mq9.storage import store
 from mq9.storage.backend import InlineBackend
 from mq9.testing import FakeBroker, ManualClock
-from mq9.transport.direct import DirectTransport
 
 _MEANINGS = WordLlamaEmbeddings()
 _OF_TERMINALS = {one for one in signal.Signals if one.name in {"SIGINT", "SIGHUP"}}
@@ -111,12 +111,8 @@ class Way:
 
     async def _make(self, agent, options):
         self._clients += 1
-
-        async def release():
-            """The broker outlives its clients."""
-
         session = Session(f"session.{self._clients}", agent, self._reserved)
-        return Mq9Client(transport=DirectTransport(self.broker, session, release), **options)
+        return client_of(self.broker, session, **options)
 
     async def begin(self, call):
         """Start a call and return its task, once it waits for the clock or is done."""

@@ -10,6 +10,7 @@ import time
 import orjson
 import pytest
 from calls import call
+from direct import client_of
 from waiting import until
 
 from mq9 import (
@@ -17,7 +18,6 @@ from mq9 import (
     LimitReached,
     MailboxFull,
     MailboxNotFound,
-    Mq9Client,
     NotConnected,
     OutcomeUnknown,
     PayloadTooLarge,
@@ -34,7 +34,6 @@ from mq9.storage.backend import Derived, InlineBackend
 from mq9.storage.file_backend import FileBackend
 from mq9.storage.store import Durability
 from mq9.testing import ManualClock
-from mq9.transport.direct import DirectTransport
 
 BEGUN = call(Send, "inbox", payload=b"begun")
 FETCH = call(Fetch, "inbox", group_name="g", consumer="c")
@@ -538,11 +537,10 @@ async def test_a_reader_does_not_wait_for_the_writer(backend, follower):
 
 async def test_a_client_that_gives_up_waiting_for_the_writer_has_leased_nothing(path, other):
     broker = EmbeddedBroker.on_file(path, SystemClock())
-    transport = DirectTransport(broker, Session("c"), broker.close)
-    async with Mq9Client(transport=transport) as client:
+    async with client_of(broker, closes=True) as client:
         await client.mailbox_create(name="inbox")
         await client.send("inbox", "task")
-        hasty = Mq9Client(transport=transport, request_timeout=0.05, reconnect_attempts=0)
+        hasty = client_of(broker, request_timeout=0.05, reconnect_attempts=0)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(OutcomeUnknown, match=r"no reply to .* within 0.05 s"):
             await hasty.fetch("inbox", group_name="g", deliver="earliest", max_wait_ms=0)

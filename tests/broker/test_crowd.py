@@ -5,16 +5,15 @@ import contextlib
 import random
 
 import pytest
+from direct import client_of
 
-from mq9 import Mq9Client, Mq9Error
+from mq9 import Mq9Error
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Session
 from mq9.engine.commands import Limits, Peek
 from mq9.protocol.requests import Fetch
 from mq9.storage import store
 from mq9.storage.backend import InlineBackend
 from mq9.testing import ManualClock
-from mq9.transport.direct import DirectTransport
 
 pytestmark = pytest.mark.unmeasured
 
@@ -48,10 +47,7 @@ class Crowd:
         return self.backend
 
     def client(self):
-        async def release():
-            """The broker is closed by the test."""
-
-        return Mq9Client(transport=DirectTransport(self.broker, Session("session"), release))
+        return client_of(self.broker)
 
     async def join(self, count, **options):
         """Let so many wait, each as a consumer of its own."""

@@ -1,10 +1,9 @@
 """A forked child and its parent on one file: neither loses what the other relies on."""
 
 import os
-import subprocess
-import sys
 
 import pytest
+from programs import run_python
 
 SCRIPT = """
 import asyncio, os, signal, sys
@@ -45,8 +44,6 @@ print(asyncio.run(count()))
 def test_what_a_forked_child_sends_outlives_its_parents_close_and_its_own_death(tmp_path):
     url = f"sqlite:///{(tmp_path / 'mq9.db').as_posix()}"
 
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, url], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = run_python("-c", SCRIPT, url)
 
-    assert done.stdout == "22\n"
+    assert done.stdout == "22\n", done.stderr

@@ -5,12 +5,11 @@ import re
 import socket
 import sqlite3
 import stat
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from programs import run_python
 
 from mq9 import Mq9Client, Unavailable, UnusableFile
 from mq9.discovery.index import AGENT_INDEX
@@ -159,13 +158,7 @@ def special(request, tmp_path):
 )
 def test_what_is_no_file_is_a_clear_error_and_no_wait(special, arguments):
     arguments = [one.format(path=special) for one in arguments]
-    done = subprocess.run(
-        [sys.executable, "-m", "mq9", "--url", url(special), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_python("-m", "mq9", "--url", url(special), *arguments)
     assert done.returncode != 0
     said = done.stdout + done.stderr
     assert f"{special.resolve()} cannot be opened: " in said
@@ -181,13 +174,7 @@ def test_nor_is_there_one_where_something_else_lies_beside_the_file(path, suffix
     link = path.with_name("link")
     link.symlink_to(path)
     for one in (path, link):
-        done = subprocess.run(
-            [sys.executable, "-c", OPEN, one],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_python("-c", OPEN, one)
         said = f"{suffix} cannot be opened: it is a FIFO.*; remove it"
         assert re.search(said, done.stdout), done.stderr
 

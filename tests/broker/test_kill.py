@@ -14,12 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from direct import client_of
 
-from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Session
 from mq9.testing import ManualClock
-from mq9.transport.direct import DirectTransport
 
 CHILD = Path(__file__).with_name("child_to_kill.py")
 LEASES_ARE_OVER_S = 3_600
@@ -124,8 +122,7 @@ async def opened_after_an_hour(path):
     """Reach a file at a time when all leases and delays are over."""
     clock = ManualClock(time.time() + LEASES_ARE_OVER_S)
     broker = EmbeddedBroker.on_file(path, clock)
-    client = Mq9Client(transport=DirectTransport(broker, Session("parent"), broker.close))
-    async with client:
+    async with client_of(broker, closes=True) as client:
         yield client
 
 

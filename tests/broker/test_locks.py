@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from programs import run_python
 
 SENDER = """
 import asyncio, sys
@@ -40,10 +41,7 @@ asyncio.run(main())
 
 
 def visit(url):
-    done = subprocess.run(
-        [sys.executable, "-c", VISITOR, url], capture_output=True, text=True, check=True, timeout=60
-    )
-    return int(done.stdout)
+    return int(run_python("-c", VISITOR, url).stdout)
 
 
 @pytest.mark.programs

@@ -4,11 +4,10 @@ import asyncio
 import hashlib
 import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 
 import pytest
+from programs import run_python
 from waiting import until_fetching
 
 from langchain_mq9 import Mq9Toolkit
@@ -104,15 +103,7 @@ class TestWhoeverOpensIt:
             "MQ9_SERVER": f"sqlite:///{newer}",
             "MQ9_DATA": str(newer),
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "mq9", *arguments],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+        done = run_python("-m", "mq9", *arguments, env=environment, timeout=100)
         assert done.returncode == 1
         assert f"{newer} {SAID}" in done.stdout + done.stderr
         assert "Traceback" not in done.stderr

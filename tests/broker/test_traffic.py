@@ -4,12 +4,10 @@ import random
 import sqlite3
 
 import pytest
+from direct import client_of
 
-from mq9 import Mq9Client
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Session
 from mq9.testing import ManualClock
-from mq9.transport.direct import DirectTransport
 
 pytestmark = pytest.mark.unmeasured
 
@@ -32,10 +30,7 @@ async def broker(tmp_path, clock):
 
 @pytest.fixture
 async def client(broker):
-    async def release():
-        """The broker is closed with the test."""
-
-    async with Mq9Client(transport=DirectTransport(broker, Session("c"), release)) as client:
+    async with client_of(broker) as client:
         yield client
 
 

@@ -4,11 +4,11 @@ import asyncio
 import logging
 import os
 import sqlite3
-import subprocess
 import sys
 import threading
 
 import pytest
+from programs import run_python
 from waiting import until, until_fetching
 
 from mq9 import InvalidRequest, Mq9Client, NotConnected, Unreachable, UnusableFile
@@ -355,14 +355,7 @@ asyncio.run(go_on(child))
 )
 def test_a_forked_child_opens_its_own_and_leaves_its_parents_alone(url, told, here):
     # In a process of its own, so that it is only this one broker that is forked.
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, url],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=here,
-    )
+    done = run_python("-W", "ignore::DeprecationWarning", "-c", FORK, url, cwd=here)
     assert (done.returncode, done.stderr, done.stdout.strip()) == (0, "", told)
     if url.startswith("sqlite"):
         assert list(here.iterdir()) == [here / "mail.db"]

@@ -4,13 +4,12 @@ import logging
 from contextlib import asynccontextmanager
 
 import pytest
+from direct import client_of
 
-from mq9 import MailboxNotFound, Mq9Client
+from mq9 import MailboxNotFound
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Session
 from mq9.storage import store
 from mq9.testing import ManualClock
-from mq9.transport.direct import DirectTransport
 
 START = 1_800_000_000
 DAY = 86_400
@@ -21,17 +20,9 @@ YEARS = 30 * 365 * DAY
 async def opened(path, at, name="c"):
     """A client of a broker on the file, on a clock of its own."""
     broker = EmbeddedBroker.on_file(path, ManualClock(at))
-
-    async def release():
-        """The broker is closed below."""
-
-    transport = DirectTransport(broker, Session(name), release)
-    try:
-        async with Mq9Client(transport=transport) as client:
-            client.broker = broker
-            yield client
-    finally:
-        await broker.close()
+    async with client_of(broker, name, closes=True) as client:
+        client.broker = broker
+        yield client
 
 
 async def store_mail(client):

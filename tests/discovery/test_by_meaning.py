@@ -3,8 +3,6 @@
 import asyncio
 import math
 import sqlite3
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,10 +10,11 @@ from contextlib import suppress
 import orjson
 import pytest
 from calls import call
+from direct import client_of
+from programs import run_python
 
-from mq9 import InvalidRequest, Mq9Client, Mq9Error
+from mq9 import InvalidRequest, Mq9Error
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Session
 from mq9.clock import SteadyClock
 from mq9.discovery.embeddings import Unusable
 from mq9.discovery.index import AGENT_INDEX
@@ -25,7 +24,6 @@ from mq9.protocol import requests
 from mq9.storage import store
 from mq9.storage.backend import InlineBackend
 from mq9.testing import FakeBroker, ManualClock
-from mq9.transport.direct import DirectTransport
 
 from .agents import Topics, found, register
 
@@ -63,13 +61,6 @@ async def backend():
     backend = InlineBackend(store.open_memory(), SteadyClock(ManualClock()), Limits(), AGENT_INDEX)
     yield backend
     await backend.close()
-
-
-def client_of(broker):
-    async def release():
-        """The broker outlives its clients."""
-
-    return Mq9Client(transport=DirectTransport(broker, Session("s"), release))
 
 
 @pytest.fixture
@@ -385,14 +376,7 @@ async def main():
 asyncio.run(main())
 print("over")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_python("-c", program, cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("over\n", 0), done.stderr
 
 

@@ -1,10 +1,9 @@
 """Which embeddings are taken, and the model that is installed."""
 
 import logging
-import subprocess
-import sys
 
 import pytest
+from programs import run_python
 
 from mq9 import InvalidRequest, Mq9Client
 from mq9.discovery.embeddings import WordLlamaEmbeddings, checked, model_of
@@ -76,10 +75,8 @@ def test_to_load_the_model_configures_no_logging():
         "WordLlamaEmbeddings().embed_query('x'); root = logging.getLogger();"
         "print(root.level, root.handlers)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout == f"{logging.WARNING} []\n"
+    done = run_python("-c", code)
+    assert done.stdout == f"{logging.WARNING} []\n", done.stderr
 
 
 def test_a_toolkit_may_bring_its_own(topics):
