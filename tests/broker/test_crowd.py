@@ -173,21 +173,16 @@ async def test_a_waiter_that_may_no_longer_read_passes_the_wake_on(crowd):
     assert texts(waiting) == ["task"]
 
 
-async def test_all_are_told_at_once_that_the_mailbox_is_gone(crowd):
-    waiting = await crowd.join(CROWD, group_name="g")
-    await crowd.client().mailbox_drop("inbox")
-    await crowd.clock.advance(0)
-    assert all(task.done() and task.exception() for task in waiting)
-
-
-async def test_all_are_told_when_the_mailbox_expires(crowd):
-    await crowd.client().mailbox_create(name="brief", ttl=5)
+@pytest.mark.parametrize("end", ["dropped", "expired"])
+async def test_all_are_told_at_once_that_the_mailbox_is_gone(crowd, end):
     client = crowd.client()
-    waiting = [
-        asyncio.create_task(client.fetch("brief", group_name="g", max_wait_ms=60_000))
-        for _ in range(CROWD)
-    ]
-    await crowd.clock.advance(5)
+    await client.mailbox_create(name="brief", ttl=5)
+    fetch = {"group_name": "g", "max_wait_ms": 60_000}
+    waiting = [asyncio.create_task(client.fetch("brief", **fetch)) for _ in range(CROWD)]
+    await crowd.clock.advance(0)
+    if end == "dropped":
+        await client.mailbox_drop("brief")
+    await crowd.clock.advance(0 if end == "dropped" else 5)
     assert all(task.done() and task.exception() for task in waiting)
 
 
