@@ -116,8 +116,11 @@ async def leased(backend):
     return sum(one.count for one in status.group.leased)
 
 
-def tasks_for(backend, commands):
-    return [asyncio.create_task(backend.run(command)) for command in commands]
+async def queued(backend, commands):
+    """Begin commands; their tasks, each of which has queued its own on its first turn."""
+    tasks = [asyncio.create_task(backend.run(command)) for command in commands]
+    await asyncio.sleep(0)
+    return tasks
 
 
 async def test_what_has_queued_up_is_committed_together_and_in_order(path, other, follower):
@@ -126,8 +129,7 @@ async def test_what_has_queued_up_is_committed_together_and_in_order(path, other
     seen = []
     async with follower.writer_stopped(backend):
         follower.on_follow = lambda: seen.extend(other.execute("SELECT count(*) FROM messages"))
-        tasks = tasks_for(backend, [call(Send, "inbox", payload=b"%d" % n) for n in range(50)])
-        await asyncio.sleep(0)  # each queues its command on its first turn
+        tasks = await queued(backend, [call(Send, "inbox", payload=b"%d" % n) for n in range(50)])
     assert await asyncio.gather(*tasks) == list(range(1, 51))
     assert seen == [(0,), (1,)]  # one commit has the first, and another one all the others
     assert await texts(backend) == ["begun", *map(str, range(50))]
@@ -156,8 +158,7 @@ async def test_a_refused_command_changes_nothing_of_its_neighbours(backend, capl
         call(Send, "inbox", payload=b"after"),
     ]
     async with follower.writer_stopped(backend):
-        tasks = tasks_for(backend, commands)
-        await asyncio.sleep(0)  # each queues its command on its first turn
+        tasks = await queued(backend, commands)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(one) for one in outcomes] == [
         int,
@@ -180,8 +181,7 @@ async def test_what_a_refused_command_had_already_done_is_undone(path, follower)
         call(Send, "inbox", payload=b"after"),
     ]
     async with follower.writer_stopped(backend):
-        tasks = tasks_for(backend, commands)
-        await asyncio.sleep(0)  # each queues its command on its first turn
+        tasks = await queued(backend, commands)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(one, MailboxFull) for one in outcomes] == [False, True, False]
     assert outcomes[2] == outcomes[0] + 1
@@ -194,7 +194,7 @@ async def test_no_more_than_the_queue_holds_is_accepted(path, monkeypatch, follo
     backend = make(path, follower)
     await backend.run(call(CreateMailbox, "inbox", token="first"))
     async with follower.writer_stopped(backend):
-        tasks = tasks_for(backend, [call(Send, "inbox", payload=b"") for _ in range(13)])
+        tasks = await queued(backend, [call(Send, "inbox", payload=b"") for _ in range(13)])
         await until(lambda: sum(task.done() for task in tasks) == 3)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     refused = [one for one in outcomes if isinstance(one, LimitReached)]
@@ -206,8 +206,7 @@ async def test_no_more_than_the_queue_holds_is_accepted(path, monkeypatch, follo
 async def test_a_fetch_cancelled_in_the_queue_leases_nothing(backend, follower):
     await send(backend, b"task")
     async with follower.writer_stopped(backend):
-        [task] = tasks_for(backend, [FETCH])
-        await asyncio.sleep(0)  # each queues its command on its first turn
+        [task] = await queued(backend, [FETCH])
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -253,8 +252,7 @@ async def test_a_fetch_cancelled_when_its_reply_is_there_but_not_yet_taken_lease
     backend, other
 ):
     await send(backend, b"task")
-    [task] = tasks_for(backend, [FETCH])
-    await asyncio.sleep(0)  # it queues its command on its first turn
+    [task] = await queued(backend, [FETCH])
     # While this loop is held up, another gets an answer, and so this one has got its own before.
     another = threading.Thread(target=asyncio.run, args=(send(backend, b"more"),))
     another.start()
@@ -270,8 +268,7 @@ async def test_a_cancelled_fetch_leaves_what_its_consumer_held_before(backend, f
     await send(backend, b"task")
     held = await backend.run(FETCH)
     async with follower.writer_stopped(backend):
-        [task] = tasks_for(backend, [FETCH])
-        await asyncio.sleep(0)  # each queues its command on its first turn
+        [task] = await queued(backend, [FETCH])
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
@@ -336,8 +333,7 @@ async def test_closing_finishes_what_was_accepted(path, follower):
     backend = make(path, follower)
     await backend.run(call(CreateMailbox, "inbox", token="first"))
     async with follower.writer_stopped(backend):
-        tasks = tasks_for(backend, [call(Send, "inbox", payload=b"%d" % n) for n in range(20)])
-        await asyncio.sleep(0)  # each queues its command on its first turn
+        tasks = await queued(backend, [call(Send, "inbox", payload=b"%d" % n) for n in range(20)])
         closing = [asyncio.create_task(backend.close()) for _ in range(2)]
         await asyncio.sleep(0)  # each queues its command on its first turn
     assert await asyncio.gather(*tasks) == list(range(1, 21))

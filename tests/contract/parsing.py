@@ -2,7 +2,12 @@
 
 import pytest
 
+_WAYS = ["memory", pytest.param("tcp", marks=pytest.mark.unmeasured)]
 
-@pytest.fixture(params=["memory", pytest.param("tcp", marks=pytest.mark.unmeasured)])
+# A test in a module about more than how requests are read.
+only_read = pytest.mark.parametrize("way_name", _WAYS, indirect=True)
+
+
+@pytest.fixture(params=_WAYS)
 def way_name(request):
     return request.param

@@ -4,6 +4,7 @@ import pytest
 
 from mq9 import InvalidRequest, MessageNotFound
 
+from .parsing import only_read
 from .reading import bodies, ids, send_all
 
 
@@ -241,6 +242,7 @@ async def test_a_client_that_made_the_mailbox_anew_sends_no_old_token(client, in
         await client.ack(inbox, "g", 0)
 
 
+@only_read
 async def test_the_address_in_the_body_must_be_that_of_the_subject(way, client, inbox):
     await client.mailbox_create(name="other")
     body = {"group_name": "g", "mail_address": "other", "msg_id": 0}

@@ -4,6 +4,8 @@ import pytest
 
 from mq9 import Forbidden, InvalidRequest
 
+from .parsing import only_read
+
 AGENTS = ["ada", "bob", "chief"]
 
 
@@ -111,6 +113,7 @@ async def test_it_counts_and_stays_while_a_message_is_delayed_and_when_it_is_mov
     assert (moved.sender, moved.sender_verified, moved.from_mailbox) == ("ada", True, "desk")
 
 
+@only_read
 async def test_what_is_no_address_is_refused(way, ada, answers):
     before = way.state()
     reply = await way.ask("MSG.SEND.answers", b"x", ("mq9-from-mailbox", "No Address"), agent="ada")

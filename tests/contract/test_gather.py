@@ -21,6 +21,8 @@ from mq9.client.error_answers import ErrorAnswer, Failure, send_error_answer
 from mq9.engine import send
 from mq9.engine.commands import Limits
 
+from .parsing import only_read
+
 NAMES = ["ada", "bob", "eve"]
 KEPT_S = 30 * 86_400
 ASKED_S = 7 * 86_400
@@ -391,6 +393,7 @@ async def test_who_may_not_read_the_reply_mailbox_is_told_nothing(way, work):
         await spy.gather(questions(), id=work)
 
 
+@only_read
 async def test_what_it_does_not_take_is_refused_before_anything_is_sent(way, client):
     before = way.state()
     for wrong, error, said in (

@@ -4,6 +4,7 @@ import pytest
 
 from mq9 import InvalidRequest
 
+from .parsing import only_read
 from .reading import START, bodies, ids, send_all
 
 DAY = 86_400
@@ -124,6 +125,7 @@ async def test_a_from_time_in_the_future_is_a_position_and_not_a_filter(client, 
     assert bodies(await client.fetch(inbox, group_name="g")) == ["after"]
 
 
+@only_read
 @pytest.mark.parametrize("start", ["from_time", "from_id"])
 async def test_a_start_by_time_or_id_must_say_which(client, inbox, start):
     with pytest.raises(InvalidRequest, match=start):

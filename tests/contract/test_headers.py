@@ -8,6 +8,8 @@ import pytest
 
 from mq9 import InvalidRequest, Message, MessageHeaders
 
+from .parsing import only_read
+
 TRACE = {
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "tracestate": "vendor=1,other=2",
@@ -131,6 +133,7 @@ NOT_HEADERS = [
 ]
 
 
+@only_read
 async def test_headers_that_cannot_be_are_refused_before_anything_is_sent(
     client, inbox, requests_of
 ):
@@ -151,6 +154,7 @@ NOT_HEADERS_ON_THE_WIRE = [
 ]
 
 
+@only_read
 async def test_the_broker_refuses_them_too_and_mends_nothing(way, inbox):
     before = way.state()
     for headers, told in NOT_HEADERS_ON_THE_WIRE:

@@ -4,6 +4,7 @@ import pytest
 
 from mq9 import InvalidRequest, Priority
 
+from .parsing import only_read
 from .reading import bodies, ids
 
 
@@ -71,6 +72,7 @@ async def test_what_one_refetches_stands_in_the_usual_order_among_new_ones(clien
     assert given == [("urgent", 1), ("normal", 2), ("another", 1)]
 
 
+@only_read
 async def test_an_unknown_priority_is_refused_and_nothing_is_stored(client, inbox):
     with pytest.raises(InvalidRequest, match=r"priority: 'high'.*critical, urgent, normal"):
         await client.send(inbox, "x", priority="high")

@@ -13,6 +13,7 @@ from mq9 import (
     Removed,
 )
 
+from .parsing import only_read
 from .reading import START, bodies, ids, looks, refused, takes
 
 
@@ -30,6 +31,7 @@ async def test_a_prefix_stands_before_the_random_part(client):
     assert re.fullmatch(r"team\.blue\.[a-z2-7]{26,64}", address)
 
 
+@only_read
 async def test_a_prefix_beside_a_name_or_one_that_leaves_no_room_is_refused(client):
     with pytest.raises(InvalidRequest, match="prefix"):
         await client.mailbox_create(name="a", prefix="b")
@@ -54,6 +56,7 @@ async def test_the_url_form_of_an_address_is_accepted_everywhere(client, inbox, 
     await client.mailbox_drop(form)
 
 
+@only_read
 async def test_what_is_no_address_is_refused_before_anything_is_sent(client, requests_of):
     asked = requests_of(client)
     wrong = ["", "A", "a_b", "a-b", ".a", "a.", "a..b", "a b", "a/b", "é", "a*", "a.>", "a\n"]

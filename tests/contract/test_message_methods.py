@@ -8,6 +8,8 @@ import pytest
 
 from mq9 import InvalidRequest, Mq9Client, NotConnected, ReplyMailboxNotFound
 
+from .parsing import only_read
+
 
 @pytest.fixture
 async def fetched(client, inbox):
@@ -121,6 +123,7 @@ async def test_reply_goes_to_whoever_asked(client, inbox):
         await question.reply("late", id="2")
 
 
+@only_read
 async def test_a_message_of_no_group_is_refused(client, inbox):
     await client.mailbox_create(name="dead")
     await client.send(inbox, "x")
@@ -140,6 +143,7 @@ async def test_a_message_of_no_group_is_refused(client, inbox):
     assert await client.query("dead") == []
 
 
+@only_read
 async def test_what_does_not_go_together_is_refused(client, inbox, fetched):
     message = fetched[0]
     for work, named in (
@@ -172,6 +176,7 @@ async def test_what_does_not_go_together_is_refused(client, inbox, fetched):
     assert (await client.mailbox_status(inbox, group_name="g")).group.acked == 0
 
 
+@only_read
 async def test_a_message_is_frozen_and_compared_by_what_it_says(way, client, inbox, fetched):
     message = fetched[0]
     [same] = await client.query(inbox, msg_id=0)
@@ -189,6 +194,7 @@ async def test_a_message_is_frozen_and_compared_by_what_it_says(way, client, inb
         message.payload = b""
 
 
+@only_read
 async def test_a_pickled_message_goes_to_a_client(way, client, inbox, fetched):
     for message in (repickled(fetched[0]), dataclasses.replace(fetched[0])):
         assert message == fetched[0]

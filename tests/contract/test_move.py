@@ -17,6 +17,7 @@ from mq9.engine.commands import Limits
 from mq9.models import Standing
 from mq9.protocol.reserved import REDRIVE_GROUP
 
+from .parsing import only_read
 from .reading import START, bodies, ids, send_all
 
 
@@ -265,6 +266,7 @@ async def test_what_the_group_was_not_handed_cannot_be_moved(client, inbox, dead
         await client.move("nowhere", "g", 0, to=dead)
 
 
+@only_read
 async def test_a_refused_move_changes_nothing(way, client, inbox, dead):
     await client.send(inbox, "x")
     await fetched(client, inbox)

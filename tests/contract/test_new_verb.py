@@ -13,6 +13,8 @@ from mq9.models import Priority
 from mq9.protocol import checks, replies, verbs
 from mq9.protocol.body import Body, given
 
+from .parsing import way_name  # noqa: F401  # a fixture
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count(Body[int]):

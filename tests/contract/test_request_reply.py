@@ -14,6 +14,8 @@ from mq9 import (
 )
 from mq9.client.error_answers import ErrorAnswer, Failure, reference_of, send_error_answer
 
+from .parsing import only_read
+
 
 async def _question(client, inbox):
     [question] = await client.fetch(inbox, group_name="answerers", deliver="earliest")
@@ -154,6 +156,7 @@ async def test_a_question_expires_with_its_reply_mailbox_which_nobody_can_guess(
         await asking
 
 
+@only_read
 async def test_a_message_that_does_not_say_where_cannot_be_answered(client, inbox):
     await client.send(inbox, "x", correlation_id="q")
     [message] = await client.query(inbox)

@@ -5,6 +5,7 @@ import pytest
 from mq9 import Forbidden, InvalidRequest, MailboxNotFound, ReplyForbidden
 from mq9.models import SendPolicy
 
+from .parsing import only_read
 from .reading import bodies
 
 AGENTS = ["ada", "bob", "carol"]
@@ -168,6 +169,7 @@ async def test_the_owner_of_an_address_sends_there_whoever_made_the_mailbox(way,
     assert not await may_send(bob, "ada.timers")
 
 
+@only_read
 async def test_what_is_no_policy_is_refused(way, ada):
     before = way.state()
     for verb, body in (

@@ -4,6 +4,7 @@ import pytest
 
 from mq9 import InvalidRequest, Priority
 
+from .parsing import only_read
 from .reading import bodies, ids, send_all
 
 
@@ -90,6 +91,7 @@ async def test_a_read_of_one_priority_waits_for_that_one(way, client, inbox):
     assert bodies(await waiting) == ["critical"]
 
 
+@only_read
 async def test_a_group_is_of_all_priorities(client, inbox):
     with pytest.raises(InvalidRequest, match=r"^priority: urgent goes with a read without a group"):
         await client.fetch(inbox, group_name="g", priority="urgent")
