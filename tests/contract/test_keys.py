@@ -11,15 +11,15 @@ async def test_a_newer_message_replaces_the_older_of_its_key_and_takes_a_new_id(
     other = await client.mailbox_create(name="other")
     await client.fetch(inbox, group_name="g", deliver="earliest", max_wait_ms=0)
     await client.send(other, "elsewhere", key="k")
-    await client.send(inbox, "one", key="k")
     await client.send(inbox, "another", key="l")
+    await client.send(inbox, "one", key="k")
 
     assert await client.send(inbox, "two", key="k", priority="critical") == 2
 
     assert bodies(await client.query(inbox)) == ["another", "two"]
     assert bodies(await client.fetch(inbox, group_name="g")) == ["two", "another"]
     assert bodies(await client.query(other)) == ["elsewhere"]
-    life = (await client.mailbox_status(inbox, msg_id=0)).message
+    life = (await client.mailbox_status(inbox, msg_id=1)).message
     assert life.state == "replaced"
 
 
