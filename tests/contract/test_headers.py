@@ -73,16 +73,11 @@ async def test_other_verbs_take_whatever_headers_come(way, inbox):
         assert (await way.ask(verb, b"", ("a b", "x" * 1_000), ("a b", "y")))["error"] == ""
 
 
-async def test_a_delayed_message_keeps_them(way, client, inbox):
+async def test_a_delayed_and_a_moved_message_keep_them(way, client, inbox):
+    dead = await client.mailbox_create(name="dead")
     await client.send(inbox, "x", delay=5, headers=TRACE)
     await way.clock.advance(5)
     assert await read(client, inbox) == [TRACE]
-
-
-async def test_a_moved_message_keeps_them(client, inbox):
-    dead = await client.mailbox_create(name="dead")
-    await client.send(inbox, "x", headers=TRACE)
-    await client.fetch(inbox, group_name="g", deliver="earliest")
     await client.move(inbox, "g", 0, to=dead)
     assert await read(client, dead) == [TRACE]
 
