@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import os
 import sys
 from collections.abc import AsyncIterator
 from importlib import import_module
@@ -19,7 +18,7 @@ from langgraph.pregel import Pregel
 from langchain_mq9.worker import MailboxWorker
 from mq9 import InvalidRequest, stop_on_signals
 from mq9.cli import logs
-from mq9.cli.program import new_app
+from mq9.cli.program import new_app, taking
 from mq9.protocol import checks, requests
 
 _ASKS_FOR_IT = "checkpointer"  # the argument of a function that is to be given one
@@ -94,88 +93,55 @@ def _saver(file: Path) -> Any:
     return AsyncSqliteSaver.from_conn_string(str(file))
 
 
-app = new_app()
+def _option(type_: Any, help_: str, metavar: str | None = None, **more: Any) -> Any:
+    return Annotated[type_, typer.Option(help=help_, metavar=metavar, **more)]
 
-_DEFAULTS = {name: one.default for name, one in inspect.signature(MailboxWorker).parameters.items()}
 
-
-@app.command("worker")
-def worker(  # noqa: PLR0917  # typer passes every option by name
-    graph: Annotated[str, typer.Argument(metavar="GRAPH", help="module:name of the graph.")],
-    agent: Annotated[str, typer.Option(help="Who it works as.")],
-    url: Annotated[
-        str | None,
-        typer.Option(
-            envvar="MQ9_SERVER", metavar="URL", help="Broker.  [default: one file per user]"
-        ),
-    ] = None,
-    mail_address: Annotated[
-        str | None, typer.Option(help="Its mailbox.  [default: made of its name]")
-    ] = None,
-    capabilities: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What it can do, by which others find it.")
-    ] = None,
-    card: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The same as an AgentCard, in a file of JSON."),
-    ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="SQLite file that keeps the threads of the graph."),
-    ] = None,
-    concurrency: Annotated[int, typer.Option(help="Messages at the same time.")] = _DEFAULTS[
-        "concurrency"
-    ],
-    handler_timeout: Annotated[float, typer.Option(help="Seconds for one run.")] = _DEFAULTS[
-        "handler_timeout"
-    ],
-    stop_timeout: Annotated[
-        float, typer.Option(help="Seconds that runs are given to finish.")
-    ] = _DEFAULTS["stop_timeout"],
-    dead_letter: Annotated[
-        str | None,
-        typer.Option(help="Mailbox for what cannot be handled.  [default: MAIL_ADDRESS.dead]"),
-    ] = None,
-    max_deliveries: Annotated[
-        int, typer.Option(help="Deliveries before a failing message is a dead letter.")
-    ] = _DEFAULTS["max_deliveries"],
-    max_deaths: Annotated[
-        int, typer.Option(help="Deaths of workers before that, alone with it.")
-    ] = _DEFAULTS["max_deaths"],
-    retry_delay: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Time until the second delivery.")
-    ] = _DEFAULTS["retry_delay"],
-    max_retry_delay: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Longest time between deliveries.")
-    ] = _DEFAULTS["max_retry_delay"],
-    lease: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", help="Time until others take over from a dead worker."),
-    ] = _DEFAULTS["lease_ms"] / 1000,
-    human: Annotated[
+_OPTIONS = {
+    "graph": Annotated[str, typer.Argument(metavar="GRAPH", help="module:name of the graph.")],
+    "agent": _option(str, "Who it works as."),
+    "url": _option(str | None, "Broker.  [default: one file per user]", "URL", envvar="MQ9_SERVER"),
+    "mail_address": _option(str | None, "Its mailbox.  [default: made of its name]"),
+    "capabilities": _option(str | None, "What it can do, by which others find it.", "TEXT"),
+    "card": _option(Path | None, "The same as an AgentCard, in a file of JSON.", "FILE"),
+    "checkpoint": _option(Path | None, "SQLite file that keeps the threads of the graph.", "FILE"),
+    "concurrency": _option(int, "Messages at the same time."),
+    "handler_timeout": _option(float, "Seconds for one run."),
+    "stop_timeout": _option(float, "Seconds that runs are given to finish."),
+    "dead_letter": _option(
+        str | None, "Mailbox for what cannot be handled.  [default: MAIL_ADDRESS.dead]"
+    ),
+    "max_deliveries": _option(int, "Deliveries before a failing message is a dead letter."),
+    "max_deaths": _option(int, "Deaths of workers before that, alone with it."),
+    "retry_delay": _option(float, "Time until the second delivery.", "SECONDS"),
+    "max_retry_delay": _option(float, "Longest time between deliveries.", "SECONDS"),
+    "lease": _option(float, "Time until others take over from a dead worker.", "SECONDS"),
+    "human": _option(
         list[str] | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Agent or mailbox to ask when the graph interrupts. Repeatable.",
-        ),
-    ] = None,
-    escalate_to: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Who is asked, too, after --escalate-after."),
-    ] = None,
-    escalate_after: Annotated[
-        int | None, typer.Option(metavar="SECONDS", help="When, if there was no answer.")
-    ] = None,
-    expires: Annotated[
-        int | None,
-        typer.Option(metavar="SECONDS", help="When a question is given up.  [default: never]"),
-    ] = None,
-    progress: Annotated[
+        "Agent or mailbox to ask when the graph interrupts. Repeatable.",
+        "ADDRESS",
+    ),
+    "escalate_to": _option(str | None, "Who is asked, too, after --escalate-after.", "ADDRESS"),
+    "escalate_after": _option(int | None, "When, if there was no answer.", "SECONDS"),
+    "expires": _option(int | None, "When a question is given up.  [default: never]", "SECONDS"),
+    "progress": Annotated[
         bool, typer.Option("--progress", help="Tell whoever asks of each node that has ended.")
-    ] = False,
-    app_dir: Annotated[
-        Path, typer.Option(help="Where the module is looked for first.", file_okay=False)
-    ] = Path(),
+    ],
+    "app_dir": _option(Path, "Where the module is looked for first.", file_okay=False),
+}
+
+
+def _work(
+    *,
+    graph: str,
+    app_dir: Path,
+    checkpoint: Path | None,
+    url: str | None,
+    capabilities: str | None,
+    card: Path | None,
+    lease: float,
+    progress: bool,
+    **options: Any,
 ) -> None:
     """Run a LangGraph graph for each message that comes to an agent.
 
@@ -187,30 +153,30 @@ def worker(  # noqa: PLR0917  # typer passes every option by name
     rest back; then SIGTERM or Ctrl-C ends it at once. MQ9_LOG_LEVEL and MQ9_LOG_FORMAT say what it
     logs.
     """
-    logs.configure(
-        os.environ.get("MQ9_LOG_LEVEL") or "info", os.environ.get("MQ9_LOG_FORMAT") or "text"
-    )
-    options: dict[str, Any] = {
-        "agent": agent,
+    logs.configure_by_variables("info")
+    options |= {
         "server": url or None,
-        "mail_address": mail_address,
         "capabilities": _capabilities(capabilities, card),
-        "concurrency": concurrency,
-        "handler_timeout": handler_timeout,
-        "stop_timeout": stop_timeout,
-        "dead_letter": dead_letter,
-        "max_deliveries": max_deliveries,
-        "max_deaths": max_deaths,
-        "retry_delay": retry_delay,
-        "max_retry_delay": max_retry_delay,
         "lease_ms": round(checks.number(1, requests.MAX_LEASE_MS // 1000)("lease", lease) * 1000),
-        "human": human,
-        "escalate_to": escalate_to,
-        "escalate_after": escalate_after,
-        "expires": expires,
         "progress": "mailbox" if progress else None,
     }
     asyncio.run(_run(find(graph, app_dir), checkpoint, options))
+
+
+_defaults = {
+    **{name: one.default for name, one in inspect.signature(MailboxWorker).parameters.items()},
+    "progress": False,
+    "app_dir": Path(),
+}
+_defaults["lease"] = _defaults["lease_ms"] / 1000
+_parameters = [
+    inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=_defaults.get(name), annotation=one
+    )
+    for name, one in _OPTIONS.items()
+]
+app = new_app()
+app.command("worker")(taking(_parameters, _work, _work.__doc__))
 
 
 async def _run(found: Any, checkpoint: Path | None, options: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from mcp_server.settings import AUTO
 from mcp_server.startup.begin import StdinReader
 from mq9.cli import logs, plugins
 from mq9.cli.output import harmless
-from mq9.cli.program import Program, new_app, register
+from mq9.cli.program import Program, is_typed, new_app, register, taking
 from mq9.errors import InvalidRequest
 from mq9.transport.open import default_url
 
@@ -80,82 +80,66 @@ def check_log_level(options: Options) -> None:
 def _refuse_options(context: typer.Context, command: str) -> None:
     """Refuse what stands before a command, which would not heed it."""
     for name, value in context.params.items():
-        if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE":
+        if is_typed(context, name):
             raise InvalidRequest(
                 f"{name}: {value!r} is for serving; what {command} takes stands behind it"
             )
 
 
-def _parameters() -> list[inspect.Parameter]:
-    kind = inspect.Parameter.KEYWORD_ONLY
-    types = get_type_hints(Options)
-    return [
-        inspect.Parameter(
-            name,
-            kind,
-            default=FIELDS[name].default,
-            annotation=Annotated[
-                types[name],
-                typer.Option(
-                    flag(name),
-                    help=one.help,
-                    envvar=one.variable,
-                    metavar=one.metavar,
-                    min=one.least,
-                    max=one.most,
-                    dir_okay=types[name] != Path | None,
-                ),
-            ],
-        )
-        for name, one in DECLARED.items()
-    ]
-
-
-_context = inspect.Parameter(
-    "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
-)
-_all = [_context, *_parameters()]
-_serve.__signature__ = inspect.Signature(_all)  # type: ignore[attr-defined]  # typer reads it
-_serve.__annotations__ = {one.name: one.annotation for one in _all}
-app.callback(invoke_without_command=True)(_serve)
+_types = get_type_hints(Options)
+_parameters = [
+    inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=FIELDS[name].default,
+        annotation=Annotated[
+            _types[name],
+            typer.Option(
+                flag(name),
+                help=one.help,
+                envvar=one.variable,
+                metavar=one.metavar,
+                min=one.least,
+                max=one.most,
+                dir_okay=_types[name] != Path | None,
+            ),
+        ],
+    )
+    for name, one in DECLARED.items()
+]
+_context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+app.callback(invoke_without_command=True)(taking([_context, *_parameters], _serve, None))
 
 
 @app.command()
-def install(  # noqa: PLR0917  # typer passes every option by name
-    host: Annotated[str, typer.Argument(metavar="HOST", help=f"One of {', '.join(HOSTS)}.")],
-    agent: Annotated[
-        str | None,
-        typer.Option(
-            help="Who the host is among the agents; auto: that of host and project.  "
-            "[default: HOST; auto with --project]"
-        ),
-    ] = None,
-    mail_address: Annotated[str | None, typer.Option(help=DECLARED["mail_address"].help)] = None,
-    server: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Broker.  [default: MQ9_SERVER, else one file per user]"),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--with", help="A further option of mq9-mcp, such as --read-only. Repeatable."
-        ),
-    ] = None,
-    key: Annotated[str, typer.Option(help="What the host calls the server.")] = DEFAULT_KEY,
-    project: Annotated[
-        bool, typer.Option("--project", help="For the project in this directory only.")
-    ] = False,
-    show: Annotated[
-        bool, typer.Option("--print", help="Print the entry, and change nothing.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
-    ] = False,
-    edit: Annotated[
-        bool, typer.Option("--edit", help="Edit the file, though the host has its own command.")
-    ] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Put back what was there before.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+def install(
+    *,
+    host: str = typer.Argument(..., metavar="HOST", help=f"One of {', '.join(HOSTS)}."),
+    agent: str | None = typer.Option(
+        None,
+        help="Who the host is among the agents; auto: that of host and project.  "
+        "[default: HOST; auto with --project]",
+    ),
+    mail_address: str | None = typer.Option(None, help=DECLARED["mail_address"].help),
+    server: str | None = typer.Option(
+        None, metavar="URL", help="Broker.  [default: MQ9_SERVER, else one file per user]"
+    ),
+    option: list[str] | None = typer.Option(
+        None, "--with", help="A further option of mq9-mcp, such as --read-only. Repeatable."
+    ),
+    key: str = typer.Option(DEFAULT_KEY, help="What the host calls the server."),
+    project: bool = typer.Option(
+        False, "--project", help="For the project in this directory only."
+    ),
+    show: bool = typer.Option(False, "--print", help="Print the entry, and change nothing."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Show what would change, and change nothing."
+    ),
+    edit: bool = typer.Option(
+        False, "--edit", help="Edit the file, though the host has its own command."
+    ),
+    undo: bool = typer.Option(False, "--undo", help="Put back what was there before."),
+    yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
 ) -> None:
     """Write this server into a host's configuration, after showing what changes.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 import typer.core
@@ -22,7 +22,15 @@ from mq9.cli import (
     plugins,
     redrive,
 )
-from mq9.cli.program import Common, JsonOption, Program, TimeoutOption, new_app, register
+from mq9.cli.program import (
+    Common,
+    JsonOption,
+    Program,
+    TimeoutOption,
+    is_typed,
+    new_app,
+    register,
+)
 from mq9.errors import InvalidRequest
 from mq9.version import VERSION
 
@@ -77,7 +85,8 @@ def _without_common_options(one: typer.Typer, extra: str) -> Any:
     run = command.invoke
 
     def invoke(context: Any) -> Any:
-        if _is_given(context.parent):
+        parent = context.parent
+        if parent and any(is_typed(parent, name) for name in ("url", "json", "timeout")):
             raise InvalidRequest(
                 "url: --url, --json and --timeout are for the other commands; what "
                 f"`{context.info_name}` takes stands behind its name"
@@ -87,14 +96,6 @@ def _without_common_options(one: typer.Typer, extra: str) -> Any:
 
     command.invoke = invoke  # type: ignore[method-assign,assignment]  # typer knows no other way
     return command
-
-
-def _is_given(context: Any) -> bool:
-    """Tell whether a common option was given on the command line; a variable is for all alike."""
-    return context is not None and any(
-        getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"
-        for name in ("url", "json", "timeout")
-    )
 
 
 def _serve() -> typer.Typer:
@@ -137,24 +138,23 @@ def _show_version(wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 def _options(
     context: typer.Context,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            "--url",
-            envvar="MQ9_SERVER",
-            metavar="URL",
-            help="Broker: nats://host:port, tls://host:port or sqlite:///path. Others on this "
-            "machine see the command line: put a password in the variable.",
-        ),
-    ] = None,
+    url: str | None = typer.Option(
+        None,
+        "--url",
+        envvar="MQ9_SERVER",
+        metavar="URL",
+        help="Broker: nats://host:port, tls://host:port or sqlite:///path. Others on this "
+        "machine see the command line: put a password in the variable.",
+    ),
     json: JsonOption = False,
     timeout: TimeoutOption = None,
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
-        ),
-    ] = False,
+    _version: bool = typer.Option(
+        False,
+        "--version",
+        callback=_show_version,
+        is_eager=True,
+        help="Print the version and exit.",
+    ),
 ) -> None:
     context.obj = Common().with_those(url or None, json, timeout)
     if context.invoked_subcommand is None:

@@ -34,11 +34,8 @@ async def play(say: Say, clock: Clock) -> None:
     """Run the demo."""
     broker = EmbeddedBroker.in_memory(clock)
 
-    async def release() -> None:
-        """Leave the broker to the other."""
-
     def agent(name: str) -> Mq9Client:
-        return Mq9Client(transport=DirectTransport(broker, Session(name, name), release))
+        return Mq9Client(transport=DirectTransport(broker, Session(name, name)))
 
     try:
         async with agent("planner") as planner, agent("translator") as translator:

@@ -12,15 +12,16 @@ standard library's logging: structlog would need the same escaping and as many l
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import orjson
 
 from mq9.address import shown
+from mq9.cli.output import one_line
 from mq9.errors import InvalidRequest
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -32,11 +33,11 @@ _PLAIN = re.compile(r"[^\s\"=\\]+")  # needs no quotes in the text format
 _INT64 = 1 << 63
 
 
-def configure_by_variables(environment: Mapping[str, str]) -> None:
-    """Let a command log by ``MQ9_LOG_LEVEL``, ``warning`` by default, and ``MQ9_LOG_FORMAT``."""
+def configure_by_variables(default_level: str) -> None:
+    """Let a command log by ``MQ9_LOG_LEVEL`` and ``MQ9_LOG_FORMAT``."""
     configure(
-        environment.get("MQ9_LOG_LEVEL") or "warning",
-        environment.get("MQ9_LOG_FORMAT") or "text",
+        os.environ.get("MQ9_LOG_LEVEL") or default_level,
+        os.environ.get("MQ9_LOG_FORMAT") or "text",
     )
 
 
@@ -84,10 +85,10 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of one event."""
-        words = [f"{_time(record)} {record.levelname:<7} {record.name}: {_message(record)}"]
+        message = one_line(record.getMessage())
+        words = [f"{_time(record)} {record.levelname:<7} {record.name}: {message}"]
         words += [f"{key}={_quoted(value)}" for key, value in _fields(record).items()]
-        if exception := _exception(self, record):
-            words += [f"| {line.strip()}" for line in _lines(exception)]
+        words += [f"| {line.strip()}" for line in _exception(self, record)]
         return " ".join(words)
 
 
@@ -100,12 +101,12 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _message(record),
+            "message": one_line(record.getMessage()),
         }
         for key, value in _fields(record).items():
             event[f"{key}_" if key in event or key == "exception" else key] = value
         if exception := _exception(self, record):
-            event["exception"] = "\n".join(_lines(exception))
+            event["exception"] = "\n".join(exception)
         return orjson.dumps(event).decode()
 
 
@@ -114,14 +115,10 @@ def _time(record: logging.LogRecord) -> str:
     return instant.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def _message(record: logging.LogRecord) -> str:
-    return _printable(record.getMessage())
-
-
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     """Return what came with ``extra`` and has a value."""
     return {
-        _printable(key): _simple(value)
+        one_line(key): _simple(value)
         for key, value in vars(record).items()
         if key not in _STANDARD and value is not None
     }
@@ -131,7 +128,7 @@ def _simple(value: object) -> bool | int | float | str:
     """Return something that JSON holds unchanged."""
     if isinstance(value, bool | float) or (type(value) is int and -_INT64 <= value < _INT64):
         return value
-    return _printable(str(value))
+    return one_line(value)
 
 
 def _quoted(value: bool | int | float | str) -> str:
@@ -141,23 +138,11 @@ def _quoted(value: bool | int | float | str) -> str:
     return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
 
 
-def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
+    """Return the lines of what was raised, and of the stack."""
     parts = []
     if record.exc_info and record.exc_info[0] is not None:
         parts.append(formatter.formatException(record.exc_info))
     if record.stack_info:
         parts.append(formatter.formatStack(record.stack_info))
-    return "\n".join(parts)
-
-
-def _lines(text: str) -> list[str]:
-    return [_printable(line) for line in text.split("\n")]
-
-
-def _printable(text: str) -> str:
-    """Return the text with whatever does not print written as Python would."""
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )
+    return [one_line(line) for part in parts for line in part.split("\n")]

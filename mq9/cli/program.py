@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
@@ -115,31 +114,39 @@ _COMMON = (
 )
 
 
-def register(app: typer.Typer, name: str, function: Callable[..., Awaitable[int]]) -> None:
+def register(
+    app: typer.Typer, name: str, function: Callable[..., Coroutine[Any, Any, int]]
+) -> None:
     """Make a coroutine function a command that takes the common options as well."""
-    signature = inspect.signature(function, eval_str=True)
-    _, *own = signature.parameters.values()
-    context = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
-    parameters = [context, *own, *_COMMON]
+    _, *own = inspect.signature(function, eval_str=True).parameters.values()
 
     def run(context: typer.Context, **given: Any) -> None:
-        logs.configure_by_variables(os.environ)
+        logs.configure_by_variables("warning")
         # Of a TLS connection that is refused asyncio says what means nothing to people.
         logging.getLogger("asyncio").setLevel(logging.ERROR)
         common: Common = context.obj or Common()
         common = common.with_those(given.pop("url"), given.pop("json"), given.pop("timeout"))
         seconds = checks.seconds(above_zero=True)("timeout", common.timeout)
         call = Call(common.url, seconds, Output(as_json=common.as_json))
-        raise typer.Exit(asyncio.run(_awaited(function(call, **given))))
+        raise typer.Exit(asyncio.run(function(call, **given)))
 
+    context = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
+    app.command(name)(taking([context, *own, *_COMMON], run, function.__doc__))
+
+
+def taking(
+    parameters: Sequence[inspect.Parameter], run: Callable[..., None], help_: str | None
+) -> Callable[..., None]:
+    """Return a function of keywords as one that typer gives an option for each parameter."""
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
     run.__annotations__ = {one.name: one.annotation for one in parameters}
-    run.__doc__ = function.__doc__
-    app.command(name)(run)
+    run.__doc__ = help_
+    return run
 
 
-async def _awaited(awaitable: Awaitable[int]) -> int:
-    return await awaitable
+def is_typed(context: Any, name: str) -> bool:
+    """Tell whether an option stands on the command line; a variable is for all commands alike."""
+    return getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"
 
 
 _BROKEN_PIPE = 141  # as a shell reports a program that SIGPIPE ended

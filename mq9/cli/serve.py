@@ -25,6 +25,7 @@ from starlette.routing import BaseRoute
 from mq9.broker.asked import Session
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.cli import logs, plugins
+from mq9.cli.program import taking
 from mq9.client.client import Mq9Client
 from mq9.clock import SystemClock
 from mq9.cluster.member import BrokerOptions, Member, joined
@@ -53,10 +54,7 @@ def command_of_settings(run: Callable[[Settings], None]) -> Callable[..., None]:
         run(Settings(**{name: value for name, value in given.items() if value not in (None, [])}))
 
     parameters = [_parameter(*one) for one in Settings.model_fields.items()]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
-    command.__annotations__ = {one.name: one.annotation for one in parameters}
-    command.__doc__ = run.__doc__
-    return command
+    return taking(parameters, command, run.__doc__)
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
@@ -73,11 +71,9 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     told = typer.Option(
         declared, metavar=metavar, show_default=False, help=_help(name, field, kind)
     )
+    annotated = Annotated[annotation, told]
     return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[annotation, told],
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotated
     )
 
 
@@ -140,7 +136,7 @@ async def mcp_routes(
         session = Session(
             f"mcp.{secrets.token_hex(8)}", agent if users is not None else None, guard.reserved
         )
-        return Mq9Client(transport=DirectTransport(broker, session, _keep_open))
+        return Mq9Client(transport=DirectTransport(broker, session))  # the broker is the server's
 
     context = RouteContext(
         connect=connect,
@@ -152,10 +148,6 @@ async def mcp_routes(
     )
     async with make_routes(context) as routes:
         yield routes
-
-
-async def _keep_open() -> None:
-    """Leave the broker open when a client closes: it belongs to the server."""
 
 
 logger = logging.getLogger("mq9.broker")

@@ -139,14 +139,10 @@ class FakeBroker:
             agent: The agent that the client counts as authenticated for.
             options: Further arguments of ``Mq9Client``; ``reconnect_delay`` is 0 unless given.
         """
-
-        async def release() -> None:
-            """Leave the broker open: it closes with the test."""
-
         consumer = f"session.{self._randomness(8).hex()}"
         agents = options.get("agents")
         reserved = None if agents is None else Reserved(agents)
-        transport = DirectTransport(self, Session(consumer, agent, reserved), release)
+        transport = DirectTransport(self, Session(consumer, agent, reserved))
         chosen: ClientOptions = {
             "randomness": self._randomness,
             "reconnect_delay": 0.0,

@@ -28,7 +28,7 @@ class DirectTransport:
         self,
         broker: Broker,
         session: Session,
-        release: Callable[[], Awaitable[None]],
+        release: Callable[[], Awaitable[None]] | None = None,  # None: it outlives the transport
     ) -> None:
         self._broker: Broker | None = broker
         self._session = session
@@ -80,7 +80,7 @@ class DirectTransport:
                 else:
                     with suppress(RuntimeError):  # it is closed
                         loop.call_soon_threadsafe(self._end, deadline)
-            if os.getpid() == self._process:
+            if self._release is not None and os.getpid() == self._process:
                 await self._release()
 
     def _end(self, deadline: asyncio.Timeout) -> None:
