@@ -27,7 +27,7 @@ from starlette.requests import Request
 
 from mcp_server.settings import Settings
 from mq9 import Forbidden, LimitReached, Mq9Client, Mq9Error, Unauthorized
-from mq9.clock import Clock, SystemClock, sleep
+from mq9.clock import Clock, SystemClock, wait_for_any
 from mq9.operations.caller import Caller
 from mq9.operations.conversations import Conversations
 from mq9.operations.execution import OperationError, unreachable
@@ -121,16 +121,14 @@ T = TypeVar("T")
 
 
 async def in_time(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of some work."""
-    working = asyncio.ensure_future(work)
-    timing = asyncio.ensure_future(sleep(clock, seconds))
+    """Return the result of some work; ``TimeoutError`` if it takes longer on a clock."""
+    working = asyncio.create_task(work)
     try:
-        await asyncio.wait([working, timing], return_when=asyncio.FIRST_COMPLETED)
+        await wait_for_any(clock, seconds, working)
     finally:
         working.cancel()
-        timing.cancel()
         with anyio.CancelScope(shield=True):
-            await asyncio.wait([working, timing])
+            await asyncio.wait([working])
     if working.cancelled():
         raise TimeoutError
     return working.result()
@@ -181,7 +179,6 @@ class Callers:
         settings: What the agents may do.
         agent: The agent of requests without a bearer token; None where each needs one.
         mail_address: The mailbox of that agent; the slug of its name when not given.
-        instance: A name for this process, which its consumers have; a random one when not given.
         working_directory: Where this process was started, if the agent is to be named after the
             host and the project of the first request.
         clock: Measures how long that host takes to name its project; the machine's when not given.
@@ -200,7 +197,6 @@ class Callers:
         *,
         agent: str | None = None,
         mail_address: str | None = None,
-        instance: str | None = None,
         working_directory: WorkingDirectory | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -208,7 +204,7 @@ class Callers:
         self._settings = settings
         self._tools = settings.names
         self.default = None if agent is None else settings.identity(agent, mail_address)
-        self._instance = instance or secrets.token_hex(4)
+        self._instance = secrets.token_hex(4)  # of this process, as its consumers are named
         self._agents: OrderedDict[str, _Agent] = OrderedDict()
         self._surroundings = working_directory
         self._clock = clock or SystemClock()

@@ -18,10 +18,10 @@ from jwt.exceptions import PyJWTError
 from mcp.server.auth.provider import AccessToken
 from starlette.authentication import AuthenticationError
 
+from mcp_server.callers import in_time
 from mcp_server.http.settings import check_url
 from mq9 import InvalidAddress, InvalidRequest, Mq9Error
 from mq9 import address as addresses
-from mq9.address import shown
 from mq9.clock import Clock
 from mq9.http import is_loopback
 
@@ -147,7 +147,7 @@ _FRESH_MS = 3_600_000  # then the keys are fetched again, while the old ones ser
 _USABLE_MS = 86_400_000  # and for so long where that fails
 _BETWEEN_MS = 30_000  # from one fetch for a key that is not there to the next
 RETRY_S = 5  # after one that failed
-_TIMEOUT_MS = 5_000
+_TIMEOUT_S = 5.0
 _MAX_BYTES = 256 * 1024
 _MAX_KEYS = 100
 _RSA_BITS = range(2048, 8192 + 1)
@@ -230,16 +230,8 @@ class KeySet:
             self._fetching = asyncio.create_task(self._fetch())
 
     async def _fetch(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(None) as limit:
-                timer = self._clock.call_later(_TIMEOUT_MS, lambda: limit.reschedule(loop.time()))
-                try:
-                    metadata = await self._metadata()
-                    check_url("jwks_uri", metadata.get("jwks_uri"))
-                    keys = _usable((await self._json(metadata["jwks_uri"])).get("keys"))
-                finally:
-                    timer.cancel()
+            keys = await in_time(self._clock, _TIMEOUT_S, self._published())
         except (Mq9Error, httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
             self._has_failed = True
             what = str(error) or type(error).__name__
@@ -250,6 +242,11 @@ class KeySet:
             self._fetched_ms = self._clock.monotonic_ms()
         finally:
             self._fetching = None
+
+    async def _published(self) -> dict[tuple[str | None, str], PyJWK]:
+        metadata = await self._metadata()
+        check_url("jwks_uri", metadata.get("jwks_uri"))
+        return _usable((await self._json(metadata["jwks_uri"])).get("keys"))
 
     async def _metadata(self) -> dict[str, Any]:
         parts = urlsplit(self._issuer)
@@ -266,9 +263,9 @@ class KeySet:
             except InvalidRequest as error:
                 missing.append(str(error))
                 continue
-            if found.get("issuer") != self._issuer:
+            if (issuer := found.get("issuer")) != self._issuer:
                 raise InvalidRequest(
-                    f"issuer: {shown(found.get('issuer'))} in {url} is not {self._issuer!r}, which "
+                    f"issuer: {addresses.shown(issuer)} in {url} is not {self._issuer!r}, which "
                     "has to be given in the same spelling"
                 )
             return found

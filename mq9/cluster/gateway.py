@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -29,12 +29,13 @@ from mq9.broker.asked import Request, Session
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.official import PayloadForm
 from mq9.clock import Clock, sleep
-from mq9.cluster.reply_subjects import ReplySubjects
+from mq9.cluster.jetstream import NAME
 from mq9.engine.commands import Call, Undo
-from mq9.errors import LimitReached, PayloadTooLarge
+from mq9.errors import InvalidRequest, LimitReached, PayloadTooLarge
 from mq9.protocol import replies, subjects
 from mq9.protocol.headers import PayloadEncoding
 from mq9.protocol.reserved import Reserved
+from mq9.wire.subjects import is_subject
 
 logger = logging.getLogger("mq9.broker")
 
@@ -47,6 +48,52 @@ _HEAD_BYTES = 4_096  # of a reply beside its messages
 _NOBODY = "503"  # the status by which a server says that nobody is subscribed
 _REFUSING_MS = 60_000  # refused reply subjects are logged once in this time
 _MOST_BUSY = 10_000  # requests in work, those that wait for mail included
+
+INBOXES = ("_INBOX.",)
+GATEWAY_INBOX = f"_INBOX.{NAME}.gateway"  # what the inboxes of gateways themselves begin with
+OPERATOR_INBOX = f"_INBOX.{NAME}.operator"
+_CLOSED = ("$", f"{NAME}.", f"{GATEWAY_INBOX}.")
+
+
+class ReplySubjects:
+    """Tells the subjects to which a gateway publishes replies: inboxes, and nothing else.
+
+    A client names the subject of its reply, and the gateway publishes there with its own rights. A
+    reply to an API of JetStream, to the log or to another gateway would be a command that the
+    client itself may not give.
+    """
+
+    def __init__(self, prefixes: Sequence[str] = INBOXES) -> None:
+        for prefix in prefixes:
+            _check(prefix)
+        self._prefixes = tuple(prefixes)
+
+    def allows(self, subject: str) -> bool:
+        """Tell whether a reply may be published there."""
+        return (
+            subject.startswith(self._prefixes)
+            and not subject.startswith(_CLOSED)
+            and is_subject(subject)
+        )
+
+
+def _check(prefix: str) -> None:
+    """Refuse a prefix that is none, or covers what is closed."""
+    said = f"reply-prefix: {shown(prefix)}"
+    if prefix.startswith(_CLOSED):
+        raise InvalidRequest(
+            f"{said} covers subjects of NATS or of the cluster itself; name a prefix of inboxes, "
+            f"such as {INBOXES[0]}"
+        )
+    if (
+        not prefix.endswith(".")
+        or any(one.isspace() for one in prefix)
+        or not is_subject(prefix[:-1])
+    ):
+        raise InvalidRequest(
+            f"{said} is not the beginning of a subject; write whole tokens and a dot at the end, "
+            f"such as {INBOXES[0]}"
+        )
 
 
 class _Reply(NamedTuple):

@@ -28,8 +28,8 @@ class Hub:
         guard: Guard,
         limits: ServerLimits,
         pick: random.Random,
-        encoding: PayloadEncoding = PayloadEncoding.AUTO,
-        unheard: Callable[[], None] = lambda: None,
+        encoding: PayloadEncoding,
+        unheard: Callable[[], None],
     ) -> None:
         self.broker = broker
         self.guard = guard

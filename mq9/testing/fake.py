@@ -88,7 +88,7 @@ class FakeBroker:
         self._crash_after_fetch = False
         self._duplicate = False
         self._again: dict[str, Fetched] = {}
-        self._kills = _Kills()
+        self._kills: list[_Kill] = []
         self._delays: dict[Verb | None, float] = {}
         self._sessions: WeakKeyDictionary[Mq9Client, str] = WeakKeyDictionary()
 
@@ -237,7 +237,18 @@ class FakeBroker:
         if count < 1:
             raise ValueError(f"count: {count} is not a positive number")
         session = self._sessions.get(client, client.consumer)
-        self._kills.order(client, session, _verb(verb), count, is_after=is_after)
+        self._kills.append(_Kill(client, (session, _verb(verb), is_after), count))
+
+    def _kill_at(self, session: str, verb: Verb, *, is_after: bool) -> bool:
+        """Count a request, and tell whether its client was killed at it."""
+        ordered = [one for one in self._kills if one.at == (session, verb, is_after)]
+        for kill in ordered:
+            kill.left -= 1
+        due = [one for one in ordered if one.left == 0]
+        for kill in due:
+            self._kills.remove(kill)
+            kill.client.abort()
+        return bool(due)
 
     def slow_down(self, seconds: float, verb: str | None = None) -> None:
         """Let replies come late from now on, by the clock; what is asked is carried out before.
@@ -266,7 +277,7 @@ class FakeBroker:
         broker = self._open_broker()
         if broker is None:
             raise NotConnected(_NOT_OPEN)
-        if self._kills.before(session, verb):
+        if self._kill_at(session, verb, is_after=False):
             await _end_with_client()
         if verb.request is Fetch and request.mail_address in self._again:
             return Reply(cast("R", self._again.pop(request.mail_address)))
@@ -292,7 +303,7 @@ class FakeBroker:
             raise OutcomeUnknown("the broker was restarted; the outcome is unknown")
         fetched = outcome if isinstance(outcome, Fetched) else None
         counts = not is_refused and (fetched is None or bool(fetched.messages))
-        if counts and self._kills.after(session, verb):
+        if counts and self._kill_at(session, verb, is_after=True):
             await _end_with_client()
         delay = self._delays.get(verb, self._delays.get(None, 0.0))
         if delay:
@@ -339,44 +350,8 @@ class FakeBroker:
 @dataclass(slots=True)
 class _Kill:
     client: Mq9Client
-    session: str
-    verb: Verb
+    at: tuple[str, Verb, bool]  # session, verb, and whether after the request
     left: int
-    is_after: bool
-
-
-class _Kills:
-    """Kills clients at requests that were named before."""
-
-    def __init__(self) -> None:
-        self._ordered: list[_Kill] = []
-
-    def order(
-        self, client: Mq9Client, session: str, verb: Verb, count: int, *, is_after: bool
-    ) -> None:
-        """Have a client killed at one of its requests."""
-        self._ordered.append(_Kill(client, session, verb, count, is_after))
-
-    def before(self, session: str, verb: Verb) -> bool:
-        """Count a request that has come, and tell whether its client was killed at it."""
-        return self._count(self._ordered_at(session, verb, is_after=False))
-
-    def after(self, session: str, verb: Verb) -> bool:
-        """Count a request that was carried out, and tell whether its client was killed at it."""
-        return self._count(self._ordered_at(session, verb, is_after=True))
-
-    def _ordered_at(self, session: str, verb: Verb, *, is_after: bool) -> list[_Kill]:
-        at = session, verb, is_after
-        return [one for one in self._ordered if (one.session, one.verb, one.is_after) == at]
-
-    def _count(self, ordered: list[_Kill]) -> bool:
-        for kill in ordered:
-            kill.left -= 1
-        due = [one for one in ordered if one.left == 0]
-        for kill in due:
-            self._ordered.remove(kill)
-            kill.client.abort()
-        return bool(due)
 
 
 def _verb(name: str) -> Verb:
