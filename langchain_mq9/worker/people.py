@@ -16,10 +16,10 @@ from langchain_mq9.worker.interrupts import AskedInterrupt, Kind, asked, resume_
 from langchain_mq9.worker.question_mail import Due, Parking, QuestionMail, digest_of, due_of
 from langchain_mq9.worker.records import (
     Origin,
-    OwnMessages,
     QuestionRecord,
     QuestionRecords,
     QuestionState,
+    WorkerAgent,
     identity_of,
 )
 from langchain_mq9.worker.turns import Turn
@@ -29,7 +29,6 @@ from mq9 import (
     InvalidAddress,
     InvalidRequest,
     Message,
-    Mq9Client,
     Payload,
     Reject,
     Retry,
@@ -91,36 +90,33 @@ class Questions:
 
     def __init__(
         self,
-        client: Mq9Client,
+        agent: WorkerAgent,
         *,
-        agent: str,
-        mail_address: str,
         policy: Policy,
         tools: Mapping[str, Mapping[str, Any]],
         take_turn: Callable[[str], AbstractAsyncContextManager[Turn]],
         resume: Resume,
         count: Callable[[str], object],
     ) -> None:
-        self.answers = f"{mail_address}.answers"
-        self._client = client
+        self.answers = f"{agent.mail_address}.answers"
+        self._client = agent.client
+        self._agent = agent
         self._policy = policy
         self._tools = tools
         self._take_turn = take_turn
         self._resume = resume
         self._count = count
-        self._own = OwnMessages(agent=agent, mail_address=mail_address)
-        self._records = QuestionRecords(
-            client, self._own, agent=agent, mail_address=f"{mail_address}.questions"
-        )
-        self._mail = QuestionMail(client, agent=agent, answers=self.answers)
-        self._parking = Parking(client, mail_address)
+        self._records = QuestionRecords(agent)
+        self._mail = QuestionMail(agent, self.answers)
+        self._parking = Parking(agent)
 
     async def prepare(self) -> None:
         """Make missing mailboxes, also those of the people who are asked."""
-        await self._own.prepare(self._client)
         await self._client.mailbox_create(name=self.answers, renew=True)
         await self._records.prepare()
-        if not self._own.are_verified:  # else they would be this agent's, and closed to the people
+        if (
+            self._agent.identity is None
+        ):  # else they would be this agent's, and closed to the people
             for to in (*self._policy.humans, self._policy.escalate_to):
                 if to is not None:
                     await self._client.mailbox_create(name=to, renew=True)
@@ -264,7 +260,7 @@ class Questions:
     # What is answered
 
     async def _record_of(self, message: Message) -> QuestionRecord:
-        if due_of(message) is not None and not self._own.includes(message):
+        if due_of(message) is not None and not self._agent.has_sent(message):
             raise _Refused("it is a timer of somebody else")
         if message.correlation_id is None:
             raise _Refused("it has no correlation id, and so answers nothing")
@@ -344,7 +340,7 @@ class Questions:
         that for ``from_mailbox``. So may the agent that the mailbox belongs to.
         """
         if not message.sender_verified:
-            if self._own.are_verified:
+            if self._agent.identity is not None:
                 raise _Refused("the broker does not know its sender")
             return
         sender = message.sender or ""

@@ -12,7 +12,7 @@ import orjson
 
 from langchain_mq9.calls import CONVERSATION
 from langchain_mq9.worker.interrupts import Kind
-from langchain_mq9.worker.records import KEPT_S, Origin, QuestionRecord, make_own_mailbox
+from langchain_mq9.worker.records import KEPT_S, Origin, QuestionRecord, WorkerAgent
 from mq9 import (
     ErrorAnswer,
     Failure,
@@ -22,7 +22,6 @@ from mq9 import (
     MailboxFull,
     MailboxNotFound,
     Message,
-    Mq9Client,
     Payload,
     answer_id,
 )
@@ -46,9 +45,9 @@ class Due(StrEnum):
 class QuestionMail:
     """Sends questions, timers and answers, each of them once however often it is called."""
 
-    def __init__(self, client: Mq9Client, *, agent: str, answers: str) -> None:
-        self._client = client
-        self._agent = agent
+    def __init__(self, agent: WorkerAgent, answers: str) -> None:
+        self._client = agent.client
+        self._agent = agent.name
         self._answers = answers
 
     async def ask(self, record: QuestionRecord, to: str) -> None:
@@ -220,14 +219,14 @@ _AT_ONCE = 100
 class Parking:
     """Moves messages aside, into a mailbox for each thread, and back in order; needs the turn."""
 
-    def __init__(self, client: Mq9Client, mail_address: str) -> None:
-        self._client = client
-        self._address = mail_address
+    def __init__(self, agent: WorkerAgent) -> None:
+        self._client = agent.client
+        self._agent = agent
 
     async def park(self, message: Message, thread_id: str) -> None:
         """Move a message aside."""
         aside = self._aside(thread_id)
-        await make_own_mailbox(self._client, aside)
+        await self._agent.make_own_mailbox(aside)
         await message.move(aside, reason=_REASON)
 
     async def release(self, thread_id: str) -> None:
@@ -235,13 +234,13 @@ class Parking:
         aside = self._aside(thread_id)
         try:
             while fetched := await self._client.fetch(
-                aside, group_name=self._address, num_msgs=_AT_ONCE, max_wait_ms=0
+                aside, group_name=self._agent.mail_address, num_msgs=_AT_ONCE, max_wait_ms=0
             ):
                 for message in fetched:
-                    await message.move(self._address, reason="its conversation goes on")
+                    await message.move(self._agent.mail_address, reason="its conversation goes on")
             await self._client.mailbox_drop(aside)
         except MailboxNotFound:
             return
 
     def _aside(self, thread_id: str) -> str:
-        return f"{self._address}.waiting.{thread_id.replace('-', '')}"
+        return f"{self._agent.mail_address}.waiting.{thread_id.replace('-', '')}"

@@ -20,48 +20,45 @@ from mq9.questions import MailedQuestion
 logger = logging.getLogger("mq9.worker")
 
 
-async def make_own_mailbox(client: Mq9Client, mail_address: str) -> None:
-    """Make a mailbox that only the agent sends to, if it is missing; close one that is open."""
-    try:
-        await client.mailbox_create(name=mail_address, renew=True, send_policy=SendPolicy.CREATOR)
-        await client.mailbox_grant(mail_address, send_policy=SendPolicy.CREATOR)
-    except BadReply as error:
-        logger.warning("others may send to %s: %s", mail_address, error)
-
-
-class OwnMessages:
-    """Tells the messages of one agent from those of others.
+@dataclass(slots=True, eq=False)
+class WorkerAgent:
+    """The agent that a worker works as: its connection, its name and its mailbox.
 
     If the broker authenticates the agent, only messages with that verified sender are its own.
     Otherwise a message of a verified sender belongs to that sender, and the rest count as own: the
     broker cannot tell them apart.
     """
 
-    def __init__(self, *, agent: str, mail_address: str) -> None:
-        self._agent = agent
-        self._prefix = f"{mail_address}."
-        self._identity: str | None = None
+    client: Mq9Client
+    name: str
+    mail_address: str
+    identity: str | None = None  # as which the broker authenticates it
 
-    async def prepare(self, client: Mq9Client) -> None:
+    async def prepare(self) -> None:
         """Ask the broker for the identity of the connection."""
-        self._identity = await client.whoami()
+        self.identity = await self.client.whoami()
 
-    @property
-    def are_verified(self) -> bool:
-        """Whether the broker authenticates the agent."""
-        return self._identity is not None
+    async def make_own_mailbox(self, mail_address: str) -> None:
+        """Make a mailbox that only the agent sends to, if it is missing; close one that is open."""
+        policy = SendPolicy.CREATOR
+        try:
+            await self.client.mailbox_create(name=mail_address, renew=True, send_policy=policy)
+            await self.client.mailbox_grant(mail_address, send_policy=policy)
+        except BadReply as error:
+            logger.warning("others may send to %s: %s", mail_address, error)
 
-    def includes(self, message: Message) -> bool:
+    def has_sent(self, message: Message) -> bool:
         """Tell whether the agent has sent a message.
 
         A move keeps the verified sender. So a message that was moved counts only if it came from a
         mailbox of the agent itself, such as its dead letters.
         """
-        if message.moved is not None and not message.moved.mailbox.startswith(self._prefix):
-            return not self.are_verified and not message.sender_verified
+        moved = message.moved
+        if moved is not None and not moved.mailbox.startswith(f"{self.mail_address}."):
+            return self.identity is None and not message.sender_verified
         if message.sender_verified:
-            return message.sender == (self._identity or self._agent)
-        return not self.are_verified
+            return message.sender == (self.identity or self.name)
+        return self.identity is None
 
 
 KEPT_S = 7 * 86_400  # how long it is known of a closed question how it ended
@@ -169,17 +166,14 @@ class QuestionRecords:
     belongs to its verified sender, so that no message of another sender replaces it.
     """
 
-    def __init__(
-        self, client: Mq9Client, own: OwnMessages, *, agent: str, mail_address: str
-    ) -> None:
-        self._client = client
-        self._own = own
+    def __init__(self, agent: WorkerAgent) -> None:
+        self._client = agent.client
         self._agent = agent
-        self._address = mail_address
+        self._address = f"{agent.mail_address}.questions"
 
     async def prepare(self) -> None:
         """Make the mailbox if it is missing."""
-        await make_own_mailbox(self._client, self._address)
+        await self._agent.make_own_mailbox(self._address)
 
     async def get(self, correlation_id: str) -> QuestionRecord | None:
         """Return the record of a correlation id, that of any of the asked mailboxes."""
@@ -205,7 +199,7 @@ class QuestionRecords:
     def _read(self, found: Iterable[Message]) -> list[QuestionRecord]:
         records = []
         for one in found:
-            if one.moved is not None or not self._own.includes(one):
+            if one.moved is not None or not self._agent.has_sent(one):
                 continue
             try:
                 records.append(QuestionRecord.from_message(one))
@@ -252,5 +246,5 @@ class QuestionRecords:
             id=idempotency_id,
             tags=[record.state, record.thread_id, record.identity],
             ttl=None if record.state is QuestionState.OPEN else KEPT_S,
-            sender=self._agent,
+            sender=self._agent.name,
         )

@@ -13,14 +13,13 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, to_json
 
 from langchain_mq9.calls import PROGRESS, PROGRESS_OF
-from langchain_mq9.worker.records import Origin
+from langchain_mq9.worker.records import Origin, WorkerAgent
 from mq9 import (
     AgentNotFound,
     ConsumerCounters,
     IdConflict,
     InvalidRequest,
     MailboxNotFound,
-    Mq9Client,
     Mq9Error,
     NotConnected,
     Unreachable,
@@ -70,20 +69,14 @@ class Presence:
     """
 
     def __init__(
-        self,
-        client: Mq9Client,
-        *,
-        agent: str,
-        mail_address: str,
-        capabilities: str | Mapping[str, Any],
-        ttl: int,
+        self, agent: WorkerAgent, *, capabilities: str | Mapping[str, Any], ttl: int
     ) -> None:
-        who = {"name": agent, "mailbox": mail_address}
+        who = {"name": agent.name, "mailbox": agent.mail_address}
         card = {"payload": capabilities} if isinstance(capabilities, str) else dict(capabilities)
         for name, own in who.items():
             if card.get(name, own) != own:
                 raise InvalidRequest(f"capabilities: its {name} is {card[name]!r}, not {own!r}")
-        self._client = client
+        self._client = agent.client
         self._who = who
         self._card = card | who
         self._ttl = ttl
@@ -127,9 +120,9 @@ class RunProgress:
     These messages have no ``correlation_id``, so that nobody takes them for the answer.
     """
 
-    def __init__(self, client: Mq9Client, agent: str, origin: Origin, reply_to: str) -> None:
-        self._client = client
-        self._agent = agent
+    def __init__(self, agent: WorkerAgent, origin: Origin, reply_to: str) -> None:
+        self._client = agent.client
+        self._agent = agent.name
         self._origin = origin
         self._reply_to = reply_to
         self.sent = 0

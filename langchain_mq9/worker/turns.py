@@ -18,6 +18,7 @@ import math
 from collections.abc import AsyncIterator
 from weakref import WeakValueDictionary
 
+from langchain_mq9.worker.records import WorkerAgent
 from mq9 import (
     InvalidRequest,
     Message,
@@ -124,23 +125,21 @@ class Turn:
 class Turns:
     """Gives runs of a thread their turn, one after the other."""
 
-    def __init__(self, client: Mq9Client, *, agent: str, mail_address: str, lease_ms: int) -> None:
-        self._client = client
+    def __init__(self, agent: WorkerAgent, lease_ms: int) -> None:
+        self._client = agent.client
         self._agent = agent
-        self._address = mail_address
         self._lease_ms = lease_ms
-        self._verified_as: str | None = None
         self._queues: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def check(self) -> None:
         """Check that turns can be taken: ``InvalidRequest`` if the broker has no leases."""
-        address = f"{self._address}.turns.check"
+        address = f"{self._agent.mail_address}.turns.check"
         await self._client.mailbox_create(name=address, ttl=60, renew=True)
         with contextlib.suppress(MailboxNotFound):  # removed by another worker, which checks, too
-            await self._client.send(address, "turn", sender=self._agent)
+            await self._client.send(address, "turn", sender=self._agent.name)
             await self._fetch(address, max_wait_ms=0)
             await self._client.mailbox_drop(address)
-        self._verified_as = await self._client.whoami()
+        await self._agent.prepare()
 
     @contextlib.asynccontextmanager
     async def take(self, thread_id: str) -> AsyncIterator[Turn]:
@@ -164,7 +163,7 @@ class Turns:
             queue.release()
 
     async def _wait(self, thread_id: str) -> Turn:
-        address = mailbox_of_turn(self._address, thread_id)
+        address = mailbox_of_turn(self._agent.mail_address, thread_id)
         turn = await self._try(thread_id, address, max_wait_ms=0)
         if turn is not None:
             return turn
@@ -181,7 +180,7 @@ class Turns:
         done = await asyncio.gather(
             make_mailbox(self._client, address, self._lease_ms),
             # Of several workers that find it empty, all send the same message.
-            self._client.send(address, "turn", id="turn", sender=self._agent),
+            self._client.send(address, "turn", id="turn", sender=self._agent.name),
             self._fetch(address, max_wait_ms=max_wait_ms),
             return_exceptions=True,
         )
@@ -192,7 +191,7 @@ class Turns:
             raise errors[0]
         fetched = done[2]
         assert isinstance(fetched, FetchResult)  # noqa: S101  # it is no error
-        while fetched and not self._is_own(fetched[0]):
+        while fetched and _verified_sender(fetched[0]) != self._agent.identity:
             await self._client.ack(fetched[0])  # somebody else's is no turn
             begun_ms = self._client.clock.monotonic_ms()
             fetched = await self._fetch(address, max_wait_ms=0)
@@ -216,7 +215,7 @@ class Turns:
             max_wait_ms=max_wait_ms,
             lease_ms=self._lease_ms,
             redeliver_own=False,
-            consumer=f"{self._agent}/{self._client.new_id()}",
+            consumer=f"{self._agent.name}/{self._client.new_id()}",
         )
         if fetched and fetched.batch is None:
             raise InvalidRequest(
@@ -225,10 +224,9 @@ class Turns:
             )
         return fetched
 
-    def _is_own(self, message: Message) -> bool:
-        """Tell whether a message is the agent's own, as far as the broker knows senders."""
-        verified = message.sender if message.sender_verified else None
-        return verified == self._verified_as
+
+def _verified_sender(message: Message) -> str | None:
+    return message.sender if message.sender_verified else None
 
 
 async def make_mailbox(

@@ -28,7 +28,7 @@ from langchain_mq9.worker.people import (
     mailbox_of,
     mailboxes_of,
 )
-from langchain_mq9.worker.records import Origin, QuestionRecord, make_own_mailbox
+from langchain_mq9.worker.records import Origin, QuestionRecord, WorkerAgent
 from langchain_mq9.worker.reports import Presence, RunProgress, WorkerCounters
 from langchain_mq9.worker.runs import How, Listener, Run, Runs, has_ended, refuses_answer
 from langchain_mq9.worker.turns import Turn, Turns
@@ -202,14 +202,11 @@ class MailboxWorker:
         self._owns_client = client is None
         self._client = client or Mq9Client(server, **client_options)
         self._slots = asyncio.Semaphore(concurrency)
-        self._turns = Turns(
-            self._client, agent=self.agent, mail_address=self.mail_address, lease_ms=lease_ms
-        )
+        self._working_as = WorkerAgent(self._client, self.agent, self.mail_address)
+        self._turns = Turns(self._working_as, lease_ms)
         seconds = checks.optional(checks.whole(1, checks.MAX_SECONDS))
         self._questions = Questions(
-            self._client,
-            agent=self.agent,
-            mail_address=self.mail_address,
+            self._working_as,
             policy=Policy(
                 humans=mailboxes_of(human),
                 expires=seconds("expires", expires),
@@ -227,9 +224,7 @@ class MailboxWorker:
             None
             if capabilities is None
             else Presence(
-                self._client,
-                agent=self.agent,
-                mail_address=self.mail_address,
+                self._working_as,
                 capabilities=capabilities,
                 ttl=checks.whole(30, checks.MAX_SECONDS)("registration_ttl", registration_ttl),
             )
@@ -270,7 +265,7 @@ class MailboxWorker:
     async def _begin(self) -> None:
         await self._client.mailbox_create(name=self.mail_address, renew=True)
         if self._owns_dead_letters:
-            await make_own_mailbox(self._client, self.dead_letter)
+            await self._working_as.make_own_mailbox(self.dead_letter)
         else:  # others may share it
             await self._client.mailbox_create(name=self.dead_letter, renew=True)
         await self._turns.check()
@@ -475,7 +470,7 @@ class MailboxWorker:
         if not self._tells_progress or origin.reply_to is None:
             yield None
             return
-        progress = RunProgress(self._client, self.agent, origin, origin.reply_to)
+        progress = RunProgress(self._working_as, origin, origin.reply_to)
         try:
             yield progress.listen
         finally:
@@ -529,7 +524,7 @@ class MailboxWorker:
         if isinstance(error, Reject) or is_last or not self._tells_progress:
             return
         if message.reply_to is not None:
-            progress = RunProgress(self._client, self.agent, _origin(message), message.reply_to)
+            progress = RunProgress(self._working_as, _origin(message), message.reply_to)
             await progress.tell_failure(_reference(message))
             self._done["progress"] += progress.sent
 

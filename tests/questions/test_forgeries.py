@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from langchain_mq9.worker.interrupts import Kind
-from langchain_mq9.worker.records import Origin, OwnMessages, QuestionRecord, QuestionRecords
+from langchain_mq9.worker.records import Origin, QuestionRecord, QuestionRecords, WorkerAgent
 from mq9 import Forbidden
 from mq9.questions import MailedQuestion
 from tests.questions.graphs import Asking, answer, asked, begin, outcome, refusals, settle, working
@@ -66,9 +66,9 @@ async def true_record(lawyer):
 
 async def records_of(lawyer):
     """The records, as the lawyer's worker reads them."""
-    own = OwnMessages(agent="lawyer", mail_address="lawyer")
-    await own.prepare(lawyer)
-    return QuestionRecords(lawyer, own, agent="lawyer", mail_address="lawyer.questions")
+    agent = WorkerAgent(lawyer, "lawyer", "lawyer")
+    await agent.prepare()
+    return QuestionRecords(agent)
 
 
 async def test_a_forged_record_and_timer_send_no_mail_and_give_up_no_question(people):

@@ -11,6 +11,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from typing_extensions import TypedDict
 
 from langchain_mq9 import MailboxWorker
+from langchain_mq9.worker.records import WorkerAgent
 from langchain_mq9.worker.turns import Turns
 
 LEASE_S = 15
@@ -113,4 +114,4 @@ async def held(client, mail_address="lawyer"):
 
 def turns_of(client):
     """The turns of the lawyer's threads."""
-    return Turns(client, agent="lawyer", mail_address="lawyer", lease_ms=LEASE_S * 1000)
+    return Turns(WorkerAgent(client, "lawyer", "lawyer"), LEASE_S * 1000)
