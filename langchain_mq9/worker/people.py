@@ -358,7 +358,7 @@ class Questions:
             record = replace(
                 record, answer=None, answered_by=None, answered_at=None, refused=refused
             )
-            await self._records.reopen(record)
+            await self._records.change(record, "reopened")
         await self._mail.ask_again(record, _answered_at(record, message), message.msg_id, problem)
 
     async def _close(
@@ -420,7 +420,7 @@ class Questions:
             return
         if to not in record.asked:
             record = replace(record, asked=(*record.asked, to))
-            await self._records.escalate(record)
+            await self._records.change(record, "escalated")
             self._count("escalated")
             logger.info("asking %s as well", to, extra={"thread_id": record.thread_id})
         await self._mail.ask(record, to)

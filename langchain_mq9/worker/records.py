@@ -221,18 +221,14 @@ class QuestionRecords:
     async def claim(self, record: QuestionRecord) -> bool:
         """Accept an answer, and tell whether no other one was faster."""
         try:
-            await self._store(record, f"claimed.{record.id}.{record.refused}")
+            await self.change(record, "claimed")
         except IdConflict:
             return False
         return True
 
-    async def reopen(self, record: QuestionRecord) -> None:
-        """Take back the acceptance of an answer: another may be given."""
-        await self._store(record, f"reopened.{record.id}.{record.refused}")
-
-    async def escalate(self, record: QuestionRecord) -> None:
-        """Store the further mailbox that is asked."""
-        await self._store(record, f"escalated.{record.id}.{record.refused}")
+    async def change(self, record: QuestionRecord, step: str) -> None:
+        """Store what has changed of an open question."""
+        await self._store(record, f"{step}.{record.id}.{record.refused}")
 
     async def close(self, record: QuestionRecord) -> None:
         """Store the final state."""

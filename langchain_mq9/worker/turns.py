@@ -16,6 +16,7 @@ import contextlib
 import logging
 import math
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from langchain_mq9.worker.records import WorkerAgent
@@ -44,38 +45,29 @@ def mailbox_of_turn(mail_address: str, thread_id: str) -> str:
     return f"{mail_address}.turns.{thread_id.replace('-', '')}"
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class Turn:
     """The right to run a thread."""
 
-    def __init__(
-        self,
-        client: Mq9Client,
-        message: Message,
-        *,
-        thread_id: str,
-        lease_ms: int,
-        number: int,
-        begun_ms: int,
-    ) -> None:
-        self.thread_id = thread_id
-        self.number = number
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._client = client
-        self._message = message
-        self._lease_ms = lease_ms
-        self._held_until_ms = begun_ms + lease_ms
+    client: Mq9Client
+    message: Message
+    thread_id: str
+    lease_ms: int
+    number: int
+    held_until_ms: int  # of `monotonic_ms`
+    lost: asyncio.Future[None]
 
     def check(self) -> None:
         """Raise ``Retry`` if the turn has ended."""
-        if self.lost.done() or self._client.clock.monotonic_ms() >= self._held_until_ms:
+        if self.lost.done() or self.client.clock.monotonic_ms() >= self.held_until_ms:
             raise Retry("the worker was paused or cut off from the broker for longer than a lease")
 
     async def renew(self) -> None:
         """Renew the lease; ``Retry`` if it has ended. Without a broker, only check the deadline."""
         self.check()
-        asked_ms = self._client.clock.monotonic_ms()
+        asked_ms = self.client.clock.monotonic_ms()
         try:
-            renewed = await self._client.extend(self._message, lease=self._lease_ms / 1000)
+            renewed = await self.client.extend(self.message, lease=self.lease_ms / 1000)
         except MailboxNotFound:
             self._lose()
         except Mq9Error as error:
@@ -84,17 +76,17 @@ class Turn:
             if renewed.lost:
                 self._lose()
             else:
-                self._held_until_ms = max(self._held_until_ms, asked_ms + self._lease_ms)
+                self.held_until_ms = max(self.held_until_ms, asked_ms + self.lease_ms)
         self.check()
 
     async def keep(self) -> None:
         """Renew the lease and its mailbox, three times a lease, until the turn is lost."""
         while True:
-            await sleep(self._client.clock, self._lease_ms / 3_000)
+            await sleep(self.client.clock, self.lease_ms / 3_000)
             try:
                 await self.renew()
                 await make_mailbox(
-                    self._client, self._message.mail_address, self._lease_ms, renew=True
+                    self.client, self.message.mail_address, self.lease_ms, renew=True
                 )
             except Retry:
                 self._lose()
@@ -106,7 +98,7 @@ class Turn:
         """Give the turn back, and remove its mailbox. If that fails, both expire."""
         try:
             self.check()  # else another one may have the turn
-            await self._client.mailbox_drop(self._message.mail_address)
+            await self.client.mailbox_drop(self.message.mail_address)
         except (Retry, MailboxNotFound):
             return
         except Mq9Error as error:
@@ -198,13 +190,16 @@ class Turns:
         if not fetched:
             return None
         until_s = fetched.lease_until or 0
+        if max_wait_ms:
+            begun_ms = self._client.clock.monotonic_ms()
         return Turn(
-            self._client,
-            fetched[0],
+            client=self._client,
+            message=fetched[0],
             thread_id=thread_id,
             lease_ms=self._lease_ms,
             number=round(until_s * 1000) - self._lease_ms,
-            begun_ms=self._client.clock.monotonic_ms() if max_wait_ms else begun_ms,
+            held_until_ms=begun_ms + self._lease_ms,
+            lost=asyncio.get_running_loop().create_future(),
         )
 
     async def _fetch(self, address: str, *, max_wait_ms: int) -> FetchResult:
