@@ -58,8 +58,7 @@ class _Redrive:
     def __init__(
         self, call: Call, client: Mq9Client, address: str, target: str | None, *, is_dry_run: bool
     ) -> None:
-        self._out = call.out
-        self._nothing = call.nothing
+        self._call = call
         self._client = client
         self._address = address
         self._target = target
@@ -91,7 +90,9 @@ class _Redrive:
                     self._address, GROUP, message.msg_id, batch=message.batch, consumer=CONSUMER
                 )
             except Mq9Error as error:
-                self._out.notice(f"what was not moved can be redriven again in a minute: {error}")
+                self._call.out.notice(
+                    f"what was not moved can be redriven again in a minute: {error}"
+                )
                 return
 
     async def redrive(self, message: Message) -> None:
@@ -103,7 +104,7 @@ class _Redrive:
         document: dict[str, Any] = {"msg_id": message.msg_id, "to": target}
         if self._is_dry_run:
             self.moved.append(document)
-            self._out.say(f"would move message {message.msg_id} to {target}")
+            self._call.out.say(f"would move message {message.msg_id} to {target}")
             return
         try:
             moved = await self._client.move(
@@ -121,13 +122,13 @@ class _Redrive:
         del self._held[message.msg_id]
         if moved is not None:  # else somebody else has moved it
             self.moved.append({**document, "moved_as": moved})
-            self._out.say(f"moved message {message.msg_id} to {target}, as message {moved}")
+            self._call.out.say(f"moved message {message.msg_id} to {target}, as message {moved}")
             with suppress(MessageNotFound):
                 await self._client.delete(self._address, message.msg_id)
 
     def _leave(self, message: Message, reason: str) -> None:
         self._left.append({"msg_id": message.msg_id, "reason": reason})
-        self._out.say(f"left message {message.msg_id}: {reason}")
+        self._call.out.say(f"left message {message.msg_id}: {reason}")
 
     def summary(self) -> int:
         """Print the result; return the exit code."""
@@ -138,8 +139,8 @@ class _Redrive:
             "left": self._left,
         }
         if not self.moved and not self._left:
-            return self._nothing(document, "nothing to redrive")
+            return self._call.nothing(document, "nothing to redrive")
         done = "would be moved" if self._is_dry_run else "moved"
         told = f"{count(len(self.moved), 'message')} {done}"
-        self._out.show(document, f"{told}, {len(self._left)} left" if self._left else told)
+        self._call.out.show(document, f"{told}, {len(self._left)} left" if self._left else told)
         return 1 if self._left else 0
