@@ -8,7 +8,7 @@ the database is opened next.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from sqlite3 import Connection
 
@@ -16,6 +16,7 @@ import orjson
 
 from mq9.discovery import documents
 from mq9.engine import agents
+from mq9.storage import store
 from mq9.storage.backend import Derived
 from mq9.storage.schema import AGENTS_INDEX, AGENTS_TEXT, AGENTS_VECTORS
 
@@ -36,9 +37,11 @@ def open_index(db: Connection) -> None:
     That is done a part at a time, so that other processes get their turn between.
     """
     if not _is_usable(db):
-        _in_transaction(db, _make)
+        with store.transaction(db):
+            _make(db)
     while _is_behind(db):
-        _in_transaction(db, follow)
+        with store.transaction(db):
+            follow(db)
 
 
 def follow(db: Connection) -> None:
@@ -133,29 +136,13 @@ def _forget_unknown(db: Connection) -> None:
     db.execute("DELETE FROM agents_vectors WHERE agent NOT IN (SELECT id FROM agents)")
 
 
-def _in_transaction(db: Connection, change: Callable[[Connection], None]) -> None:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        change(db)
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
-
-
 @dataclass(frozen=True, slots=True)
 class AgentVector:
-    """An agent's vector, or what it is to be made of.
+    """An agent's vector, or what it is to be made of."""
 
-    Attributes:
-        id: The agent's registration.
-        vector: 32-bit floats, the least significant byte first; None where the model made none.
-        parts: What the agent says of itself, where there is no vector.
-    """
-
-    id: int
-    vector: bytes | None
-    parts: tuple[str, ...]
+    id: int  # of the agent's registration
+    vector: bytes | None  # 32-bit floats, least significant byte first; None if there is none yet
+    parts: tuple[str, ...]  # what the agent says of itself, where there is no vector
 
 
 def vectors_after(db: Connection, id_: int, model: str, most: int) -> tuple[AgentVector, ...]:

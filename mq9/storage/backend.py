@@ -31,7 +31,6 @@ from mq9.errors import (
 )
 from mq9.protocol.body import Request
 from mq9.storage import store
-from mq9.storage.store import roll_back
 
 R = TypeVar("R")
 _PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)  # another process has it locked
@@ -87,39 +86,29 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """Tables that follow the engine's.
+    """Tables that follow the engine's."""
 
-    Attributes:
-        open: Makes the tables, or brings them up to date, when the database is opened: in
-            transactions of its own, since other processes may have the file open.
-        follow: Takes in what a command has changed, in the same transaction. It is called after
-            every command, and takes little time when there is nothing to take in.
-    """
-
+    # Makes the tables, or brings them up to date, when the database is opened: in transactions of
+    # its own, since other processes may have the file open.
     open: Callable[[sqlite3.Connection], None]
+    # Takes in what commands have changed, in the same transaction. It is called before every
+    # commit, and takes little time when there is nothing to take in.
     follow: Callable[[sqlite3.Connection], None]
 
 
 @dataclass(frozen=True, slots=True)
 class DerivedQuery(Request[R_co]):
-    """Looks at derived tables, beside the engine's.
+    """Looks at derived tables, beside the engine's."""
 
-    Attributes:
-        look: Given a connection inside a transaction, and the instant in milliseconds since the
-            Unix epoch.
-    """
-
+    # Given a connection inside a transaction, and the instant in milliseconds since the Unix epoch.
     look: Callable[[sqlite3.Connection, int], R_co]
 
 
 @dataclass(frozen=True, slots=True)
 class LocalChange(Request[R_co]):
-    """Changes what only this file has, such as derived tables, and nothing of the engine's state.
+    """Changes what only this file has, such as derived tables: nothing of the engine's state."""
 
-    Attributes:
-        carry_out: Given a connection inside a transaction, which is undone when it raises.
-    """
-
+    # Given a connection inside a transaction, which is undone when it raises.
     carry_out: Callable[[sqlite3.Connection], R_co]
 
 
@@ -128,23 +117,15 @@ def storage_error(error: sqlite3.Error) -> Mq9Error:
     logger.error("the storage failed: %s", error)
     if machine.is_oversized(error):
         return BrokerFailed(machine.OVERSIZED)
-    kind = Unavailable if _primary_code(error) in _PASSING else BrokerFailed
+    code: int = getattr(error, "sqlite_errorcode", 0)  # none where Python itself raises
+    kind = Unavailable if code & 0xFF in _PASSING else BrokerFailed
     return kind(f"the broker's storage failed: {error}; nothing of this request was stored")
-
-
-def _primary_code(error: sqlite3.Error) -> int | None:
-    code: int | None = getattr(error, "sqlite_errorcode", None)  # None where Python itself raises
-    return None if code is None else code & 0xFF
 
 
 class CommandTransaction:
     """Carries commands out in one transaction, each as the next entry of the state's log.
 
-    Args:
-        connection: The database, inside a transaction, which has to be rolled back where anything
-            here raises.
-        clock: Tells when commands happen; never behind what has happened.
-        derived: What follows the engine's state, if anything does.
+    The transaction has begun, and has to be rolled back where anything here raises.
     """
 
     def __init__(
@@ -181,23 +162,12 @@ class CommandTransaction:
 
 
 def set_limits(connection: sqlite3.Connection, clock: SteadyClock, limits: Limits | None) -> None:
-    """Let a database take what this broker was told that it takes.
-
-    Args:
-        connection: The database, outside a transaction.
-        clock: Tells when that happens.
-        limits: What it takes from now on; None for what it took before.
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    """Let a database take what this broker was told that it takes; None for what it took before."""
+    with store.transaction(connection):
         applying = CommandTransaction(connection, clock, None)
         if limits is not None and limits != applying.limits:
             applying.carry_out(Call(SetLimits(limits=limits)))
         applying.finish()
-    except BaseException:
-        store.roll_back(connection)
-        raise
-    connection.execute("COMMIT")
 
 
 def read(
@@ -206,13 +176,9 @@ def read(
     clock: SteadyClock,
     at_ms: int | None = None,
 ) -> R:
-    """Look at the state, or at what is derived from it.
+    """Look, inside a transaction, at the state or at what is derived from it.
 
-    Args:
-        connection: The database, inside a transaction.
-        call: What to look at.
-        clock: Tells the instant at which that is seen.
-        at_ms: The instant, where it is to be seen as at an earlier one.
+    That is seen as of now, or as of an earlier instant, ``at_ms``.
 
     Raises:
         BrokerFailed: A newer version of this program has changed the schema meanwhile.
@@ -230,15 +196,7 @@ def read(
 
 
 class InlineBackend:
-    """Carries everything out at once, on the caller's thread.
-
-    Args:
-        connection: A database of ours; closed with the backend.
-        clock: Tells when things happen.
-        limits: What the broker takes.
-        derived: What follows the engine's state, if anything does.
-        max_read_steps: Steps of SQLite's machine that one read may take.
-    """
+    """Carries everything out at once, on the caller's thread; closes ``connection`` in the end."""
 
     def __init__(
         self,
@@ -303,19 +261,14 @@ class InlineBackend:
 
     def _transact(self, call: Call[Request[R]]) -> Outcome[R]:
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            applying, self._applying = self._applying, None
-            try:
+            with store.transaction(self._connection):
+                applying, self._applying = self._applying, None
                 if applying is None:
                     applying = CommandTransaction(self._connection, self._clock, self._derived)
                 else:
                     applying.catch_up()
                 outcome = applying.carry_out(call)
                 applying.finish()
-                self._connection.execute("COMMIT")
-            except BaseException:
-                roll_back(self._connection)
-                raise
             if not isinstance(call.request, LocalChange):  # which may move the position
                 self._applying = applying
         except sqlite3.Error as error:
@@ -370,15 +323,7 @@ def no_steps_left(steps: int | None) -> Callable[[], bool]:
 
 @contextmanager
 def stopped_when(connection: sqlite3.Connection, is_enough: Callable[[], bool]) -> Iterator[None]:
-    """Stop what a connection does inside as soon as it is enough.
-
-    Args:
-        connection: The connection.
-        is_enough: Asked after every few steps.
-
-    Raises:
-        TooLong: It was stopped.
-    """
+    """Stop what a connection does inside, and raise TooLong, as soon as it is enough."""
     connection.set_progress_handler(is_enough, _STEPS_BETWEEN_LOOKS)
     try:
         yield

@@ -13,7 +13,6 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 from mq9.errors import BrokerFailed, OutcomeUnknown
 from mq9.storage.store import LOG_BYTES, MOST_BYTES
@@ -25,21 +24,6 @@ _ATTEMPTS = 5  # to read a page that another process may be writing
 _PAUSE_S = 0.01  # between two of them
 _CONCLUSIVE_NS = 1_000_000_000  # a change so recent may hide a second one: timestamps are coarse
 _AGAIN_S = 0.1  # after which such a file is looked into again
-
-
-class _Identity(NamedTuple):
-    """Which file lies at a path, and what its owner may do with it."""
-
-    device: int
-    inode: int
-    rights: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> _Identity:
-        return cls(status.st_dev, status.st_ino, status.st_mode & _RIGHTS)
-
-    def is_same_file(self, other: _Identity) -> bool:
-        return (self.device, self.inode) == (other.device, other.inode)
 
 
 class DatabaseFile:
@@ -71,7 +55,7 @@ class DatabaseFile:
         self._paths = (path, self._log, Path(f"{real}-shm"))
         self.watched = (Path(real), self._log)
         self._names = tuple(map(str, self._paths))
-        self._identities = [_Identity.of(one.stat()) for one in self._paths]
+        self._opened = [one.stat() for one in self._paths]
         self._log_size = 0
         self._is_cut = False
         self._stamp: tuple[int, ...] | None = None
@@ -136,16 +120,16 @@ class DatabaseFile:
     def _look(self) -> str | list[os.stat_result]:
         """Return the status of the files, in the order of their paths; or what became of one."""
         found = []
-        for path, identity in zip(self._names, self._identities, strict=True):
+        for path, opened in zip(self._names, self._opened, strict=True):
             try:
                 status = os.stat(path)  # noqa: PTH116  # a Path takes as long as the call
             except FileNotFoundError:
                 return f"{path} is not there any more"
             except OSError as error:
                 return f"{path} cannot be reached: {error.strerror}"
-            if (status.st_ino, status.st_dev) != (identity.inode, identity.device):
+            if not os.path.samestat(status, opened):
                 return f"{path} is another file now"
-            if identity.rights & ~status.st_mode:
+            if opened.st_mode & _RIGHTS & ~status.st_mode:
                 return f"{path} may no longer be read and written"
             found.append(status)
         return found
@@ -157,9 +141,9 @@ class DatabaseFile:
         ours any more, or a log that is not whole, does no harm.
         """
         try:
-            for path, identity in zip(self._paths, self._identities, strict=True):
+            for path, opened in zip(self._paths, self._opened, strict=True):
                 is_there = path == self._main or path.exists()
-                if is_there and not _Identity.of(path.stat()).is_same_file(identity):
+                if is_there and not os.path.samestat(path.stat(), opened):
                     return False
             return not self._is_cut and self._overwritten(connection, self._main.stat()) is None
         except (OSError, sqlite3.Error):
@@ -190,14 +174,11 @@ class DatabaseFile:
         # SQLite itself cuts a log that it begins anew, to LOG_BYTES; other programs may to nothing,
         # once all of it stands in the main file.
         if size < min(self._log_size, LOG_BYTES):
-            self._is_cut = bool(size or self._frames(connection))
+            # What SQLite believes to stand in an empty log; this raises where that is wanted.
+            checkpoint = "PRAGMA wal_checkpoint(PASSIVE)"
+            self._is_cut = size > 0 or connection.execute(checkpoint).fetchone()[1] != 0
         self._log_size = size
         return f"{self._log} was cut off" if self._is_cut else None
-
-    def _frames(self, connection: sqlite3.Connection) -> int:
-        """Count what SQLite believes to stand in an empty log; raises where that is wanted."""
-        _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        return int(frames)
 
     def _overwritten(self, connection: sqlite3.Connection, status: os.stat_result) -> str | None:
         """Tell of a main file that something other than a checkpoint has written to."""

@@ -78,16 +78,10 @@ class FileBackend:
         clock: Tells when things happen.
         limits: What the broker takes; None for what the file says.
         durability: What a reply promises.
-        on_news: Called on any thread with the mailbox in which something was taken back, and with
-            None after another process wrote to the file.
-        derived: What follows the engine's state, if anything does.
+        on_news: See `Writer`.
+        derived: Follows the engine's state.
         max_read_steps: Steps of SQLite's machine that one read may take.
-        timer: Gives the seconds that the thread which asks has had of the processor, to measure
-            commands with.
-
-    Attributes:
-        writing: Held while commands are carried out.
-        reading: Reads; a context in which nobody does.
+        timer: See `Writer`.
     """
 
     def __init__(
@@ -108,7 +102,7 @@ class FileBackend:
             set_limits(self._connection, clock, limits)
             if derived is not None:
                 derived.open(self._connection)
-            self.reading = Readers(path, max_read_steps)
+            self.reading = Readers(path, max_read_steps)  # a context in which nobody reads
             try:
                 self._file = DatabaseFile(path, self._connection)
             except BaseException:
@@ -131,7 +125,7 @@ class FileBackend:
             timer,
             uses_loops=durability is Durability.NORMAL,
         )
-        self.writing = self._writer.active
+        self.writing = self._writer.active  # held while commands are carried out
         self._closing = False  # nothing more is asked of it
         _open_backends.add(self)
 

@@ -16,7 +16,7 @@ import sqlite3
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
@@ -134,14 +134,10 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 
 def look_into(path: Path, look: Callable[[sqlite3.Connection], R]) -> R:
-    """Return what a function finds in a file, in one transaction. Nothing is written.
+    """Return what a function finds in a file, in one transaction; nothing is written.
 
-    Args:
-        path: The file, open anywhere or not.
-        look: Looks; it may be called twice.
-
-    Raises:
-        UnusableFile: The file is not there, cannot be used, or is of an older schema.
+    It may be called twice. Raises UnusableFile for a file that is not there, cannot be used, or is
+    of an older schema.
     """
     if not path.exists():
         raise UnusableFile(f"{path} is not there")
@@ -302,14 +298,9 @@ def _check(path: Path, *, alone: bool) -> None:
 
 
 def _open_to_look(path: Path, *, alone: bool) -> sqlite3.Connection:
-    """Return a connection that changes nothing.
-
-    Args:
-        path: The file.
-        alone: Whether nobody has it open.
-    """
-    # Read-only, so that not even closing the connection writes to the file; and where nothing lies
-    # beside it, so that nobody has it open, immutable, which puts nothing there either.
+    """Return a connection that changes nothing; ``alone``: whether nobody has the file open."""
+    # Read-only, so that not even closing the connection writes to the file; and immutable where
+    # nobody has it open, which puts nothing beside it either.
     mode = "mode=ro&immutable=1" if alone else "mode=ro"
     return _connect(f"{path.absolute().as_uri()}?{mode}")
 
@@ -349,29 +340,20 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 def _create(connection: sqlite3.Connection, path: Path | None) -> None:
     """Bring the schema to VERSION; of several processes at once, one does it.
 
-    Args:
-        connection: The database.
-        path: Its file, of which a backup is made before that; None where it is in memory.
-
-    Raises:
-        UnusableFile: A newer version has brought it further meanwhile, or no backup can be made.
+    A file, unlike a database in memory, has a backup made before that. Raises UnusableFile where
+    that cannot be made, or a newer version has brought the file further meanwhile.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == VERSION:
         return
     connection.execute(f"PRAGMA busy_timeout={_MIGRATION_MS}")
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         _refuse_newer_file(path, version)
         backup = _back_up(path, version) if path is not None and 0 < version < VERSION else None
         _migrate(connection, version)
         if version > 0:
             schema.refuse_foreign(connection, path, is_current=True)
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
     connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
     if backup is not None:
         logger.info(
@@ -412,19 +394,11 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
 
 
 def _make_backup(source: sqlite3.Connection, path: Path, schema: int) -> Path:
-    """Copy a database to a file beside its own, and return that file.
+    """Copy a database, to which nobody can write meanwhile, to a file beside its own.
 
-    A file of that name is complete: what a killed process left has another one. A backup that is
-    there already, and holds something else, is kept, and the new one is numbered.
-
-    Args:
-        source: Reads the database, to which nobody can write until this returns.
-        path: Its file.
-        schema: Its version, for the name of the copy.
-
-    Raises:
-        OSError: There is no room, or no right to write; no copy is left then.
-        sqlite3.Error: The same, or the database cannot be read.
+    That file, which is returned, is complete: what a killed process left has another name. A backup
+    that is there already, and holds something else, is kept, and the new one is numbered. Where
+    there is no room or right to write, no copy is left.
     """
     # What SQLite keeps of a symbolic link's file is beside the file, too.
     real = Path(os.path.realpath(path))
@@ -471,6 +445,18 @@ def roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what is done inside; undo it where that, or the commit, raises."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        roll_back(connection)
+        raise
+
+
 class TimeState(StrEnum):
     """Whether an operator should set the time of a file."""
 
@@ -480,14 +466,9 @@ class TimeState(StrEnum):
 
 
 class FileTime(NamedTuple):
-    """The time of a file beside a machine's, in milliseconds since the Unix epoch.
+    """The time of a file beside a machine's, in milliseconds since the Unix epoch."""
 
-    Attributes:
-        file_ms: When something has last happened in the file; 0 for never.
-        machine_ms: The time of the machine.
-    """
-
-    file_ms: int
+    file_ms: int  # when something has last happened in the file; 0 for never
     machine_ms: int
 
     @property
@@ -517,11 +498,5 @@ def set_file_time(path: Path, machine_ms: int) -> None:
         UnusableFile: It cannot be used.
         sqlite3.Error: It could not be written to; nothing was changed.
     """
-    with closing(open_file(path)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            set_time(connection, machine_ms)
-        except BaseException:
-            roll_back(connection)
-            raise
-        connection.execute("COMMIT")
+    with closing(open_file(path)) as connection, transaction(connection):
+        set_time(connection, machine_ms)

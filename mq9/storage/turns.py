@@ -22,17 +22,11 @@ _MOST_REMEMBERED = 10_000  # askers of whom nothing waits
 
 @dataclass(slots=True)
 class _Account:
-    """What an asker has used.
+    """What an asker has used, on the queue's clock."""
 
-    Attributes:
-        begin: When, on the queue's clock, the turn begins that it waits for or is served in.
-        free_at: When its next turn can begin.
-        last: How many seconds its last turn took.
-    """
-
-    begin: float = 0.0
-    free_at: float = 0.0
-    last: float = 0.0
+    begin: float = 0.0  # of the turn that it waits for or is served in
+    free_at: float = 0.0  # when its next turn can begin
+    last: float = 0.0  # seconds that its last turn took
 
 
 class FairQueue(Generic[T]):
@@ -95,27 +89,23 @@ class FairQueue(Generic[T]):
     def take(self, most: float | None = None) -> T | None:
         """Return the next item, without waiting; None if there is none.
 
-        Args:
-            most: Leave the next item where it is if its asker's last one took more seconds.
+        An item whose asker's last one took more than ``most`` seconds stays where it is.
         """
         with self._lock:
+            line = self._last
             if self._turns:
-                return self._take_turn(most)
-            if self._last:
-                self._length -= 1
-                return self._last.popleft()
-            return None
-
-    def _take_turn(self, most: float | None) -> T | None:
-        *_, asker = self._turns[0]
-        account = self._accounts[asker]
-        if most is not None and account.last > most:
-            return None
-        heapq.heappop(self._turns)
-        self._now = max(self._now, account.begin)
-        self._served = asker
-        self._length -= 1
-        return self._waiting[asker].popleft()
+                *_, asker = self._turns[0]
+                account = self._accounts[asker]
+                if most is not None and account.last > most:
+                    return None
+                heapq.heappop(self._turns)
+                self._now = max(self._now, account.begin)
+                self._served = asker
+                line = self._waiting[asker]
+            if not line:
+                return None
+            self._length -= 1
+            return line.popleft()
 
     def charge(self, seconds: float) -> None:
         """Say how long the item took that was taken last."""

@@ -35,7 +35,7 @@ from mq9.storage.backend import (
 )
 from mq9.storage.database_file import DatabaseFile
 from mq9.storage.news import News
-from mq9.storage.store import LOG_PAGES, roll_back
+from mq9.storage.store import LOG_PAGES
 from mq9.storage.turns import FairQueue
 
 R = TypeVar("R")
@@ -58,25 +58,15 @@ Told = Callable[[Outcome[Any]], None]
 
 @dataclass(slots=True)
 class _Ticket:
-    """A command in the queue, and who is told what became of it, if anybody is.
-
-    Attributes:
-        call: What to do.
-        asker: Whose commands it is in order with.
-        work: What the clock waits for.
-        loop: The event loop on which somebody is told.
-        told: Called there with the outcome.
-        abandoned: Whether nobody waits any more.
-        outcome: What became of it, once it was carried out.
-    """
+    """A command in the queue, and who is told what became of it, if anybody is."""
 
     call: Call[Any]
-    asker: str
-    work: Work
-    loop: asyncio.AbstractEventLoop | None = None
-    told: Told | None = None
-    abandoned: bool = False
-    outcome: Outcome[Any] | None = None
+    asker: str  # whose commands it is in order with
+    work: Work  # that the clock waits for
+    loop: asyncio.AbstractEventLoop | None = None  # on which somebody is told
+    told: Told | None = None  # called there with the outcome
+    abandoned: bool = False  # nobody waits any more
+    outcome: Outcome[Any] | None = None  # once it was carried out
 
 
 def _pages(call: Call[Any]) -> int:
@@ -95,17 +85,14 @@ class Writer:
     Args:
         connection: The connection that writes; closed by whoever opened it, after ``end``.
         file: Tells whether the file is still the one that was opened.
-        clock: Tells when things happen.
-        derived: What follows the engine's state, if anything does.
+        clock: Tells when commands happen.
+        derived: Follows the engine's state.
         on_news: Called on any thread with the mailbox in which something was taken back, and with
             None after another process wrote to the file.
         timer: Gives the seconds that the thread which asks has had of the processor, to measure
             commands with: what a command waits for is not its asker's doing.
         uses_loops: Whether event loops may carry commands out.
 
-    Attributes:
-        active: Held while commands are carried out.
-        failed_ms: When the storage refused what was last written; None when it took it.
     """
 
     def __init__(
@@ -119,8 +106,8 @@ class Writer:
         *,
         uses_loops: bool,
     ) -> None:
-        self.active = threading.Lock()
-        self.failed_ms: int | None = None
+        self.active = threading.Lock()  # held while commands are carried out
+        self.failed_ms: int | None = None  # when the storage refused what was last written
         self._connection = connection
         self._file = file
         self._clock = clock
@@ -145,18 +132,9 @@ class Writer:
     async def carry_out(
         self, call: Call[Request[R]], asker: str = "", *, last: bool = False
     ) -> Outcome[R]:
-        """Carry out a command; when this returns it is as durable as was promised.
+        """Carry out a command as `begin` does, and return when ``told`` would be called.
 
         A command whose caller is cancelled is not begun any more, and a lease is taken back.
-
-        Args:
-            call: What to do.
-            asker: Whose commands it is to be in order with, and shares its time with.
-            last: Whether all that was accepted goes first.
-
-        Raises:
-            NotConnected: The writer is closed.
-            LimitReached: Too much is queued.
         """
         future: asyncio.Future[Outcome[R]] = asyncio.get_running_loop().create_future()
 
@@ -351,9 +329,8 @@ class Writer:
         """
         self._check_file(has_written=False)
         self._set_patient(is_patient)
-        self._connection.execute("BEGIN IMMEDIATE")
         done: list[_Ticket] = []
-        try:
+        with store.transaction(self._connection):
             applying = CommandTransaction(self._connection, self._clock, self._derived)
             self._file.renew(self._connection)
             again = deque(self._taken)
@@ -376,10 +353,6 @@ class Writer:
                     before = now
                 done.append(ticket)
             applying.finish()
-            self._connection.execute("COMMIT")
-        except BaseException:
-            roll_back(self._connection)
-            raise
         self._check_file(has_written=True)  # what a removed file has taken is no success
         self.failed_ms = None
         self._taken = []
@@ -390,11 +363,7 @@ class Writer:
         self._file.refuse_lost(has_written=has_written)
 
     def _take(self, most: float | None) -> _Ticket | None:
-        """Take the next command that somebody waits for; None if there is none.
-
-        Args:
-            most: Leave it if its asker's last one took more seconds.
-        """
+        """Take the next command that somebody waits for; ``most`` as for `FairQueue.take`."""
         while (ticket := self._queue.take(most)) is not None and ticket.abandoned:
             ticket.work.end()
             self._queue.charge(0.0)
@@ -413,9 +382,7 @@ class Writer:
     ) -> None:
         """Tell outcomes to those who wait for them, all of one event loop by one call.
 
-        Args:
-            done: Commands that have an outcome.
-            here: The event loop that this runs on, if it is one.
+        ``here`` is the event loop that this runs on, if it is one.
         """
         elsewhere: dict[asyncio.AbstractEventLoop, list[_Ticket]] = {}
         for ticket in done:
