@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from sqlite3 import Connection
 from typing import TYPE_CHECKING
 
@@ -30,17 +30,13 @@ _FEWEST_RANKED = 100  # agents that are ranked for a page, however short
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Which page, and who asks.
+    """Which page of the agents is asked for, by whom, and what ranked them."""
 
-    Attributes:
-        number: Counted from 1.
-        limit: Agents on a page.
-        actor: Is told the backlog of mailboxes that it may read.
-    """
-
-    number: int
-    limit: int
-    actor: Actor
+    number: int  # counted from 1
+    limit: int  # agents on a page
+    actor: Actor  # is told the backlog of mailboxes that it may read
+    mode: str = "all"
+    weak_below: float = 0.0  # the score
 
     @property
     def first(self) -> int:
@@ -49,11 +45,9 @@ class PageRequest:
 
 
 class AgentSearch:
-    """Finds agents in the registry.
+    """Finds agents in the registry, which is followed by ``mq9.discovery.index``.
 
-    Args:
-        backend: Has the registry, followed by ``mq9.discovery.index``.
-        embeddings: Let agents be found by meaning; without any they are found by their words.
+    With ``embeddings`` they are found by meaning, without any by their words.
     """
 
     def __init__(self, backend: Backend, embeddings: Embeddings | None) -> None:
@@ -65,21 +59,29 @@ class AgentSearch:
 
     async def find(self, asked: Discover, actor: Actor) -> Discovered:
         """Return the page that is asked for; the actor is told the backlog of what it may read."""
-        request = PageRequest(asked.page, asked.limit, actor)
+        page = PageRequest(asked.page, asked.limit, actor)
+        question = asked.text if asked.semantic is None else asked.semantic
+        if question is None:
+            return await self._read(lambda db, now: everybody(db, page, now))
         if asked.semantic is not None:
             try:
-                found = await self._by_meaning(asked.semantic, asked.min_score, request)
+                found = await self._by_meaning(question, asked.min_score, page)
             except Unusable as error:
                 logger.warning("agents are found by their words only: %s", error)
                 found = None
             if found is not None:
                 return found
-        question = asked.text if asked.semantic is None else asked.semantic
-        if question is None:
-            return await self._backend.read(
-                Call(DerivedQuery(lambda db, now: everybody(db, request, now)))
+        page, least = replace(page, mode="text"), asked.min_score or 0.0
+
+        def by_words(db: Connection, now: int) -> Discovered:
+            return page_of_ranking(
+                db, _at_least(least, text_search.ranked(db, question)), page, now
             )
-        return await self._by_words(question, asked.min_score or 0.0, request)
+
+        return await self._read(by_words)
+
+    async def _read(self, look: Callable[[Connection, int], Discovered]) -> Discovered:
+        return await self._backend.read(Call(DerivedQuery(look)))
 
     def close(self) -> None:
         """Let go of what ranks agents by meaning; it is made anew when it is asked for again."""
@@ -88,24 +90,8 @@ class AgentSearch:
         if index is not None:
             index.close()
 
-    async def _by_words(self, question: str, min_score: float, request: PageRequest) -> Discovered:
-        return await self._backend.read(
-            Call(
-                DerivedQuery(
-                    lambda db, now: page_of_ranking(
-                        db,
-                        _at_least(min_score, text_search.ranked(db, question)),
-                        request,
-                        "text",
-                        0.0,
-                        now,
-                    )
-                )
-            )
-        )
-
     async def _by_meaning(
-        self, question: str, min_score: float | None, request: PageRequest
+        self, question: str, min_score: float | None, page: PageRequest
     ) -> Discovered | None:
         """Search by meaning; None where there are no embeddings."""
         if self._embeddings is None:
@@ -117,15 +103,15 @@ class AgentSearch:
                 )
             return None
         index = self._semantic_index(self._embeddings)
-        weak_below = min_score_of(self._embeddings)
-        least = weak_below if min_score is None else min_score
-        most = max(_FEWEST_RANKED, 2 * (request.first + request.limit + 1))
+        page = replace(page, mode="semantic", weak_below=min_score_of(self._embeddings))
+        least = page.weak_below if min_score is None else min_score
+        most = max(_FEWEST_RANKED, 2 * (page.first + page.limit + 1))
         while True:
             ranking = await index.rank(question, most)
             if least:  # cosines may be below 0
                 ranking = tuple(_at_least(least, ranking))
-            found = await self._page(ranking, request, weak_below)
-            if found.has_more or len(found.agents) == request.limit or len(ranking) < most:
+            found = await self._page(ranking, page)
+            if found.has_more or len(found.agents) == page.limit or len(ranking) < most:
                 return found
             # Many of the best were removed, or have expired.
             await index.drop_removed()
@@ -139,39 +125,24 @@ class AgentSearch:
                 self._index = SemanticIndex(self._backend, embeddings)
             return self._index
 
-    async def _page(
-        self, ranking: tuple[tuple[int, float], ...], request: PageRequest, weak_below: float
-    ) -> Discovered:
-        if request.first >= len(ranking):
-            return Discovered(agents=(), mode="semantic", has_more=False)
-        return await self._backend.read(
-            Call(
-                DerivedQuery(
-                    lambda db, now: page_of_ranking(
-                        db, ranking, request, "semantic", weak_below, now
-                    )
-                )
-            )
-        )
+    async def _page(self, ranking: tuple[tuple[int, float], ...], page: PageRequest) -> Discovered:
+        if page.first >= len(ranking):
+            return Discovered(agents=(), mode=page.mode, has_more=False)
+        return await self._read(lambda db, now: page_of_ranking(db, ranking, page, now))
 
 
 def _at_least(score: float, ranking: Iterable[tuple[int, float]]) -> Iterable[tuple[int, float]]:
     return (one for one in ranking if one[1] >= score)
 
 
-def everybody(db: Connection, request: PageRequest, now: int) -> Discovered:
+def everybody(db: Connection, page: PageRequest, now: int) -> Discovered:
     """Return a page of all agents that are alive, by name."""
-    found = agents.by_key(db, now, limit=request.limit + 1, offset=request.first)
-    return _page(db, [(one, 0.0) for one in found], request, "all", 0.0, now)
+    found = agents.by_key(db, now, limit=page.limit + 1, offset=page.first)
+    return _shown(db, [(one, 0.0) for one in found], page, now)
 
 
 def page_of_ranking(
-    db: Connection,
-    ranking: Iterable[tuple[int, float]],
-    request: PageRequest,
-    mode: str,
-    weak_below: float,
-    now: int,
+    db: Connection, ranking: Iterable[tuple[int, float]], page: PageRequest, now: int
 ) -> Discovered:
     """Return a page of the living agents of a ranking, and read no more of it than that takes."""
     found: list[tuple[Registration, float]] = []
@@ -179,18 +150,13 @@ def page_of_ranking(
         agent = agents.look(db, id_, now)
         if agent is not None:
             found.append((agent, score))
-            if len(found) > request.first + request.limit:
+            if len(found) > page.first + page.limit:
                 break
-    return _page(db, found[request.first :], request, mode, weak_below, now)
+    return _shown(db, found[page.first :], page, now)
 
 
-def _page(
-    db: Connection,
-    found: list[tuple[Registration, float]],
-    request: PageRequest,
-    mode: str,
-    weak_below: float,
-    now: int,
+def _shown(
+    db: Connection, found: list[tuple[Registration, float]], page: PageRequest, now: int
 ) -> Discovered:
     """Show agents; one more than the page has room for says that another follows."""
     return Discovered(
@@ -203,13 +169,13 @@ def _page(
                     score=round(score, 6),
                     last_seen=agent.seen_ms // 1000,
                     status=None if agent.status is None else orjson.loads(agent.status),
-                    mode=mode,
-                    backlog=status.backlog(db, agent.mailbox, request.actor, now),
-                    weak=score < weak_below,
+                    mode=page.mode,
+                    backlog=status.backlog(db, agent.mailbox, page.actor, now),
+                    weak=score < page.weak_below,
                 ),
             )
-            for agent, score in found[: request.limit]
+            for agent, score in found[: page.limit]
         ),
-        mode=mode,
-        has_more=len(found) > request.limit,
+        mode=page.mode,
+        has_more=len(found) > page.limit,
     )

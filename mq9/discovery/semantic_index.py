@@ -8,9 +8,8 @@ import queue
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from sqlite3 import Connection
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,24 +34,15 @@ _TEXTS_AT_ONCE = 100  # texts, so that questions get their turn between batches
 _PROBE = "?"  # a text that any model embeds
 _SCHEME = "mean of parts"  # how the vector of an agent is made of those of its texts
 _SPARE = 1.25  # how much room there is for more
-_BLOCK = 128  # scores whose largest is looked at first
 
 
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """How much each agent fits a question.
+class _Compared(NamedTuple):
+    """How much each agent fits a question."""
 
-    Attributes:
-        ids: The agents that have a vector.
-        scores: Of each of them.
-        newest: The highest id in the registry.
-        is_behind: Whether agents that registered since have no vector yet.
-    """
-
-    ids: Ids
+    ids: Ids  # of the agents that have a vector
     scores: Floats
-    newest: int
-    is_behind: bool
+    newest: int  # the highest id in the registry
+    is_behind: bool  # agents that registered since have no vector yet
 
 
 class SemanticIndex:
@@ -61,15 +51,8 @@ class SemanticIndex:
     The vectors are brought up to date when a question is asked: a new agent is embedded, or its
     vector is read if it was stored before. Agents that were removed are dropped now and then.
 
-    All of it runs on an event loop of its own, since clients may be on several.
-
-    Args:
-        backend: Has the registry.
-        embeddings: Turn texts into vectors. They are used on one thread, which is their own.
-        timeout_s: Seconds that a question may take.
-
-    Attributes:
-        timeout_s: The same.
+    All of it runs on an event loop of its own, since clients may be on several. The embeddings are
+    used on one thread, which is their own. A question may take ``timeout_s``.
     """
 
     def __init__(
@@ -276,9 +259,6 @@ class Embedder:
     """Turns texts into vectors of length 1.
 
     The embeddings are used on one thread only, which does not keep the process from ending.
-
-    Args:
-        embeddings: Make the vectors.
     """
 
     def __init__(self, embeddings: Embeddings) -> None:
@@ -375,9 +355,6 @@ class Vectors:
     """An id and a vector of length 1 for each agent, 4 bytes times the dimension.
 
     Ids ascend. It is for one thread, but what ``compare`` returns is for any, and stays as it is.
-
-    Attributes:
-        count: How many there are.
     """
 
     def __init__(self) -> None:
@@ -424,7 +401,9 @@ class Vectors:
 
 def best(ids: Ids, scores: Floats, most: int) -> tuple[tuple[int, float], ...]:
     """Return so many of the ids with the largest scores, best first; of equals the lowest id."""
-    at = _largest(scores, min(most, len(ids)))
+    at = np.arange(len(ids))
+    if most < len(ids):
+        at = np.argpartition(scores, len(ids) - most)[len(ids) - most :]
     at = at[np.lexsort((ids[at], -scores[at]))]
     return tuple((int(ids[one]), float(scores[one])) for one in at)
 
@@ -448,27 +427,6 @@ def mean(vectors: Sequence[Floats]) -> Floats | None:
     It has length 1, or 0 where they cancel out; of no vectors it is None.
     """
     return unit(np.mean(vectors, axis=0, keepdims=True))[0] if len(vectors) else None
-
-
-def _largest(scores: Floats, most: int) -> Ids:
-    """Return where the largest scores are.
-
-    They lie in as many blocks at the most, which are those whose own largest scores are.
-    """
-    blocks = len(scores) // _BLOCK
-    if blocks <= most:
-        return _partition(scores, most)
-    whole = blocks * _BLOCK
-    chosen = _partition(scores[:whole].reshape(blocks, _BLOCK).max(axis=1), most)
-    inside = (chosen[:, None] * _BLOCK + np.arange(_BLOCK)).ravel()
-    candidates = np.concatenate((inside, np.arange(whole, len(scores))))
-    return np.asarray(candidates[_partition(scores[candidates], most)])
-
-
-def _partition(scores: Floats, most: int) -> Ids:
-    if most >= len(scores):
-        return np.arange(len(scores))
-    return np.argpartition(scores, len(scores) - most)[len(scores) - most :]
 
 
 def _grown(array: Any, room: int) -> Any:

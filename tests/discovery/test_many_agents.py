@@ -31,8 +31,8 @@ def registry(monkeypatch):
 
     def find(text, limit=100, page=1, now=1_000):
         ranking = text_search.ranked(connection, text)
-        request = PageRequest(page, limit, ANYBODY)
-        found = search.page_of_ranking(connection, ranking, request, "text", 0.0, now)
+        request = PageRequest(page, limit, ANYBODY, "text")
+        found = search.page_of_ranking(connection, ranking, request, now)
         return [match.name.split(" #")[0] for _, match in found.agents], [
             match.score for _, match in found.agents
         ]

@@ -160,7 +160,7 @@ class ReadInBetween(OnFile):
     def _discover(self, connection, cards, now):
         question = self._dice.choice([*WORDS, *AGENTS])
         ranking = text_search.ranked(connection, question)
-        return search.page_of_ranking(connection, ranking, cards, "text", 0.0, now)
+        return search.page_of_ranking(connection, ranking, cards, now)
 
     def _maintain(self):
         """Do what a node does for itself."""
