@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypedDict, TypeVar, Unpack
 
 from mq9.broker.asked import LocalRequest
 from mq9.broker.service import Observer, Service
@@ -35,6 +35,14 @@ class Broker(Protocol):
         """Carry out one request, and return what it came to."""
 
 
+class EmbeddedOptions(TypedDict, total=False):
+    """What a broker may be given whatever its backend."""
+
+    observer: Observer | None  # is told what happens
+    embeddings: Embeddings | None  # let agents be found by meaning, and not by their words alone
+    dialects: Dialects  # the generations of the protocol that it speaks; all by default
+
+
 class EmbeddedBroker(Service):
     """Answers requests until it is closed.
 
@@ -43,10 +51,8 @@ class EmbeddedBroker(Service):
             wrote.
         clock: Tells the time.
         randomness: Gives that many unpredictable bytes.
-        observer: Is told what happens.
-        embeddings: Let agents be found by meaning; without any they are found by their words.
-        dialects: The generations of the protocol that it speaks.
         steady: The clock of what has happened; None for one that follows any jump of ``clock``.
+        options: See `EmbeddedOptions`.
     """
 
     def __init__(
@@ -55,13 +61,11 @@ class EmbeddedBroker(Service):
         clock: Clock,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
         *,
-        observer: Observer | None = None,
-        embeddings: Embeddings | None = None,
-        dialects: Dialects = Dialects.ALL,
         steady: SteadyClock | None = None,
+        **options: Unpack[EmbeddedOptions],
     ) -> None:
         self.clock = clock
-        self.dialects = dialects
+        self.dialects = dialects = options.get("dialects", Dialects.ALL)
         steady = steady or SteadyClock(clock)
         waiters = Waiters(lambda watching: backend.watch(watching))  # noqa: PLW0108  # it is made below
         backend = make_backend(steady, waiters.notify)
@@ -70,8 +74,8 @@ class EmbeddedBroker(Service):
             waiters,
             steady,
             randomness,
-            observer=observer,
-            embeddings=embeddings,
+            observer=options.get("observer"),
+            embeddings=options.get("embeddings"),
             older=older_verbs(dialects, is_sdk=False),
             of_sdks=older_verbs(dialects, is_sdk=True),
         )
@@ -82,17 +86,13 @@ class EmbeddedBroker(Service):
         clock: Clock,
         *,
         limits: Limits = Limits(),
-        observer: Observer | None = None,
-        embeddings: Embeddings | None = None,
-        dialects: Dialects = Dialects.ALL,
+        **options: Unpack[EmbeddedOptions],
     ) -> EmbeddedBroker:
         """Make a broker whose state lives as long as it does."""
         return cls(
             lambda steady, _: InlineBackend(store.open_memory(), steady, limits, AGENT_INDEX),
             clock,
-            observer=observer,
-            embeddings=embeddings,
-            dialects=dialects,
+            **options,
         )
 
     @classmethod
@@ -103,10 +103,8 @@ class EmbeddedBroker(Service):
         *,
         limits: Limits | None = None,
         durability: Durability = Durability.NORMAL,
-        observer: Observer | None = None,
-        embeddings: Embeddings | None = None,
-        dialects: Dialects = Dialects.ALL,
         max_read_steps: int = MAX_STEPS,
+        **options: Unpack[EmbeddedOptions],
     ) -> EmbeddedBroker:
         """Make a broker on a file, which other processes may share.
 
@@ -124,8 +122,6 @@ class EmbeddedBroker(Service):
                 max_read_steps=max_read_steps,
             ),
             clock,
-            observer=observer,
-            embeddings=embeddings,
-            dialects=dialects,
             steady=SteadyClock(clock, longest_jump_ms=LONGEST_JUMP_MS, name=str(path)),
+            **options,
         )

@@ -19,7 +19,7 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, TypeVar
 
 from mq9.broker.waiters import Waiters
@@ -83,46 +83,29 @@ class Members:
             self.count -= 1
 
 
+@dataclass(slots=True)
 class Feed:
-    """Gives one subscription the mail of a mailbox; `Service.feed` makes it.
+    """Gives one subscription the mail of a mailbox; `Service.feed` makes it."""
 
-    ``peek`` reads without a group, and ``is_stopping`` tells whether the broker ends every wait.
-    """
-
-    def __init__(
-        self,
-        backend: Backend,
-        waiters: Waiters,
-        clock: Clock,
-        peek: Callable[[Call[commands.Peek]], Awaitable[Fetched]],
-        *,
-        mail_address: str,
-        actor: Actor,
-        consumer: str,
-        asker: str,
-        group_name: str | None,
-        members: Members,
-        read_by: str | None,
-        is_stopping: Callable[[], bool],
-    ) -> None:
-        self._members = members
-        self._backend = backend
-        self._waiters = waiters
-        self._clock = clock
-        self._address = mail_address
-        self._actor = actor
-        self._consumer = consumer
-        self._asker = asker
-        self._peek = peek
-        self._group_name = group_name
-        self._read_by = read_by
-        self._is_stopping = is_stopping
-        # The last read without a group in the present mailbox, without its messages.
-        self._last: Fetched | None = None
+    backend: Backend
+    waiters: Waiters
+    clock: Clock
+    peek: Callable[[Call[commands.Peek]], Awaitable[Fetched]]  # reads without a group
+    _: KW_ONLY
+    mail_address: str
+    actor: Actor
+    consumer: str
+    asker: str
+    group_name: str | None
+    members: Members
+    read_by: str | None
+    is_stopping: Callable[[], bool]  # whether the broker ends every wait
+    # The last read without a group in the present mailbox, without its messages.
+    last: Fetched | None = None
 
     def joined(self) -> AbstractContextManager[None]:
         """Be a member of the group while inside: the others take only their share meanwhile."""
-        return self._members.joined()
+        return self.members.joined()
 
     @asynccontextmanager
     async def next(
@@ -136,19 +119,19 @@ class Feed:
         the context in which the mailbox is read and the messages are used.
         """
         most = min(most, _MOST)
-        with self._waiters.joined(self._address, self._group_name) as waiter:
-            while not self._is_stopping():
+        with self.waiters.joined(self.mail_address, self.group_name) as waiter:
+            while not self.is_stopping():
                 waiter.begin()
                 wait_ms, change_ms = _LOOK_MS, None
                 async with turn():
                     try:
                         fetched = await self._look(await self._share(most))
                     except MailboxNotFound:
-                        if self._last is not None:
-                            self._last = None  # another mailbox may have the address already
+                        if self.last is not None:
+                            self.last = None  # another mailbox may have the address already
                             continue
                     except Unavailable as error:
-                        logger.warning("%s could not be read: %s", self._address, error)
+                        logger.warning("%s could not be read: %s", self.mail_address, error)
                         wait_ms = _RETRY_MS
                     else:
                         if fetched.messages:
@@ -156,59 +139,59 @@ class Feed:
                             return
                         change_ms = fetched.next_change_ms
                 if change_ms is not None:
-                    change_ms -= self._clock.now_ms()
-                await waiter.wait(self._clock, wait_ms, change_ms)
+                    change_ms -= self.clock.now_ms()
+                await waiter.wait(self.clock, wait_ms, change_ms)
         yield None
 
     async def _share(self, most: int) -> int:
         """Return how many messages to take, so that as many are left for each other member."""
-        if self._group_name is None or self._members.count <= 1:
+        if self.group_name is None or self.members.count <= 1:
             return most
-        count = commands.CountUnread(group_name=self._group_name)
-        unread = await self._backend.read(self._call(count))
-        waiting = 0 if unread is None else unread.critical + unread.urgent + unread.normal
-        return min(most, max(1, math.ceil(waiting / self._members.count)))
+        count = commands.CountUnread(group_name=self.group_name)
+        unread = await self.backend.read(self._call(count))
+        waiting = 0 if unread is None else unread.total
+        return min(most, max(1, math.ceil(waiting / self.members.count)))
 
     async def _look(self, most: int) -> Fetched:
         fetch = requests.Fetch(
-            group_name=self._group_name,
+            group_name=self.group_name,
             num_msgs=most,
             max_bytes=_MOST_BYTES,
             lease_ms=_LEASE_MS,
             redeliver_own=False,
         )
-        if self._group_name is not None:
-            return await self._backend.run(self._call(fetch), self._asker)
-        last = self._last
+        if self.group_name is not None:
+            return await self.backend.run(self._call(fetch), self.asker)
+        last = self.last
         peek = commands.Peek(fetch=fetch, cursors=None if last is None else last.cursors)
-        fetched = await self._peek(self._call(peek, None if last is None else last.generation))
-        self._last = replace(fetched, messages=())
+        fetched = await self.peek(self._call(peek, None if last is None else last.generation))
+        self.last = replace(fetched, messages=())
         return fetched
 
     async def taken(self, given: Given, sent: Sequence[int]) -> None:
         """Confirm messages that the client has read, by their ids, and return the others."""
         are_all = len(sent) == len(given.ids)
-        if self._group_name is not None:
+        if self.group_name is not None:
             for msg_id in given.ids[-1:] if are_all else sent:
                 ack = requests.Ack(
-                    group_name=self._group_name,
+                    group_name=self.group_name,
                     msg_id=msg_id,
                     batch=given.batch,
                     individual=not are_all,
                 )
-                await self._backend.run(self._call(ack), self._asker)
+                await self.backend.run(self._call(ack), self.asker)
             if not are_all:
                 self.return_unread(given)
-        elif self._read_by is not None and given.cursors is not None and are_all:
-            note = commands.NoteRead(group_name=self._read_by, cursors=given.cursors)
-            await self._backend.run(self._call(note, given.generation), self._asker)
+        elif self.read_by is not None and given.cursors is not None and are_all:
+            note = commands.NoteRead(group_name=self.read_by, cursors=given.cursors)
+            await self.backend.run(self._call(note, given.generation), self.asker)
 
     def return_unread(self, given: Given) -> None:
         """Give messages that the client did not read to the other members of the group."""
         if given.batch is not None:
             undo = commands.Undo(batch=given.batch, copy=given.copy)
-            self._backend.make_undone(self._call(undo), self._asker)
-            self._waiters.notify(self._address)
+            self.backend.make_undone(self._call(undo), self.asker)
+            self.waiters.notify(self.mail_address)
 
     def _call(self, request: P, generation: str | None = None) -> Call[P]:
-        return Call(request, self._address, self._actor, self._consumer, generation=generation)
+        return Call(request, self.mail_address, self.actor, self.consumer, generation=generation)

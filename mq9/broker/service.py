@@ -58,12 +58,9 @@ class Observer(Protocol):
     """Is told what a broker does, on the broker's event loop; must not block or raise."""
 
     def answered(self, verb: str, code: str, seconds: float) -> None:
-        """A request was answered.
+        """A request was answered, after so long without what a FETCH waited for mail.
 
-        Args:
-            verb: Such as ``MSG.SEND``; ``unknown`` for a subject that carries none.
-            code: ``ok``, or the code of the error.
-            seconds: How long it took, without what a FETCH waited for mail.
+        The verb is such as ``MSG.SEND``, or ``unknown``; the code is ``ok`` or that of the error.
         """
 
     def redelivered(self, count: int) -> None:
@@ -141,14 +138,9 @@ class Service:
     ) -> asyncio.Task[None] | None:
         """Begin to answer one request; return the task that does, where that takes one.
 
-        To cancel the task is for a FETCH, which leases nothing then; other requests are carried out
-        all the same.
-
-        Args:
-            request: What is asked.
-            answer: Called with the reply, perhaps before this returns, and not at all where the
-                task was cancelled.
-            at_once: Whether it may be carried out before a task that was made just now has run.
+        ``answer`` is called with the reply, perhaps before this returns. To cancel the task is for
+        a FETCH, which then leases nothing and is not answered; other requests are carried out all
+        the same. ``at_once``: whether that may be before a task that was made just now has run.
         """
         asked = self._read(request)
         if not isinstance(asked, Asked):
@@ -457,12 +449,8 @@ class Service:
     ) -> Feed:
         """Return what gives a subscription the mail of a mailbox, which need not exist yet.
 
-        Args:
-            session: Whose subscription it is.
-            mail_address: The mailbox.
-            group_name: The consumer group that competes for the messages; None where everybody is
-                given all of them.
-            read_by: The group for which what everybody is given counts as read; None for none.
+        The members of a group compete for the messages; without one everybody is given all of them,
+        which then count as read for the group ``read_by``, if there is one.
         """
         return Feed(
             self._backend,
