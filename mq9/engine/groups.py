@@ -86,13 +86,8 @@ class Group:
             "UPDATE groups SET start=?, critical=?, urgent=?, normal=?, first_reply=?, used_ms=?,"
             " reached=?, redelivered=? WHERE id=?",
             (
-                self.start,
-                *self.cursors,
-                self.first_reply,
-                self.used_ms,
-                self.reached,
-                self.redelivered,
-                self.id,
+                *(self.start, *self.cursors, self.first_reply, self.used_ms),
+                *(self.reached, self.redelivered, self.id),
             ),
         )
 
@@ -111,14 +106,12 @@ def find(db: Connection, mailbox: Mailbox, name: str, now: int) -> Group | None:
     """Return a group of a mailbox, unless it has not been used for a month."""
     row = db.execute(
         "SELECT id, start, critical, urgent, normal, first_reply, used_ms, reached, redelivered"
-        " FROM groups WHERE mailbox=? AND name=?",
-        (mailbox.id, name),
+        " FROM groups WHERE mailbox=? AND name=? AND used_ms>?",
+        (mailbox.id, name, now - FORGOTTEN_MS),
     ).fetchone()
     if row is None:
         return None
     group_id, start, *cursors, first_reply, used_ms, reached, redelivered = row
-    if used_ms <= now - FORGOTTEN_MS:
-        return None
     return Group(group_id, start, cursors, first_reply, used_ms, reached, redelivered)
 
 

@@ -438,17 +438,10 @@ def _erase_rows(db: Connection, mailbox_id: int, most: int) -> tuple[int, bool]:
             f" (SELECT {key} FROM {table} WHERE mailbox=? ORDER BY {key} LIMIT ?)",
             (mailbox_id, room),
         ).rowcount
-        if removed == most or _holds(db, table, mailbox_id):
+        left = f"SELECT 1 FROM {table} WHERE mailbox=? LIMIT 1"  # noqa: S608  # constant names
+        if removed == most or db.execute(left, (mailbox_id,)).fetchone() is not None:
             return removed, False
     return removed, True
-
-
-def _holds(db: Connection, table: str, mailbox_id: int) -> bool:
-    row = db.execute(
-        f"SELECT 1 FROM {table} WHERE mailbox=? LIMIT 1",  # noqa: S608  # constant names
-        (mailbox_id,),
-    ).fetchone()
-    return row is not None
 
 
 def _first_rows(db: Connection, table: str, key: str, mailbox_id: int, most: int) -> int:

@@ -33,18 +33,8 @@ class DatabaseFile:
     holds must be that token or, until the next checkpoint, the one before it: a copy of another
     database or an older copy of this one holds neither.
 
-    Args:
-        path: The main file, open in WAL mode.
-        connection: May write to it; used by one thread at a time, here and in what takes one.
-
-    Attributes:
-        lost: What became of the files; None while they are what they were. Nothing is done with
-            them any more.
-        watched: The files to which every commit and every checkpoint writes.
-
-    Raises:
-        OSError: One of the files is not there.
-        sqlite3.Error: The database cannot be read.
+    Nothing is done any more with files that are ``lost``, which says what became of them. The
+    connection, here and in what takes one, may write; one thread at a time uses it.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -53,7 +43,7 @@ class DatabaseFile:
         self._main = path
         self._log = Path(f"{real}-wal")
         self._paths = (path, self._log, Path(f"{real}-shm"))
-        self.watched = (Path(real), self._log)
+        self.watched = (Path(real), self._log)  # every commit and checkpoint writes to one of them
         self._names = tuple(map(str, self._paths))
         self._opened = [one.stat() for one in self._paths]
         self._log_size = 0
@@ -78,11 +68,10 @@ class DatabaseFile:
             self._lose(found)
 
     def look_closely(self, connection: sqlite3.Connection) -> None:
-        """See whether the files and their content are what they were; else write no more to them.
+        """See, outside a transaction, whether the files and their content are what they were.
 
-        Args:
-            connection: The one that writes, outside a transaction; closed where closing it later
-                would write the log into a file that is not ours.
+        The connection is closed where closing it later would write the log into a file that is not
+        ours.
         """
         if self.lost is None and (problem := self._problem(connection)) is not None:
             self._lose(problem)
@@ -90,15 +79,7 @@ class DatabaseFile:
             connection.close()  # before the readers', so that the log is not written into the file
 
     def refuse_lost(self, *, has_written: bool = False) -> None:
-        """Refuse to go on with files that are not what they were.
-
-        Args:
-            has_written: Whether a commit may have gone into the files that are lost.
-
-        Raises:
-            BrokerFailed: ``lost`` says why.
-            OutcomeUnknown: The same, after a commit.
-        """
+        """Refuse to go on with files that are lost, into which a commit may have gone."""
         if self.lost is None:
             return
         lost = f"the broker lost its file: {self.lost}"

@@ -37,11 +37,7 @@ _BUFFER = 64 * 1024
 class News:
     """Tells whether another process has written; used by one thread.
 
-    Args:
-        connection: The database.
-        paths: The files that a commit writes to.
-        on_hint: Called on any thread when it is time to look.
-        clock: Gives the seconds from some instant.
+    A commit writes to ``paths``. ``on_hint`` is called on any thread when it is time to look.
     """
 
     def __init__(
@@ -125,14 +121,8 @@ class FileEvents:
     """Reports, on a thread of its own, that one of some files was written to, moved or removed.
 
     The report says no more than that, may be about this process's own change, and may come a moment
-    before the change can be seen.
-
-    Args:
-        paths: The files.
-        on_change: Called on the thread after a change, at most every 10 ms.
-
-    Raises:
-        OSError: The system has no such reports, or no more of them for this user.
+    before the change can be seen. It comes every 10 ms at the most. OSError is raised where the
+    system has no such reports, or no more of them for this user.
     """
 
     def __init__(self, paths: Iterable[Path], on_change: Callable[[], None]) -> None:

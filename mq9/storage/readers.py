@@ -60,11 +60,9 @@ class _Lane:
         *,
         waits: bool = True,
     ) -> R:
-        """Look at one state of the database, on this thread.
+        """Look at one state of the database, on this thread; raises TooLong when it is enough.
 
-        Raises:
-            TooLong: It was enough.
-            Empty: All connections are in use, and it does not wait for one.
+        Where all connections are in use and it does not wait for one, it raises `queue.Empty`.
         """
         connection = self.free.get(block=waits)
         try:
@@ -82,13 +80,10 @@ class _Lane:
 
 
 class Readers:
-    """Reads one file on threads of its own. A context in which nobody reads, for a fork.
+    """Reads a file, which is open elsewhere, on threads of its own.
 
-    Args:
-        path: The file, which is open elsewhere.
-        most_steps: Steps that a read may take.
-        timer: Gives the seconds that the thread which asks has had of the processor.
-        make_threads: Makes so many threads of a name.
+    A context in which nobody reads, for a fork. ``timer`` gives the seconds that the thread which
+    asks has had of the processor; ``make_threads`` makes so many threads of a name.
     """
 
     def __init__(
@@ -119,15 +114,8 @@ class Readers:
     ) -> R:
         """Look at one state of the database.
 
-        Args:
-            look: What to do with the connection.
-            is_bounded: Whether it is stopped when it takes too many steps.
-            is_brief: Whether the event loop that asks does it, unless it takes more than a few
-                steps; else a thread does.
-
-        Raises:
-            TooExpensive: It took too many.
-            NotConnected: The connections are closed.
+        What is bounded is stopped when it takes too many steps, with TooExpensive. The event loop
+        that asks does what is brief, unless it takes more than a few; else a thread does.
         """
         try:
             if is_brief:

@@ -74,14 +74,9 @@ def script() -> str:
 def refuse_foreign(connection: sqlite3.Connection, path: Path | None, *, is_current: bool) -> None:
     """Refuse a database that holds a table, index, trigger or view that mq9 did not make.
 
-    Args:
-        connection: The database.
-        path: Its file, for the error.
-        is_current: Whether it is of the present schema. One of an older schema is compared by the
-            names of its tables and indexes; it has no triggers or views but ours, either.
-
-    Raises:
-        UnusableFile: It does, or a table is missing or of another form.
+    In one of the present schema, no table may be missing or of another form, either. One of an
+    older schema is compared by the names of its tables and indexes, and has no triggers or views
+    but ours.
     """
     needed = set(of_engine()) if is_current else set()
     rows = connection.execute("SELECT type, name, sql FROM sqlite_schema")

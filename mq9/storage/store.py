@@ -368,7 +368,7 @@ def _create(connection: sqlite3.Connection, path: Path | None) -> None:
 def _back_up(path: Path, version: int) -> Path:
     """Copy a file that is about to be migrated, and that only this process can write to."""
     try:
-        with contextlib.closing(open_reader(path)) as source:
+        with closing(open_reader(path)) as source:
             return _make_backup(source, path, version)
     except (OSError, sqlite3.Error) as error:
         raise UnusableFile(
