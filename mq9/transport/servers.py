@@ -1,10 +1,6 @@
 """What a ``nats://`` or ``tls://`` URL says: the servers, the credentials, the certificates.
 
-``nats://[user:password@|token@]host[:port]``, several separated by commas, which are members of one
-cluster; one that names no credentials goes by those of the first. Special characters in a
-credential are percent-encoded. The option ``inbox_prefix`` says what the subjects of replies begin
-with. ``tls://`` insists on TLS, and takes the options ``tls_ca`` (a file of certificates to trust
-instead of the system's), ``tls_cert`` and ``tls_key`` (the client's own).
+Its form is in ``mq9.transport.open``. A server without credentials goes by those of the first.
 """
 
 from __future__ import annotations
