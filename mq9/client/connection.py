@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mq9 import address as addresses
@@ -64,12 +65,12 @@ class Retries:
 R = TypeVar("R")
 
 
+@dataclass(slots=True)
 class UnreadWatch:
     """What the replies said about unread mail; ``unread`` is None until one did."""
 
-    def __init__(self, unread_of: tuple[str, str]) -> None:
-        self.unread_of = unread_of
-        self.unread: Unread | None = None
+    unread_of: tuple[str, str]  # a mailbox and a group
+    unread: Unread | None = None
 
 
 class BrokerConnection:

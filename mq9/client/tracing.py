@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mq9.errors import InvalidRequest, Mq9Error
@@ -40,16 +40,13 @@ class Sending:
             self._span.set_attribute("messaging.message.id", str(msg_id))
 
 
-def sending(mail_address: str, options: Send, size: int) -> AbstractContextManager[Sending]:
+@contextmanager
+def sending(mail_address: str, options: Send, size: int) -> Iterator[Sending]:
     """Trace the sending of a message of ``size`` bytes."""
     api = _api()
     if api is None:
-        return nullcontext(Sending(options))
-    return _sending(api, mail_address, options, size)
-
-
-@contextmanager
-def _sending(api: _Api, mail_address: str, options: Send, size: int) -> Iterator[Sending]:
+        yield Sending(options)
+        return
     attributes = {"messaging.message.body.size": size, **_conversation(options.correlation_id)}
     with api.span("send", mail_address, api.kinds.PRODUCER, attributes) as span:
         yield Sending(api.with_context(options), span)
@@ -104,7 +101,7 @@ def handling(message: Message, group_name: str) -> Iterator[None]:
     }
     links = api.links([message])
     with (
-        api.carried_by(message),
+        api.attached(api.carried_by(message)),
         api.span("process", message.mail_address, api.kinds.CONSUMER, attributes, links),
     ):
         yield
@@ -247,15 +244,10 @@ class _Api:
     def links(self, messages: Sequence[Message]) -> list[Link]:
         """Return a link to what sent each message, where it says so."""
         contexts = (
-            self._trace.get_current_span(self._carried(one)).get_span_context() for one in messages
+            self._trace.get_current_span(self.carried_by(one)).get_span_context()
+            for one in messages
         )
         return [self._trace.Link(one) for one in contexts if one.is_valid]
-
-    @contextmanager
-    def carried_by(self, message: Message) -> Iterator[None]:
-        """Be in the context that a message carries."""
-        with self.attached(self._carried(message)):
-            yield
 
     @contextmanager
     def attached(self, context: Any) -> Iterator[None]:
@@ -266,5 +258,6 @@ class _Api:
         finally:
             self._context.detach(token)
 
-    def _carried(self, message: Message) -> Any:
+    def carried_by(self, message: Message) -> Any:
+        """Return the context that a message carries."""
         return self._propagate.extract(message.headers, context=self.empty())
