@@ -30,7 +30,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class DeclaredOption:
     """An option, beside its name, type and default."""
 
     help: str
@@ -43,7 +43,7 @@ class Option:
 
 
 def _option(default: Any, help_: str, **more: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"option": Option(help_, **more)})
+    return dataclasses.field(default=default, metadata={"option": DeclaredOption(help_, **more)})
 
 
 def _http_option(default: Any, help_: str, **more: Any) -> Any:
@@ -176,7 +176,9 @@ class Options:
 FIELDS: Mapping[str, dataclasses.Field[Any]] = {
     one.name: one for one in dataclasses.fields(Options)
 }
-DECLARED: Mapping[str, Option] = {name: one.metadata["option"] for name, one in FIELDS.items()}
+DECLARED: Mapping[str, DeclaredOption] = {
+    name: one.metadata["option"] for name, one in FIELDS.items()
+}
 FOR_STDIO = tuple(name for name, one in DECLARED.items() if not one.is_for_http)
 
 

@@ -28,7 +28,7 @@ from mq9 import InvalidRequest, Mq9Client, Mq9Error
 from mq9.address import shown
 from mq9.cli.diagnostics import Check, ok, problem, warning
 from mq9.cli.doctor import examine, report
-from mq9.cli.program import Call
+from mq9.cli.program import CommandCall
 from mq9.http import is_loopback
 from mq9.transport import servers
 from mq9.transport.open import VARIABLE, default_file, file_of, shown_url
@@ -286,7 +286,7 @@ _AT_ONCE = 4  # servers that are started
 _HERE = "programs started here"
 
 
-async def doctor(call: Call) -> int:
+async def doctor(call: CommandCall) -> int:
     """Check versions, names, the broker, what each host was told of this server, and who meets.
 
     Exits with 0 when there is no problem, and with 1 when there is one; warnings are no problems.

@@ -25,7 +25,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what every host takes as the name o
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class HostEntry:
     """The entry of the server in a host's configuration."""
 
     host: Host
@@ -65,7 +65,7 @@ def make_entry(
     options: Sequence[str] = (),
     key: str = DEFAULT_KEY,
     python: str = sys.executable,
-) -> Entry:
+) -> HostEntry:
     """Return the entry of the server, which in a project names nothing of this machine.
 
     Without ``server``, in projects only, the server finds the broker as all programs of mq9 do.
@@ -94,7 +94,7 @@ def make_entry(
         url = absolute(server)
         refuse_private(server, host, machine)
     given = {} if url is None else {VARIABLE: url}
-    entry = Entry(host, key, Launch(command, arguments, given), scope)
+    entry = HostEntry(host, key, Launch(command, arguments, given), scope)
     encoded("entry", json.dumps(entry.value, ensure_ascii=False))
     return entry
 

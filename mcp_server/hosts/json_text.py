@@ -27,7 +27,7 @@ _decoder = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class JsonMember:
     """The place of an object's member, as offsets in characters."""
 
     name: str
@@ -41,7 +41,7 @@ class Object:
     """The place of an object, from brace to brace, and its members."""
 
     start: int
-    members: Sequence[Member]
+    members: Sequence[JsonMember]
     end: int
 
     def index(self, name: str) -> int | None:
@@ -90,7 +90,7 @@ class Source:
             raise InvalidRequest("not an object as a whole")
         return self._object(_after_blank(self.strict, 0))
 
-    def inside(self, member: Member) -> Object:
+    def inside(self, member: JsonMember) -> Object:
         """Return the object that is a member's value."""
         if self.strict[member.value] != "{":
             raise InvalidRequest(f"{shown(member.name)} is not an object")
@@ -149,7 +149,7 @@ class Source:
             colon = _after_blank(strict, end)
             value = _after_blank(strict, colon + 1)
             _, end = _decoder.raw_decode(strict, value)
-            members.append(Member(name, at, value, end))
+            members.append(JsonMember(name, at, value, end))
             at = _after_blank(strict, end)
         return Object(start, members, at)
 

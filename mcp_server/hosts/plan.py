@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_server.hosts import json_text
-from mcp_server.hosts.entry import DEFAULT_KEY, Entry, encoded, without_credentials
+from mcp_server.hosts.entry import DEFAULT_KEY, HostEntry, encoded, without_credentials
 from mcp_server.hosts.host import Host, Launch, Machine, Scope, run_command
 from mq9 import InvalidRequest
 from mq9.address import shown
@@ -224,7 +224,7 @@ class Plan:
     config: Change
     undo: Change
     key: str
-    entry: Entry | None  # None when it is to be taken out
+    entry: HostEntry | None  # None when it is to be taken out
     line: tuple[str, ...] = ()  # the host's own command
 
     @property
@@ -281,7 +281,7 @@ class Plan:
             )
 
 
-def plan_install(entry: Entry, machine: Machine, *, edit: bool = False) -> Plan:
+def plan_install(entry: HostEntry, machine: Machine, *, edit: bool = False) -> Plan:
     """Plan to write an entry into the configuration of its host.
 
     The host's own command is run where it is on PATH, except for what others could then see (a
@@ -362,7 +362,7 @@ def _left_as_it_is(path: Path, error: InvalidRequest, to_do: str) -> InvalidRequ
     return InvalidRequest(f"{path}: {error}. It was left as it is; edit it by hand, and {to_do}")
 
 
-def _line_to_add(entry: Entry, machine: Machine) -> tuple[str, ...]:
+def _line_to_add(entry: HostEntry, machine: Machine) -> tuple[str, ...]:
     command = entry.host.command
     program = None if command is None else machine.program(command.program)
     if command is None or program is None or entry.scope != "user":

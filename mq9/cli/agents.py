@@ -9,14 +9,14 @@ import sys
 import typer
 
 from mq9.cli.output import Table, count, when
-from mq9.cli.program import Call
+from mq9.cli.program import CommandCall
 from mq9.errors import InvalidRequest
 from mq9.models import AgentMatch
 from mq9.server import passwords
 
 
 async def agents(
-    call: Call,
+    call: CommandCall,
     *,
     text: str | None = typer.Argument(None, help="Words to look for; without them, all agents."),
     limit: int = typer.Option(20, min=1, max=1_000, help="How many at the most."),
@@ -55,7 +55,7 @@ def _row(agent: AgentMatch) -> tuple[str, str, str, str]:
 _MOST_CHARS = 1_024
 
 
-async def hash_password(call: Call) -> int:
+async def hash_password(call: CommandCall) -> int:
     """Hash a password for a users file of `mq9 serve`.
 
     It is asked for twice on a terminal, and else read from standard input, up to the end of its

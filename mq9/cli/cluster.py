@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mq9.cli.output import Table, count
-from mq9.cli.program import NOTHING_THERE, Call, new_app, register
+from mq9.cli.program import NOTHING_THERE, CommandCall, new_app, register
 from mq9.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ app = new_app(help="Look at the gateways of a cluster, and begin one with a file
 
 
 @asynccontextmanager
-async def _operating(call: Call) -> AsyncIterator[Operator]:
+async def _operating(call: CommandCall) -> AsyncIterator[Operator]:
     from mq9.cluster.operator import operating  # noqa: PLC0415  # not before it is used
 
     name = f"operator-{secrets.token_hex(6)}"
@@ -33,7 +33,7 @@ async def _operating(call: Call) -> AsyncIterator[Operator]:
         yield operator
 
 
-async def status(call: Call) -> int:
+async def status(call: CommandCall) -> int:
     """Say how each gateway does, and how far it is behind the log."""
     async with _operating(call) as operator:
         last = await operator.last()
@@ -56,7 +56,7 @@ async def status(call: Call) -> int:
     return 0 if gateways else NOTHING_THERE
 
 
-async def verify(call: Call) -> int:
+async def verify(call: CommandCall) -> int:
     """Have every gateway digest its state at the same place of the log, and compare."""
     async with _operating(call) as operator:
         found = await operator.verify(call.timeout)
@@ -83,26 +83,26 @@ _NOBODY = "no gateway answers: start one with `mq9 serve --cluster`"
 _SILENT = "no answer yet"
 
 
-async def snapshot(call: Call) -> int:
+async def snapshot(call: CommandCall) -> int:
     """Have a gateway store a snapshot of the state, from which newcomers start."""
     return await _show_taken(call, lambda operator: operator.snapshot())
 
 
 async def import_(
-    call: Call, *, file: Path = typer.Argument(..., help="The file, which nobody uses.")
+    call: CommandCall, *, file: Path = typer.Argument(..., help="The file, which nobody uses.")
 ) -> int:
     """Begin a cluster, which has no log yet, with what a file holds."""
     return await _show_taken(call, lambda operator: operator.import_file(file))
 
 
 async def export(
-    call: Call, *, file: Path = typer.Argument(..., help="The file, which is made.")
+    call: CommandCall, *, file: Path = typer.Argument(..., help="The file, which is made.")
 ) -> int:
     """Write what the newest snapshot holds into a new file."""
     return await _show_taken(call, lambda operator: operator.export_file(file))
 
 
-async def _show_taken(call: Call, take: Callable[[Operator], Awaitable[Snapshot]]) -> int:
+async def _show_taken(call: CommandCall, take: Callable[[Operator], Awaitable[Snapshot]]) -> int:
     async with _operating(call) as operator:
         taken = await take(operator)
     said = f"a snapshot of {count(taken.bytes, 'byte')}, up to record {taken.sequence}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from mq9.broker.asked import Session
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.cli.program import Call
+from mq9.cli.program import CommandCall
 from mq9.client.client import Mq9Client
 from mq9.clock import Clock, SystemClock
 from mq9.transport.direct import DirectTransport
@@ -16,7 +16,7 @@ _SECOND_WAIT_MS = 30_000  # the second fetch waits for the first one's lease to 
 Say = Callable[[str], None]
 
 
-async def demo(call: Call) -> int:
+async def demo(call: CommandCall) -> int:
     """Show two agents, one of which crashes at work: nothing is lost. Needs no broker."""
     steps: list[str] = []
 

@@ -17,7 +17,7 @@ import typer
 from mq9.cli import diagnostics
 from mq9.cli.diagnostics import OK, PROBLEM, Check, ok, problem, warning
 from mq9.cli.output import count, one_line, when
-from mq9.cli.program import Call
+from mq9.cli.program import CommandCall
 from mq9.client.client import Mq9Client
 from mq9.clock import SystemClock, duration
 from mq9.errors import InvalidRequest, Mq9Error, Unauthorized, Unreachable, UnusableFile
@@ -28,7 +28,7 @@ _GROUP = "doctor"
 
 
 async def doctor(
-    call: Call,
+    call: CommandCall,
     *,
     port: int = typer.Option(
         4222, envvar="MQ9_PORT", min=1, max=65535, help="Port that `mq9 serve` would use."
@@ -63,7 +63,7 @@ async def doctor(
     return report(call, checks)
 
 
-async def examine(call: Call, packages: Sequence[str] = ()) -> list[Check]:
+async def examine(call: CommandCall, packages: Sequence[str] = ()) -> list[Check]:
     """Check what every program of ours needs: versions, names, the broker and its file."""
     checks = [
         *diagnostics.check_versions(packages),
@@ -83,7 +83,7 @@ async def examine(call: Call, packages: Sequence[str] = ()) -> list[Check]:
     return checks
 
 
-def _show_digest(call: Call, named: str) -> int:
+def _show_digest(call: CommandCall, named: str) -> int:
     """Print the digest of a file's state, and how far the state has come."""
     from mq9.engine.state import digest, position  # noqa: PLC0415  # not before it is used
     from mq9.storage import store  # noqa: PLC0415  # not before it is used
@@ -103,7 +103,7 @@ def _path_of(option: str, named: str) -> Path:
     return path
 
 
-def report(call: Call, checks: list[Check]) -> int:
+def report(call: CommandCall, checks: list[Check]) -> int:
     """Print the checks, and return the exit code."""
     problems = sum(one.state == PROBLEM for one in checks)
     document = {"ok": not problems, "checks": [dataclasses.asdict(one) for one in checks]}
@@ -131,7 +131,7 @@ _ADVICE: dict[type[Mq9Error], str] = {
 }
 
 
-async def _broker(call: Call) -> list[Check]:
+async def _broker(call: CommandCall) -> list[Check]:
     """Connect, and send a message round."""
     try:
         async with call.client() as client:
@@ -188,7 +188,7 @@ def check_clock(path: Path) -> Check:
     )
 
 
-def _set_clock(call: Call, path: Path, *, yes: bool) -> int:
+def _set_clock(call: CommandCall, path: Path, *, yes: bool) -> int:
     """Say what setting the time of a file would do, or do it; the exit code."""
     from mq9.storage import store  # noqa: PLC0415  # not before it is used
 

@@ -21,7 +21,7 @@ import typer
 from mq9 import address as addresses
 from mq9.cli.messages import stdin_payload
 from mq9.cli.output import Table, as_json, count, quoted, span, when
-from mq9.cli.program import Address, Call
+from mq9.cli.program import Address, CommandCall
 from mq9.cli.sent_answers import Sent, SentAnswers, gets_receipt
 from mq9.client import arguments
 from mq9.client.answers import once_there
@@ -62,7 +62,7 @@ class _Open:
 
 
 async def inbox(
-    call: Call,
+    call: CommandCall,
     *,
     address: str | None = typer.Argument(
         None, help="Whose mailbox.  [default: that of the agent of the URL]"
@@ -97,7 +97,7 @@ async def inbox(
 
 
 async def reply(
-    call: Call,
+    call: CommandCall,
     *,
     address: Address,
     msg_id: int = typer.Argument(..., min=0, help="The question."),

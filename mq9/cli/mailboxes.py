@@ -8,7 +8,7 @@ import sys
 import typer
 
 from mq9.cli.output import Table, count, moment, quoted
-from mq9.cli.program import Address, Call
+from mq9.cli.program import Address, CommandCall
 from mq9.errors import InvalidRequest
 from mq9.models import GroupStatus, MailboxStatus, MailboxType, SendPolicy
 
@@ -21,7 +21,7 @@ _SENDERS = {
 
 
 async def create(
-    call: Call,
+    call: CommandCall,
     *,
     name: str | None = typer.Argument(
         None, help="Its address; without it, one that nobody can guess."
@@ -65,7 +65,7 @@ async def create(
     return 0
 
 
-def _warn_of_strangers(call: Call, enforced: bool) -> None:
+def _warn_of_strangers(call: CommandCall, enforced: bool) -> None:
     """Say that a broker that knows no senders limits nobody."""
     if not enforced:
         call.out.warn(
@@ -75,7 +75,7 @@ def _warn_of_strangers(call: Call, enforced: bool) -> None:
 
 
 async def grant(
-    call: Call,
+    call: CommandCall,
     *,
     address: Address,
     reader: list[str] | None = typer.Option(
@@ -124,7 +124,7 @@ def _agents(name: str, agents: list[str] | None, *, none: bool) -> list[str] | N
 
 
 async def drop(
-    call: Call,
+    call: CommandCall,
     *,
     address: Address,
     yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
@@ -142,7 +142,7 @@ async def drop(
     return 0
 
 
-async def mailboxes(call: Call) -> int:
+async def mailboxes(call: CommandCall) -> int:
     """List the public mailboxes; all others are known only to whom they were told."""
     async with call.client() as client:
         found = await client.mailbox_list()
@@ -155,7 +155,7 @@ async def mailboxes(call: Call) -> int:
 
 
 async def status(
-    call: Call,
+    call: CommandCall,
     *,
     address: Address,
     group: str | None = typer.Option(None, help="A consumer group to describe as well."),

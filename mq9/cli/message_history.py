@@ -7,14 +7,14 @@ import dataclasses
 import typer
 
 from mq9.cli.output import count, known_as, moment, one_line, quoted
-from mq9.cli.program import NOTHING_THERE, Address, Call
+from mq9.cli.program import NOTHING_THERE, Address, CommandCall
 from mq9.models import GroupStatus, MailboxStatus, MessageHistory, Moved, Standing
 
 _UNHEARD_OF = ("unassigned", "unknown")
 
 
 async def why(
-    call: Call,
+    call: CommandCall,
     *,
     address: Address,
     msg_id: int = typer.Argument(..., min=0, help="The message."),

@@ -12,7 +12,7 @@ import typer
 
 from mq9.cli import output
 from mq9.cli.output import count, known_as, moment, quoted, span, when
-from mq9.cli.program import NOTHING_THERE, Address, Call
+from mq9.cli.program import NOTHING_THERE, Address, CommandCall
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver, FetchResult, Message, Moved, Priority, Waiting
 from mq9.protocol import checks, replies
@@ -23,7 +23,7 @@ _DIGITS = re.compile(r"\d{1,12}")
 
 
 async def send(
-    call: Call,
+    call: CommandCall,
     *,
     address: Address,
     body: str | None = typer.Argument(
@@ -103,7 +103,7 @@ def stdin_payload() -> bytes:
 
 
 async def fetch(
-    call: Call,
+    call: CommandCall,
     *,
     address: Address,
     group: str | None = typer.Option(
@@ -200,7 +200,7 @@ def _why_nothing(waiting: Waiting | None, group: str | None, now: float) -> str:
 
 
 async def ack(
-    call: Call,
+    call: CommandCall,
     *,
     address: Address,
     group: str = typer.Argument(..., help="The consumer group that fetched it."),
@@ -234,7 +234,7 @@ async def ack(
 
 
 async def query(
-    call: Call,
+    call: CommandCall,
     *,
     address: Address,
     key: str | None = typer.Option(None, help="Only the one with this key."),

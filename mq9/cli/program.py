@@ -47,7 +47,7 @@ class Common:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CommandCall:
     """One call of a command."""
 
     url: str | None
@@ -127,7 +127,7 @@ def register(
         common: Common = context.obj or Common()
         common = common.with_those(given.pop("url"), given.pop("json"), given.pop("timeout"))
         seconds = checks.seconds(above_zero=True)("timeout", common.timeout)
-        call = Call(common.url, seconds, Output(as_json=common.as_json))
+        call = CommandCall(common.url, seconds, Output(as_json=common.as_json))
         raise typer.Exit(asyncio.run(function(call, **given)))
 
     context = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)

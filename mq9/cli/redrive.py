@@ -9,7 +9,7 @@ import typer
 
 from mq9 import address as addresses
 from mq9.cli.output import count
-from mq9.cli.program import Call
+from mq9.cli.program import CommandCall
 from mq9.client.client import Mq9Client
 from mq9.errors import InvalidRequest, MailboxFull, MailboxNotFound, MessageNotFound, Mq9Error
 from mq9.models import Message
@@ -22,7 +22,7 @@ _AT_ONCE = 100
 
 
 async def redrive(
-    call: Call,
+    call: CommandCall,
     *,
     address: str = typer.Argument(..., help="The dead-letter mailbox.", callback=addresses.parse),
     to: str | None = typer.Option(
@@ -56,7 +56,13 @@ class _Redrive:
     """A dead-letter mailbox, the messages leased from it, and what became of them."""
 
     def __init__(
-        self, call: Call, client: Mq9Client, address: str, target: str | None, *, is_dry_run: bool
+        self,
+        call: CommandCall,
+        client: Mq9Client,
+        address: str,
+        target: str | None,
+        *,
+        is_dry_run: bool,
     ) -> None:
         self._call = call
         self._client = client

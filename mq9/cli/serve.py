@@ -36,14 +36,14 @@ from mq9.server.admin import serve_admin
 from mq9.server.limits import ServerLimits
 from mq9.server.metrics import Metrics
 from mq9.server.server import Server
-from mq9.server.settings import Settings, option, variable
+from mq9.server.settings import ServerSettings, option, variable
 from mq9.server.users import Guard, Users
 from mq9.signals import stop_on_signals
 from mq9.transport.direct import DirectTransport
 from mq9.transport.open import default_file
 
 
-def command_of_settings(run: Callable[[Settings], None]) -> Callable[..., None]:
+def command_of_settings(run: Callable[[ServerSettings], None]) -> Callable[..., None]:
     """Return a function for typer that has an option for each setting.
 
     Options are passed on as they are written: what they must be is checked with the variables and
@@ -51,9 +51,13 @@ def command_of_settings(run: Callable[[Settings], None]) -> Callable[..., None]:
     """
 
     def command(**given: Any) -> None:
-        run(Settings(**{name: value for name, value in given.items() if value not in (None, [])}))
+        run(
+            ServerSettings(
+                **{name: value for name, value in given.items() if value not in (None, [])}
+            )
+        )
 
-    parameters = [_parameter(*one) for one in Settings.model_fields.items()]
+    parameters = [_parameter(*one) for one in ServerSettings.model_fields.items()]
     return taking(parameters, command, run.__doc__)
 
 
@@ -123,7 +127,7 @@ MakeRoutes = Callable[[RouteContext], AbstractAsyncContextManager[Sequence[BaseR
 
 @asynccontextmanager
 async def mcp_routes(
-    settings: Settings, broker: EmbeddedBroker, guard: Guard
+    settings: ServerSettings, broker: EmbeddedBroker, guard: Guard
 ) -> AsyncIterator[Sequence[BaseRoute]]:
     """Give the routes of MCP; none unless the settings ask for MCP."""
     if not settings.mcp:
@@ -159,7 +163,7 @@ _MOST_NAMED = 5  # mailboxes or registrations in one line of the log
 
 
 @command_of_settings
-def serve(settings: Settings) -> None:
+def serve(settings: ServerSettings) -> None:
     """Run a broker that any NATS client can talk to, until it is told to stop.
 
     SIGTERM, SIGHUP or Ctrl-C lets it finish what was begun; then SIGTERM or Ctrl-C ends it at once.
@@ -180,7 +184,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: ServerSettings) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop.set)
     gc.set_threshold(_MOST_NEW)
@@ -204,7 +208,7 @@ class Serving:
         self.data = ""  # path or `memory`, for the log
 
     async def open(
-        self, settings: Settings, metrics: Metrics, stack: AsyncExitStack
+        self, settings: ServerSettings, metrics: Metrics, stack: AsyncExitStack
     ) -> EmbeddedBroker:
         """Open the broker, which is closed with ``stack``."""
         clock = SystemClock()
@@ -286,7 +290,7 @@ class Serving:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, *, default_admin_port: int = _ADMIN_PORT
+    settings: ServerSettings, *, default_admin_port: int = _ADMIN_PORT
 ) -> AsyncIterator[Serving]:
     """Run a server, or a gateway of a cluster, while inside."""
     guard, tls = settings.guard(), settings.tls()

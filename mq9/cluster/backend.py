@@ -20,7 +20,7 @@ from mq9.cluster.log import LogClock, Logged, Purged
 from mq9.cluster.progress import Progress
 from mq9.cluster.records import LogRecord, NoRecord, encode
 from mq9.cluster.replica import Applied, Digests, Replica, Snapshot
-from mq9.cluster.unappended import Appended, Awaited, Look, Ticket, Unappended
+from mq9.cluster.unappended import Appended, Awaited, Ticket, Unappended, Undecided
 from mq9.engine import machine
 from mq9.engine.codec import UnreadableEntry
 from mq9.engine.commands import Advance, Call, Limits, Outcome, SetLimits, Undo, undo_of
@@ -89,7 +89,7 @@ class ClusterBackend:
         self._thread = thread or ThreadPoolExecutor(1, "mq9-replica")
         self._queue = Unappended(max_record)
         self._unanswered: Counter[str] = Counter()  # commands of each asker, queued or appended
-        self._looking: dict[str, list[Look]] = {}  # by asker
+        self._looking: dict[str, list[Undecided]] = {}  # by asker
         self._wanted = asyncio.Event()
         self._numbers = itertools.count(1)
         self._appended: dict[int, Appended] = {}  # by the number of the record
@@ -250,7 +250,7 @@ class ClusterBackend:
 
         Where another one of the same asker has come meanwhile, it was appended before that.
         """
-        look = Look(call)
+        look = Undecided(call)
         looking = self._looking.setdefault(asker, [])
         looking.append(look)
         answered: Outcome[R] | None = None
@@ -274,7 +274,7 @@ class ClusterBackend:
         assert answered is not None  # noqa: S101  # else it would have been queued
         return answered
 
-    def _enqueue_looks(self, asker: str, last: Look | None = None) -> None:
+    def _enqueue_looks(self, asker: str, last: Undecided | None = None) -> None:
         """Have appended what was to be looked at first, up to a command if one is given."""
         for look in self._looking.get(asker, ()):
             if look.queued is None:

@@ -36,8 +36,8 @@ class Awaited(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Look:
-    """A command of which it is being looked whether it changes anything."""
+class Undecided:
+    """A command of which it is not known yet whether it changes anything."""
 
     call: Call[Any]
     queued: Awaited | None = None  # once a later command of its asker came

@@ -19,7 +19,7 @@ _lock = threading.Lock()
 _blocked: dict[int, Future[Any]] = {}  # by thread
 
 
-class Observer(Protocol):
+class ThreadObserver(Protocol):
     """Wants to know when a thread begins to wait for another."""
 
     def follow(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -29,7 +29,7 @@ class Observer(Protocol):
         """See whether anything can still run."""
 
 
-_observers: WeakSet[Observer] = WeakSet()
+_observers: WeakSet[ThreadObserver] = WeakSet()
 
 
 class Work:
@@ -94,7 +94,7 @@ def gives_work_to(loop: asyncio.AbstractEventLoop) -> None:
             observer.follow(asyncio.get_running_loop())
 
 
-def add_observer(observer: Observer) -> None:
+def add_observer(observer: ThreadObserver) -> None:
     """Tell an observer, as long as it exists, what threads and loops are about to do."""
     with _lock:
         _observers.add(observer)
@@ -113,6 +113,6 @@ def any_blocked() -> bool:
         return any(not until.done() for until in _blocked.values())
 
 
-def _known() -> list[Observer]:
+def _known() -> list[ThreadObserver]:
     with _lock:
         return list(_observers)

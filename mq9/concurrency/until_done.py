@@ -10,7 +10,7 @@ import threading
 from typing import Protocol
 
 
-class Work(Protocol):
+class Background(Protocol):
     """Goes on in the background until it is stopped."""
 
     @property
@@ -28,11 +28,11 @@ class Work(Protocol):
 # for signals already. So it does not wait for long at a time.
 _WAIT_S = 0.5
 
-_works: set[Work] = set()
+_works: set[Background] = set()
 _registered = False
 
 
-def keep_alive(work: Work) -> None:
+def keep_alive(work: Background) -> None:
     """Let the program not end before some work has, unless by Ctrl-C or an error.
 
     Threads that are no daemons would do so, too. But while a program waits for those its executors
@@ -46,7 +46,7 @@ def keep_alive(work: Work) -> None:
         _registered = True
 
 
-def let_go(work: Work) -> None:
+def let_go(work: Background) -> None:
     """Let the program end without some work; harmless when repeated."""
     _works.discard(work)
 
@@ -64,5 +64,5 @@ def wait_for_all() -> None:
         let_go(work)
 
 
-def _running() -> Work | None:
+def _running() -> Background | None:
     return next((one for one in list(_works) if one.is_running), None)

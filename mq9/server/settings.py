@@ -44,7 +44,7 @@ Unread = Annotated[int, Field(ge=65_536)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 
 
-class Settings(BaseSettings):
+class ServerSettings(BaseSettings):
     """Everything that a server is told. A field's ``title`` is the placeholder of its value."""
 
     model_config = SettingsConfigDict(
@@ -292,7 +292,7 @@ class _ConfigFile(PydanticBaseSettingsSource):
             raise InvalidRequest(f"config: {path} cannot be read: {error.strerror}") from None
         except ValueError as error:  # not TOML, or not UTF-8
             raise InvalidRequest(f"config: {path} is not TOML: {error}") from None
-        known = {option(name): name for name in Settings.model_fields if name != "config"}
+        known = {option(name): name for name in ServerSettings.model_fields if name != "config"}
         for key in table:
             if key not in known:
                 raise InvalidRequest(
@@ -318,7 +318,7 @@ def _refusal(error: ValidationError, given: dict[str, Any]) -> InvalidRequest:
     if isinstance(raised, InvalidRequest):
         return raised
     name = str(first["loc"][0])
-    if name in given or name not in Settings.model_fields:
+    if name in given or name not in ServerSettings.model_fields:
         where = option(name)
     elif os.environ.get(variable(name)):
         where = variable(name)

@@ -15,7 +15,7 @@ from mq9 import Mq9Client, Unavailable, UnusableFile
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.cli.serve import running
 from mq9.clock import SystemClock
-from mq9.server.settings import Settings
+from mq9.server.settings import ServerSettings
 from mq9.storage import store
 from mq9.testing import FakeBroker
 
@@ -72,7 +72,7 @@ class TestWhoeverOpensIt:
 
     async def test_as_a_server(self, newer):
         with pytest.raises(UnusableFile) as refusal:
-            async with running(Settings(data=newer, port=0, admin=False)):
+            async with running(ServerSettings(data=newer, port=0, admin=False)):
                 pass
         assert SAID in str(refusal.value)
 

@@ -7,7 +7,7 @@ import pytest
 from cli.conftest import Program
 from mq9 import Mq9Client, Unavailable
 from mq9.cli.output import Output
-from mq9.cli.program import Call
+from mq9.cli.program import CommandCall
 from mq9.cli.redrive import redrive
 from mq9.protocol.requests import Move
 from mq9.testing import FakeBroker, Limits
@@ -227,7 +227,7 @@ async def test_a_cancelled_redrive_gives_back_what_it_held(broker):
             return await carry_out(request)
 
         broker.carry_out = stuck
-        call = Call(mq9.url, 5.0, Output(as_json=True))
+        call = CommandCall(mq9.url, 5.0, Output(as_json=True))
         options = {"to": "orders", "limit": None, "msg_id": None, "dry_run": False}
         running = asyncio.create_task(redrive(call, address="dead", **options))
         await moving.wait()

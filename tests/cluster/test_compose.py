@@ -10,7 +10,7 @@ import nats_server
 import pytest
 import yaml
 
-from mq9.server.settings import Settings
+from mq9.server.settings import ServerSettings
 from mq9.transport import servers
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def test_the_gateways_take_their_settings(name, monkeypatch):
         if variable.startswith("MQ9_"):
             monkeypatch.setenv(variable, value)
 
-    settings = Settings()
+    settings = ServerSettings()
 
     members = servers.parse(settings.cluster.get_secret_value()).members
     assert [member.host for member in members] == SERVERS

@@ -100,10 +100,10 @@ def test_a_toolkit_may_bring_its_own(topics):
     ],
 )
 def test_a_server_refuses_embeddings_that_are_none(name, said):
-    from mq9.server.settings import Settings
+    from mq9.server.settings import ServerSettings
 
     with pytest.raises(InvalidRequest) as refused:
-        Settings(embeddings=name).embedder()
+        ServerSettings(embeddings=name).embedder()
     assert str(refused.value).startswith(said)
 
 
@@ -125,11 +125,11 @@ def test_a_server_over_there_has_embeddings_of_its_own(topics):
 
 
 def test_a_server_takes_embeddings_by_name():
-    from mq9.server.settings import Settings
+    from mq9.server.settings import ServerSettings
 
-    named = Settings(embeddings="mq9.discovery.embeddings:WordLlamaEmbeddings").embedder()
+    named = ServerSettings(embeddings="mq9.discovery.embeddings:WordLlamaEmbeddings").embedder()
     assert isinstance(named, WordLlamaEmbeddings)
-    assert isinstance(Settings().embedder(), WordLlamaEmbeddings)
+    assert isinstance(ServerSettings().embedder(), WordLlamaEmbeddings)
 
 
 def test_whatever_langchain_embeds_with_is_embeddings():

@@ -12,7 +12,7 @@ from users_file import write_users
 from waiting import until_fetching
 
 from mq9 import Forbidden, InvalidRequest, Mq9Client
-from mq9.server.settings import Settings
+from mq9.server.settings import ServerSettings
 
 pytestmark = pytest.mark.programs
 
@@ -165,4 +165,4 @@ def test_what_contradicts_itself_is_refused(tmp_path, monkeypatch, options, comp
 )
 def test_so_is_all_that_would_let_somebody_in_by_mistake(settings, complaint):
     with pytest.raises(InvalidRequest, match=f"^{complaint}"):
-        Settings(mcp=True, **settings)
+        ServerSettings(mcp=True, **settings)

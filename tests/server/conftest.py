@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import trustme
 
-from mq9.server.settings import Settings
+from mq9.server.settings import ServerSettings
 
 
 class HeldBroker:
@@ -56,5 +56,5 @@ def files(authority, tmp_path):
 
 @pytest.fixture
 async def encrypted(open_hosted, files):
-    tls = Settings(tls_cert=files / "cert.pem", tls_key=files / "key.pem").tls()
+    tls = ServerSettings(tls_cert=files / "cert.pem", tls_key=files / "key.pem").tls()
     return await open_hosted(tls=tls)

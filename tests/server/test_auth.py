@@ -10,7 +10,7 @@ from users_file import write_users
 from waiting import until
 
 from mq9 import InvalidRequest, Unauthorized
-from mq9.server.settings import Settings
+from mq9.server.settings import ServerSettings
 from mq9.server.users import Users
 
 SECRET = "open sesame"
@@ -184,10 +184,10 @@ def test_a_users_file_that_others_may_read_is_warned_of(users_file, caplog):
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104  # refused
 def test_off_loopback_nobody_listens_without_asking_who_comes(host, users_file):
     with pytest.raises(InvalidRequest, match="--insecure"):
-        Settings(host=host)
+        ServerSettings(host=host)
     with pytest.raises(InvalidRequest, match="--insecure"):
-        Settings(admin_host=host)
+        ServerSettings(admin_host=host)
 
-    assert Settings(host=host, auth_token=SECRET).guard().is_open is False
-    assert Settings(host=host, users=users_file).guard().is_open is False
-    assert Settings(host=host, admin_host=host, insecure=True).guard().is_open is True
+    assert ServerSettings(host=host, auth_token=SECRET).guard().is_open is False
+    assert ServerSettings(host=host, users=users_file).guard().is_open is False
+    assert ServerSettings(host=host, admin_host=host, insecure=True).guard().is_open is True

@@ -8,7 +8,7 @@ from users_file import write_users
 
 from mq9 import Forbidden, InvalidRequest, Mq9Client
 from mq9.cli.serve import running
-from mq9.server.settings import Settings
+from mq9.server.settings import ServerSettings
 from mq9.server.users import Users
 
 USERS = """
@@ -31,7 +31,7 @@ password = "of all"
 @pytest.fixture
 def settings(tmp_path):
     users = write_users(tmp_path, USERS)
-    return Settings(data=tmp_path / "mq9.db", users=users, port=0, admin=False)
+    return ServerSettings(data=tmp_path / "mq9.db", users=users, port=0, admin=False)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from mq9 import Mq9Client, Unauthorized, Unreachable
 from mq9.cli.app import app
 from mq9.cli.serve import running
-from mq9.server.settings import Settings
+from mq9.server.settings import ServerSettings
 
 pytestmark = pytest.mark.unmeasured
 
@@ -240,10 +240,10 @@ async def test_metrics_and_health_are_served_beside_it(serving):
 async def test_without_a_chosen_port_it_does_without_metrics_where_that_is_taken(caplog):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        async with running(Settings(port=0, memory=True), default_admin_port=port) as serving:
+        async with running(ServerSettings(port=0, memory=True), default_admin_port=port) as serving:
             async with Mq9Client(serving.server.url) as client:
                 await client.mailbox_create(name="inbox")
             assert "no metrics" in caplog.text
         with pytest.raises(Unreachable, match=f"{port} cannot be listened on"):
-            async with running(Settings(port=0, memory=True, admin_port=port)):
+            async with running(ServerSettings(port=0, memory=True, admin_port=port)):
                 """It does not come to this."""

@@ -10,7 +10,7 @@ from mq9 import InvalidRequest
 from mq9.cli.app import app
 from mq9.engine.commands import Limits
 from mq9.server.limits import ServerLimits
-from mq9.server.settings import Settings, option, variable
+from mq9.server.settings import ServerSettings, option, variable
 
 SECRET = "correct-horse"
 
@@ -35,7 +35,7 @@ def config(tmp_path):
 
 def refusal(**values):
     with pytest.raises(InvalidRequest) as refused:
-        Settings(**values)
+        ServerSettings(**values)
     return str(refused.value)
 
 
@@ -44,7 +44,7 @@ def test_an_option_goes_before_its_variable_and_that_before_the_file(config, mon
     monkeypatch.setenv("MQ9_PORT", "11")
     monkeypatch.setenv("MQ9_MAX_BYTES", "12")
 
-    settings = Settings(config=path, port=21)
+    settings = ServerSettings(config=path, port=21)
 
     assert (settings.port, settings.max_bytes, settings.max_ids) == (21, 12, 3)
     assert settings.max_agents == Limits().max_agents
@@ -52,26 +52,29 @@ def test_an_option_goes_before_its_variable_and_that_before_the_file(config, mon
 
 def test_the_file_is_named_by_a_variable_too(config, monkeypatch):
     monkeypatch.setenv("MQ9_CONFIG", str(config('host = "localhost"\n')))
-    assert Settings().host == "localhost"
+    assert ServerSettings().host == "localhost"
 
 
 def test_what_the_file_switches_on_an_option_switches_off(config):
-    assert Settings(config=config("memory = true\n"), memory=False).memory is False
+    assert ServerSettings(config=config("memory = true\n"), memory=False).memory is False
 
 
 def test_an_empty_variable_is_none(monkeypatch):
     monkeypatch.setenv("MQ9_PORT", "")
-    assert Settings().port == 4222
+    assert ServerSettings().port == 4222
 
 
 def test_names_are_lists_in_the_file_and_words_in_a_variable(config, monkeypatch):
-    assert Settings(config=config('mcp-allow-host = ["a", "b"]\n')).mcp_allow_host == ("a", "b")
+    assert ServerSettings(config=config('mcp-allow-host = ["a", "b"]\n')).mcp_allow_host == (
+        "a",
+        "b",
+    )
     monkeypatch.setenv("MQ9_ADMIN_ALLOW_HOST", "a b")
-    assert Settings().admin_allow_host == ("a", "b")
+    assert ServerSettings().admin_allow_host == ("a", "b")
 
 
 def test_every_limit_is_what_the_broker_and_the_server_take():
-    settings = Settings(max_bytes=7, max_pending=70_000)
+    settings = ServerSettings(max_bytes=7, max_pending=70_000)
     assert settings.limits == Limits(max_bytes=7)
     assert settings.server_limits == ServerLimits(max_pending=70_000)
 
@@ -107,7 +110,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_a_secret_is_never_shown(config):
-    settings = Settings(auth_token=SECRET)
+    settings = ServerSettings(auth_token=SECRET)
     assert SECRET not in repr(settings) + str(settings)
     assert refusal(config=config('auth-token = ["correct-horse"]\n')) == (
         "auth-token in the configuration file: input should be a valid string"
@@ -116,7 +119,7 @@ def test_a_secret_is_never_shown(config):
 
 def test_help_names_every_setting_its_variable_and_its_default():
     helped = " ".join(CliRunner().invoke(app, ["serve", "--help"]).stdout.split())
-    for name, field in Settings.model_fields.items():
+    for name, field in ServerSettings.model_fields.items():
         assert f"--{option(name)} " in helped
         assert variable(name) in helped
         if isinstance(field.default, int | float | str) and not isinstance(field.default, bool):
@@ -137,6 +140,6 @@ def test_the_command_takes_what_stands_on_its_line():
 def test_the_page_of_settings_names_every_option():
     docs = Path(__file__).parents[2] / "docs"
     page = "".join(one.read_text("utf-8") for one in sorted(docs.rglob("*.md")))
-    for name, field in Settings.model_fields.items():
+    for name, field in ServerSettings.model_fields.items():
         if field.annotation is not bool:
             assert f"`--{option(name)}" in page, name

@@ -7,7 +7,7 @@ from raw import RawClient, connect
 from waiting import until
 
 from mq9 import InvalidRequest, Mq9Client, Unreachable
-from mq9.server.settings import Settings
+from mq9.server.settings import ServerSettings
 
 
 async def test_our_client_and_nats_py_speak_over_tls(encrypted, files):
@@ -41,6 +41,6 @@ async def test_who_does_not_encrypt_is_cut_off(encrypted):
 def test_files_that_are_no_certificate_are_named(tmp_path):
     (tmp_path / "cert.pem").write_text("nonsense")
     with pytest.raises(InvalidRequest, match="tls-cert"):
-        Settings(tls_cert=tmp_path / "cert.pem", tls_key=tmp_path / "cert.pem").tls()
+        ServerSettings(tls_cert=tmp_path / "cert.pem", tls_key=tmp_path / "cert.pem").tls()
     with pytest.raises(InvalidRequest, match="tls-cert"):
-        Settings(tls_cert=tmp_path / "missing", tls_key=tmp_path / "missing").tls()
+        ServerSettings(tls_cert=tmp_path / "missing", tls_key=tmp_path / "missing").tls()
