@@ -55,7 +55,7 @@ def told(message):
         name = escape(agent["untrusted_name"])
         yield f"[green]{name}[/], reached at {agent['mail_address']}: {says}"
     for mail in result.get("messages", ()):
-        priority = mail.get("priority", "normal")
+        priority = mail.get("claimed_priority", "normal")
         count = mail.get("delivery_count", 1)
         again = f" [yellow](delivery {count})[/]" if count > 1 else ""
         text = escape(mail["untrusted_content"])

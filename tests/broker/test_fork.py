@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from programs import run_python
+from python_programs import run_python
 
 SCRIPT = """
 import asyncio, os, signal, sys

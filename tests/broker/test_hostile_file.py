@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from programs import run_python
+from python_programs import run_python
 
 from mq9 import Mq9Client, Unavailable, UnusableFile
 from mq9.discovery.index import AGENT_INDEX

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from programs import run_python
+from python_programs import run_python
 
 SENDER = """
 import asyncio, sys

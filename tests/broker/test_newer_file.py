@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from programs import run_python
+from python_programs import run_python
 from waiting import until_fetching
 
 from langchain_mq9 import Mq9Toolkit

@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from programs import run_python
+from python_programs import run_python
 from waiting import until, until_fetching
 
 from mq9 import InvalidRequest, Mq9Client, NotConnected, Unreachable, UnusableFile

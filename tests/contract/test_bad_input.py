@@ -33,7 +33,7 @@ TAGS += [["x" * 257], [f"t{number}" for number in range(65)], [HUGE], b"a"]
 PATH = [*TAGS[:-2], ["a"] * 65, b"a"]
 IDS = [None, 5, "0", {}, {0}, [], [-1], [True], [1.5], ["0"], [None], [MAX_ID + 1], [0] * 1_001]
 IDS += [[HUGE], [[0]], b"0"]
-AGENTS = ["a", 5, True, {}, b"a", [1], [None], [""], [" a"], ["a\n"], ["x" * 129], ["a"] * 65]
+NOT_AGENTS = ["a", 5, True, {}, b"a", [1], [None], [""], [" a"], ["a\n"], ["x" * 129], ["a"] * 65]
 WORDS = [5, True, 1.5, b"latest", [], {}, "LATEST", "newest", " latest", HUGE]
 ENDLESS = []  # it contains itself
 ENDLESS.append(ENDLESS)
@@ -71,7 +71,7 @@ CLIENT = {
     "mailbox_create": (
         {},
         {"name": ADDRESS, "ttl": LIFE, "desc": text(1_024), "public": FLAG, "prefix": ADDRESS}
-        | {"renew": FLAG, "type": WORDS, "look_policy": WORDS, "viewers": AGENTS},
+        | {"renew": FLAG, "type": WORDS, "look_policy": WORDS, "viewers": NOT_AGENTS},
     ),
     "mailbox_drop": ({}, NEEDED),
     "mailbox_list_own": ({}, {"after": ADDRESS, "limit": COUNT[:-2], "desc_prefix": text(1_024)}),

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from calls import call
 from direct import client_of
-from programs import run_python
+from python_programs import run_python
 
 from mq9 import InvalidRequest, Mq9Error
 from mq9.broker.embedded import EmbeddedBroker

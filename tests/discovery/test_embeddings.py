@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from programs import run_python
+from python_programs import run_python
 
 from mq9 import InvalidRequest, Mq9Client
 from mq9.discovery.embeddings import WordLlamaEmbeddings, checked, model_of

@@ -123,7 +123,7 @@ async def test_it_ends_at_once_with_nothing_but_messages_and_what_it_held_is_fre
     with StdioServer(*options, env=environment, stderr=subprocess.PIPE) as one:
         one.greet().do("send_message", to="desk", content="x")
         taken = one.do("fetch_messages", wait_seconds=0)
-        assert taken["leased_seconds"] == 300
+        assert taken["leased_seconds"] == 3_600
         waiting = {"wait_seconds": 45}
         one.say("tools/call", "waiting", name="mq9_fetch_messages", arguments=waiting)
         one.do("whoami")

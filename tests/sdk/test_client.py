@@ -91,6 +91,7 @@ REPEATED = {
     "AGENT.DISCOVER": lambda client: client.agent_discover(),
     "AGENT.LOOKUP": lambda client: client.agent_lookup(["agent"]),
     "AGENT.WHOAMI": lambda client: client.whoami(),
+    "OWN.LIST": lambda client: client.mailbox_list_own(),
 }
 NOT_REPEATED = {
     "MAILBOX.CREATE": lambda client: client.mailbox_create(name="new"),

@@ -219,7 +219,7 @@ async def test_a_reply_that_is_lost_was_carried_out(broker):
 
 
 def test_only_a_verb_of_the_protocol_can_be_lost(broker):
-    for verb in ("MSG.SENT", "SEND", None):
+    for verb in ("MSG.SENDS", "SEND", None):
         with pytest.raises(
             ValueError, match=rf"{verb!r} is not one of MAILBOX\.CREATE, .*MSG\.SEND,"
         ):
