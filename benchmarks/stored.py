@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import load
 from benchmarks.case import Setting
 from mq9 import Mq9Client
-from mq9.broker.asked import Session
+from mq9.broker.asked import BrokerSession
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
 from mq9.engine.commands import Limits
@@ -99,7 +99,7 @@ async def take(client: Mq9Client, count: int) -> None:
 async def opened(path: Path) -> AsyncIterator[Mq9Client]:
     """Open a file in this process, with limits that no case reaches."""
     broker = EmbeddedBroker.on_file(path, SystemClock(), limits=_LIMITS)
-    transport = DirectTransport(broker, Session("benchmarks"), broker.close)
+    transport = DirectTransport(broker, BrokerSession("benchmarks"), broker.close)
     async with Mq9Client(transport=transport) as client:
         yield client
 

@@ -25,8 +25,8 @@ from nats_server import NatsCluster
 from raw import RawClient, publish
 
 from mq9 import Mq9Client
+from mq9.broker.asked import BrokerSession, PublishedRequest
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Request, Session
 from mq9.discovery.embeddings import WordLlamaEmbeddings
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.commands import Limits
@@ -111,7 +111,7 @@ class Way:
 
     async def _make(self, agent, options):
         self._clients += 1
-        session = Session(f"session.{self._clients}", agent, self._reserved)
+        session = BrokerSession(f"session.{self._clients}", agent, self._reserved)
         return client_of(self.broker, session, **options)
 
     async def begin(self, call):
@@ -140,8 +140,10 @@ class Way:
 
         `consumer` names the connection that asks, `agent` whom it has authenticated as.
         """
-        session = Session(consumer, agent, self._reserved)
-        reply = await self.broker.handle(Request(subject, payload, headers, session, wants_reply))
+        session = BrokerSession(consumer, agent, self._reserved)
+        reply = await self.broker.handle(
+            PublishedRequest(subject, payload, headers, session, wants_reply)
+        )
         return reply if wants_reply else None
 
     def refuse_mailboxes(self):

@@ -1,7 +1,7 @@
 """Clients of a broker in this process."""
 
 from mq9 import Mq9Client
-from mq9.broker.service import Session
+from mq9.broker.asked import BrokerSession
 from mq9.transport.direct import DirectTransport
 
 
@@ -19,5 +19,5 @@ def client_of(broker, session="session", *, closes=False, **options):
         if closes:
             await broker.close()
 
-    session = session if isinstance(session, Session) else Session(session)
+    session = session if isinstance(session, BrokerSession) else BrokerSession(session)
     return Mq9Client(transport=DirectTransport(broker, session, release), **options)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import nats
 
+from mq9.broker.asked import BrokerSession, PublishedRequest
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Request, Session
 from mq9.clock import SystemClock
 
 _PATIENCE_S = 20
@@ -193,11 +193,11 @@ class Responder:
     async def answer(self, message):
         """Return the reply to one request."""
         return await self.broker.handle(
-            Request(
+            PublishedRequest(
                 message.subject,
                 message.data,
                 tuple((message.headers or {}).items()),
-                Session("responder"),
+                BrokerSession("responder"),
                 bool(message.reply),
             )
         )

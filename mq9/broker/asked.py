@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class BrokerSession:
     """The client that makes requests: its consumer name, its agent and its rights."""
 
     consumer: str  # stands in for the one that a request does not name; random per connection
@@ -91,13 +91,13 @@ class Session:
             raise Forbidden(f"mailbox: {mailbox} belongs to another agent")
 
 
-class Request(NamedTuple):
+class PublishedRequest(NamedTuple):
     """A request as it was published."""
 
     subject: str
     payload: bytes
     headers: Headers
-    session: Session
+    session: BrokerSession
     wants_reply: bool = True  # a FETCH that cannot be answered leases nothing
     on_wait: Callable[[], None] | None = None  # called when a FETCH begins to wait for mail
     # Called before a FETCH is answered by which something was leased, with what takes that back,
@@ -111,7 +111,7 @@ class LocalRequest(NamedTuple, Generic[R]):
     body: Body[R]
     mail_address: str
     payload: bytes  # the message of a SEND; the whole object of a REGISTER or REPORT
-    session: Session
+    session: BrokerSession
     unread_of: tuple[str, str] | None  # the mailbox and group whose unread mail is to be counted
 
 
@@ -120,7 +120,7 @@ class Asked(NamedTuple):
 
     verb: Verb
     call: Call[Body[Any]]
-    session: Session
+    session: BrokerSession
     watch: Stopwatch
     unread_of: tuple[str, str] | None
     as_base64: bool = True

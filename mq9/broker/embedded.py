@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Protocol, TypedDict, TypeVar, Unpack
 
 from mq9.broker.asked import LocalRequest
-from mq9.broker.service import Observer, Service
+from mq9.broker.observer import Observer
+from mq9.broker.service import Service
 from mq9.broker.waiters import Waiters
 from mq9.clock import LONGEST_JUMP_MS, Clock, SteadyClock
 from mq9.dialects import Dialects, older_verbs

@@ -11,13 +11,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from mq9 import address as addresses
 from mq9.broker import official
-from mq9.broker.asked import Asked, LocalRequest, Request, Session, Stopwatch
+from mq9.broker.asked import Asked, BrokerSession, LocalRequest, PublishedRequest, Stopwatch
 from mq9.broker.feed import Feed, Members
+from mq9.broker.observer import SILENT, Observer
 from mq9.broker.official import LatestReads, Place
 from mq9.broker.waiters import Waiters
 from mq9.clock import SteadyClock
@@ -54,30 +55,6 @@ _OK = "ok"
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
 
 
-class Observer(Protocol):
-    """Is told what a broker does, on the broker's event loop; must not block or raise."""
-
-    def answered(self, verb: str, code: str, seconds: float) -> None:
-        """A request was answered, after so long without what a FETCH waited for mail.
-
-        The verb is such as ``MSG.SEND``, or ``unknown``; the code is ``ok`` or that of the error.
-        """
-
-    def redelivered(self, count: int) -> None:
-        """A FETCH delivered messages that had been delivered to that group before."""
-
-    def dead_lettered(self) -> None:
-        """A message was moved to another mailbox, and not back to where it came from."""
-
-
-class _Silent:
-    def answered(self, verb: str, code: str, seconds: float) -> None: ...
-
-    def redelivered(self, count: int) -> None: ...
-
-    def dead_lettered(self) -> None: ...
-
-
 class Service:
     """Answers requests from one backend, which wakes the same ``waiters``.
 
@@ -106,7 +83,7 @@ class Service:
         self._waiters = waiters
         self._clock = clock
         self._randomness = randomness
-        self._observer = observer or _Silent()
+        self._observer = observer or SILENT
         self._stopping = False
         self._next_sweep_ms = clock.monotonic_ms() + SWEEP_INTERVAL_MS
         # What takes more than to carry out a command and to tell of what it came to.
@@ -125,7 +102,7 @@ class Service:
         self._stopping = True
         self._waiters.wake_all()
 
-    async def handle(self, request: Request) -> bytes:
+    async def handle(self, request: PublishedRequest) -> bytes:
         """Answer one request. Never raises but when cancelled; a cancelled FETCH leases nothing.
 
         Requests of one asker take effect in the order in which they were begun.
@@ -134,7 +111,7 @@ class Service:
         return await self._answer(asked) if isinstance(asked, Asked) else asked
 
     def begin(
-        self, request: Request, answer: Callable[[bytes], None], *, at_once: bool
+        self, request: PublishedRequest, answer: Callable[[bytes], None], *, at_once: bool
     ) -> asyncio.Task[None] | None:
         """Begin to answer one request; return the task that does, where that takes one.
 
@@ -162,7 +139,7 @@ class Service:
             answer(self._refuse(asked.verb, asked.watch, error))
         return None
 
-    def _read(self, request: Request) -> Asked | bytes:
+    def _read(self, request: PublishedRequest) -> Asked | bytes:
         """Read a request, or return the reply that refuses it."""
         watch = Stopwatch(request.on_wait)
         verb: Verb | None = None
@@ -310,7 +287,7 @@ class Service:
         body: Body[Any],
         address: str,
         payload: bytes,
-        session: Session,
+        session: BrokerSession,
         *,
         as_text: bool,
         in_process: bool = False,
@@ -445,7 +422,7 @@ class Service:
         await self._backend.read(Call(commands.Look()))
 
     def feed(
-        self, session: Session, mail_address: str, group_name: str | None, read_by: str | None
+        self, session: BrokerSession, mail_address: str, group_name: str | None, read_by: str | None
     ) -> Feed:
         """Return what gives a subscription the mail of a mailbox, which need not exist yet.
 
@@ -559,7 +536,7 @@ class Service:
         return again
 
     async def _peek(
-        self, call: Call[commands.Peek], session: Session, agent: str | None
+        self, call: Call[commands.Peek], session: BrokerSession, agent: str | None
     ) -> Fetched:
         """Read without a group, which is a sign of life of an agent all the same."""
         fetched = await self._backend.read(call)
@@ -570,7 +547,7 @@ class Service:
         sooner_ms = next_sign_ms if change_ms is None else min(change_ms, next_sign_ms)
         return replace(fetched, next_change_ms=sooner_ms)
 
-    async def _note_seen(self, session: Session, name: str | None) -> int | None:
+    async def _note_seen(self, session: BrokerSession, name: str | None) -> int | None:
         """Note that an agent lives that has only read; the instant by which to note it again."""
         if name is None or not await self._backend.read(Call(commands.IsRegistered(name=name))):
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mq9.broker.asked import Session
+from mq9.broker.asked import BrokerSession
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.cli.program import CommandCall
 from mq9.client.client import Mq9Client
@@ -35,7 +35,7 @@ async def play(say: Say, clock: Clock) -> None:
     broker = EmbeddedBroker.in_memory(clock)
 
     def agent(name: str) -> Mq9Client:
-        return Mq9Client(transport=DirectTransport(broker, Session(name, name)))
+        return Mq9Client(transport=DirectTransport(broker, BrokerSession(name, name)))
 
     try:
         async with agent("planner") as planner, agent("translator") as translator:

@@ -22,7 +22,7 @@ from mq9 import address as addresses
 from mq9.cli.messages import stdin_payload
 from mq9.cli.output import Table, as_json, count, quoted, span, when
 from mq9.cli.program import Address, CommandCall
-from mq9.cli.sent_answers import Sent, SentAnswers, gets_receipt
+from mq9.cli.sent_answers import SentAnswers, SentReply, gets_receipt
 from mq9.client import arguments
 from mq9.client.answers import once_there
 from mq9.client.client import Mq9Client
@@ -58,7 +58,7 @@ class _Open:
 
     message: Message
     question: MailedQuestion
-    sent: Sent | None = None
+    sent: SentReply | None = None
 
 
 async def inbox(
@@ -313,7 +313,7 @@ def _document(asked: _Open) -> dict[str, Any]:
     }
 
 
-def _answered(sent: Sent) -> dict[str, Any]:
+def _answered(sent: SentReply) -> dict[str, Any]:
     refused = None if sent.receipt is None else sent.receipt.text
     outcome = "unconfirmed" if sent.receipt is None else sent.receipt.outcome
     return {"answer": sent.text, "at": sent.at, "outcome": outcome, "text": refused}

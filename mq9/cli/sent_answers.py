@@ -23,7 +23,7 @@ _AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
+class SentReply:
     """An answer that was sent."""
 
     mail_address: str  # of its receipt
@@ -47,7 +47,7 @@ class SentAnswers:
         self._client = client
         self._identity = identity
 
-    async def find(self, asked: Message) -> Sent | None:
+    async def find(self, asked: Message) -> SentReply | None:
         """Return the answer to a question, with its receipt if that is there; None if none was."""
         address = self._address(asked)
         try:
@@ -58,7 +58,7 @@ class SentAnswers:
         if note is None:
             return None
         id_, _, digest = (note.key or "").partition("/")
-        return Sent(
+        return SentReply(
             mail_address=address,
             id=id_,
             digest=digest,
@@ -67,7 +67,7 @@ class SentAnswers:
             receipt=next(filter(None, (_receipt(asked, one) for one in found)), None),
         )
 
-    async def begin(self, asked: Message, payload: bytes, text: str) -> Sent:
+    async def begin(self, asked: Message, payload: bytes, text: str) -> SentReply:
         """Note an answer before it is sent, and return it; or the same answer of an earlier call.
 
         An earlier answer that was refused is forgotten.
@@ -97,7 +97,7 @@ class SentAnswers:
             )
         return sent
 
-    async def wait(self, asked: Message, seconds: float) -> Sent | None:
+    async def wait(self, asked: Message, seconds: float) -> SentReply | None:
         """Return the answer to a question once its receipt is there, or the time is up."""
         deadline_ms = self._client.clock.monotonic_ms() + round(seconds * 1000)
         from_id = 0
@@ -115,7 +115,7 @@ class SentAnswers:
             )
             from_id = max((one.msg_id + 1 for one in newer), default=from_id)
 
-    async def forget(self, sent: Sent) -> None:
+    async def forget(self, sent: SentReply) -> None:
         """Drop the mailbox of an answer; if that fails, its TTL removes it."""
         with suppress(Mq9Error):
             await self._client.mailbox_drop(sent.mail_address)

@@ -22,7 +22,7 @@ from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 from starlette.routing import BaseRoute
 
-from mq9.broker.asked import Session
+from mq9.broker.asked import BrokerSession
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.cli import logs, plugins
 from mq9.cli.program import taking
@@ -137,7 +137,7 @@ async def mcp_routes(
     users = guard if isinstance(guard, Users) else None
 
     def connect(agent: str) -> Mq9Client:
-        session = Session(
+        session = BrokerSession(
             f"mcp.{secrets.token_hex(8)}", agent if users is not None else None, guard.reserved
         )
         return Mq9Client(transport=DirectTransport(broker, session))  # the broker is the server's

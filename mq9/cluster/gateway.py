@@ -25,7 +25,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from mq9.address import shown
-from mq9.broker.asked import Request, Session
+from mq9.broker.asked import BrokerSession, PublishedRequest
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.official import PayloadForm
 from mq9.clock import Clock, sleep
@@ -214,7 +214,7 @@ class Gateway:
             return
         asker = _Asker(message.reply)
         connection = _connection_of(message.reply)
-        session = Session(
+        session = BrokerSession(
             connection,
             reserved=self._reserved,
             is_stranger=True,
@@ -222,7 +222,7 @@ class Gateway:
             is_told_apart="." in connection,  # else each request may have an inbox of its own
             max_reply=self._client.max_payload - _HEAD_BYTES,
         )
-        request = Request(
+        request = PublishedRequest(
             message.subject,
             message.data,
             tuple((message.headers or {}).items()),

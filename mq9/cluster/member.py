@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 
 from mq9.address import shown
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Observer
+from mq9.broker.observer import Observer
 from mq9.clock import Clock, SteadyClock, sleep
 from mq9.cluster import copy_on_disk
 from mq9.cluster.backend import ClusterBackend

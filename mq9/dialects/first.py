@@ -46,13 +46,13 @@ def _send(payload: bytes, headers: RequestHeaders, named: Named) -> requests.Sen
     return message
 
 
-def _query(payload: bytes, _headers: RequestHeaders, _named: Named) -> requests.Unread:
+def _query(payload: bytes, _headers: RequestHeaders, _named: Named) -> requests.QueryUnread:
     token = parse_object(payload).get("token")
     if not isinstance(token, str) or not token:
         raise InvalidRequest(
             f"token: {checks.shown(token)} is not the token that CREATE has answered"
         )
-    return requests.Unread(group_name=READERS, generation=token)
+    return requests.QueryUnread(group_name=READERS, generation=token)
 
 
 def _unread(fetched: Fetched, *, as_base64: bool) -> dict[str, Any]:
@@ -77,7 +77,7 @@ _TABLE = (
         wakes=Wakes.ITS_GROUPS,
         decode=_send,
     ),
-    Verb("MAILBOX.QUERY", requests.Unread, Target.MAILBOX, _unread, reads=True, decode=_query),
+    Verb("MAILBOX.QUERY", requests.QueryUnread, Target.MAILBOX, _unread, reads=True, decode=_query),
 )
 VERBS: Final[OlderVerbs] = {verb.name: (verb,) for verb in _TABLE}
 _INBOX = f"{subjects.ROOT}INBOX."

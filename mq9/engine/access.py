@@ -7,7 +7,7 @@ from typing import Any
 
 from mq9.engine import mailboxes
 from mq9.engine.commands import Actor, Call, CheckActor, CountSendLimits, Limits
-from mq9.engine.mailboxes import Mailbox, agents_in
+from mq9.engine.mailboxes import MailboxRow, agents_in
 from mq9.errors import Forbidden, InvalidRequest
 from mq9.models import LookPolicy, SendPolicy
 from mq9.protocol.outcomes import Grants
@@ -23,14 +23,14 @@ def refuse_others(db: Connection, call: Call[Any], now: int) -> None:
         raise mailboxes.refusal(mailbox, call.actor)
 
 
-def _admits(mailbox: Mailbox, call: Call[Any]) -> bool:
+def _admits(mailbox: MailboxRow, call: Call[Any]) -> bool:
     """Tell whether somebody may make a private request of a mailbox."""
     if call.request.only_looks:
         return mailbox.may_look(call.actor)
     return mailbox.may_take(call.actor)
 
 
-def refuse_sender(mailbox: Mailbox, actor: Actor) -> None:
+def refuse_sender(mailbox: MailboxRow, actor: Actor) -> None:
     """Refuse a message for a mailbox that takes none from its sender."""
     if mailbox.may_send(actor):
         return
@@ -60,7 +60,7 @@ def check_source(db: Connection, call: Call[Send], now: int) -> None:
         raise Forbidden(f"from_mailbox: you may not take messages from {address}")
 
 
-def may_look(mailbox: Mailbox, actor: Actor) -> bool:
+def may_look(mailbox: MailboxRow, actor: Actor) -> bool:
     """Tell whether somebody may look at a mailbox beside the one that a request is about."""
     return actor.owns(mailbox.address) or mailbox.may_look(actor)
 

@@ -11,7 +11,7 @@ import orjson
 from mq9.engine import access, fetch, groups, mailboxes, messages, send
 from mq9.engine.commands import Call, Limits, Undo, consumer_of
 from mq9.engine.groups import FORGOTTEN_MS, Batch, Group
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailboxes import MailboxRow
 from mq9.errors import InvalidRequest, MessageNotFound
 from mq9.models import Extended, Moved
 from mq9.protocol.outcomes import MoveOutcome
@@ -44,7 +44,7 @@ def ack(db: Connection, call: Call[Ack], now: int, _limits: Limits) -> tuple[int
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class FetchReply:
     """A FETCH reply that delivered something, and the whole batch that it is, if it is one."""
 
     number: int
@@ -53,8 +53,8 @@ class Reply:
 
 
 def chosen_reply(
-    db: Connection, mailbox: Mailbox, call: Call[Ack | Move | Nack], now: int
-) -> tuple[Group, Reply] | None:
+    db: Connection, mailbox: MailboxRow, call: Call[Ack | Move | Nack], now: int
+) -> tuple[Group, FetchReply] | None:
     """Find the FETCH reply that an ACK, MOVE or NACK speaks of; a use of the group.
 
     None when the call succeeds without doing anything: the token is from before a reset or of an
@@ -84,8 +84,8 @@ def chosen_reply(
 
 
 def _reply_of_message(
-    db: Connection, mailbox: Mailbox, group: Group, msg_id: int, consumer: str
-) -> Reply | None:
+    db: Connection, mailbox: MailboxRow, group: Group, msg_id: int, consumer: str
+) -> FetchReply | None:
     """Find the last reply with a message, to a consumer if there is one, else to any."""
     row = db.execute(
         "SELECT r.number, r.consumer FROM deliveries d LEFT JOIN leases l"
@@ -98,17 +98,17 @@ def _reply_of_message(
         (group.id, msg_id, group.first_reply, consumer),
     ).fetchone()
     if row is not None:
-        return Reply(*row)
+        return FetchReply(*row)
     # What is in a whole batch was in no other reply since the last reset.
     batch = groups.batch_of_message(
         db, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
     )
-    return None if batch is None else Reply(batch.number, batch.consumer, batch)
+    return None if batch is None else FetchReply(batch.number, batch.consumer, batch)
 
 
 def _reply_of_token(
-    db: Connection, mailbox: Mailbox, group: Group | None, msg_id: int, batch: str, now: int
-) -> tuple[Group, Reply] | None:
+    db: Connection, mailbox: MailboxRow, group: Group | None, msg_id: int, batch: str, now: int
+) -> tuple[Group, FetchReply] | None:
     match = _TOKEN.fullmatch(batch)
     if match is None:
         raise InvalidRequest(f"batch: {batch!r} is not a token of this broker")
@@ -140,10 +140,12 @@ def _reply_of_token(
         is_contained = delivered.fetchone() is not None
     if not is_contained:
         raise InvalidRequest(f"batch: the reply of {batch!r} did not contain msg_id {msg_id}")
-    return group, Reply(number, consumer, whole)
+    return group, FetchReply(number, consumer, whole)
 
 
-def _still_to_deliver(db: Connection, mailbox: Mailbox, group: Group | None, msg_id: int) -> bool:
+def _still_to_deliver(
+    db: Connection, mailbox: MailboxRow, group: Group | None, msg_id: int
+) -> bool:
     """Tell whether an assigned message is stored and was never delivered to the group."""
     row = db.execute(
         "SELECT priority FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, msg_id)
@@ -162,9 +164,9 @@ def _still_to_deliver(db: Connection, mailbox: Mailbox, group: Group | None, msg
 
 def _confirm(
     db: Connection,
-    mailbox: Mailbox,
+    mailbox: MailboxRow,
     group: Group,
-    reply: Reply,
+    reply: FetchReply,
     named: int,
     now: int,
     *,
@@ -255,7 +257,7 @@ def extend(db: Connection, call: Call[Extend], now: int, _limits: Limits) -> Ext
 
 
 def _extend_whole(
-    db: Connection, mailbox: Mailbox, group: Group, call: Call[Extend], now: int
+    db: Connection, mailbox: MailboxRow, group: Group, call: Call[Extend], now: int
 ) -> set[int]:
     """Renew the leases of all in a whole batch, or split it where not all are meant; which ones."""
     request, consumer = call.request, consumer_of(call)
@@ -401,8 +403,8 @@ def move(db: Connection, call: Call[Move], now: int, limits: Limits) -> MoveOutc
 
 def _store_copy(
     db: Connection,
-    source: Mailbox,
-    target: Mailbox,
+    source: MailboxRow,
+    target: MailboxRow,
     moved: Moved,
     before: Moved | None,
     now: int,

@@ -29,7 +29,7 @@ from mq9.engine.commands import (
     Limits,
     Seen,
 )
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailboxes import MailboxRow
 from mq9.errors import AgentNotFound, Forbidden, LimitReached
 from mq9.models import AgentEntry, LookPolicy
 from mq9.protocol.body import parse_object
@@ -305,7 +305,7 @@ def _looked_up(db: Connection, which: str, wanted: tuple[str, ...], now: int) ->
 
 
 def _wrote(
-    db: Connection, mailbox: Mailbox, names: tuple[str, ...], before: int | None, now: int
+    db: Connection, mailbox: MailboxRow, names: tuple[str, ...], before: int | None, now: int
 ) -> dict[str, tuple[int, int | None]]:
     """Return when the oldest of the newest messages of each sender came, and of verified ones."""
     rows = db.execute(

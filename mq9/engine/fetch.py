@@ -26,7 +26,7 @@ import orjson
 from mq9.engine import agents, groups, mailboxes, messages
 from mq9.engine.commands import Call, Limits, consumer_of
 from mq9.engine.groups import Group
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailboxes import MailboxRow
 from mq9.engine.messages import load_messages, reply_bytes
 from mq9.errors import LimitReached
 from mq9.protocol.outcomes import Fetched, Stored
@@ -118,7 +118,7 @@ def find_nothing(db: Connection, call: Call[Fetch], now: int) -> Fetched | None:
 
 
 def _nothing(
-    db: Connection, mailbox: Mailbox, group: Group, call: Call[Fetch], now: int, available: int
+    db: Connection, mailbox: MailboxRow, group: Group, call: Call[Fetch], now: int, available: int
 ) -> Fetched:
     delivery_ms = next_delivery(db, mailbox, group)
     sign_ms = agents.next_sign(db, call.agent, now)
@@ -142,7 +142,7 @@ def latest_reply(db: Connection, group: Group, call: Call[Fetch | Release]) -> i
 
 
 def _still_held(
-    db: Connection, mailbox: Mailbox, group: Group, number: int, call: Call[Fetch], now: int
+    db: Connection, mailbox: MailboxRow, group: Group, number: int, call: Call[Fetch], now: int
 ) -> Fetched | None:
     """Return again what a repeated FETCH was answered, as far as its consumer still holds it."""
     groups.split_batches(
@@ -208,7 +208,7 @@ def _held_by(group: Group, consumer: str) -> tuple[str, tuple[Any, ...]]:
 
 
 def _pick(
-    db: Connection, mailbox: Mailbox, group: Group, own: str | None, num_msgs: int
+    db: Connection, mailbox: MailboxRow, group: Group, own: str | None, num_msgs: int
 ) -> tuple[list[Candidate], bool]:
     """Choose what to deliver, the most urgent and oldest first, and say whether there is more."""
     most = num_msgs + 1
@@ -236,7 +236,7 @@ def _known(db: Connection, group: Group, holder: str | None, most: int) -> list[
     return list(map(tuple, orjson.loads(rows)))
 
 
-def _new(db: Connection, mailbox: Mailbox, lane: int, cursor: int, most: int) -> list[Candidate]:
+def _new(db: Connection, mailbox: MailboxRow, lane: int, cursor: int, most: int) -> list[Candidate]:
     (msg_ids,) = db.execute(  # in one step, as above
         "SELECT json_group_array(msg_id) FROM (SELECT msg_id FROM messages"
         " WHERE mailbox=? AND priority=? AND msg_id>=? ORDER BY msg_id LIMIT ?)",
@@ -247,7 +247,7 @@ def _new(db: Connection, mailbox: Mailbox, lane: int, cursor: int, most: int) ->
 
 def load(
     db: Connection,
-    mailbox: Mailbox,
+    mailbox: MailboxRow,
     picked: list[Candidate],
     cursors: Sequence[int],
     wanted: Fetch,
@@ -279,7 +279,7 @@ def load(
 
 def _write_reply(
     db: Connection,
-    mailbox: Mailbox,
+    mailbox: MailboxRow,
     group: Group,
     call: Call[Fetch],
     given: list[Candidate],
@@ -320,7 +320,7 @@ def _write_reply(
 
 def _lease(
     db: Connection,
-    mailbox: Mailbox,
+    mailbox: MailboxRow,
     group: Group,
     call: Call[Fetch],
     given: list[Candidate],
@@ -365,7 +365,7 @@ def _lease(
         position += len(is_held)
 
 
-def next_delivery(db: Connection, mailbox: Mailbox, group: Group | None) -> int | None:
+def next_delivery(db: Connection, mailbox: MailboxRow, group: Group | None) -> int | None:
     """Return the instant at which, if nobody does anything, a FETCH could find more."""
     due_ms = messages.next_due(db, mailbox)
     until_ms = None
@@ -416,7 +416,7 @@ def _cost_of(
 
 def _charge(
     db: Connection,
-    mailbox: Mailbox,
+    mailbox: MailboxRow,
     group: Group,
     call: Call[Fetch],
     size: int,

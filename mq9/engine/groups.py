@@ -24,7 +24,7 @@ from typing import Any
 import orjson
 
 from mq9.engine.commands import Limits
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailboxes import MailboxRow
 from mq9.errors import LimitReached
 from mq9.models import Deliver
 from mq9.protocol.requests import Fetch
@@ -102,7 +102,7 @@ class Group:
         return now - self.used_ms >= _USE_GRAIN_MS
 
 
-def find(db: Connection, mailbox: Mailbox, name: str, now: int) -> Group | None:
+def find(db: Connection, mailbox: MailboxRow, name: str, now: int) -> Group | None:
     """Return a group of a mailbox, unless it has not been used for a month."""
     row = db.execute(
         "SELECT id, start, critical, urgent, normal, first_reply, used_ms, reached, redelivered"
@@ -116,7 +116,7 @@ def find(db: Connection, mailbox: Mailbox, name: str, now: int) -> Group | None:
 
 
 def create(
-    db: Connection, mailbox: Mailbox, name: str, start: int, now: int, limits: Limits
+    db: Connection, mailbox: MailboxRow, name: str, start: int, now: int, limits: Limits
 ) -> Group:
     """Make a group that starts at a msg_id."""
     forgotten = db.execute(
@@ -135,7 +135,7 @@ def create(
     return Group(group_id, start, [start] * 3, mailbox.next_reply, now)
 
 
-def _refuse_too_many(db: Connection, mailbox: Mailbox, now: int, limits: Limits) -> None:
+def _refuse_too_many(db: Connection, mailbox: MailboxRow, now: int, limits: Limits) -> None:
     (count,) = db.execute(
         "SELECT count(*) FROM groups WHERE mailbox=? AND used_ms>?",
         (mailbox.id, now - FORGOTTEN_MS),
@@ -171,7 +171,7 @@ def erase(db: Connection, group_id: int) -> int:
     return removed
 
 
-def reset(db: Connection, mailbox: Mailbox, group: Group, start: int, now: int) -> None:
+def reset(db: Connection, mailbox: MailboxRow, group: Group, start: int, now: int) -> None:
     """Forget a group's position, leases and acks, and void its batch tokens."""
     db.execute("DELETE FROM leases WHERE group_id=?", (group.id,))
     db.execute("DELETE FROM moves WHERE group_id=?", (group.id,))
@@ -187,7 +187,7 @@ def reset(db: Connection, mailbox: Mailbox, group: Group, start: int, now: int) 
     group.save(db)
 
 
-def start_position(db: Connection, mailbox: Mailbox, wanted: Fetch, now: int) -> int:
+def start_position(db: Connection, mailbox: MailboxRow, wanted: Fetch, now: int) -> int:
     """Return the first msg_id of a group or a read that begins so, if only the next to arrive."""
     if wanted.deliver is Deliver.EARLIEST:
         return 0
@@ -209,7 +209,7 @@ def start_position(db: Connection, mailbox: Mailbox, wanted: Fetch, now: int) ->
     return mailbox.next_msg_id if row is None else int(row[0])
 
 
-def first_since(db: Connection, mailbox: Mailbox, instant: int) -> int:
+def first_since(db: Connection, mailbox: MailboxRow, instant: int) -> int:
     """Return the msg_id from which messages became visible at an instant or later."""
     low, high = 0, mailbox.next_msg_id
     while low < high:
@@ -226,7 +226,7 @@ def first_since(db: Connection, mailbox: Mailbox, instant: int) -> int:
     return low
 
 
-def token(mailbox: Mailbox, number: int) -> str:
+def token(mailbox: MailboxRow, number: int) -> str:
     """Return the batch token of a reply."""
     return f"{mailbox.generation}-{number}"
 

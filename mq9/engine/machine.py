@@ -24,7 +24,7 @@ from mq9.engine import (
     status,
 )
 from mq9.engine.commands import Call, Entry, Limits, Outcome, SetLimits, Sweep
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailboxes import MailboxRow
 from mq9.engine.state import Position
 from mq9.errors import BrokerFailed, Mq9Error
 from mq9.protocol import requests
@@ -40,7 +40,7 @@ _DAY_MS = 86_400_000
 _TOMBSTONES_MS = 7 * _DAY_MS
 
 _Command = Callable[[Connection, Call[Any], int, Limits], Any]
-_Unguarded = Callable[[Connection, Mailbox, Call[Any], int, Limits], Any]
+_Unguarded = Callable[[Connection, MailboxRow, Call[Any], int, Limits], Any]
 _Query = Callable[[Connection, Call[Any], int], Any]
 
 
@@ -56,7 +56,7 @@ class Applying:
         self._keeps_all = keeps_all
         self.position, self.limits = state.position_and_limits(db)
         self._begun = self.position
-        self._held: dict[str, Mailbox] = {}  # by address
+        self._held: dict[str, MailboxRow] = {}  # by address
         self._noted: dict[str, int] = {}  # when a sign of life was noted, by agent
 
     def apply(self, entry: Entry[Request[R]]) -> Outcome[R]:
@@ -107,7 +107,7 @@ class Applying:
             return Outcome(None, _refusal(call, error), now)
         return Outcome(value, None, now)
 
-    def _hold(self, address: str, now: int) -> Mailbox | None:
+    def _hold(self, address: str, now: int) -> MailboxRow | None:
         """Return a mailbox that is there, whose counters are written later."""
         mailbox = self._held.get(address)
         if mailbox is None:
@@ -297,7 +297,7 @@ QUERIES: dict[type[Request[Any]], _Query] = {
     commands.CheckActor: access.check_actor,
     commands.CountSendLimits: access.count_send_limits,
     commands.Peek: reads.peek,
-    requests.Unread: reads.unread,
+    requests.QueryUnread: reads.unread,
     requests.Query: reads.query,
     commands.IsRegistered: agents.is_registered,
     commands.AgentKeys: agents.keys,

@@ -49,7 +49,7 @@ _FORGOTTEN_TOGETHER = 100  # older removals
 
 
 @dataclass(slots=True)
-class Mailbox:
+class MailboxRow:
     """A row of mailboxes; ``save`` writes the counters back."""
 
     id: int
@@ -181,7 +181,7 @@ def not_found(address: str) -> MailboxNotFound:
     return MailboxNotFound(f"mailbox not found: {address} does not exist")
 
 
-def look(db: Connection, address: str, now: int) -> Mailbox | None:
+def look(db: Connection, address: str, now: int) -> MailboxRow | None:
     """Return a mailbox as it is stored, or None when it is not there or has expired."""
     row = db.execute(
         f"SELECT {_COLUMNS} FROM mailboxes WHERE address=?",  # noqa: S608  # constant columns
@@ -189,32 +189,32 @@ def look(db: Connection, address: str, now: int) -> Mailbox | None:
     ).fetchone()
     if row is None:
         return None
-    mailbox = Mailbox(*row)
+    mailbox = MailboxRow(*row)
     return None if mailbox.is_expired(now) else mailbox
 
 
-def look_at_all(db: Connection, addresses: Iterable[str], now: int) -> dict[str, Mailbox]:
+def look_at_all(db: Connection, addresses: Iterable[str], now: int) -> dict[str, MailboxRow]:
     """Return those mailboxes at some addresses that exist, by address, as they are stored."""
     rows = db.execute(
         f"SELECT {_COLUMNS} FROM mailboxes WHERE address IN (SELECT value FROM json_each(?))"  # noqa: S608  # constant columns
         " AND (expires_ms IS NULL OR expires_ms>?)",
         (orjson.dumps(sorted(addresses)).decode(), now),
     )
-    return {mailbox.address: mailbox for mailbox in (Mailbox(*row) for row in rows)}
+    return {mailbox.address: mailbox for mailbox in (MailboxRow(*row) for row in rows)}
 
 
-def is_current(mailbox: Mailbox, now: int) -> bool:
+def is_current(mailbox: MailboxRow, now: int) -> bool:
     """Tell whether nothing has fallen due or expired since the mailbox was last advanced."""
     return mailbox.changes_ms is None or mailbox.changes_ms > now
 
 
-def refuse_another(mailbox: Mailbox, generation: str | None) -> None:
+def refuse_another(mailbox: MailboxRow, generation: str | None) -> None:
     """Refuse a mailbox that has taken the address of the one that was meant."""
     if generation is not None and generation != mailbox.generation:
         raise not_found(mailbox.address)
 
 
-def refusal(mailbox: Mailbox, actor: Actor) -> Forbidden:
+def refusal(mailbox: MailboxRow, actor: Actor) -> Forbidden:
     """Make the error for an agent that may not use a mailbox."""
     if actor.owner is None and mailbox.creator is None:
         return Forbidden(
@@ -254,7 +254,7 @@ def create(db: Connection, call: Call[CreateMailbox], now: int, limits: Limits) 
 def _created(
     call: Call[CreateMailbox],
     generation: str,
-    kept: Mailbox | CreateMailbox,
+    kept: MailboxRow | CreateMailbox,
     viewers: tuple[str, ...],
 ) -> Created:
     """Return the outcome, which says what is there of what the request asked for."""
@@ -318,7 +318,7 @@ def _make(
     )
 
 
-def _renew(db: Connection, mailbox: Mailbox, actor: Actor, now: int) -> None:
+def _renew(db: Connection, mailbox: MailboxRow, actor: Actor, now: int) -> None:
     """Restart the TTL of a mailbox; only its creator may, or somebody who is no agent."""
     creator = actor.owner or mailbox.creator
     if actor.agent is None:
@@ -376,7 +376,7 @@ def list_own(db: Connection, call: Call[ListMailboxes], now: int) -> MailboxPage
             "below": None if actor.below is None else f"{actor.below}.",
         },
     )
-    for mailbox in (Mailbox(*row) for row in rows):
+    for mailbox in (MailboxRow(*row) for row in rows):
         owner = mailbox.creator == actor.agent or actor.owns(mailbox.address)
         if actor.agent is not None and not owner:
             continue  # it belongs to an agent with a longer slug

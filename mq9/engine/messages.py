@@ -15,7 +15,7 @@ import orjson
 
 from mq9.engine import groups, mailboxes
 from mq9.engine.commands import Advance, Call, Limits
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailboxes import MailboxRow
 from mq9.errors import MessageNotFound
 from mq9.models import PRIORITIES, MailboxType
 from mq9.protocol.outcomes import Stored
@@ -46,7 +46,7 @@ class Outdated(Exception):  # not a failure: a hint to the backend
         self.addresses = addresses
 
 
-def advance(db: Connection, address: str, now: int) -> Mailbox:
+def advance(db: Connection, address: str, now: int) -> MailboxRow:
     """Bring a mailbox up to date and return it."""
     mailbox = mailboxes.look(db, address, now)
     if mailbox is None:
@@ -61,7 +61,7 @@ def advance_now(db: Connection, call: Call[Advance], now: int, _limits: Limits) 
     advance(db, call.address, now)
 
 
-def current(db: Connection, address: str, now: int) -> Mailbox:
+def current(db: Connection, address: str, now: int) -> MailboxRow:
     """Return a mailbox that is up to date."""
     mailbox = mailboxes.look(db, address, now)
     if mailbox is None:
@@ -88,7 +88,7 @@ def advance_due(db: Connection, now: int, most: int) -> int:
     return changed
 
 
-def _advance(db: Connection, mailbox: Mailbox, now: int) -> int:
+def _advance(db: Connection, mailbox: MailboxRow, now: int) -> int:
     changed = _make_due_visible(db, mailbox, now)
     changed += _remove_expired(db, mailbox, now)
     (mailbox.changes_ms,) = db.execute(
@@ -101,7 +101,7 @@ def _advance(db: Connection, mailbox: Mailbox, now: int) -> int:
     return changed
 
 
-def next_due(db: Connection, mailbox: Mailbox) -> int | None:
+def next_due(db: Connection, mailbox: MailboxRow) -> int | None:
     """Return the instant at which the next delayed message falls due; None where there is none."""
     if not mailbox.delayed:
         return None
@@ -112,7 +112,7 @@ def next_due(db: Connection, mailbox: Mailbox) -> int | None:
     return due_ms
 
 
-def _make_due_visible(db: Connection, mailbox: Mailbox, now: int) -> int:
+def _make_due_visible(db: Connection, mailbox: MailboxRow, now: int) -> int:
     """Make visible what has fallen due; how many messages: there may be a whole mailbox of them."""
     due = db.execute(
         "SELECT id, due_ms, key, expires_ms, sender, sender_verified FROM delayed"
@@ -167,7 +167,7 @@ def _make_due_visible(db: Connection, mailbox: Mailbox, now: int) -> int:
     return len(due)
 
 
-def _remove_expired(db: Connection, mailbox: Mailbox, now: int) -> int:
+def _remove_expired(db: Connection, mailbox: MailboxRow, now: int) -> int:
     expired = db.execute(
         "SELECT msg_id FROM messages WHERE mailbox=? AND expires_ms<=?", (mailbox.id, now)
     )
@@ -183,12 +183,12 @@ class _Older(NamedTuple):
     sender_verified: bool
 
 
-def _place(mailbox: Mailbox, key: str | None) -> str | None:
+def _place(mailbox: MailboxRow, key: str | None) -> str | None:
     """Return what only one visible message can have: its key, or in some mailboxes all the same."""
     return "" if mailbox.type == MailboxType.LATEST else key
 
 
-def _at_place(db: Connection, mailbox: Mailbox, key: str | None) -> _Older | None:
+def _at_place(db: Connection, mailbox: MailboxRow, key: str | None) -> _Older | None:
     """Return the visible message whose place one of a key would take, if there is one."""
     values: tuple[object, ...]
     if mailbox.type == MailboxType.LATEST:
@@ -205,7 +205,7 @@ def _at_place(db: Connection, mailbox: Mailbox, key: str | None) -> _Older | Non
 
 
 def _yields(
-    mailbox: Mailbox, older: _Older, sender: str | None, verified: bool, instant: int
+    mailbox: MailboxRow, older: _Older, sender: str | None, verified: bool, instant: int
 ) -> bool:
     """Tell whether a message that becomes visible at an instant may replace another.
 
@@ -220,7 +220,7 @@ def _yields(
 
 def may_replace(
     db: Connection,
-    mailbox: Mailbox,
+    mailbox: MailboxRow,
     key: str | None,
     sender: str | None,
     verified: bool,
@@ -232,7 +232,7 @@ def may_replace(
 
 
 def replace_older(
-    db: Connection, mailbox: Mailbox, key: str | None, instant: int, newer: int
+    db: Connection, mailbox: MailboxRow, key: str | None, instant: int, newer: int
 ) -> int | None:
     """Remove the message whose place another takes; its msg_id, if any. Saves nothing."""
     older = _at_place(db, mailbox, key)
@@ -250,10 +250,10 @@ class Removal(NamedTuple):
     replaced_by: int | None = None
 
 
-def remove(db: Connection, mailbox: Mailbox, removals: Sequence[Removal], reason: str) -> int:
+def remove(db: Connection, mailbox: MailboxRow, removals: Sequence[Removal], reason: str) -> int:
     """Remove visible messages and their leases; how many there were. Saves nothing.
 
-    The reason is a counter of ``Mailbox``; for one that had expired by its instant, ``expired``.
+    The reason is a counter of ``MailboxRow``; for one that had expired by its instant, ``expired``.
     """
     if not removals:
         return 0
@@ -338,7 +338,7 @@ def _envelope(beside: str) -> dict[str, Any] | None:
 
 
 def load_messages(
-    db: Connection, mailbox: Mailbox, deliveries: dict[int, int], all_of_lane: int | None = None
+    db: Connection, mailbox: MailboxRow, deliveries: dict[int, int], all_of_lane: int | None = None
 ) -> Iterator[Stored]:
     """Yield messages by msg_id; with a lane they are all that is between the first and last."""
     values: tuple[object, ...]
@@ -393,7 +393,7 @@ def stored_from(mailbox: str, next_id: str, lane: str, first: str) -> str:
 _COUNT_STORED = f"SELECT {stored_from(':mailbox', ':next_id', ':lane', ':first')}"
 
 
-def count_stored(db: Connection, mailbox: Mailbox, lane: int, first: int) -> int:
+def count_stored(db: Connection, mailbox: MailboxRow, lane: int, first: int) -> int:
     """Count what is stored in a lane of a mailbox from a msg_id on."""
     # By name: since Python 3.12 a numbered parameter takes no sequence.
     given = {"mailbox": mailbox.id, "next_id": mailbox.next_msg_id, "lane": lane, "first": first}
@@ -401,12 +401,12 @@ def count_stored(db: Connection, mailbox: Mailbox, lane: int, first: int) -> int
     return int(count)
 
 
-def count_by_lane(db: Connection, mailbox: Mailbox, cursors: Iterable[int]) -> list[int]:
+def count_by_lane(db: Connection, mailbox: MailboxRow, cursors: Iterable[int]) -> list[int]:
     """Count what is stored in each lane of a mailbox from its cursor on."""
     return [count_stored(db, mailbox, lane, cursor) for lane, cursor in enumerate(cursors)]
 
 
-def complete_blocks(db: Connection, mailbox: Mailbox, since: int) -> None:
+def complete_blocks(db: Connection, mailbox: MailboxRow, since: int) -> None:
     """Count the blocks that were completed since some msg_id was the next to be given."""
     begun, ended = since >> _BLOCK_BITS, mailbox.next_msg_id >> _BLOCK_BITS
     if begun == ended:

@@ -12,12 +12,12 @@ import orjson
 from mq9.engine import fetch, groups, mailboxes, messages
 from mq9.engine.commands import Call, Limits, NoteRead, Peek
 from mq9.engine.fetch import Candidate
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailboxes import MailboxRow
 from mq9.engine.messages import COLUMNS, LANES
 from mq9.errors import Forbidden
 from mq9.models import PRIORITIES
 from mq9.protocol.outcomes import Fetched, Found, Stored
-from mq9.protocol.requests import Fetch, Query, Unread
+from mq9.protocol.requests import Fetch, Query, QueryUnread
 
 _MOST_UNREAD = 1_000  # messages of one answer
 
@@ -34,7 +34,7 @@ def peek(db: Connection, call: Call[Peek], now: int) -> Fetched:
     return replace(fetched, position=position)
 
 
-def unread(db: Connection, call: Call[Unread], now: int) -> Fetched:
+def unread(db: Connection, call: Call[QueryUnread], now: int) -> Fetched:
     """Read what a group has not read."""
     request = call.request
     mailbox = messages.current(db, call.address, now)
@@ -65,7 +65,7 @@ def note_read(db: Connection, call: Call[NoteRead], now: int, limits: Limits) ->
 
 
 def _read(
-    db: Connection, mailbox: Mailbox, start: list[int], wanted: Fetch, now: int, *, as_text: bool
+    db: Connection, mailbox: MailboxRow, start: list[int], wanted: Fetch, now: int, *, as_text: bool
 ) -> Fetched:
     """Read messages, the most urgent and oldest first, from a msg_id in each lane."""
     cursors = list(start)
@@ -163,7 +163,7 @@ def query(db: Connection, call: Call[Query], now: int) -> Found:
     return Found(messages=tuple(reversed(newest)), more=more)
 
 
-def _of_group(db: Connection, mailbox: Mailbox, name: str | None, now: int) -> dict[str, int]:
+def _of_group(db: Connection, mailbox: MailboxRow, name: str | None, now: int) -> dict[str, int]:
     """Return what tells how messages stand with a group; one that is not there has read nothing."""
     group = None if name is None else groups.find(db, mailbox, name, now)
     id_, start, cursors = (

@@ -11,7 +11,7 @@ import orjson
 
 from mq9.engine import access, groups, mailboxes, messages
 from mq9.engine.commands import Call, Limits
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailboxes import MailboxRow
 from mq9.engine.messages import LANES, Removal
 from mq9.errors import Forbidden, IdConflict, LimitReached, MailboxFull, MessageNotFound
 from mq9.models import MailboxType, SendOutcome
@@ -39,7 +39,7 @@ def send(db: Connection, call: Call[Send], now: int, limits: Limits) -> int | Se
 
 
 def send_what_fits(
-    db: Connection, mailbox: Mailbox, call: Call[Send], now: int, limits: Limits
+    db: Connection, mailbox: MailboxRow, call: Call[Send], now: int, limits: Limits
 ) -> int | SendOutcome | None:
     """Store a message that replaces nothing, and for which nothing has to be removed."""
     size = counted_bytes(call)
@@ -57,7 +57,7 @@ def send_what_fits(
 
 
 def _send(
-    db: Connection, mailbox: Mailbox, call: Call[Send], size: int, now: int, limits: Limits
+    db: Connection, mailbox: MailboxRow, call: Call[Send], size: int, now: int, limits: Limits
 ) -> int | SendOutcome:
     request, sender, is_verified = call.request, call.agent, call.actor.agent is not None
     answer = -1 if request.delay else mailbox.next_msg_id
@@ -163,7 +163,7 @@ def _digest(data: bytes, size: int) -> bytes:
 
 
 def _remember_id(
-    db: Connection, mailbox: Mailbox, call: Call[Send], answer: int, now: int, limits: Limits
+    db: Connection, mailbox: MailboxRow, call: Call[Send], answer: int, now: int, limits: Limits
 ) -> int | None:
     """Keep the answer to a SEND, or return that of the first under its id; save the mailbox."""
     if call.request.id is None:
@@ -203,7 +203,7 @@ def _remember_id(
 
 
 def _remember_delayed(
-    db: Connection, mailbox: Mailbox, call: Call[Send], delayed_id: int | None
+    db: Connection, mailbox: MailboxRow, call: Call[Send], delayed_id: int | None
 ) -> None:
     """Keep which delayed message a SEND has stored, beside the answer to it."""
     if call.request.id is not None:
@@ -214,7 +214,7 @@ def _remember_delayed(
 
 
 def _answered_before(
-    db: Connection, mailbox: Mailbox, call: Call[Send], kept: int
+    db: Connection, mailbox: MailboxRow, call: Call[Send], kept: int
 ) -> int | SendOutcome:
     """Answer a SEND whose id was sent before as the first was answered."""
     msg_id, delayed_id = max(kept, -1), -1 - kept
@@ -250,7 +250,7 @@ def _remove_old_ids(db: Connection, now: int, most: int) -> Counter[int]:
 
 
 def make_room(
-    db: Connection, mailbox: Mailbox, size: int, now: int, limits: Limits, *, has_replaced: bool
+    db: Connection, mailbox: MailboxRow, size: int, now: int, limits: Limits, *, has_replaced: bool
 ) -> None:
     """Evict the oldest messages that nobody needs until one of ``size`` bytes fits, else raise."""
     count, total = mailbox.messages, mailbox.bytes
@@ -283,7 +283,7 @@ def _has_room(count: int, total: int, limits: Limits) -> bool:
     return count < limits.max_messages and total <= limits.max_bytes
 
 
-def _done(db: Connection, mailbox: Mailbox) -> Iterator[tuple[int, int]]:
+def _done(db: Connection, mailbox: MailboxRow) -> Iterator[tuple[int, int]]:
     """Yield id and size of messages that a group has acked and none has yet to get, by id."""
     bounds = db.execute(
         "SELECT min(start), min(critical), min(urgent), min(normal) FROM groups WHERE mailbox=?",

@@ -10,7 +10,7 @@ import orjson
 
 from mq9.engine import access, groups, mailboxes
 from mq9.engine.commands import Call
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailboxes import MailboxRow
 from mq9.engine.messages import Outdated
 from mq9.errors import Forbidden, InvalidRequest
 from mq9.models import PRIORITIES, Sent, SentAnswer, SentPage
@@ -164,7 +164,7 @@ def _whose(call: Call[ListSent]) -> tuple[str, int | None]:
 
 def _mailboxes(
     db: Connection, call: Call[ListSent], page: Sequence[_Row], now: int
-) -> dict[str, Mailbox]:
+) -> dict[str, MailboxRow]:
     """Return the mailboxes of messages, and those of their answers that the asker may look at."""
     addresses = {row.address for row in page}
     others = {row.reply_to for row in page if row.reply_to is not None}
@@ -200,7 +200,7 @@ def _answers(
     db: Connection,
     call: Call[ListSent],
     page: Iterable[_Row],
-    there: Mapping[str, Mailbox],
+    there: Mapping[str, MailboxRow],
     sender: str,
     now: int,
 ) -> dict[tuple[int, str], SentAnswer]:
@@ -223,7 +223,7 @@ def _answers(
 def _sent(
     row: _Row,
     call: Call[ListSent],
-    there: Mapping[str, Mailbox],
+    there: Mapping[str, MailboxRow],
     standings: Mapping[tuple[int, int], _Standing],
     answers: Mapping[tuple[int, str], SentAnswer],
 ) -> Sent:

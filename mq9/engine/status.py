@@ -20,7 +20,7 @@ from mq9.engine.commands import (
     WhyEmpty,
 )
 from mq9.engine.groups import Group
-from mq9.engine.mailboxes import Mailbox
+from mq9.engine.mailboxes import MailboxRow
 from mq9.models import (
     PRIORITIES,
     GroupStatus,
@@ -152,7 +152,7 @@ def count_unread(db: Connection, call: Call[CountUnread], now: int) -> Unread | 
     return Unread(*counted)
 
 
-def _never_read(db: Connection, mailbox: Mailbox) -> Unread:
+def _never_read(db: Connection, mailbox: MailboxRow) -> Unread:
     """Count what a group could be given that is not there, and so counts as ``earliest``."""
     return Unread(*messages.count_by_lane(db, mailbox, [0] * len(PRIORITIES)))
 
@@ -190,7 +190,7 @@ def backlog(db: Connection, address: str, actor: Actor, now: int) -> int | None:
     return min(count, _MOST_BACKLOG)
 
 
-def _group(db: Connection, mailbox: Mailbox, name: str, now: int) -> GroupStatus:
+def _group(db: Connection, mailbox: MailboxRow, name: str, now: int) -> GroupStatus:
     group = groups.find(db, mailbox, name, now)
     if group is None:
         return GroupStatus(name, exists=False, pending=_never_read(db, mailbox))
@@ -219,7 +219,7 @@ def _seconds(instant: int | None) -> float | None:
     return None if instant is None else instant / 1000
 
 
-def _concerning(db: Connection, mailbox: Mailbox, stored: int, start: int) -> int:
+def _concerning(db: Connection, mailbox: MailboxRow, stored: int, start: int) -> int:
     """Count what is stored from the first msg_id on that concerns a group."""
     if start == 0:
         return stored
@@ -249,7 +249,7 @@ def _leases(db: Connection, group: Group, now: int) -> tuple[int, list[int], tup
     return count, free, tuple(leased)
 
 
-def _history(db: Connection, mailbox: Mailbox, msg_id: int, now: int) -> MessageHistory:
+def _history(db: Connection, mailbox: MailboxRow, msg_id: int, now: int) -> MessageHistory:
     """Tell what happened to a message."""
     stored = db.execute(
         "SELECT sent_ms, visible_ms, priority, expires_ms, key, moved FROM messages"
@@ -302,7 +302,7 @@ class _Group:
     cursors: tuple[int, int, int]
 
 
-def _known_groups(db: Connection, mailbox: Mailbox, now: int) -> list[_Group]:
+def _known_groups(db: Connection, mailbox: MailboxRow, now: int) -> list[_Group]:
     rows = db.execute(
         "SELECT id, name, start, first_reply, critical, urgent, normal FROM groups"
         " WHERE mailbox=? AND used_ms>? ORDER BY name LIMIT ?",
@@ -312,7 +312,7 @@ def _known_groups(db: Connection, mailbox: Mailbox, now: int) -> list[_Group]:
 
 
 def _standings(
-    db: Connection, mailbox: Mailbox, msg_id: int, lane: int, now: int
+    db: Connection, mailbox: MailboxRow, msg_id: int, lane: int, now: int
 ) -> tuple[Standing, ...]:
     standings = (
         _standing(db, mailbox, group, msg_id, lane, now)
@@ -326,7 +326,7 @@ def _standings(
 
 
 def _standing(
-    db: Connection, mailbox: Mailbox, group: _Group, msg_id: int, lane: int, now: int
+    db: Connection, mailbox: MailboxRow, group: _Group, msg_id: int, lane: int, now: int
 ) -> Standing:
     lease = _lease(db, mailbox, group, msg_id)
     holder, until_ms, deliveries = lease or (None, None, 0)
@@ -363,7 +363,7 @@ def _standing(
 
 
 def _lease(
-    db: Connection, mailbox: Mailbox, group: _Group, msg_id: int
+    db: Connection, mailbox: MailboxRow, group: _Group, msg_id: int
 ) -> tuple[str | None, int | None, int] | None:
     """Return who got a stored message, until when, and how often the group was given it."""
     lease: tuple[str | None, int | None, int] | None = db.execute(
@@ -380,7 +380,7 @@ def _lease(
 
 
 def _count_ahead(
-    db: Connection, mailbox: Mailbox, group: _Group, msg_id: int, lane: int, now: int
+    db: Connection, mailbox: MailboxRow, group: _Group, msg_id: int, lane: int, now: int
 ) -> int:
     """Count what the group would be given before a message."""
     (ahead,) = db.execute(
@@ -397,7 +397,7 @@ def _count_ahead(
     return int(ahead)
 
 
-def _last_seen(db: Connection, mailbox: Mailbox, msg_id: int, now: int) -> tuple[Standing, ...]:
+def _last_seen(db: Connection, mailbox: MailboxRow, msg_id: int, now: int) -> tuple[Standing, ...]:
     """Tell which groups were given a message that was removed, as long as that is remembered."""
     standings = []
     for group in _known_groups(db, mailbox, now):

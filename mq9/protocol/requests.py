@@ -439,7 +439,7 @@ class ListSent(Body[SentPage]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unread(Body[Fetched]):
+class QueryUnread(Body[Fetched]):
     """What a group was not given yet, which stays as it is; of an older generation."""
 
     reads_messages: ClassVar[bool] = True

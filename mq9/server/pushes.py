@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from mq9.broker.asked import Session
+from mq9.broker.asked import BrokerSession
 from mq9.broker.feed import Feed, Given
 from mq9.dialects.listening import Mail, headers_of
 from mq9.errors import MailboxNotFound, Mq9Error
@@ -55,7 +55,7 @@ class Pushes:
                 subscription.subject, "a queue group is given messages of every priority"
             )
 
-    def begin(self, subscription: Subscription, mail: Mail, broker_session: Session) -> None:
+    def begin(self, subscription: Subscription, mail: Mail, broker_session: BrokerSession) -> None:
         """Begin to send a subscription mail, of which some may be stored already."""
         group, read_by = subscription.queue, mail.read_by
         feed = self._hub.broker.feed(

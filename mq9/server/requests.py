@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mq9.broker.asked import Request, Session
+from mq9.broker.asked import BrokerSession, PublishedRequest
 from mq9.dialects import OLDER
 from mq9.errors import InvalidRequest, LimitReached, Mq9Error, PayloadTooLarge, Unavailable
 from mq9.protocol import replies, subjects
@@ -60,7 +60,7 @@ class Requests:
         limits = self._hub.limits
         return self._busy >= limits.max_busy or self._bytes >= limits.max_busy_bytes
 
-    def begin(self, frame: Publish, broker_session: Session) -> None:
+    def begin(self, frame: Publish, broker_session: BrokerSession) -> None:
         """Begin to answer a request, or refuse it."""
         subject, to, block, payload = frame
         is_fetch = subject.startswith(_FETCHES)
@@ -82,9 +82,11 @@ class Requests:
             # Its reply must have somewhere to go, or its lease would be nobody's.
             wants_reply = to is not None and self._own.has_interest(to)
             on_wait = partial(self._begin_to_wait, one)
-            request = Request(subject, payload, headers, broker_session, wants_reply, on_wait)
+            request = PublishedRequest(
+                subject, payload, headers, broker_session, wants_reply, on_wait
+            )
         else:
-            request = Request(subject, payload, headers, broker_session)
+            request = PublishedRequest(subject, payload, headers, broker_session)
         one.task = self._hub.broker.begin(request, answer, at_once=not self._starting)
         if one.task is not None:
             one.task.add_done_callback(partial(self._ended, one))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mq9 import dialects
-from mq9.broker.asked import Session
+from mq9.broker.asked import BrokerSession
 from mq9.broker.official import PayloadForm
 from mq9.dialects import second
 from mq9.dialects.listening import Broadcast, Mail
@@ -52,7 +52,7 @@ class ClientSession:
         self.takes_info = False  # whether it understands an INFO that comes later
         self._peer, self._address = connection.peer, connection.host
         # The consumer stands in for the one that a request does not name.
-        self._broker_session = Session(consumer, payloads=PayloadForm(hub.encoding))
+        self._broker_session = BrokerSession(consumer, payloads=PayloadForm(hub.encoding))
         self.subscriptions = ClientSubscriptions(hub.router, hub.limits)
         self._requests = Requests(self)
         self._pushes = Pushes(self)

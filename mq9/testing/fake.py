@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, Unpack, cast
 from weakref import WeakKeyDictionary
 
-from mq9.broker.asked import LocalRequest, Session
+from mq9.broker.asked import BrokerSession, LocalRequest
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.client.client import Mq9Client
 from mq9.client.options import ClientOptions
@@ -142,7 +142,7 @@ class FakeBroker:
         consumer = f"session.{self._randomness(8).hex()}"
         agents = options.get("agents")
         reserved = None if agents is None else Reserved(agents)
-        transport = DirectTransport(self, Session(consumer, agent, reserved))
+        transport = DirectTransport(self, BrokerSession(consumer, agent, reserved))
         chosen: ClientOptions = {
             "randomness": self._randomness,
             "reconnect_delay": 0.0,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from mq9.broker.asked import LocalRequest, Session
+from mq9.broker.asked import BrokerSession, LocalRequest
 from mq9.broker.embedded import Broker
 from mq9.clock import Clock
 from mq9.errors import NotConnected, OutcomeUnknown
@@ -27,7 +27,7 @@ class DirectTransport:
     def __init__(
         self,
         broker: Broker,
-        session: Session,
+        session: BrokerSession,
         release: Callable[[], Awaitable[None]] | None = None,  # None: it outlives the transport
     ) -> None:
         self._broker: Broker | None = broker

@@ -151,10 +151,10 @@ async def open_transport(
         broker, release = _open_memory(url, embeddings or default_embeddings())
     else:
         broker, release = await _open_file(url, embeddings or default_embeddings())
-    from mq9.broker.asked import Session  # noqa: PLC0415  # not before it is used
+    from mq9.broker.asked import BrokerSession  # noqa: PLC0415  # not before it is used
     from mq9.transport.direct import DirectTransport  # noqa: PLC0415  # not before it is used
 
-    return DirectTransport(broker, Session(consumer, agent, reserved), release)
+    return DirectTransport(broker, BrokerSession(consumer, agent, reserved), release)
 
 
 @functools.lru_cache(maxsize=256)

@@ -23,8 +23,8 @@ from mq9 import (
     PayloadTooLarge,
     Unavailable,
 )
+from mq9.broker.asked import BrokerSession, PublishedRequest
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Request, Session
 from mq9.clock import SteadyClock, SystemClock
 from mq9.engine.commands import Limits
 from mq9.protocol.requests import Ack, CreateMailbox, Fetch, Move, Nack, Query, Send, Status
@@ -465,7 +465,9 @@ async def test_a_storage_that_refused_a_write_counts_as_failing_for_ten_seconds(
 
     async def create(name):
         body = f'{{"name":"{name}"}}'.encode()
-        reply = await broker.handle(Request("$mq9.AI.MAILBOX.CREATE", body, (), Session("s")))
+        reply = await broker.handle(
+            PublishedRequest("$mq9.AI.MAILBOX.CREATE", body, (), BrokerSession("s"))
+        )
         return orjson.loads(reply).get("code", "ok")
 
     other.execute("BEGIN IMMEDIATE")

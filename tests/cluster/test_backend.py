@@ -10,8 +10,8 @@ import pytest
 from calls import call
 from memory_log import MemoryLog
 
+from mq9.broker.asked import BrokerSession, PublishedRequest
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Request, Session
 from mq9.clock import SteadyClock
 from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.log import LogClock
@@ -410,7 +410,7 @@ async def test_what_falls_due_is_given_when_the_log_says_so(cluster):
         begun_s = loop.time()
         await cluster.backend.run(send(delay=20))
         before = (await cluster.log.last()).sequence
-        asked = Request("$mq9.AI.MSG.FETCH.box", wanted, (), Session("one"))
+        asked = PublishedRequest("$mq9.AI.MSG.FETCH.box", wanted, (), BrokerSession("one"))
         assert len(json.loads(await broker.handle(asked))["messages"]) == 1
         assert loop.time() - begun_s == pytest.approx(20, abs=0.1)
         assert (await cluster.log.last()).sequence - before <= 2
@@ -434,7 +434,7 @@ async def test_who_waits_is_given_what_the_gateway_has_not_heard_of(cluster):
     broker = await cluster.open_broker(0)
     wanted = json.dumps({"group_name": "g", "config": {"max_wait_ms": 20_000}}).encode()
     waiting = await begun(
-        broker.handle(Request("$mq9.AI.MSG.FETCH.box", wanted, (), Session("one")))
+        broker.handle(PublishedRequest("$mq9.AI.MSG.FETCH.box", wanted, (), BrokerSession("one")))
     )
     cluster.log.is_unheard = True
     await cluster.backend.run(send())

@@ -14,8 +14,8 @@ from nats_server import NatsServer
 from waiting import until, until_fetching
 
 from mq9 import Mq9Client
+from mq9.broker.asked import BrokerSession
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Session
 from mq9.clock import SystemClock
 from mq9.cluster.records import LogRecord, encode
 from mq9.engine.commands import Limits
@@ -255,7 +255,9 @@ async def test_a_file_that_cannot_be_imported_spoils_nothing(members, tmp_path):
     with closing(sqlite3.connect(other)) as database:
         database.execute("CREATE TABLE theirs (id INTEGER)")
     broker = EmbeddedBroker.on_file(good, SystemClock(), limits=Limits(max_payload=8 << 20))
-    async with Mq9Client(transport=DirectTransport(broker, Session("x"), broker.close)) as alone:
+    async with Mq9Client(
+        transport=DirectTransport(broker, BrokerSession("x"), broker.close)
+    ) as alone:
         await alone.mailbox_create(name="inbox")
         long = await alone.send("inbox", bytes(7 << 20))
 
@@ -389,7 +391,7 @@ async def test_who_comes_by_the_cluster_is_no_operator(members):
     async def release():
         """The broker belongs to the gateway."""
 
-    session = Session("x", "ada", reserved)
+    session = BrokerSession("x", "ada", reserved)
     async with Mq9Client(transport=DirectTransport(member.broker, session, release)) as ada:
         await ada.mailbox_create(name="box")
         await ada.mailbox_create(name="ada.turns", send_policy="creator")

@@ -7,14 +7,14 @@ import pytest
 from waiting import until
 
 from mq9 import NotConnected
+from mq9.broker.asked import BrokerSession, PublishedRequest
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.feed import Given
-from mq9.broker.service import Request, Session
 from mq9.clock import SystemClock
 
 from .generations import FIRST, make, write
 
-SESSION = Session("connection.1")
+SESSION = BrokerSession("connection.1")
 
 
 def feed(broker, group=None, read_by=None, session=SESSION):
@@ -60,7 +60,7 @@ async def test_what_was_read_and_not_taken_is_given_to_the_next(way):
     first = feed(way.broker, "g")
     fetched = await read(first)
 
-    waiting = await way.begin(read(feed(way.broker, "g", session=Session("connection.2"))))
+    waiting = await way.begin(read(feed(way.broker, "g", session=BrokerSession("connection.2"))))
     await first.taken(Given.of(fetched), [fetched.messages[1].msg_id])
     await way.clock.advance(0)
 
@@ -110,7 +110,7 @@ async def test_what_another_process_makes_and_sends_is_read(tmp_path, group):
     await until(lambda: brokers[0].waiting)
 
     for verb, body in (("MAILBOX.CREATE", b'{"name":"box"}'), ("MAILBOX.MSG.box", b"x")):
-        reply = await brokers[1].handle(Request(f"$mq9.AI.{verb}", body, (), SESSION))
+        reply = await brokers[1].handle(PublishedRequest(f"$mq9.AI.{verb}", body, (), SESSION))
         assert orjson.loads(reply)["error"] == ""
 
     assert [one.payload for one in (await reading).messages] == [b"x"]

@@ -10,7 +10,7 @@ import pytest
 from raw import publish
 from waiting import until
 
-from mq9.broker.service import Request, Session
+from mq9.broker.asked import BrokerSession, PublishedRequest
 from mq9.server.limits import ServerLimits
 
 from .hearing import Post
@@ -136,7 +136,7 @@ async def test_consumers_of_the_current_generation_are_members_too(post):
 
 async def test_what_a_subscription_holds_is_not_given_to_a_fetch_of_its_connection(post):
     await post.send("x")
-    session = Session("connection.1")
+    session = BrokerSession("connection.1")
     broker = post.hosted.broker
     feed = broker.feed(session, "box", WORKERS, None)
     async with feed.next() as held:
@@ -144,7 +144,7 @@ async def test_what_a_subscription_holds_is_not_given_to_a_fetch_of_its_connecti
     assert len(held.messages) == 1
 
     fetch = orjson.dumps({"group_name": WORKERS, "config": {"max_wait_ms": 0}})
-    reply = await broker.handle(Request("$mq9.AI.MSG.FETCH.box", fetch, (), session))
+    reply = await broker.handle(PublishedRequest("$mq9.AI.MSG.FETCH.box", fetch, (), session))
 
     assert orjson.loads(reply)["messages"] == []
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mq9.broker.asked import BrokerSession, PublishedRequest
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Request, Session
 from mq9.errors import Mq9Error
 from mq9.models import Deliver
 from mq9.protocol import requests
@@ -40,7 +40,7 @@ async def test_the_broker_answers_what_an_example_shows(example, story):
     assert "".join(f"→ {a} {b}\n{c}← {d}\n" for a, b, c, d in found) == example
     for subject, payload, lines, reply in found:
         sent = tuple(tuple(line.strip().split(": ", 1)) for line in lines.splitlines())
-        request = Request(subject, payload.encode(), sent, Session("somebody"))
+        request = PublishedRequest(subject, payload.encode(), sent, BrokerSession("somebody"))
         answer = json.loads(await story.handle(request))
         assert fits(answer, json.loads(reply)), answer
 

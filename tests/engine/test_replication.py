@@ -144,7 +144,7 @@ class ReadInBetween(OnFile):
                     requests.Status(group_name=group, msg_id=self._dice.randint(0, 9)),
                     requests.Query(limit=3, tags=self._dice.choice([(), ("x",)])),
                     requests.ListPublic(),
-                    requests.Unread(group_name=group, generation="token1"),
+                    requests.QueryUnread(group_name=group, generation="token1"),
                     commands.Peek(fetch=read),
                     commands.WhyEmpty(group_name=group),
                     commands.CountUnread(group_name=group),

@@ -17,7 +17,7 @@ from mq9 import (
     NotConnected,
     Unavailable,
 )
-from mq9.broker.service import Session
+from mq9.broker.asked import BrokerSession
 from mq9.client import base
 from mq9.protocol.verbs import VERBS
 from mq9.testing import ManualClock
@@ -177,7 +177,7 @@ class Silent:
         async def release():
             pass
 
-        return DirectTransport(self, Session("c"), release)
+        return DirectTransport(self, BrokerSession("c"), release)
 
 
 async def test_a_reply_that_does_not_come_in_time_is_unavailable():

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from mq9 import ConsumerEventKind, InvalidRequest, Mq9Client, Reject, Retry
+from mq9.broker.asked import BrokerSession
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Session
 from mq9.clock import SystemClock
 from mq9.testing import ManualClock
 from mq9.transport.direct import DirectTransport
@@ -300,7 +300,9 @@ async def test_an_idle_consumer_asks_twice_a_minute(tmp_path, handler):
     clock = ManualClock()
     clock.longest_poll_ms = SystemClock().longest_poll_ms
     broker = EmbeddedBroker.on_file(tmp_path / "mq9.db", clock)
-    async with Mq9Client(transport=DirectTransport(broker, Session("c"), broker.close)) as client:
+    async with Mq9Client(
+        transport=DirectTransport(broker, BrokerSession("c"), broker.close)
+    ) as client:
         await client.mailbox_create(name="inbox")
         instants = note_fetches(client)
         async with consuming(client, handler):

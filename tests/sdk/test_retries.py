@@ -13,8 +13,8 @@ from mq9 import (
     Unavailable,
     Unreachable,
 )
+from mq9.broker.asked import BrokerSession
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Session
 from mq9.client.connection import Retries
 from mq9.engine.commands import Limits
 from mq9.storage import store
@@ -89,7 +89,7 @@ class Counted:
         return await self._broker.carry_out(request)
 
     def client(self):
-        transport = DirectTransport(self, Session("c"), self._broker.close)
+        transport = DirectTransport(self, BrokerSession("c"), self._broker.close)
         return Mq9Client(transport=transport, reconnect_delay=0.0)
 
 

@@ -21,8 +21,8 @@ from mq9 import (
     NotConnected,
     Unavailable,
 )
+from mq9.broker.asked import BrokerSession
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Session
 from mq9.clock import sleep
 from mq9.testing import FakeBroker, Limits, ManualClock, idle
 from mq9.transport.direct import DirectTransport
@@ -427,7 +427,9 @@ async def test_an_event_loop_that_has_ended_holds_nothing_up(autojump):
 async def test_a_broker_on_a_file_can_live_by_a_manual_clock(tmp_path):
     clock = ManualClock()
     broker = EmbeddedBroker.on_file(tmp_path / "mq9.db", clock)
-    async with Mq9Client(transport=DirectTransport(broker, Session("c"), broker.close)) as client:
+    async with Mq9Client(
+        transport=DirectTransport(broker, BrokerSession("c"), broker.close)
+    ) as client:
         await client.mailbox_create(name="inbox")
         await client.send("inbox", "x", delay=30)
         waiting = asyncio.create_task(

@@ -13,8 +13,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from mq9 import InvalidRequest, Unreachable
+from mq9.broker.asked import BrokerSession, PublishedRequest
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Request, Session
 from mq9.cli.serve import Serving
 from mq9.http.port import listening
 from mq9.server.admin import serve_admin
@@ -50,7 +50,7 @@ async def admin(broker, metrics, **options):
 
 async def ask(broker, verb, body=b""):
     payload = body if isinstance(body, bytes) else orjson.dumps(body)
-    await broker.handle(Request(f"$mq9.AI.{verb}", payload, (), Session("someone")))
+    await broker.handle(PublishedRequest(f"$mq9.AI.{verb}", payload, (), BrokerSession("someone")))
 
 
 def value(response, name, **labels):

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from mq9.broker.asked import BrokerSession, PublishedRequest
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.broker.service import Request, Session
 from mq9.dialects import OLDER
 from mq9.protocol.reserved import REDRIVE_GROUP
 from mq9.protocol.verbs import VERBS
@@ -38,7 +38,7 @@ class Watched:
 
     async def ask(self, verb, body=b"", *headers, consumer="someone"):
         payload = body if isinstance(body, bytes) else orjson.dumps(body)
-        request = Request(f"$mq9.AI.{verb}", payload, headers, Session(consumer))
+        request = PublishedRequest(f"$mq9.AI.{verb}", payload, headers, BrokerSession(consumer))
         return orjson.loads(await self.broker.handle(request))
 
     async def make(self, *names):

@@ -1,0 +1,32 @@
+"""Who is told what a broker does, such as its metrics."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """Is told what a broker does, on the broker's event loop; must not block or raise."""
+
+    def answered(self, verb: str, code: str, seconds: float) -> None:
+        """A request was answered, after so long without what a FETCH waited for mail.
+
+        The verb is such as ``MSG.SEND``, or ``unknown``; the code is ``ok`` or that of the error.
+        """
+
+    def redelivered(self, count: int) -> None:
+        """A FETCH delivered messages that had been delivered to that group before."""
+
+    def dead_lettered(self) -> None:
+        """A message was moved to another mailbox, and not back to where it came from."""
+
+
+class _Silent:
+    def answered(self, verb: str, code: str, seconds: float) -> None: ...
+
+    def redelivered(self, count: int) -> None: ...
+
+    def dead_lettered(self) -> None: ...
+
+
+SILENT: Observer = _Silent()  # tells nobody
