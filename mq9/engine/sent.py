@@ -74,19 +74,23 @@ _STANDINGS = (
     " SELECT mailbox, msg_id, max(4*is_own+state), state, until_ms, deliveries, target FROM ones"
     " GROUP BY mailbox, msg_id"
 )
-# Of the messages with a correlation id in a mailbox the first that is no error answer, else the
-# first.
+# Of the messages with a correlation id in a mailbox, from an instant on, the first that is no error
+# answer, else the first. What is older is the question, if the message that was sent is an answer.
 _ANSWERS = (
-    "WITH wanted (mailbox, correlation_id) AS (SELECT DISTINCT json_extract(value, '$[0]'),"
-    " json_extract(value, '$[1]') FROM json_each(:wanted)),"
-    " ones AS (SELECT m.mailbox, m.correlation_id, m.msg_id,"
+    "WITH wanted (mailbox, correlation_id, sent_ms) AS (SELECT DISTINCT"
+    " json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')"
+    " FROM json_each(:wanted)),"
+    " ones AS (SELECT m.mailbox, m.correlation_id, w.sent_ms, m.msg_id,"
     " json_extract(m.headers, '$.error') AS code"
     " FROM wanted w CROSS JOIN messages m ON m.correlation_id=w.correlation_id"
-    " AND m.mailbox=w.mailbox WHERE m.sender IS NOT :sender"
+    " AND m.mailbox=w.mailbox WHERE m.sender IS NOT :sender AND m.visible_ms>=w.sent_ms"
     " AND (m.expires_ms IS NULL OR m.expires_ms>:now))"
-    " SELECT mailbox, correlation_id, min((code IS NOT NULL)*(1<<60)+msg_id), msg_id, code"
-    " FROM ones GROUP BY mailbox, correlation_id"
+    " SELECT mailbox, correlation_id, sent_ms, min((code IS NOT NULL)*(1<<60)+msg_id), msg_id, code"
+    " FROM ones GROUP BY mailbox, correlation_id, sent_ms"
 )
+
+
+_Asked = tuple[int, str, int]  # the mailbox for the answer, the correlation id, the sending
 
 
 class _Row(NamedTuple):
@@ -203,10 +207,10 @@ def _answers(
     there: Mapping[str, MailboxRow],
     sender: str,
     now: int,
-) -> dict[tuple[int, str], SentAnswer]:
+) -> dict[_Asked, SentAnswer]:
     """Return the answers to messages, by the mailbox that they came to and correlation id."""
     wanted = [
-        (target.id, row.correlation_id)
+        (target.id, row.correlation_id, row.sent_ms)
         for row in page
         if (target := there.get(row.reply_to or "")) and access.may_look(target, call.actor)
     ]
@@ -215,8 +219,10 @@ def _answers(
         _ANSWERS, {"wanted": orjson.dumps(wanted).decode(), "sender": sender, "now": now}
     )
     return {
-        (mailbox, correlation_id): SentAnswer(mail_address=by_id[mailbox], msg_id=msg_id, code=code)
-        for mailbox, correlation_id, _, msg_id, code in found
+        (mailbox, correlation_id, sent_ms): SentAnswer(
+            mail_address=by_id[mailbox], msg_id=msg_id, code=code
+        )
+        for mailbox, correlation_id, sent_ms, _, msg_id, code in found
     }
 
 
@@ -225,7 +231,7 @@ def _sent(
     call: Call[ListSent],
     there: Mapping[str, MailboxRow],
     standings: Mapping[tuple[int, int], _Standing],
-    answers: Mapping[tuple[int, str], SentAnswer],
+    answers: Mapping[_Asked, SentAnswer],
 ) -> Sent:
     told: dict[str, Any]
     if row.due_ms is not None:
@@ -237,7 +243,8 @@ def _sent(
             told["until"] = standing.until_ms / 1000
         if access.may_look(there[row.address], call.actor):
             told["moved_to"] = standing.target
-    answered = there.get(row.reply_to or "")
+    replies = there.get(row.reply_to or "")
+    asked = None if replies is None else (replies.id, row.correlation_id, row.sent_ms)
     return Sent(
         mail_address=row.address,
         sent=row.sent_ms / 1000,
@@ -245,6 +252,6 @@ def _sent(
         key=row.key,
         correlation_id=row.correlation_id,
         reply_to=row.reply_to,
-        answer=None if answered is None else answers.get((answered.id, row.correlation_id)),
+        answer=None if asked is None else answers.get(asked),
         **told,
     )

@@ -170,7 +170,9 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchMess
             senders=senders,
             yours={one.msg_id for one in taken.again},
         ),
-        empty=None if waiting is None or shown else explain(waiting, _sessions(caller), now),
+        empty=None
+        if waiting is None or shown
+        else explain(waiting, _sessions(caller), now) + _cut_wait(caller, arguments),
         answers=answers or None,
         not_answered=[one for one in arguments.answers_to or () if one not in answers] or None,
         held=_held(caller, taken, now),
@@ -181,6 +183,12 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchMess
         if messages and taken.fetched.lease_until is not None
         else None,
     )
+
+
+def _cut_wait(caller: Caller, arguments: FetchArguments) -> str:
+    """Say that a wait was shorter than it was asked for, because the host allows no more."""
+    most = caller.max_wait_s
+    return f"; waited {most} s, the longest here" if arguments.longest_wait_s > most else ""
 
 
 def _wanted(caller: Caller, arguments: FetchArguments) -> Wanted:

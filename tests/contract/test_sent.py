@@ -290,3 +290,18 @@ async def test_several_who_ask_at_once(ada, ask):
         await ask(f"{number}", delay=number % 2)
     pages = await asyncio.gather(*(ada.sent() for _ in range(5)))
     assert all(page == pages[0] for page in pages)
+
+
+async def test_a_question_is_no_answer_to_its_answer(way, client):
+    for name in ("asker", "expert"):
+        await client.mailbox_create(name=name)
+    ids = {"correlation_id": "q-1"}
+    await client.send("expert", "How far?", sender="asker", reply_to="asker", **ids)
+    await way.clock.advance(1)
+    await client.send("asker", "42 km", sender="expert", reply_to="expert", **ids)
+
+    [answer] = (await client.sent(sender="expert", correlation_ids=["q-1"])).sent
+    [question] = (await client.sent(sender="asker", correlation_ids=["q-1"])).sent
+
+    assert answer.answer is None
+    assert question.answer is not None

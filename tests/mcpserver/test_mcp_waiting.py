@@ -117,3 +117,15 @@ async def test_a_call_that_is_given_up_takes_nothing_over_nats_either(era):
                 [message] = await other.fetch("desk", group_name="desk", deliver="earliest")
                 assert message.delivery_count == 1
                 await other.ack("desk", "desk", message.msg_id)
+
+
+@pytest.mark.parametrize(("settings", "waited"), [({}, 45), ({"max_wait_s": 7}, 7)])
+async def test_a_wait_is_cut_to_what_the_host_allows(open_host, broker, settings, waited):
+    host = await open_host(**settings)
+    await host.do("whoami")
+    before = broker.clock.now_ms()
+
+    said = await host.do("fetch_messages", wait_seconds=3_600)
+
+    assert said["empty"] == f"no mail waits; waited {waited} s, the longest here"
+    assert broker.clock.now_ms() - before == waited * 1_000
