@@ -47,7 +47,7 @@ def test_an_agent_mails_itself_and_clears_away(target, tmp_path):
     assert sent["msg_id"] == 0
     [message] = fetched["messages"]
     envelope = message["untrusted_envelope"]
-    assert (envelope["from"], message["priority"]) == ("Bee Keeper", "urgent")
+    assert (envelope["from"], message["claimed_priority"]) == ("Bee Keeper", "urgent")
     assert envelope["reply_to"] == made["mail_address"]
     assert (message["untrusted_content"], envelope["tags"]) == ("How many are home?", ["bees"])
     assert acked["acked"] == [0]
