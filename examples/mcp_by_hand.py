@@ -31,7 +31,7 @@ _HTTP_TIMEOUT_S = 660  # longer than any tool waits
 
 
 def tools_in(listed):
-    """What a model sees of the tools."""
+    """Return the definitions of the tools."""
     return [
         {"name": one.name, "description": one.description, "parameters": one.input_schema}
         for one in listed.tools

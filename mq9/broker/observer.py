@@ -1,4 +1,4 @@
-"""Who is told what a broker does, such as its metrics."""
+"""The observer of a broker, such as its metrics."""
 
 from __future__ import annotations
 

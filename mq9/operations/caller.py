@@ -116,6 +116,12 @@ class Caller:
         return self.lease_ms if self.leases is None else self.leases.kept_ms(self.lease_ms)
 
     @property
+    def sessions(self) -> str:
+        """The beginning of the names of all consumers of the agent."""
+        agent = self.consumer.partition("/")[0] if self.identity is None else self.identity.name
+        return f"{agent}/"
+
+    @property
     def call_id(self) -> str | None:
         """What identifies the call, or its step of a thread, when it is made again."""
         return self.idempotency_id or (None if self.step is None else self.step.secret)

@@ -172,7 +172,7 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchMess
         ),
         empty=None
         if waiting is None or shown
-        else explain(waiting, _sessions(caller), now) + _cut_wait(caller, arguments),
+        else explain(waiting, caller.sessions, now) + _cut_wait(caller, arguments),
         answers=answers or None,
         not_answered=[one for one in arguments.answers_to or () if one not in answers] or None,
         held=_held(caller, taken, now),
@@ -254,7 +254,7 @@ def _elsewhere(caller: Caller, taken: Taken, now: float) -> str | None:
     others = [
         one
         for one in taken.fetched.held or ()
-        if one.consumer.startswith(_sessions(caller)) and not is_of(one.consumer, caller.consumer)
+        if one.consumer.startswith(caller.sessions) and not is_of(one.consumer, caller.consumer)
     ]
     if not others:
         return None
@@ -278,13 +278,6 @@ def _listed(msg_ids: Sequence[int]) -> str:
     named = ", ".join(map(str, msg_ids[:_MOST_LISTED]))
     more = len(msg_ids) - _MOST_LISTED
     return f"{named} and {more} more" if more > 0 else named
-
-
-def _sessions(caller: Caller) -> str:
-    """Return what the names of the agent's consumers begin with."""
-    return (
-        f"{caller.consumer.partition('/')[0] if caller.identity is None else caller.identity.name}/"
-    )
 
 
 _MOST_LISTED = 20  # msg_ids

@@ -219,12 +219,11 @@ async def _view(caller: Caller, status: MailboxStatus) -> MailboxView:
     now = caller.client.clock.now_ms() / 1000
     group = status.group
     leased = () if group is None else group.leased
-    sessions = f"{caller.consumer.partition('/')[0]}/"
     mine = [one for one in leased if one.consumer and is_of(one.consumer, caller.consumer)]
     others = [
         one
         for one in leased
-        if one not in mine and one.consumer and one.consumer.startswith(sessions)
+        if one not in mine and one.consumer and one.consumer.startswith(caller.sessions)
     ]
     elsewhere = None
     if others:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -123,7 +124,6 @@ async def query_messages(caller: Caller, arguments: QueryArguments) -> QueryResu
     if arguments.state is not None and not is_own:
         raise InvalidRequest(f"state: how {address} is read concerns its owner; leave it out")
     wanted = arguments.correlation_ids or []
-    missing: list[str] = []
     if arguments.wait_seconds and not wanted:
         raise InvalidRequest("wait_seconds: say in correlation_ids what to wait for")
     if arguments.wait_seconds:
@@ -174,33 +174,24 @@ async def _found(
     more = False
     wanted: list[str | None] = [*dict.fromkeys(arguments.correlation_ids or ())]
     for which in wanted or [None]:
+        ask = partial(
+            caller.client.query,
+            address,
+            key=arguments.key,
+            tags=arguments.tags,
+            correlation_id=which,
+            since=since,
+            limit=limit,
+            msg_id=arguments.msg_id,
+            max_bytes=max_chars,
+        )
         try:
-            matching = await caller.client.query(
-                address,
-                key=arguments.key,
-                tags=arguments.tags,
-                correlation_id=which,
-                since=since,
-                limit=limit,
-                msg_id=arguments.msg_id,
-                before_id=arguments.before_id,
-                max_bytes=max_chars,
-                group_name=group,
-                state=state,
-            )
+            matching = await ask(before_id=arguments.before_id, group_name=group, state=state)
         except BadReply:
             if state is not None or arguments.before_id is not None:
                 raise
             # A broker that does not know how messages stand can be asked for them all the same.
-            matching = await caller.client.query(
-                address,
-                key=arguments.key,
-                tags=arguments.tags,
-                since=since,
-                limit=limit,
-                msg_id=arguments.msg_id,
-                max_bytes=max_chars,
-            )
+            matching = await ask()
         found += matching
         more = more or matching.more
     found.sort(key=lambda one: one.msg_id)
@@ -234,8 +225,9 @@ def _state(caller: Caller, standing: Standing, now: float) -> str:
 def _holder(caller: Caller, consumer: str) -> str:
     if is_of(consumer, caller.consumer):
         return "you"
-    own = f"{caller.consumer.partition('/')[0]}/"
-    return "another session of yours" if consumer.startswith(own) else "another consumer"
+    return (
+        "another session of yours" if consumer.startswith(caller.sessions) else "another consumer"
+    )
 
 
 async def _sent(caller: Caller, arguments: QueryArguments) -> QueryResult:
