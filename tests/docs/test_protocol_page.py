@@ -1,6 +1,5 @@
 """The page of the protocol is complete, and its examples are what the broker answers."""
 
-import asyncio
 import dataclasses
 import json
 import re
@@ -34,23 +33,22 @@ def fits(answer, printed):
     return answer == printed
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
-async def test_the_broker_answers_what_an_example_shows(example, story):
-    found = EXCHANGE.findall(example)
-    assert "".join(f"→ {a} {b}\n{c}← {d}\n" for a, b, c, d in found) == example
-    for subject, payload, lines, reply in found:
-        sent = tuple(tuple(line.strip().split(": ", 1)) for line in lines.splitlines())
-        request = PublishedRequest(subject, payload.encode(), sent, BrokerSession("somebody"))
-        answer = json.loads(await story.handle(request))
-        assert fits(answer, json.loads(reply)), answer
-
-
-@pytest.fixture(scope="module")
-def story():
-    """One broker for all examples, which go on from each other."""
+async def test_the_broker_answers_what_the_examples_show():
+    # In one test, since they go on from each other, and tests are dealt out to several processes.
     broker = EmbeddedBroker.in_memory(ManualClock(1_800_000_000.0))
-    yield broker
-    asyncio.run(broker.close())
+    try:
+        for number, example in enumerate(EXAMPLES):
+            found = EXCHANGE.findall(example)
+            assert "".join(f"→ {a} {b}\n{c}← {d}\n" for a, b, c, d in found) == example
+            for subject, payload, lines, reply in found:
+                sent = tuple(tuple(line.strip().split(": ", 1)) for line in lines.splitlines())
+                request = PublishedRequest(
+                    subject, payload.encode(), sent, BrokerSession("somebody")
+                )
+                answer = json.loads(await broker.handle(request))
+                assert fits(answer, json.loads(reply)), (number, subject, answer)
+    finally:
+        await broker.close()
 
 
 def section(verb):
