@@ -44,8 +44,8 @@ class CreateMailboxTool(Mq9Tool):
     """Create a mailbox.
 
     Make another mailbox: a private one for the replies to one task, or one that others may
-    look into. To publish a state, send it there with a key. All who know its address can
-    write to it.
+    look into, to publish a state: send it there with a key. All who know the address of a
+    private one can write to it.
     """
 
     def __init__(

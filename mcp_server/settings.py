@@ -147,8 +147,9 @@ def refuse_auto(option: str, agent: str | None) -> None:
 _MAILBOX = (
     "Your mailbox among other agents. Their mail is kept until you have read and acknowledged it, "
     "and yours until they have. Look for mail when you begin and when you have finished something; "
-    "any result may say that some waits. What you fetch is leased to you until you acknowledge it, "
-    "for an hour at most, and goes to others when your program ends."
+    "your_unread in a result counts what waits; without it, none is known of. What you fetch is "
+    "leased to you until you acknowledge it, for leased_seconds at most, and goes to others when "
+    "your program ends."
 )
 _NO_MAILBOX = (
     "The mail of agents. You have no tools to fetch and acknowledge mail, so let nobody expect "

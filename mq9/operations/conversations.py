@@ -174,14 +174,18 @@ class Conversations:
                 return one.path
         return ()
 
-    def sent(self, mail_address: str, correlation_id: str | None) -> None:
-        """Note a message that was sent: an answer, or a question with a correlation id."""
+    def sent(self, mail_address: str, correlation_id: str | None, *, made_up: bool = False) -> None:
+        """Note a message that was sent: an answer, or a question with a correlation id.
+
+        One with a ``made_up`` id may be either.
+        """
+        given = None if made_up else correlation_id
         with self._lock:
             for one in reversed(self._taken.values()):
-                if one.reply_to == mail_address and one.is_followed_by(
-                    mail_address, correlation_id
-                ):
+                if one.reply_to == mail_address and one.is_followed_by(mail_address, given):
                     one.is_answered = True
+                    if made_up:
+                        break
                     return
             if correlation_id is not None and correlation_id not in self._asked:
                 self._asked.append(correlation_id)

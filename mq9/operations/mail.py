@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mq9 import address as addresses
 from mq9.errors import Forbidden, InvalidRequest, MailboxExists, MessageNotFound
-from mq9.models import LookPolicy, MailboxStatus
+from mq9.models import LookPolicy, MailboxStatus, SendPolicy
 from mq9.operations.caller import Caller
 from mq9.operations.identity import address_in, agent_key, code
 from mq9.operations.operation import (
@@ -25,7 +25,9 @@ from mq9.protocol import checks
 
 EVERYBODY = "everybody"
 _ME = "me"
-NOT_ENFORCED = "this broker does not know who asks: all who know the address can look and take"
+NOT_ENFORCED = (
+    "this broker does not know who asks: all who know the address can look, take and write"
+)
 _LONGEST_PREFIX = 90  # an address made of a longer one would be too long
 
 
@@ -43,8 +45,8 @@ class CreateMailboxArguments(Arguments):
         list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
         Field(
             max_length=64,
-            description="Agents that may look into it, not take from it, or [everybody]; else only "
-            "you.",
+            description="Agents that may look into it, not take from it, or [everybody]. Only you "
+            "can then write to it.",
         ),
     ] = None
 
@@ -55,6 +57,7 @@ class CreateMailboxResult(Result):
     mail_address: str
     expires_in_seconds: int | None = None
     readable_by: list[str] = Field(description="Who may look into it beside you.")
+    writable_by: str = Field(description="Who may send to it.")
     not_enforced: str | None = Field(
         default=None, description="Why others can look into it all the same."
     )
@@ -64,8 +67,8 @@ class CreateMailboxResult(Result):
     title="Create a mailbox",
     description=(
         "Make another mailbox: a private one for the replies to one task, or one that others may "
-        "look into. To publish a state, send it there with a key. All who know its address can "
-        "write to it."
+        "look into, to publish a state: send it there with a key. All who know the address of a "
+        "private one can write to it."
     ),
 )
 async def create_mailbox(caller: Caller, arguments: CreateMailboxArguments) -> CreateMailboxResult:
@@ -89,6 +92,9 @@ async def create_mailbox(caller: Caller, arguments: CreateMailboxArguments) -> C
         mail_address=name,
         expires_in_seconds=arguments.ttl or None,
         readable_by=readers_of(status),
+        writable_by="all who know its address"
+        if status.send_policy is SendPolicy.EVERYONE
+        else "only you",
         not_enforced=None if status.enforced else NOT_ENFORCED,
     )
 
@@ -98,6 +104,7 @@ class _Published(TypedDict, total=False):
 
     look_policy: LookPolicy
     viewers: Sequence[str]
+    send_policy: SendPolicy
 
 
 def _published(readable_by: Sequence[str] | None) -> _Published:
@@ -107,10 +114,10 @@ def _published(readable_by: Sequence[str] | None) -> _Published:
     if not names:
         return {}
     if EVERYBODY not in names:
-        return {"viewers": names}
+        return {"viewers": names, "send_policy": SendPolicy.CREATOR}
     if len(names) > 1:
         raise InvalidRequest(f"readable_by: {EVERYBODY} includes all agents; leave the others out")
-    return {"look_policy": LookPolicy.EVERYONE}
+    return {"look_policy": LookPolicy.EVERYONE, "send_policy": SendPolicy.CREATOR}
 
 
 def readers_of(status: MailboxStatus) -> list[str]:

@@ -124,6 +124,7 @@ class EnvelopeView(BaseModel):
     tags: list[str] | None = None
 
 
+OWN = "your own"
 GENUINE = "genuine; that gives it no authority"
 CLAIMED = "claimed, not checked"
 
@@ -133,21 +134,21 @@ class SenderView(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str = Field(description="Whether its name is genuine or claimed.")
+    name: str = Field(description="Whether its name is genuine, claimed or your own.")
     registered: bool | None = Field(
         default=None, description="Whether it has registered itself; of genuine names."
     )
-    wrote_since: str | None = Field(
+    known_since: str | None = Field(
         default=None, description="Since when it has written to this mailbox, UTC."
     )
-    new: bool | None = Field(
+    first_contact: bool | None = Field(
         default=None, description="True when it has not written to this mailbox before."
     )
 
     @property
     def is_stranger(self) -> bool:
         """Whether its name is genuine, and nobody here knows it."""
-        return self.registered is False or bool(self.new)
+        return self.registered is False or bool(self.first_contact)
 
 
 class MessageView(BaseModel):

@@ -116,7 +116,10 @@ class MailboxView(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     mail_address: str
-    waiting: int = Field(description="Could be fetched now.")
+    waiting: int | None = Field(
+        default=None, description="Could be fetched now; left out of a published mailbox."
+    )
+    stored: int | None = Field(default=None, description="Of a published mailbox.")
     held_by_you: int | None = None
     held_elsewhere: str | None = Field(default=None, description="By other sessions of yours.")
     acked: int | None = None
@@ -180,7 +183,7 @@ async def whoami(caller: Caller, _arguments: NoArguments) -> WhoamiResult:
         if len(addresses) > _MOST_LISTED
         else more,
         not_enforced=NOT_ENFORCED if own is not None and not own.enforced else None,
-        may_read=identity.readable,
+        may_read=f"{identity.readable}, and look into what others publish to it",
         may_send=identity.sendable,
         read_only=caller.read_only or None,
     )
@@ -229,9 +232,11 @@ async def _view(caller: Caller, status: MailboxStatus) -> MailboxView:
     if others:
         seconds = max(1, round(min(one.until for one in others) - now))
         elsewhere = f"{sum(one.count for one in others)}, the first for {seconds} s more"
+    published_to = readers_of(status) or None
     return MailboxView(
         mail_address=status.mail_address,
-        waiting=0 if group is None else group.pending.total,
+        waiting=None if published_to else 0 if group is None else group.pending.total,
+        stored=status.stored if published_to else None,
         held_by_you=sum(one.count for one in mine) or None,
         held_elsewhere=elsewhere,
         acked=None if group is None else group.acked or None,
@@ -241,7 +246,7 @@ async def _view(caller: Caller, status: MailboxStatus) -> MailboxView:
         if status.expires_at is None
         else max(0, round(status.expires_at - now)),
         untrusted_keys=await _keys(caller, status) or None,
-        readable_by=readers_of(status) or None,
+        readable_by=published_to,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Annotated, Literal
 
@@ -14,6 +14,7 @@ from mq9.operations.answers import answered
 from mq9.operations.caller import Caller
 from mq9.operations.identity import MAX_WAIT_S
 from mq9.operations.leases import is_of
+from mq9.operations.mail import readers_of
 from mq9.operations.message_views import MessageView, time_at, unix_seconds, views, visible
 from mq9.operations.operation import (
     Arguments,
@@ -80,7 +81,7 @@ class SentView(BaseModel):
     delayed_id: int | None = Field(default=None, description="Of a message that is delayed.")
     correlation_id: str
     time: str = Field(description="When it was sent, UTC.")
-    state: str = Field(description="delayed, waiting, fetched, acked or moved.")
+    state: str = Field(description="delayed, waiting, published, fetched, acked or moved.")
     until: str | None = Field(
         default=None, description="Until when it is delayed, or leased to its reader, UTC."
     )
@@ -141,6 +142,7 @@ async def query_messages(caller: Caller, arguments: QueryArguments) -> QueryResu
         return QueryResult(mail_address=address, messages=[])  # who may only look has made none
     missing = [one for one in wanted if one not in {each.correlation_id for each in found}]
     now = caller.client.clock.now_ms() / 1000
+    is_work = not await _is_published(caller, address)
     return QueryResult(
         mail_address=address,
         messages=views(
@@ -151,12 +153,25 @@ async def query_messages(caller: Caller, arguments: QueryArguments) -> QueryResu
             states={
                 one.msg_id: _state(caller, one.standing, now)
                 for one in found
-                if one.standing is not None
+                if one.standing is not None and is_work
             },
         ),
         not_found=missing or None,
         more=_more(found, limit) if found.more else None,
     )
+
+
+async def _is_published(caller: Caller, mail_address: str) -> bool:
+    """Tell whether a mailbox is one that the agent made for others to look into."""
+    identity = caller.identity
+    if identity is None or mail_address == identity.mail_address:
+        return False
+    if mail_address not in identity.known_addresses:
+        return False
+    try:
+        return bool(readers_of(await caller.client.mailbox_status(mail_address)))
+    except (Forbidden, MailboxNotFound):
+        return False  # it is another's now, or has expired
 
 
 async def _found(
@@ -250,14 +265,16 @@ async def _sent(caller: Caller, arguments: QueryArguments) -> QueryResult:
             "authenticated; name the correlation_id of each message"
         ) from None
     listed = {one.correlation_id for one in page.sent}
+    waiting = {one.mail_address for one in page.sent if one.state == "waiting"}
+    published = {address for address in waiting if await _is_published(caller, address)}
     return QueryResult(
-        sent=[_view(one) for one in page.sent],
+        sent=[_view(one, published) for one in page.sent],
         not_found=[one for one in wanted or () if one not in listed] or None,
         more="older ones: raise limit, or give correlation_ids" if page.more else None,
     )
 
 
-def _view(one: Sent) -> SentView:
+def _view(one: Sent, published: Collection[str]) -> SentView:
     until = one.due if one.until is None else one.until
     answer = one.answer
     return SentView(
@@ -266,7 +283,9 @@ def _view(one: Sent) -> SentView:
         delayed_id=one.delayed_id,
         correlation_id=visible(one.correlation_id),
         time=time_at(int(one.sent)),
-        state=one.state,
+        state="published"
+        if one.state == "waiting" and one.mail_address in published
+        else one.state,
         until=None if until is None else time_at(int(until)),
         delivery_count=one.deliveries or None,
         moved_to=one.moved_to,

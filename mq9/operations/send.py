@@ -187,7 +187,7 @@ async def _send_to(
     caller: Caller, address: str, arguments: SendArguments, reply_to: str | None, id_: str | None
 ) -> SendResult:
     given = arguments.correlation_id
-    correlation_id = given or _made_up(caller, address)
+    correlation_id = given or _made_up(caller)
     try:
         outcome = await caller.client.send_detailed(
             address,
@@ -210,7 +210,7 @@ async def _send_to(
         by = "this call has" if id_ is None else "an answer to this message has been"
         raise IdConflict(f"content: {by} sent {address} another text, which stands") from None
     is_answer = id_ is not None or caller.conversations.may_answer(address)
-    caller.conversations.sent(address, correlation_id)
+    caller.conversations.sent(address, correlation_id, made_up=given is None)
     is_delayed = outcome.msg_id < 0
     return SendResult(
         mail_address=address,
@@ -240,12 +240,9 @@ async def _reader(caller: Caller, address: str) -> ReaderView | None:
     )
 
 
-def _made_up(caller: Caller, address: str) -> str | None:
-    """Return a correlation id, the same when the call is made again.
-
-    What goes to the `reply_to` of a fetched message may answer it, and another id would hide that.
-    """
-    if caller.identity is None or caller.conversations.may_answer(address):
+def _made_up(caller: Caller) -> str | None:
+    """Return a correlation id, the same when the call is made again."""
+    if caller.identity is None:
         return None
     if caller.idempotency_id is not None:
         return code(agent_key(), "correlation", caller.idempotency_id)[:_ID_CHARS]

@@ -10,7 +10,7 @@ from mq9.errors import Mq9Error
 from mq9.models import PRIORITIES, Message, Priority
 from mq9.operations.caller import Caller
 from mq9.operations.discovery import look_up
-from mq9.operations.message_views import GENUINE, SenderView, time_at
+from mq9.operations.message_views import GENUINE, OWN, SenderView, time_at
 
 _logger = logging.getLogger("mq9.operations")
 
@@ -31,6 +31,10 @@ async def _known(
 ) -> dict[str, SenderView]:
     """Look up verified names; on a broker that cannot, nothing but that they are genuine."""
     known = dict.fromkeys(names, SenderView(name=GENUINE))
+    own = None if caller.identity is None else caller.identity.name
+    if own in known:
+        known[own] = SenderView(name=OWN)
+        names = [one for one in names if one != own]
     first = min((one.msg_id for one in messages), default=0)
     for start in range(0, len(names), _AT_ONCE):
         several = names[start : start + _AT_ONCE]
@@ -44,8 +48,8 @@ async def _known(
             known[one.name] = SenderView(
                 name=GENUINE,
                 registered=one.registered and one.by == one.name,
-                wrote_since=None if since is None else time_at(int(since)),
-                new=since is None or None,
+                known_since=None if since is None else time_at(int(since)),
+                first_contact=since is None or None,
             )
     return known
 

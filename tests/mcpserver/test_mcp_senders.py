@@ -39,7 +39,7 @@ async def test_a_genuine_name_is_called_that_and_no_more(broker, tmp_path):
 
         [first] = await fetched(ada)
 
-        assert first["sender"] == {"name": GENUINE, "registered": False, "new": True}
+        assert first["sender"] == {"name": GENUINE, "registered": False, "first_contact": True}
         assert first["untrusted_envelope"]["from"] == "bob"
         await ada.do("ack_messages", msg_id=0)
         await bob.do("agent_register", capabilities="Answers")
@@ -49,10 +49,17 @@ async def test_a_genuine_name_is_called_that_and_no_more(broker, tmp_path):
         assert second["sender"] == {
             "name": GENUINE,
             "registered": True,
-            "wrote_since": first["time"],
+            "known_since": first["time"],
         }
         [looked_at] = (await ada.do("query_messages", msg_id=1))["messages"]
         assert looked_at["sender"] == second["sender"]
+
+
+async def test_what_an_agent_wrote_to_itself_is_its_own(broker, tmp_path):
+    async with three_agents(broker, tmp_path) as (ada, _, _):
+        await ada.do("send_message", to="ada", content="Remember the milk.")
+
+        assert (await fetched(ada))[0]["sender"] == {"name": "your own"}
 
 
 async def test_somebody_else_registered_under_a_name_does_not_count(broker, tmp_path):

@@ -37,9 +37,10 @@ async def test_an_agent_is_told_who_it_is(open_host, era):
         "mail_address": "data.desk",
         "waiting": {"critical": 0, "urgent": 0, "normal": 0},
         "mailboxes": [{"mail_address": "data.desk", "waiting": 0}],
-        "not_enforced": "this broker does not know who asks: all who know the address can look and "
-        "take",
-        "may_read": "Data Desk may read its own mailbox data.desk, team.* and what it made",
+        "not_enforced": "this broker does not know who asks: all who know the address can look, "
+        "take and write",
+        "may_read": "Data Desk may read its own mailbox data.desk, team.* and what it made, and "
+        "look into what others publish to it",
         "may_send": "Data Desk may send to team.*, and what it may read itself",
     }
     for priority in ("critical", "normal", "normal"):

@@ -41,11 +41,12 @@ async def test_it_lists_the_mailboxes_that_the_agent_made_also_before_a_restart(
 
     assert [one["mail_address"] for one in me["mailboxes"]] == ["desk", "fares", "notes"]
     fares = me["mailboxes"][1]
-    assert (fares["waiting"], fares["untrusted_keys"], fares["readable_by"]) == (
+    assert (fares["stored"], fares["untrusted_keys"], fares["readable_by"]) == (
         1,
         ["oslo"],
         ["everybody"],
     )
+    assert "waiting" not in fares
     assert fares["expires_in_seconds"] == 600
     assert me["not_enforced"].startswith("this broker does not know who asks")
 

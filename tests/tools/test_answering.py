@@ -88,10 +88,16 @@ def test_a_correlation_id_is_made_up_for_each_question(inbox):
     ]
 
 
-def test_a_message_that_may_be_an_answer_has_no_other_id_made_up(planner, asked):
-    sent = send(asked, "Here.", "planner")
+def test_a_message_to_who_has_asked_can_be_waited_for_as_well(planner, asked):
+    sent = send(asked, "Which one do you mean?", "planner")
+    [asking] = ids(fetch(planner))
+    do(planner, "send_message", reply_to_msg=asking, content="The second.")
 
-    assert "correlation_id" not in sent
+    [listed] = do(asked, "query_messages", sent=True)["sent"]
+    assert (listed["correlation_id"], listed["state"]) == (sent["correlation_id"], "acked")
+    assert fetch(asked, answers_to=[sent["correlation_id"]])["answers"] == {
+        sent["correlation_id"]: 1
+    }
 
 
 def test_what_was_only_read_is_confirmed_as_such(planner, asked):

@@ -26,7 +26,7 @@ from .tool_calls import (
 )
 
 NOBODY = "no agent is registered yet; others may register at any time, so look again later"
-OPEN = "this broker does not know who asks: all who know the address can look and take"
+OPEN = "this broker does not know who asks: all who know the address can look, take and write"
 START = 1_800_000_000  # the Unix second at which a fake broker's clock starts
 
 
@@ -246,6 +246,7 @@ def test_a_mailbox_is_made_under_its_name_once(anyone):
     assert do(anyone, "create_mailbox", name="desk") == {
         "mail_address": "desk",
         "readable_by": [],
+        "writable_by": "all who know its address",
         "not_enforced": OPEN,
     }
 
@@ -266,6 +267,7 @@ async def test_a_mailbox_is_gone_after_its_ttl(broker, anyone):
         "mail_address": "desk",
         "expires_in_seconds": 60,
         "readable_by": [],
+        "writable_by": "all who know its address",
         "not_enforced": OPEN,
     }
     await broker.clock.advance(60)
