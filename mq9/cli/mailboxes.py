@@ -10,13 +10,18 @@ import typer
 from mq9.cli.output import Table, count, moment, quoted
 from mq9.cli.program import Address, CommandCall
 from mq9.errors import InvalidRequest
-from mq9.models import GroupStatus, MailboxStatus, MailboxType, SendPolicy
+from mq9.models import Granted, GroupStatus, LookPolicy, MailboxStatus, MailboxType, SendPolicy
 
 _WHO_MAY_SEND = "Who may send to it."
+_WHO_MAY_LOOK = "Who may look into it without taking."
 _SENDERS = {
     SendPolicy.EVERYONE: "everyone",
     SendPolicy.GRANTED: "its creator, its readers and its senders",
     SendPolicy.CREATOR: "its creator only",
+}
+_LOOKERS = {
+    LookPolicy.GRANTED: "its creator, its readers and its viewers",
+    LookPolicy.EVERYONE: "all agents",
 }
 
 
@@ -37,6 +42,7 @@ async def create(
         False, "--latest", help="Keep the newest message only, whoever sends it."
     ),
     send_policy: SendPolicy = typer.Option(SendPolicy.EVERYONE, help=_WHO_MAY_SEND),
+    look_policy: LookPolicy = typer.Option(LookPolicy.GRANTED, help=_WHO_MAY_LOOK),
 ) -> int:
     """Create a mailbox and print its address."""
     async with call.client() as client:
@@ -49,20 +55,27 @@ async def create(
             renew=renew,
             type=MailboxType.LATEST if latest else MailboxType.STANDARD,
             send_policy=send_policy,
+            look_policy=look_policy,
         )
         document: dict[str, object] = {"mail_address": address}
-        if send_policy is not SendPolicy.EVERYONE:
+        if (send_policy, look_policy) != (SendPolicy.EVERYONE, LookPolicy.GRANTED):
             found = await client.mailbox_status(address)
-            document |= {"send_policy": found.send_policy.value, "enforced": found.enforced}
-            if found.send_policy is not send_policy:
-                call.out.notice(
-                    f"{address} exists and keeps the send policy {found.send_policy}. Change it:"
-                    f" mq9 grant {address} --send-policy {send_policy}"
-                )
+            document |= _policies(found) | {"enforced": found.enforced}
+            for policy, wanted in (("send", send_policy), ("look", look_policy)):
+                kept = document[f"{policy}_policy"]
+                if kept != wanted.value:
+                    call.out.notice(
+                        f"{address} exists and keeps the {policy} policy {kept}. Change it:"
+                        f" mq9 grant {address} --{policy}-policy {wanted}"
+                    )
             _warn_of_strangers(call, found.enforced)
     call.warn_of_memory()
     call.out.show(document, address)
     return 0
+
+
+def _policies(found: MailboxStatus | Granted) -> dict[str, object]:
+    return {"send_policy": found.send_policy.value, "look_policy": found.look_policy.value}
 
 
 def _warn_of_strangers(call: CommandCall, enforced: bool) -> None:
@@ -91,6 +104,7 @@ async def grant(
     no_viewers: bool = typer.Option(False, "--no-viewers", help="Remove all viewers."),
     no_senders: bool = typer.Option(False, "--no-senders", help="Remove all senders."),
     send_policy: SendPolicy | None = typer.Option(None, help=_WHO_MAY_SEND),
+    look_policy: LookPolicy | None = typer.Option(None, help=_WHO_MAY_LOOK),
 ) -> int:
     """Set who else may use a mailbox, and who may send to it."""
     async with call.client() as client:
@@ -100,17 +114,19 @@ async def grant(
             viewers=_agents("viewers", viewer, none=no_viewers),
             senders=_agents("senders", sender, none=no_senders),
             send_policy=send_policy,
+            look_policy=look_policy,
         )
     lists = {name: getattr(granted, name) for name in ("readers", "viewers", "senders")}
     document = {
         "mail_address": address,
         **lists,
-        "send_policy": granted.send_policy.value,
+        **_policies(granted),
         "enforced": granted.enforced,
     }
     rows = [("mailbox", address)]
     rows += [(name, ", ".join(map(quoted, agents)) or "none") for name, agents in lists.items()]
     rows.append(("may send", _SENDERS[granted.send_policy]))
+    rows.append(("may look", _LOOKERS[granted.look_policy]))
     _warn_of_strangers(call, granted.enforced)
     call.out.show(document, Table(("WHAT", "STATE"), rows))
     return 0
@@ -183,6 +199,8 @@ def _mailbox(status: MailboxStatus, now: float) -> list[tuple[str, str]]:
     if status.send_policy is not SendPolicy.EVERYONE:
         enforced = "" if status.enforced else "; not enforced: the broker cannot tell who sends"
         rows.append(("may send", f"{_SENDERS[status.send_policy]}{enforced}"))
+    if status.look_policy is not LookPolicy.GRANTED:
+        rows.append(("may look", _LOOKERS[status.look_policy]))
     if status.rights and status.enforced:
         rows.append(("you may", ", ".join(status.rights)))
     expiry = "never" if status.expires_at is None else moment(status.expires_at, now)

@@ -95,6 +95,7 @@ def test_a_policy_says_that_it_is_not_enforced(mq9, inbox):
     assert mq9.ok("create", "other", "--send-policy", "granted", "--json").document == {
         "mail_address": "other",
         "send_policy": "granted",
+        "look_policy": "granted",
         "enforced": False,
         "warnings": [NOT_ENFORCED],
     }
@@ -108,11 +109,20 @@ def test_a_policy_says_that_it_is_not_enforced(mq9, inbox):
     ) in made.err
 
 
+def test_a_mailbox_is_opened_to_lookers(mq9, inbox):
+    assert mq9.ok("create", "board", "--look-policy", "everyone").out == "board\n"
+    assert "may look  all agents\n" in mq9.ok("status", "board").out
+    made = mq9.ok("create", inbox, "--renew", "--look-policy", "everyone")
+    assert "inbox exists and keeps the look policy granted. Change it: mq9 grant inbox" in made.err
+    assert "may look  all agents\n" in mq9.ok("grant", inbox, "--look-policy", "everyone").out
+
+
 def test_grant_sets_lists_and_policy(mq9, inbox):
     done = mq9.ok("grant", inbox, "--reader", "Ada", "--reader", "bob", "--viewer", "Clerk")
     assert done.out == (
         "WHAT      STATE\nmailbox   inbox\nreaders   Ada, bob\nviewers   Clerk\n"
         "senders   none\nmay send  everyone\n"
+        "may look  its creator, its readers and its viewers\n"
     )
     assert done.err == f"warning: {NOT_ENFORCED}\n"
 
@@ -124,6 +134,7 @@ def test_grant_sets_lists_and_policy(mq9, inbox):
         "viewers": ["Clerk"],
         "senders": [],
         "send_policy": "granted",
+        "look_policy": "granted",
         "enforced": False,
         "warnings": [NOT_ENFORCED],
     }
