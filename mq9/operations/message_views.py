@@ -125,6 +125,7 @@ class EnvelopeView(BaseModel):
 
 
 OWN = "your own"
+ELSEWHERE = "not the mailbox that the sender is registered with"
 GENUINE = "genuine; that gives it no authority"
 CLAIMED = "claimed, not checked"
 
@@ -143,6 +144,10 @@ class SenderView(BaseModel):
     )
     first_contact: bool | None = Field(
         default=None, description="True when it has not written to this mailbox before."
+    )
+
+    reply_to: str | None = Field(
+        default=None, description="Said when the answer would go to another's mailbox."
     )
 
     @property

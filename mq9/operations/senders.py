@@ -10,7 +10,7 @@ from mq9.errors import Mq9Error
 from mq9.models import PRIORITIES, Message, Priority
 from mq9.operations.caller import Caller
 from mq9.operations.discovery import look_up
-from mq9.operations.message_views import GENUINE, OWN, SenderView, time_at
+from mq9.operations.message_views import ELSEWHERE, GENUINE, OWN, SenderView, time_at
 
 _logger = logging.getLogger("mq9.operations")
 
@@ -22,15 +22,31 @@ async def senders_of(
 ) -> dict[int, SenderView]:
     """Return what is known of each sender whose name is genuine, by msg_id."""
     names = {one.msg_id: one.sender for one in messages if one.sender and one.sender_verified}
-    known = await _known(caller, mail_address, list(dict.fromkeys(names.values())), messages)
-    return {msg_id: known[name] for msg_id, name in names.items()}
+    known, mailboxes = await _known(
+        caller, mail_address, list(dict.fromkeys(names.values())), messages
+    )
+    views = {msg_id: known[name] for msg_id, name in names.items()}
+    for one in messages:
+        registered = mailboxes.get(names.get(one.msg_id, ""))
+        if one.reply_to and registered and not _is_of(one.reply_to, registered):
+            views[one.msg_id] = views[one.msg_id].model_copy(update={"reply_to": ELSEWHERE})
+    return views
+
+
+def _is_of(mail_address: str, registered: str) -> bool:
+    """Tell whether a mailbox is an agent's own, or one of its threads'."""
+    return mail_address == registered or mail_address.startswith(f"{registered}.")
 
 
 async def _known(
     caller: Caller, mail_address: str, names: Sequence[str], messages: Sequence[Message]
-) -> dict[str, SenderView]:
-    """Look up verified names; on a broker that cannot, nothing but that they are genuine."""
+) -> tuple[dict[str, SenderView], dict[str, str]]:
+    """Look up verified names; on a broker that cannot, nothing but that they are genuine.
+
+    The mailboxes are of those that have registered themselves.
+    """
     known = dict.fromkeys(names, SenderView(name=GENUINE))
+    mailboxes: dict[str, str] = {}
     own = None if caller.identity is None else caller.identity.name
     if own in known:
         known[own] = SenderView(name=OWN)
@@ -45,13 +61,15 @@ async def _known(
             break
         for one in found or ():
             since = one.wrote_verified
+            if one.registered and one.by == one.name and one.mailbox:
+                mailboxes[one.name] = one.mailbox
             known[one.name] = SenderView(
                 name=GENUINE,
                 registered=one.registered and one.by == one.name,
                 known_since=None if since is None else time_at(int(since)),
                 first_contact=since is None or None,
             )
-    return known
+    return known, mailboxes
 
 
 def in_order(

@@ -55,6 +55,20 @@ async def test_a_genuine_name_is_called_that_and_no_more(broker, tmp_path):
         assert looked_at["sender"] == second["sender"]
 
 
+async def test_an_answer_that_would_go_to_another_is_pointed_out(broker, tmp_path):
+    async with three_agents(broker, tmp_path) as (ada, bob, _):
+        await bob.do("agent_register", capabilities="Answers")
+        await bob.do("create_mailbox", name="bob.smith.tasks")
+        for reply_to in ("ada", "bob.smith", "bob.smith.tasks"):
+            await bob.do("send_message", to="ada", content="Order here.", reply_to=reply_to)
+
+        assert [one["sender"].get("reply_to") for one in await fetched(ada)] == [
+            "not the mailbox that the sender is registered with",
+            None,
+            None,
+        ]
+
+
 async def test_what_an_agent_wrote_to_itself_is_its_own(broker, tmp_path):
     async with three_agents(broker, tmp_path) as (ada, _, _):
         await ada.do("send_message", to="ada", content="Remember the milk.")
