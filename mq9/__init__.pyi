@@ -75,6 +75,10 @@ from mq9.models import Message as Message
 from mq9.models import MessageHeaders as MessageHeaders
 from mq9.models import MessageHistory as MessageHistory
 from mq9.models import Moved as Moved
+from mq9.models import Notice as Notice
+from mq9.models import NoticeReceipt as NoticeReceipt
+from mq9.models import NoticeSender as NoticeSender
+from mq9.models import Occasion as Occasion
 from mq9.models import Payload as Payload
 from mq9.models import Priority as Priority
 from mq9.models import PublicMailbox as PublicMailbox

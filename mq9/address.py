@@ -64,6 +64,14 @@ def slug(name: str) -> str:
     return parse(address[:MAX_LENGTH].rstrip("."))
 
 
+def slug_or_none(name: str) -> str | None:
+    """Return the slug of a name, or None if it has none."""
+    try:
+        return slug(name)
+    except InvalidRequest:
+        return None
+
+
 def generate(randomness: bytes, prefix: str | None = None) -> str:
     """Return an address that nobody can guess."""
     if len(randomness) != RANDOM_BYTES:

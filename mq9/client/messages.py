@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Unpack
 
 from mq9 import address as addresses
@@ -10,7 +10,7 @@ from mq9.client import arguments, tracing
 from mq9.client.base import ClientBase
 from mq9.client.options import SendOptions, takes
 from mq9.errors import BadReply
-from mq9.models import FetchResult, Payload, SendOutcome, SentPage
+from mq9.models import FetchResult, Notice, Occasion, Payload, SendOutcome, SentPage
 from mq9.protocol import checks, replies, requests
 
 
@@ -192,6 +192,53 @@ class MessageMethods(ClientBase):
         """
         body = requests.Cancel(delayed_id=delayed_id, sender=sender)
         await self._connection.request(body, addresses.parse(mail_address))
+
+    async def notice(
+        self,
+        mail_address: str,
+        *,
+        host: str,
+        session: str,
+        occasion: Occasion | str,
+        may_wake: str | Iterable[str] = checks.KNOWN,
+        max_in_a_row: int = requests.DEFAULT_IN_A_ROW,
+        max_per_hour: int = requests.DEFAULT_PER_HOUR,
+        cooldown_s: int = requests.DEFAULT_COOLDOWN_S,
+    ) -> Notice:
+        """Ask what to tell a session of a host of the mail that waits, each message once.
+
+        It leases and acks nothing. If there is nothing new, it changes nothing. Our broker has this
+        verb; others do not.
+
+        Args:
+            mail_address: The mailbox, which this client may take messages from.
+            host: The host, such as ``claude-code``; up to 64 characters.
+            session: The session, by the host's own id; up to 128 characters. One that the broker
+                does not know is told of all mail that waits.
+            occasion: When the host asks. On ``stop`` and ``idle`` the notice begins an automatic
+                turn, which the other arguments limit.
+            may_wake: Whose messages begin automatic turns: ``everyone``; ``known``, those that the
+                owner of the mailbox has written to; or the names of agents.
+            max_in_a_row: How many automatic turns the session may have between two prompts, 0 to
+                100.
+            max_per_hour: How many automatic turns all sessions of the mailbox may have within an
+                hour, 0 to 100.
+            cooldown_s: How many seconds after an automatic turn no session wakes, up to 3 600.
+
+        Raises:
+            MailboxNotFound: The mailbox is not there.
+            Forbidden: This client may not take messages from it.
+        """
+        body = requests.Notify(
+            host=host,
+            session=session,
+            occasion=checks.member(Occasion)("occasion", occasion),
+            may_wake=arguments.listed(may_wake),
+            max_in_a_row=max_in_a_row,
+            max_per_hour=max_per_hour,
+            cooldown_s=cooldown_s,
+        )
+        return await self._connection.request(body, addresses.parse(mail_address))
 
     async def delete(self, mail_address: str, msg_id: int) -> None:
         """Remove one message.

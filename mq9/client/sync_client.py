@@ -262,6 +262,7 @@ class SyncMq9Client:
     send_detailed = _blocking(Mq9Client.send_detailed)
     sent = _blocking(Mq9Client.sent)
     cancel = _blocking(Mq9Client.cancel)
+    notice = _blocking(Mq9Client.notice)
     delete = _blocking(Mq9Client.delete)
     whoami = _blocking(Mq9Client.whoami)
     agent_register = _blocking(Mq9Client.agent_register)

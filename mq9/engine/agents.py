@@ -208,6 +208,18 @@ def is_registered(db: Connection, call: Call[IsRegistered], _now: int) -> bool:
     return row is not None
 
 
+def is_registered_by_itself(db: Connection, name: str, now: int) -> bool:
+    """Tell whether an agent of that name has registered as itself, authenticated."""
+    found = _find(db, "a.key=:value", name, now)
+    return found is not None and found.owner == name
+
+
+def mailboxes_of(db: Connection, name: str, now: int) -> set[str]:
+    """Return the addresses that mail for an agent may go to: the registered, and its slug."""
+    found = _find(db, "a.key=:value", name, now)
+    return {addresses.slug_or_none(name) or "", "" if found is None else found.mailbox} - {""}
+
+
 def seen(db: Connection, call: Call[Seen], now: int, _limits: Limits) -> int | None:
     """Note a sign of life; return the instant by which a waiting agent gives the next."""
     note_seen(db, call.request.name, now)

@@ -30,9 +30,10 @@ from mq9.engine.shapes import (
     one_of,
     optional,
     pair_of,
+    text_or,
     tuple_of,
 )
-from mq9.models import Deliver, LookPolicy, MailboxType, Priority, SendPolicy
+from mq9.models import Deliver, LookPolicy, MailboxType, Occasion, Priority, SendPolicy
 from mq9.protocol import requests
 from mq9.protocol.body import Request
 
@@ -146,6 +147,16 @@ COMMANDS: Mapping[str, Record] = {
     ),
     "release": Record(requests.Release, _CONSUMER, _GROUP, Field("request_id", TEXT)),
     "delete": Record(requests.Delete, _MSG_ID),
+    "notify": Record(
+        requests.Notify,
+        Field("host", TEXT),
+        Field("session", TEXT),
+        Field("occasion", one_of(Occasion)),
+        Field("may_wake", text_or(TEXTS), "known"),
+        Field("max_in_a_row", WHOLE, 3),
+        Field("max_per_hour", WHOLE, 12),
+        Field("cooldown_s", WHOLE, 30),
+    ),
     "cancel": Record(requests.Cancel, Field("delayed_id", WHOLE), optional("sender", TEXT)),
     "register": Record(requests.Register, *_AGENT, Field("ttl", WHOLE, 0)),
     "unregister": Record(requests.Unregister, *_AGENT),

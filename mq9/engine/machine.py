@@ -17,6 +17,7 @@ from mq9.engine import (
     groups,
     mailboxes,
     messages,
+    notices,
     reads,
     send,
     sent,
@@ -258,6 +259,7 @@ COMMANDS: dict[type[Request[Any]], _Command] = {
     requests.GrantMailbox: access.grant,
     commands.Advance: messages.advance_now,
     requests.Delete: messages.delete,
+    requests.Notify: notices.notify,
     requests.Send: send.send,
     requests.Cancel: send.cancel,
     requests.Fetch: fetch.fetch,
@@ -286,6 +288,7 @@ UNGUARDED: dict[type[Request[Any]], _Unguarded] = {requests.Send: send.send_what
 # Which answers a command that would change nothing; it gives None for one that may.
 UNCHANGING: dict[type[Request[Any]], _Query] = {
     requests.Fetch: fetch.find_nothing,
+    requests.Notify: notices.find_unchanged,
     commands.Seen: agents.find_seen,
 }
 

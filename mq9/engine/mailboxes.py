@@ -41,6 +41,8 @@ _OF_A_MAILBOX = (
     ("replies", "mailbox, number"),
     ("deliveries", "mailbox, reply, msg_id"),
     ("groups", "id"),
+    ("notice_sessions", "mailbox, host, session"),
+    ("notices", "mailbox, number"),
 )
 _ERASED_AT_ONCE = 1_000  # rows of a mailbox; what is more is left to the sweep
 _ERASED_BYTES = 16 * 1024 * 1024  # and of their payloads

@@ -15,6 +15,7 @@ import orjson
 
 from mq9.engine import groups, mailboxes
 from mq9.engine.commands import Advance, Call, Limits
+from mq9.engine.groups import Group
 from mq9.engine.mailboxes import MailboxRow
 from mq9.errors import MessageNotFound
 from mq9.models import PRIORITIES, MailboxType
@@ -404,6 +405,21 @@ def count_stored(db: Connection, mailbox: MailboxRow, lane: int, first: int) -> 
 def count_by_lane(db: Connection, mailbox: MailboxRow, cursors: Iterable[int]) -> list[int]:
     """Count what is stored in each lane of a mailbox from its cursor on."""
     return [count_stored(db, mailbox, lane, cursor) for lane, cursor in enumerate(cursors)]
+
+
+def count_waiting(db: Connection, mailbox: MailboxRow, group: Group | None, now: int) -> list[int]:
+    """Count what a group could be given in each lane; one that is not there begins ``earliest``."""
+    if group is None:
+        return count_by_lane(db, mailbox, [0] * len(PRIORITIES))
+    counted = count_by_lane(db, mailbox, group.cursors)
+    free = db.execute(
+        f"SELECT priority, count(*) FROM {groups.LEASES}"  # noqa: S608  # constant text
+        " WHERE group_id=? AND (until_ms IS NULL OR until_ms<=?) GROUP BY priority",
+        (group.id, now),
+    )
+    for lane, count in free:
+        counted[lane] += count
+    return counted
 
 
 def complete_blocks(db: Connection, mailbox: MailboxRow, since: int) -> None:

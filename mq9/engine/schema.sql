@@ -258,6 +258,32 @@ CREATE TABLE moves (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX moves_message ON moves (mailbox, msg_id);
 
+-- Sessions of hosts that were told of mail, and how far.
+CREATE TABLE notice_sessions (
+  mailbox INTEGER NOT NULL,
+  host TEXT NOT NULL,
+  session TEXT NOT NULL,
+  next_id INTEGER NOT NULL,         -- the first msg_id that it was not told of
+  in_a_row INTEGER NOT NULL,        -- turns that began by a notice, since a person's prompt
+  used_ms INTEGER NOT NULL,
+  PRIMARY KEY (mailbox, host, session)
+) STRICT, WITHOUT ROWID;
+
+-- What they were told, and what was held back from them.
+CREATE TABLE notices (
+  mailbox INTEGER NOT NULL,
+  number INTEGER NOT NULL,          -- ascending
+  host TEXT NOT NULL,
+  session TEXT NOT NULL,
+  occasion TEXT NOT NULL,
+  from_id INTEGER NOT NULL,         -- of these messages, the first and the last
+  to_id INTEGER NOT NULL,
+  at_ms INTEGER NOT NULL,
+  held TEXT,                        -- why it was held back; NULL: it was told
+  most INTEGER,                     -- the limit that held it back
+  PRIMARY KEY (mailbox, number)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE agents (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   key TEXT NOT NULL UNIQUE,         -- the name, else the mailbox

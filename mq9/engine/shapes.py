@@ -135,6 +135,18 @@ TEXTS: Shape = tuple_of(TEXT)
 WHOLES: Shape = tuple_of(WHOLE)
 
 
+def text_or(shape: Shape) -> Shape:
+    """Return the shape of a text, or of what another shape has, which is no text."""
+
+    def write(value: Any) -> Any:
+        return value if type(value) is str else shape.write(value)
+
+    def read(plain: Any) -> Any:
+        return plain if type(plain) is str else shape.read(plain)
+
+    return _Shape(write, read)
+
+
 class Field(NamedTuple):
     """A field of a record."""
 

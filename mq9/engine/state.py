@@ -37,6 +37,8 @@ STATE = (
     "message_counts",
     "messages",
     "moves",
+    "notice_sessions",
+    "notices",
     "replies",
     "sent_ids",
     "state",
@@ -53,6 +55,8 @@ PAST = {
     "tombstones": ("removed_ms", "sent_ms", "visible_ms"),
     "groups": ("used_ms",),
     "replies": ("made_ms",),
+    "notice_sessions": ("used_ms",),
+    "notices": ("at_ms",),
     "agents": ("seen_ms",),
 }
 # What is to come, by the column and by what it becomes where it is later than that. A duration

@@ -8,7 +8,7 @@ from sqlite3 import Connection
 
 import orjson
 
-from mq9.engine import groups, mailboxes, messages
+from mq9.engine import groups, mailboxes, messages, notices
 from mq9.engine.commands import (
     MOST_HELD,
     Actor,
@@ -139,22 +139,7 @@ def count_unread(db: Connection, call: Call[CountUnread], now: int) -> Unread | 
         return None
     mailbox = messages.current(db, call.address, now)
     group = groups.find(db, mailbox, call.request.group_name, now)
-    if group is None:
-        return _never_read(db, mailbox)
-    counted = messages.count_by_lane(db, mailbox, group.cursors)
-    free = db.execute(
-        f"SELECT priority, count(*) FROM {groups.LEASES}"  # noqa: S608  # constant text
-        " WHERE group_id=? AND (until_ms IS NULL OR until_ms<=?) GROUP BY priority",
-        (group.id, now),
-    )
-    for lane, count in free:
-        counted[lane] += count
-    return Unread(*counted)
-
-
-def _never_read(db: Connection, mailbox: MailboxRow) -> Unread:
-    """Count what a group could be given that is not there, and so counts as ``earliest``."""
-    return Unread(*messages.count_by_lane(db, mailbox, [0] * len(PRIORITIES)))
+    return Unread(*messages.count_waiting(db, mailbox, group, now))
 
 
 _MOST_BACKLOG = 1_000  # messages that are counted
@@ -193,7 +178,8 @@ def backlog(db: Connection, address: str, actor: Actor, now: int) -> int | None:
 def _group(db: Connection, mailbox: MailboxRow, name: str, now: int) -> GroupStatus:
     group = groups.find(db, mailbox, name, now)
     if group is None:
-        return GroupStatus(name, exists=False, pending=_never_read(db, mailbox))
+        waiting = Unread(*messages.count_waiting(db, mailbox, None, now))
+        return GroupStatus(name, exists=False, pending=waiting)
     fresh = messages.count_by_lane(db, mailbox, group.cursors)
     outstanding, free, leased = _leases(db, group, now)
     stored = mailbox.messages - mailbox.delayed
@@ -251,6 +237,7 @@ def _leases(db: Connection, group: Group, now: int) -> tuple[int, list[int], tup
 
 def _history(db: Connection, mailbox: MailboxRow, msg_id: int, now: int) -> MessageHistory:
     """Tell what happened to a message."""
+    told = notices.of_message(db, mailbox, msg_id)
     stored = db.execute(
         "SELECT sent_ms, visible_ms, priority, expires_ms, key, moved FROM messages"
         " WHERE mailbox=? AND msg_id=?",
@@ -269,6 +256,7 @@ def _history(db: Connection, mailbox: MailboxRow, msg_id: int, now: int) -> Mess
             key=key,
             moved=None if moved is None else Moved(**orjson.loads(moved)),
             groups=_standings(db, mailbox, msg_id, lane, now),
+            notices=told,
         )
     if msg_id >= mailbox.next_msg_id:
         return MessageHistory(msg_id=msg_id, state="unassigned")
@@ -290,6 +278,7 @@ def _history(db: Connection, mailbox: MailboxRow, msg_id: int, now: int) -> Mess
         priority=PRIORITIES[lane],
         replaced_by=replaced_by,
         groups=_last_seen(db, mailbox, msg_id, now),
+        notices=told,
     )
 
 

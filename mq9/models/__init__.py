@@ -37,9 +37,11 @@ from mq9.models.messages import (
     Waiting,
     bind,
 )
+from mq9.models.notices import AUTOMATIC, Notice, NoticeReceipt, NoticeSender, Occasion
 from mq9.models.sent import SendOutcome, Sent, SentAnswer, SentPage
 
 __all__ = [
+    "AUTOMATIC",
     "NO_HEADERS",
     "PRIORITIES",
     "QUESTION_TAG",
@@ -65,6 +67,10 @@ __all__ = [
     "MessageHeaders",
     "MessageHistory",
     "Moved",
+    "Notice",
+    "NoticeReceipt",
+    "NoticeSender",
+    "Occasion",
     "Payload",
     "Priority",
     "PublicMailbox",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mq9.models.messages import Leased, Moved, Priority, Standing
+from mq9.models.notices import NoticeReceipt
 
 
 class MailboxType(StrEnum):
@@ -160,6 +161,7 @@ class MessageHistory:
             longer stored.
         groups: Where it stands with each group, by name; at most 100 of them. Of a message that is
             no longer stored it is known for an hour after it was delivered.
+        notices: Which sessions of hosts were told of it, or were not, oldest first; at most 100.
     """
 
     msg_id: int
@@ -173,6 +175,7 @@ class MessageHistory:
     replaced_by: int | None = None
     moved: Moved | None = None
     groups: tuple[Standing, ...] = ()
+    notices: tuple[NoticeReceipt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

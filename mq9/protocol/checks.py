@@ -21,6 +21,7 @@ MAX_UNIX_SECONDS = 253_402_300_799  # the end of the year 9999
 HEADER_VALUE_LENGTH = 256
 MAX_TAGS = 64
 MAX_READERS = 64  # of one mailbox
+WAKERS = EVERYONE, KNOWN = "everyone", "known"  # who may begin automatic turns, but for names
 MAX_CORRELATION_IDS = 100  # of one SENT
 MAX_LOOKED_UP = 100  # names, or mailboxes, of agents
 MAX_HEADERS = 64  # of one message, beside those of the protocol
@@ -222,6 +223,13 @@ def _header_name(name: str, value: Any) -> str:
 def agents(name: str, value: Any) -> tuple[str, ...]:
     """Check for up to 64 names of agents; each is kept once, in the order given."""
     return tuple(dict.fromkeys(_each(name, value, "agents", agent_name, MAX_READERS)))
+
+
+def wakers(name: str, value: Any) -> str | tuple[str, ...]:
+    """Check for who may begin automatic turns: a word, or up to 64 names of agents."""
+    if isinstance(value, str):
+        return word(*WAKERS)(name, value)
+    return agents(name, value)
 
 
 def senders(name: str, value: Any) -> tuple[str, ...]:

@@ -37,6 +37,10 @@ from mq9.models import (
     MessageHeaders,
     MessageHistory,
     Moved,
+    Notice,
+    NoticeReceipt,
+    NoticeSender,
+    Occasion,
     Priority,
     PublicMailbox,
     Removed,
@@ -339,6 +343,26 @@ def encode_cancelled(_outcome: None) -> dict[str, Any]:
     return {"cancelled": True}
 
 
+def encode_notice(notice: Notice) -> dict[str, Any]:
+    """Write what a session is to be told."""
+    fields = without_none(notice)
+    fields["waiting"] = fields.pop("unread")  # which is that of a header, in every reply
+    return fields
+
+
+@_reading()
+def decode_notice(reply: dict[str, Any]) -> Notice:
+    """Read the reply to a NOTICE."""
+    field(reply, "told")
+    return _filled(
+        Notice,
+        {**reply, "unread": field(reply, "waiting")},
+        new=_unread,
+        unread=_unread,
+        senders=lambda items: tuple(_filled(NoticeSender, one) for one in items),
+    )
+
+
 def encode_mailbox(mail_address: str) -> dict[str, Any]:
     """Write where mail for a registered agent goes."""
     return {"mailbox": mail_address}
@@ -483,6 +507,9 @@ def _history(data: dict[str, Any]) -> MessageHistory:
         priority=Priority,
         moved=moved,
         groups=lambda items: tuple(_filled(Standing, item, moved=moved) for item in items),
+        notices=lambda items: tuple(
+            _filled(NoticeReceipt, one, occasion=Occasion) for one in items
+        ),
     )
 
 

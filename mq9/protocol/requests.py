@@ -20,6 +20,8 @@ from mq9.models import (
     MailboxPage,
     MailboxStatus,
     MailboxType,
+    Notice,
+    Occasion,
     Priority,
     SendOutcome,
     SendPolicy,
@@ -54,6 +56,10 @@ DEFAULT_MAX_BYTES = 4 * 1024 * 1024
 DEFAULT_LIMIT = 100  # messages of a QUERY
 DEFAULT_SENT = 20  # messages of a SENT
 MAX_REASON = 1_024  # characters
+# Of automatic turns, which a NOTICE begins.
+DEFAULT_IN_A_ROW = 3
+DEFAULT_PER_HOUR = 12
+DEFAULT_COOLDOWN_S = 30
 # How a stored message stands with a group.
 STATES = ("pending", "leased", "given_back", "acked", "moved", "skipped")
 
@@ -61,6 +67,7 @@ _msg_id = whole(0, MAX_MSG_ID)
 _lease_ms = whole(1_000, MAX_LEASE_MS)
 _max_bytes = whole(1, 64 * 1024 * 1024)
 _count = whole(1, 1_000)
+_turns = whole(0, 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -485,6 +492,21 @@ class Cancel(Body[None]):
     def claimed_agent(self) -> str | None:
         """The agent that says it sent the message."""
         return self.sender
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notify(Body[Notice]):
+    """MSG.NOTICE."""
+
+    is_private: ClassVar[bool] = True
+
+    host: str = needed(checks.printable(64))
+    session: str = needed(checks.printable(128))
+    occasion: Occasion = needed(checks.member(Occasion))
+    may_wake: str | tuple[str, ...] = given(checks.KNOWN, otherwise(checks.KNOWN, checks.wakers))
+    max_in_a_row: int = given(DEFAULT_IN_A_ROW, otherwise(DEFAULT_IN_A_ROW, _turns))
+    max_per_hour: int = given(DEFAULT_PER_HOUR, otherwise(DEFAULT_PER_HOUR, _turns))
+    cooldown_s: int = given(DEFAULT_COOLDOWN_S, otherwise(DEFAULT_COOLDOWN_S, whole(0, 3_600)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -182,6 +182,7 @@ _TABLE = (
         reads=True,
         repeatable=True,
     ),
+    Verb("MSG.NOTICE", requests.Notify, _MAILBOX, replies.encode_notice, replies.decode_notice),
     Verb("MSG.DELETE", requests.Delete, _MESSAGE, replies.encode_deleted),
     Verb("MSG.CANCEL", requests.Cancel, _MAILBOX, replies.encode_cancelled),
     Verb(

@@ -31,7 +31,7 @@ from mq9.storage import schema
 logger = logging.getLogger("mq9.broker")
 APPLICATION_ID = 0x6D713901  # "mq9\1", in the header of every file of ours
 _UNRELEASED_ID = 0x6D713900  # in those written before the first release
-VERSION = 2
+VERSION = 3
 # The statements that bring each older schema to the next; applied in order up to VERSION.
 _MIGRATIONS = {
     1: """
@@ -43,6 +43,30 @@ CREATE INDEX messages_sent ON messages (sender, sent_ms, correlation_id)
   WHERE sender IS NOT NULL AND correlation_id IS NOT NULL;
 CREATE INDEX delayed_sent ON delayed (sender, sent_ms, correlation_id)
   WHERE sender IS NOT NULL AND correlation_id IS NOT NULL;
+""",
+    2: """
+CREATE TABLE notice_sessions (
+  mailbox INTEGER NOT NULL,
+  host TEXT NOT NULL,
+  session TEXT NOT NULL,
+  next_id INTEGER NOT NULL,
+  in_a_row INTEGER NOT NULL,
+  used_ms INTEGER NOT NULL,
+  PRIMARY KEY (mailbox, host, session)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE notices (
+  mailbox INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  host TEXT NOT NULL,
+  session TEXT NOT NULL,
+  occasion TEXT NOT NULL,
+  from_id INTEGER NOT NULL,
+  to_id INTEGER NOT NULL,
+  at_ms INTEGER NOT NULL,
+  held TEXT,
+  most INTEGER,
+  PRIMARY KEY (mailbox, number)
+) STRICT, WITHOUT ROWID;
 """,
 }
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open

@@ -13,8 +13,19 @@ from mq9.storage import store
 @pytest.fixture
 def of_schema_1(path):
     """A file with three messages, one of them leased by the group workers, and a delayed one."""
+    return _written(path, 1)
+
+
+@pytest.fixture
+def of_schema_2(path):
+    """A file as that of schema 1, where the agent alice has registered."""
+    return _written(path, 2)
+
+
+def _written(path, version):
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(Path(__file__).with_name("schema_1.sql").read_text("utf-8"))
+        script = Path(__file__).with_name(f"schema_{version}.sql").read_text("utf-8")
+        connection.executescript(script)
     return path
 
 
@@ -55,3 +66,21 @@ async def test_schema_1_keeps_its_mail(of_schema_1, url):
         left = await client.fetch("inbox", group_name="workers", num_msgs=10)
         assert [one.text for one in left] == ["message 1", "message 2"]
         assert await client.send("inbox", "message 0", id="id0", key="k0") == 0
+
+
+def test_schema_2_becomes_todays(of_schema_2, tmp_path):
+    store.open_file(of_schema_2).close()
+    store.open_file(tmp_path / "new.db").close()
+    assert schema_of(of_schema_2) == schema_of(tmp_path / "new.db")
+    backup = of_schema_2.with_name(f"{of_schema_2.name}.schema-2.backup")
+    assert query(backup, "PRAGMA user_version") == [(2,)]
+
+
+async def test_sessions_are_told_of_the_mail_of_schema_2(of_schema_2, url):
+    asked = {"host": "h", "session": "s", "occasion": "start"}
+    async with Mq9Client(url, agent="alice") as client:
+        left = await client.fetch("inbox", num_msgs=10)
+        assert [one.text for one in left] == ["message 0", "message 1", "message 2"]
+        notice = await client.notice("inbox", **asked)
+        assert (notice.told, notice.unread.total, notice.new.total) == (True, 2, 2)
+        assert not (await client.notice("inbox", **asked)).told

@@ -25,6 +25,7 @@ BODIES = {
     "MSG.MOVE.inbox": {"group_name": "g", "msg_id": 0, "to": "other"},
     "MSG.EXTEND.inbox": {"group_name": "g", "msg_ids": [0]},
     "MSG.RELEASE.inbox": {"group_name": "g", "request_id": "r"},
+    "MSG.NOTICE.inbox": {"host": "h", "session": "s", "occasion": "start"},
     "MSG.CANCEL.inbox": {"delayed_id": 1},
     "MSG.SENT": {"sender": "n", "correlation_ids": ["c"]},
     "AGENT.REGISTER": {"name": "n"},

@@ -12,7 +12,7 @@ from mq9.engine.commands import (
     Sweep,
     Undo,
 )
-from mq9.models import Deliver, LookPolicy, MailboxType, Priority, SendPolicy
+from mq9.models import Deliver, LookPolicy, MailboxType, Occasion, Priority, SendPolicy
 from mq9.protocol.checks import MAX_MSG_ID, MAX_SECONDS, MAX_UNIX_SECONDS
 from mq9.protocol.requests import (
     Ack,
@@ -25,6 +25,7 @@ from mq9.protocol.requests import (
     GrantMailbox,
     Move,
     Nack,
+    Notify,
     Register,
     Release,
     Report,
@@ -156,6 +157,20 @@ REQUESTS = {
     ],
     "delete": [Delete(msg_id=MAX_MSG_ID)],
     "cancel": [Cancel(delayed_id=MAX_MSG_ID, sender=WORDS), Cancel(delayed_id=1)],
+    "notify": [
+        Notify(
+            host="claude-code",
+            session=WORDS,
+            occasion=Occasion.IDLE,
+            may_wake=("planner", WORDS),
+            max_in_a_row=0,
+            max_per_hour=100,
+            cooldown_s=3_600,
+        ),
+        Notify(host="h", session="s", occasion=Occasion.STOP, may_wake="everyone"),
+        Notify(host="h", session="s", occasion=Occasion.STOP, may_wake=()),
+        Notify(host="h", session="s", occasion=Occasion.PROMPT),
+    ],
     "register": [
         Register(name=WORDS, mailbox="box", ttl=1),
         Register(name="worker"),

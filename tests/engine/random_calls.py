@@ -6,7 +6,7 @@ import orjson
 
 from mq9.engine import commands
 from mq9.engine.commands import Actor, Call, Limits
-from mq9.models import Deliver, MailboxType, Priority, SendPolicy
+from mq9.models import Deliver, MailboxType, Occasion, Priority, SendPolicy
 from mq9.protocol import requests
 
 ADDRESSES = ("box", "box", "box", "box", "state", "ada", "ada.dead")
@@ -227,6 +227,18 @@ class RandomCalls:
         delayed_id = self._dice.randint(1, 30)
         return self._of(requests.Cancel(delayed_id=delayed_id), self._one(*ADDRESSES))
 
+    def notify(self):
+        request = requests.Notify(
+            host="claude-code",
+            session=self._one("s", "t"),
+            occasion=self._one(*Occasion),
+            may_wake=self._one("everyone", "everyone", "known", ("ada",)),
+            max_in_a_row=self._one(1, 3, 100),
+            max_per_hour=self._one(2, 100),
+            cooldown_s=self._one(0, 30),
+        )
+        return self._of(request, self._one(*ADDRESSES))
+
     def _who(self):
         who = {"name": self._perhaps(*AGENTS, chance=0.7), "mailbox": self._perhaps(*ADDRESSES)}
         return who if any(who.values()) else {"name": "cook", "mailbox": None}
@@ -298,6 +310,7 @@ COMMANDS = {
     requests.Release: (3, RandomCalls.release),
     requests.Delete: (3, RandomCalls.delete),
     requests.Cancel: (3, RandomCalls.cancel),
+    requests.Notify: (8, RandomCalls.notify),
     requests.Register: (6, RandomCalls.register),
     requests.Unregister: (2, RandomCalls.unregister),
     requests.Report: (3, RandomCalls.report),

@@ -28,6 +28,7 @@ MAY_BE_REFUSED = {
     requests.GrantMailbox,
     requests.Move,
     requests.Nack,
+    requests.Notify,
     requests.Register,
     requests.Report,
     requests.Send,

@@ -98,6 +98,7 @@ NOT_REPEATED = {
     "MAILBOX.DROP": lambda client: client.mailbox_drop("inbox"),
     "MSG.NACK": lambda client: client.nack("inbox", "g", 0),
     "MSG.EXTEND": lambda client: client.extend("inbox", "g", [0]),
+    "MSG.NOTICE": lambda client: client.notice("inbox", host="h", session="s", occasion="start"),
     "MSG.CANCEL": lambda client: client.cancel("inbox", 1),
     "MSG.DELETE": lambda client: client.delete("inbox", 0),
     "AGENT.UNREGISTER": lambda client: client.agent_unregister(name="agent"),

@@ -1,0 +1,349 @@
+"""NOTICE: what a session of a host is told of mail that waits, and what it was told before.
+
+A session is told of each message once. It has a mark: what is below was told. Receipts say what was
+told or held back; the limits of automatic turns count those of the whole mailbox. What waits is
+what the group that is named like the mailbox could be given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from sqlite3 import Connection
+from typing import NamedTuple
+
+from mq9 import address as addresses
+from mq9.engine import agents, groups, mailboxes, messages
+from mq9.engine.commands import Actor, Call, Limits
+from mq9.engine.mailboxes import MailboxRow
+from mq9.models import (
+    AUTOMATIC,
+    PRIORITIES,
+    Notice,
+    NoticeReceipt,
+    NoticeSender,
+    Occasion,
+    Unread,
+)
+from mq9.protocol.checks import EVERYONE, KNOWN
+from mq9.protocol.requests import Notify
+
+SENDER, IN_A_ROW, PER_HOUR, COOLDOWN = "sender", "in a row", "per hour", "cooldown"
+_HOUR_MS = 3_600_000
+_MOST_RECEIPTS = 200  # of a mailbox
+_MOST_SESSIONS = 50  # of a mailbox
+_MOST_TOLD = 100  # receipts that are told of one message
+_MOST_NAMED = 5  # senders
+_MOST_SENDERS = 100  # that are looked up
+_LOOKED_AT = 1_000  # new messages whose senders are looked at, and messages that a sender got
+
+
+class _Session(NamedTuple):
+    """A row of notice_sessions."""
+
+    next_id: int = 0
+    in_a_row: int = 0
+
+
+class _Held(NamedTuple):
+    """Why an automatic turn is not taken."""
+
+    why: str
+    limit: int | None = None
+    until_ms: int | None = None
+
+
+class _Sender(NamedTuple):
+    """A sender of new messages, as they name it."""
+
+    name: str | None
+    verified: int
+    messages: int
+
+
+def notify(db: Connection, call: Call[Notify], now: int, _limits: Limits) -> Notice:
+    """Say what a session is to be told, and remember that."""
+    mailbox = messages.advance(db, call.address, now)
+    request, session = call.request, _session(db, mailbox, call.request)
+    notice, held = _look(db, mailbox, session, call, now)
+    in_a_row = _in_a_row(session, request, told=notice.told)
+    if notice.told or in_a_row != session.in_a_row:
+        next_id = session.next_id if notice.to_id is None else notice.to_id + 1
+        _keep_session(db, mailbox, request, _Session(next_id, in_a_row), now)
+    if notice.told or _is_held_anew(db, mailbox, request, notice):
+        _keep_receipt(db, mailbox, request, notice, None if held is None else held.limit, now)
+    return notice
+
+
+def find_unchanged(db: Connection, call: Call[Notify], now: int) -> Notice | None:
+    """Answer a NOTICE by which nothing would be remembered; None for any other."""
+    mailbox = mailboxes.look(db, call.address, now)
+    if mailbox is None or not mailboxes.is_current(mailbox, now):
+        return None
+    session = _session(db, mailbox, call.request)
+    notice, _ = _look(db, mailbox, session, call, now)
+    is_kept = notice.told or _is_held_anew(db, mailbox, call.request, notice)
+    is_changed = _in_a_row(session, call.request, told=notice.told) != session.in_a_row
+    return None if is_kept or is_changed else notice
+
+
+def of_message(db: Connection, mailbox: MailboxRow, msg_id: int) -> tuple[NoticeReceipt, ...]:
+    """Return the latest receipts of a message, oldest first."""
+    rows = db.execute(
+        "SELECT host, session, occasion, at_ms, held, most FROM notices WHERE mailbox=?"
+        " AND from_id<=? AND to_id>=? ORDER BY number DESC LIMIT ?",
+        (mailbox.id, msg_id, msg_id, _MOST_TOLD),
+    ).fetchall()
+    return tuple(
+        NoticeReceipt(
+            host=host,
+            session=session,
+            occasion=Occasion(occasion),
+            at=at_ms / 1000,
+            outcome="told" if held is None else "held",
+            held=held,
+            limit=limit,
+        )
+        for host, session, occasion, at_ms, held, limit in reversed(rows)
+    )
+
+
+def _session(db: Connection, mailbox: MailboxRow, request: Notify) -> _Session:
+    """Return how far a session was told; one that is not known was told nothing."""
+    row = db.execute(
+        "SELECT next_id, in_a_row FROM notice_sessions WHERE mailbox=? AND host=? AND session=?",
+        (mailbox.id, request.host, request.session),
+    ).fetchone()
+    return _Session() if row is None else _Session(*row)
+
+
+def _in_a_row(session: _Session, request: Notify, *, told: bool) -> int:
+    """Return how many automatic turns there are in a row after a notice."""
+    if request.occasion is Occasion.PROMPT:
+        return 0
+    return session.in_a_row + (told and request.occasion in AUTOMATIC)
+
+
+def _look(
+    db: Connection, mailbox: MailboxRow, session: _Session, call: Call[Notify], now: int
+) -> tuple[Notice, _Held | None]:
+    """Return what a session is to be told, and why not, if so."""
+    group = groups.find(db, mailbox, mailbox.address, now)
+    unread = Unread(*messages.count_waiting(db, mailbox, group, now))
+    cursors = [0] * len(PRIORITIES) if group is None else group.cursors
+    wanted: dict[str, int] = {
+        "mailbox": mailbox.id,
+        "group": -1 if group is None else group.id,
+        "now": now,
+        "next_id": session.next_id,
+    }
+    for priority, cursor in zip(PRIORITIES, cursors, strict=True):
+        wanted[priority] = max(cursor, session.next_id)
+    lanes = db.execute(_COUNTED, wanted).fetchall() if unread.total else []
+    if not lanes:
+        return Notice(told=False, new=Unread(), unread=unread), None
+    senders = [_Sender(*row) for row in db.execute(_SENDERS, wanted)]
+    held = _reason_to_hold(db, mailbox, session, call, senders, now)
+    named = _named(db, mailbox, call.actor, senders, now)
+    until_ms = None if held is None else held.until_ms
+    notice = Notice(
+        told=held is None,
+        new=Unread(**{PRIORITIES[lane].value: count for lane, count, _, _ in lanes}),
+        unread=unread,
+        senders=named,
+        others=len(senders) - len(named),
+        from_id=min(first for _, _, first, _ in lanes),
+        to_id=max(last for _, _, _, last in lanes),
+        held=None if held is None else held.why,
+        held_until=None if until_ms is None else until_ms / 1000,
+    )
+    return notice, held
+
+
+_FRESH = (
+    "SELECT priority, msg_id FROM messages WHERE mailbox=:mailbox AND priority={0} AND msg_id>=:{1}"
+)
+# What is new to a session: what the group was never given, and what it could be given again.
+_FREE = (
+    f"SELECT priority, msg_id FROM {groups.LEASES} WHERE group_id=:group"  # noqa: S608  # constant text
+    " AND (until_ms IS NULL OR until_ms<=:now) AND msg_id>=:next_id"
+)
+_NEW = " UNION ALL ".join(
+    [*(_FRESH.format(lane, priority) for lane, priority in enumerate(PRIORITIES)), _FREE]
+)
+_COUNTED = f"SELECT priority, count(*), min(msg_id), max(msg_id) FROM ({_NEW}) GROUP BY priority"  # noqa: S608  # constant text
+# Senders of the newest of these, first those that are verified and those of most messages.
+_SENDERS = (
+    "SELECT m.sender, m.sender_verified, count(*) AS count"  # noqa: S608  # constant text
+    f" FROM (SELECT msg_id FROM ({_NEW}) ORDER BY msg_id DESC LIMIT {_LOOKED_AT}) n"
+    " CROSS JOIN messages m ON m.mailbox=:mailbox AND m.msg_id=n.msg_id"
+    " GROUP BY m.sender, m.sender_verified ORDER BY m.sender_verified DESC, count DESC, m.sender"
+)
+
+
+def _reason_to_hold(
+    db: Connection,
+    mailbox: MailboxRow,
+    session: _Session,
+    call: Call[Notify],
+    senders: Sequence[_Sender],
+    now: int,
+) -> _Held | None:
+    """Return why a notice is not told; only those that begin an automatic turn are held."""
+    request = call.request
+    if request.occasion not in AUTOMATIC:
+        return None
+    if not _may_any_wake(db, mailbox, call, senders, now):
+        return _Held(SENDER)
+    if session.in_a_row >= request.max_in_a_row:
+        return _Held(IN_A_ROW, request.max_in_a_row)
+    taken = _automatic_turns(db, mailbox, now - _HOUR_MS)
+    if len(taken) >= request.max_per_hour:
+        ends_ms = taken[request.max_per_hour - 1] + _HOUR_MS if request.max_per_hour else None
+        return _Held(PER_HOUR, request.max_per_hour, ends_ms)
+    rested_ms = taken[0] + request.cooldown_s * 1_000 if taken else now
+    if request.occasion is Occasion.IDLE and rested_ms > now:
+        return _Held(COOLDOWN, request.cooldown_s, rested_ms)
+    return None
+
+
+_IS_AUTOMATIC = f"(held IS NULL AND occasion IN ('{Occasion.STOP}', '{Occasion.IDLE}'))"
+
+
+def _automatic_turns(db: Connection, mailbox: MailboxRow, after_ms: int) -> list[int]:
+    """Return when automatic turns of a mailbox began after an instant, the latest first."""
+    rows = db.execute(
+        f"SELECT at_ms FROM notices WHERE mailbox=? AND {_IS_AUTOMATIC} AND at_ms>?"  # noqa: S608  # constant text
+        " ORDER BY number DESC",
+        (mailbox.id, after_ms),
+    )
+    return [at_ms for (at_ms,) in rows]
+
+
+def _may_any_wake(
+    db: Connection,
+    mailbox: MailboxRow,
+    call: Call[Notify],
+    senders: Sequence[_Sender],
+    now: int,
+) -> bool:
+    """Tell whether one of the senders may begin an automatic turn.
+
+    Where the broker knows senders, what others say of themselves is not believed.
+    """
+    may_wake = call.request.may_wake
+    if may_wake == EVERYONE:
+        return True
+    for name, verified, _ in senders[:_MOST_SENDERS]:
+        if name is None or (call.actor.is_known and not verified):
+            continue
+        if name in may_wake if may_wake != KNOWN else _wrote_to(db, mailbox, call.actor, name, now):
+            return True
+    return False
+
+
+def _named(
+    db: Connection,
+    mailbox: MailboxRow,
+    actor: Actor,
+    senders: Sequence[_Sender],
+    now: int,
+) -> tuple[NoticeSender, ...]:
+    """Return senders that may be named: verified ones that have registered, or were written to."""
+    named: list[NoticeSender] = []
+    for name, verified, count in senders[:_MOST_SENDERS]:
+        if name is None or not verified or len(named) == _MOST_NAMED:
+            break
+        if agents.is_registered_by_itself(db, name, now) or _wrote_to(
+            db, mailbox, actor, name, now
+        ):
+            named.append(NoticeSender(name, count))
+    return tuple(named)
+
+
+_LATEST = (
+    "SELECT DISTINCT sender, sender_verified, reply_to FROM (SELECT sender, sender_verified,"
+    " reply_to, moved FROM messages WHERE mailbox=? ORDER BY msg_id DESC LIMIT ?)"
+    " WHERE moved IS NULL"
+)
+
+
+def _wrote_to(db: Connection, mailbox: MailboxRow, actor: Actor, name: str, now: int) -> bool:
+    """Tell whether somebody got a message from the owner of a mailbox, as far as it is stored.
+
+    Where the broker knows senders, it is one from the owner, in a mailbox that is the other's.
+    Elsewhere it is what its mailbox has, by all that messages say of themselves.
+    """
+    owners = {actor.agent, actor.owner, mailbox.creator} - {None}
+    for box in mailboxes.look_at_all(db, agents.mailboxes_of(db, name, now), now).values():
+        if actor.is_known and not box.may_take(Actor(name)):
+            continue
+        for sender, verified, reply_to in db.execute(_LATEST, (box.id, _LOOKED_AT)):
+            if sender in owners and (verified or not actor.is_known):
+                return True
+            claimed = sender is not None and addresses.slug_or_none(sender) == mailbox.address
+            if not actor.is_known and (claimed or reply_to == mailbox.address):
+                return True
+    return False
+
+
+def _keep_session(
+    db: Connection, mailbox: MailboxRow, request: Notify, session: _Session, now: int
+) -> None:
+    """Remember how far a session was told, and forget those that were told nothing for longest."""
+    db.execute(
+        "INSERT OR REPLACE INTO notice_sessions (mailbox, host, session, next_id, in_a_row,"
+        " used_ms) VALUES (?,?,?,?,?,?)",
+        (mailbox.id, request.host, request.session, *session, now),
+    )
+    db.execute(
+        "DELETE FROM notice_sessions WHERE (mailbox, host, session) IN (SELECT mailbox, host,"
+        " session FROM notice_sessions WHERE mailbox=? ORDER BY used_ms DESC, next_id DESC, host,"
+        " session LIMIT -1 OFFSET ?)",
+        (mailbox.id, _MOST_SESSIONS),
+    )
+
+
+def _is_held_anew(db: Connection, mailbox: MailboxRow, request: Notify, notice: Notice) -> bool:
+    """Tell whether a notice is held, and the session's last receipt does not say that already."""
+    if notice.held is None:
+        return False
+    last = db.execute(
+        "SELECT held, to_id FROM notices WHERE mailbox=? AND host=? AND session=?"
+        " ORDER BY number DESC LIMIT 1",
+        (mailbox.id, request.host, request.session),
+    ).fetchone()
+    is_told_of: bool = last == (notice.held, notice.to_id)
+    return not is_told_of
+
+
+def _keep_receipt(
+    db: Connection,
+    mailbox: MailboxRow,
+    request: Notify,
+    notice: Notice,
+    limit: int | None,
+    now: int,
+) -> None:
+    """Remember what was told or held, and forget the oldest, but for turns that limits count."""
+    db.execute(
+        "INSERT INTO notices (mailbox, number, host, session, occasion, from_id, to_id, at_ms,"
+        " held, most) SELECT :mailbox, coalesce(max(number), 0) + 1, :host, :session, :occasion,"
+        " :from_id, :to_id, :now, :held, :limit FROM notices WHERE mailbox=:mailbox",
+        {
+            "mailbox": mailbox.id,
+            "host": request.host,
+            "session": request.session,
+            "occasion": request.occasion.value,
+            "from_id": notice.from_id,
+            "to_id": notice.to_id,
+            "now": now,
+            "held": notice.held,
+            "limit": limit,
+        },
+    )
+    db.execute(
+        "DELETE FROM notices WHERE mailbox=? AND number IN (SELECT number FROM notices"  # noqa: S608  # constant text
+        f" WHERE mailbox=? ORDER BY {_IS_AUTOMATIC} AND at_ms>? DESC, number DESC"
+        " LIMIT -1 OFFSET ?)",
+        (mailbox.id, mailbox.id, now - _HOUR_MS, _MOST_RECEIPTS),
+    )
