@@ -6,9 +6,17 @@ import dataclasses
 
 import typer
 
-from mq9.cli.output import count, known_as, moment, one_line, quoted
+from mq9.cli.output import count, known_as, moment, one_line, quoted, span
 from mq9.cli.program import NOTHING_THERE, Address, CommandCall
-from mq9.models import GroupStatus, MailboxStatus, MessageHistory, Moved, Standing
+from mq9.models import (
+    GroupStatus,
+    MailboxStatus,
+    MessageHistory,
+    Moved,
+    NoticeReceipt,
+    Occasion,
+    Standing,
+)
 
 _UNHEARD_OF = ("unassigned", "unknown")
 
@@ -43,7 +51,11 @@ def tell(status: MailboxStatus, message: MessageHistory, now: float) -> list[str
     """Return what happened to a message as sentences."""
     if message.state in _UNHEARD_OF:
         return _unheard_of(status, message, now)
-    sentences = [*_begin(status, message, now), *_end(status, message, now)]
+    sentences = [
+        *_begin(status, message, now),
+        *_end(status, message, now),
+        *_noticed(message, now),
+    ]
     if message.state == "stored":
         sentences += [_stands(one, now) for one in message.groups]
     else:
@@ -103,6 +115,43 @@ def _end(status: MailboxStatus, message: MessageHistory, now: float) -> list[str
         "when every group was done with it.",
     }
     return [reasons.get(message.state, f"It is no longer stored ({quoted(message.state)}){since}.")]
+
+
+_TURNS = {
+    Occasion.START: "at the start of its session",
+    Occasion.PROMPT: "with a prompt",
+    Occasion.TOOL: "between two tool calls",
+    Occasion.STOP: "its turn went on",
+    Occasion.IDLE: "woke it",
+}
+
+
+def _noticed(message: MessageHistory, now: float) -> list[str]:
+    """Say which hosts were told of a message, and what kept it from them for some time."""
+    sentences: dict[tuple[str, str, str | None], str] = {}
+    for one in message.notices:
+        host = quoted(one.host)
+        if one.held is None:
+            after = max(0.0, one.at - (one.at if message.visible is None else message.visible))
+            told = f"Noticed by {host} {span(after)} later ({_TURNS[one.occasion]})."
+        else:
+            told = f"Held back from {host} {_at(one.at, now)}: {_held(one)}."
+        of_one = (one.host, one.session, one.held)
+        sentences.pop(of_one, None)  # it is said once that it was held back again and again
+        sentences[of_one] = told
+    return list(sentences.values())
+
+
+def _held(notice: NoticeReceipt) -> str:
+    limit = notice.limit or 0
+    turns = count(limit, "automatic turn")
+    reasons = {
+        "sender": "no sender of new mail may wake it",
+        "in a row": f"{turns} in a row",
+        "per hour": f"{turns} within an hour",
+        "cooldown": f"less than {span(limit)} after the last automatic turn",
+    }
+    return reasons.get(notice.held or "", one_line(notice.held))
 
 
 def _stands(standing: Standing, now: float) -> str:

@@ -159,6 +159,48 @@ def test_evicted_says_that_it_made_room(timed):
     assert group == "Group g was given it 1 time and acked it."
 
 
+def test_it_says_which_hosts_were_told_of_it_and_what_held_it_back(timed):
+    timed.ok("send", "inbox", "x")
+
+    def notice(occasion, host="claude-code", **limits):
+        asked = {"host": host, "session": "s", "occasion": occasion, "may_wake": "everyone"}
+        return timed.sdk(lambda client: client.notice("inbox", **{**asked, **limits}))
+
+    timed.pass_time(12)
+    notice("idle", may_wake="known")
+    notice("stop", max_in_a_row=0)
+    notice("idle", max_per_hour=0)
+    assert notice("idle").told
+    notice("idle", host="a host")
+    timed.pass_time(3)
+    _, _, *sentences, _ = story(timed, 0)
+    assert [one.partition(" at ")[0] for one in sentences[:3]] == ["Held back from claude-code"] * 3
+    assert [one.rpartition("(3 s ago): ")[2] for one in sentences[:3]] == [
+        "no sender of new mail may wake it.",
+        "0 automatic turns in a row.",
+        "0 automatic turns within an hour.",
+    ]
+    assert sentences[3] == "Noticed by claude-code 12 s later (woke it)."
+    assert sentences[4].startswith("Held back from 'a host' at 20")
+    assert sentences[4].endswith(": less than 30 s after the last automatic turn.")
+
+    timed.ok("send", "inbox", "y")
+    for occasion in ("start", "stop"):
+        notice(occasion, host=occasion)
+    assert "Noticed by start 0 ms later (at the start of its session)." in story(timed, 1)
+    assert "Noticed by stop 0 ms later (its turn went on)." in story(timed, 1)
+
+
+def test_what_is_held_back_again_is_said_once(timed):
+    timed.ok("send", "inbox", "x")
+    asked = {"host": "h", "session": "s", "occasion": "idle", "may_wake": []}
+    for _ in range(3):
+        timed.sdk(lambda client: client.notice("inbox", **asked))
+        timed.ok("send", "inbox", "more")
+    assert sum("Held back from h" in one for one in story(timed, 0)) == 1
+    assert len(timed.ok("why", "inbox", 0, "--json").document["message"]["notices"]) == 3
+
+
 def test_in_json_the_facts_stand_beside_the_story(timed):
     timed.ok("send", "inbox", "x", "--key", "k")
     fetch(timed, "g", "--consumer", "ann")
