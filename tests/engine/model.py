@@ -19,6 +19,8 @@ from mq9.models import (
     MailboxType,
     Message,
     Moved,
+    Notice,
+    Occasion,
     Removed,
     Standing,
     Unread,
@@ -151,6 +153,7 @@ class Mailbox:
     groups: dict = field(default_factory=dict)
     replies: dict = field(default_factory=dict)  # by token, those from before a reset too
     removed: Counter = field(default_factory=Counter)  # by reason
+    told: dict = field(default_factory=dict)  # session: the first msg_id not told, turns in a row
 
     def settle(self, now):
         """Play through what has happened until now, in the order in which it happened."""
@@ -371,6 +374,33 @@ class Model:
             raise Refused("message_not_found")
         mailbox.delayed = kept
         mailbox.removed["deleted"] += 1
+
+    def notify(self, call, now):
+        mailbox, request = self._existing(call.address, now), call.request
+        group = mailbox.groups.get(call.address, Group(0, set()))
+        first, row = mailbox.told.get(request.session, (0, 0))
+        new = [
+            mail
+            for mail in mailbox.stored
+            if mail.msg_id >= first and group.may_hand_out(mail.msg_id, now)
+        ]
+        begins_turn = request.occasion in {Occasion.STOP, Occasion.IDLE}
+        is_held = bool(new) and begins_turn and row >= request.max_in_a_row
+        is_told = bool(new) and not is_held
+        if is_told:
+            first = new[-1].msg_id + 1
+            row += begins_turn
+        mailbox.told[request.session] = first, 0 if request.occasion is Occasion.PROMPT else row
+        lanes = Counter(mail.sent.priority for mail in new)
+        return Notice(
+            told=is_told,
+            new=Unread(*(lanes[priority] for priority in PRIORITIES)),
+            unread=self.unread(call.address, call.address, now),
+            others=len({mail.sent.sender for mail in new}),
+            from_id=new[0].msg_id if new else None,
+            to_id=new[-1].msg_id if new else None,
+            held="in a row" if is_held else None,
+        )
 
     def fetch(self, call, now):
         """Hand out: the messages, the token, the end of the lease, whether there are more.

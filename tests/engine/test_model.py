@@ -25,7 +25,7 @@ from mq9.discovery.index import AGENT_INDEX
 from mq9.engine import agents, commands
 from mq9.engine.commands import Call, Limits
 from mq9.errors import Mq9Error
-from mq9.models import Deliver, MailboxType, Priority
+from mq9.models import Deliver, MailboxType, Occasion, Priority
 from mq9.protocol import replies, requests
 from mq9.storage import store
 from mq9.storage.backend import DerivedQuery, InlineBackend
@@ -42,7 +42,7 @@ EARLIEST = {"deliver": Deliver.EARLIEST}
 addresses = st.sampled_from(["a", "a", "a", "b"])
 perishable = st.sampled_from(["b", "b", "a"])
 types = st.sampled_from([MailboxType.STANDARD, MailboxType.STANDARD, MailboxType.LATEST])
-groups = st.sampled_from(["g", "g", "h"])
+groups = st.sampled_from(["g", "g", "a"])  # notices tell of the one named like its mailbox
 consumers = st.sampled_from(["one", "two", "three"])
 ids = st.integers(0, 12)
 ages = st.integers(0, 7)  # of messages: 1 is the newest, 0 the next one
@@ -208,7 +208,7 @@ class Comparison(RuleBasedStateMachine):
             found = self.expected(self.model.query, query)
             assert self.found(query) == found
             if not isinstance(found, str):
-                for group in ("g", "h"):
+                for group in ("g", "a"):
                     self.compare_group(address, group)
                 for message in found[0]:
                     self.compare_message(address, message.msg_id)
@@ -577,6 +577,18 @@ class Comparison(RuleBasedStateMachine):
     def cancel(self, address, age):
         command = call(requests.Cancel, address, delayed_id=max(1, self.model.delayed - age))
         self.carry_out(command, self.model.cancel)
+
+    @rule(
+        address=addresses,
+        session=consumers,
+        occasion=st.sampled_from(Occasion),
+        row=st.integers(0, 2),
+    )
+    def notify(self, address, session, occasion, row):
+        """By everybody and without a pause, so that only the row of turns holds a notice."""
+        told = {"host": "host", "session": session, "occasion": occasion, "max_in_a_row": row}
+        free = {"may_wake": "everyone", "max_per_hour": 100, "cooldown_s": 0}
+        self.carry_out(call(requests.Notify, address, **told, **free), self.model.notify)
 
     @rule(
         address=perishable,
