@@ -14,8 +14,8 @@ import typer
 import typer.main
 
 from mcp_server.hosts.doctor import doctor
-from mcp_server.hosts.entry import DEFAULT_KEY, make_entry
-from mcp_server.hosts.host import Host, Machine, Scope
+from mcp_server.hosts.entry import DEFAULT_KEY, make_entry, make_remote_entry
+from mcp_server.hosts.host import Host, Machine, Remote, Scope
 from mcp_server.hosts.known import HOSTS, host_named
 from mcp_server.hosts.plan import Plan, plan_install, plan_undo
 from mcp_server.http.settings import checked_access, refuse_http_options
@@ -127,6 +127,12 @@ def install(
     option: list[str] | None = typer.Option(
         None, "--with", help="A further option of mq9-mcp, such as --read-only. Repeatable."
     ),
+    url: str | None = typer.Option(
+        None, metavar="URL", help="Reach a server over HTTP there, instead of starting one."
+    ),
+    token_variable: str | None = typer.Option(
+        None, metavar="NAME", help="The variable that holds the bearer token for --url."
+    ),
     key: str = typer.Option(DEFAULT_KEY, help="What the host calls the server."),
     project: bool = typer.Option(
         False, "--project", help="For the project in this directory only."
@@ -134,9 +140,6 @@ def install(
     show: bool = typer.Option(False, "--print", help="Print the entry, and change nothing."),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Show what would change, and change nothing."
-    ),
-    edit: bool = typer.Option(
-        False, "--edit", help="Edit the file, though the host has its own command."
     ),
     undo: bool = typer.Option(False, "--undo", help="Put back what was there before."),
     yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
@@ -148,25 +151,43 @@ def install(
     found, machine = host_named(host), Machine.here()
     scope: Scope = "project" if project else "user"
     if undo:
-        plan = plan_undo(found, machine, key=key, scope=scope, edit=edit)
+        plan = plan_undo(found, machine, key=key, scope=scope)
         _carry_out(found, plan, yes=yes, dry_run=dry_run)
         return
-    own = [] if mail_address is None else ["--mail-address", mail_address]
-    _check(agent or found.name, [*own, *(option or ())])
-    entry = make_entry(
-        found,
-        machine,
-        server=server if server is not None or project else default_url(),
-        scope=scope,
-        agent=agent,
-        mail_address=mail_address,
-        options=option or (),
-        key=key,
-    )
+    if url is not None:
+        _refuse_beside_url(agent=agent, mail_address=mail_address, server=server, with_=option)
+        entry = make_remote_entry(
+            found, machine, url=url, scope=scope, variable=token_variable, key=key
+        )
+    elif token_variable is not None:
+        raise InvalidRequest(f"token_variable: {token_variable!r} is for --url")
+    else:
+        own = [] if mail_address is None else ["--mail-address", mail_address]
+        _check(agent or found.name, [*own, *(option or ())])
+        entry = make_entry(
+            found,
+            machine,
+            server=server if server is not None or project else default_url(),
+            scope=scope,
+            agent=agent,
+            mail_address=mail_address,
+            options=option or (),
+            key=key,
+        )
     if show:
         typer.echo(entry.text)
         return
-    _carry_out(found, plan_install(entry, machine, edit=edit), yes=yes, dry_run=dry_run)
+    _carry_out(found, plan_install(entry, machine), yes=yes, dry_run=dry_run)
+
+
+def _refuse_beside_url(**given: object) -> None:
+    """Refuse options of a server that the host would start."""
+    for name, one in given.items():
+        if one:
+            raise InvalidRequest(
+                f"{name.rstrip('_')}: {one!r} is for a server that the host starts; who is behind "
+                "--url knows its agents by their tokens"
+            )
 
 
 def _check(agent: str, words: Sequence[str]) -> None:
@@ -193,8 +214,6 @@ def _carry_out(host: Host, plan: Plan, *, yes: bool, dry_run: bool) -> None:
     if not plan.is_change:
         typer.echo(f"{plan.path} is as it should be; nothing to do")
         return
-    if plan.command:
-        typer.echo(f"runs: {harmless(plan.command)}")
     if plan.config.closes:
         typer.echo(f"{plan.path} holds a password or token: only you can read it afterwards")
     typer.echo(harmless(plan.diff) or "only what is remembered of an earlier install goes")
@@ -203,7 +222,16 @@ def _carry_out(host: Host, plan: Plan, *, yes: bool, dry_run: bool) -> None:
     if not yes:
         typer.confirm(f"\nChange {plan.path}?", abort=True, err=True)
     plan.apply()
-    typer.echo(f"done; start {host.title} anew")
+    typer.echo(f"done; start {host.title} anew{_where_the_token_is(plan)}")
+
+
+def _where_the_token_is(plan: Plan) -> str:
+    remote = None if plan.entry is None else plan.entry.launch
+    if not isinstance(remote, Remote) or remote.variable is None:
+        return ""
+    if remote.token is None:
+        return f", and start {plan.host.title} where {remote.variable} is set to the token"
+    return f"; its file holds the token itself, since {plan.host.title} reads no variables there"
 
 
 register(app, "doctor", doctor)

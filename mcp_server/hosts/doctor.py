@@ -132,7 +132,7 @@ def _look(host: Host, scope: Scope, machine: Machine) -> tuple[list[Use], list[C
 
 def _servers(host: Host, text: str) -> Mapping[str, object]:
     """Return the entries of a host's configuration, which may be empty."""
-    document = host.text.parse(text) if text.strip() else {}
+    document = host.text.parse(text)
     if not isinstance(document, Mapping):
         raise InvalidRequest(f"it is {_kind(document)}, not an object")
     entries = document.get(host.servers_key, {})

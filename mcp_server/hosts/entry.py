@@ -12,7 +12,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from mcp_server.hosts.host import Host, Launch, Machine, Scope
+from mcp_server.hosts.host import Host, Launch, Machine, Remote, Scope
 from mcp_server.settings import AUTO
 from mq9 import InvalidRequest
 from mq9.address import shown
@@ -22,6 +22,7 @@ from mq9.transport.open import VARIABLE, file_of, shown_url
 
 DEFAULT_KEY = "mq9"
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what every host takes as the name of a server
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class HostEntry:
 
     host: Host
     key: str
-    launch: Launch
+    launch: Launch | Remote
     scope: Scope = "user"
 
     @property
@@ -51,7 +52,15 @@ class HostEntry:
     @property
     def is_secret(self) -> bool:
         """True where it holds a password or token."""
+        if isinstance(self.launch, Remote):
+            return self.launch.token is not None
         return has_credentials(self.launch.environment.get(VARIABLE))
+
+    def is_said_by(self, found: Any) -> bool:
+        """Tell whether an entry means the same, though it may be written in another way."""
+        if isinstance(self.launch, Remote):
+            return bool(found == self.value)
+        return Launch.read(found) == self.launch
 
 
 def make_entry(
@@ -70,8 +79,7 @@ def make_entry(
 
     Without ``server``, in projects only, the server finds the broker as all programs of mq9 do.
     """
-    if not _KEY.fullmatch(key):
-        raise InvalidRequest(f"key: {shown(key)} is not 1 to 64 of a-z, A-Z, 0-9, '_' and '-'")
+    _check_key(key)
     default = AUTO if scope == "project" else host.name
     name = Identity(default if agent is None else agent, mail_address=mail_address).name
     if name == AUTO and mail_address is not None:
@@ -99,6 +107,48 @@ def make_entry(
     return entry
 
 
+def make_remote_entry(
+    host: Host,
+    machine: Machine,
+    *,
+    url: str,
+    scope: Scope = "user",
+    variable: str | None = None,
+    key: str = DEFAULT_KEY,
+) -> HostEntry:
+    """Return the entry of a server that serves HTTP; its token is in a variable, or there is none.
+
+    A host that reads no variables in its headers is given the token as it is now.
+    """
+    _check_key(key)
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        raise InvalidRequest(f"url: {without_credentials(url)!r} is not http(s)://host/path")
+    if variable is not None and not _VARIABLE.fullmatch(variable):
+        raise InvalidRequest(f"token_variable: {shown(variable)} is not the name of a variable")
+    token = None
+    if variable is not None and host.remote is not None and not host.remote.knows_variables:
+        if scope == "project":
+            raise InvalidRequest(
+                f"token_variable: {host.title} reads no variables there, and a project's file is "
+                "for all who have the project; leave --project out"
+            )
+        token = machine.environment.get(variable)
+        if not token:
+            raise InvalidRequest(
+                f"token_variable: {variable} is not set, and {host.title} reads no variables: its "
+                "file has to hold the token"
+            )
+    entry = HostEntry(host, key, Remote(url, variable, token), scope)
+    encoded("entry", json.dumps(entry.value, ensure_ascii=False))
+    return entry
+
+
+def _check_key(key: str) -> None:
+    if not _KEY.fullmatch(key):
+        raise InvalidRequest(f"key: {shown(key)} is not 1 to 64 of a-z, A-Z, 0-9, '_' and '-'")
+
+
 def encoded(what: str, text: str) -> bytes:
     """Return a text as UTF-8."""
     try:
@@ -109,12 +159,12 @@ def encoded(what: str, text: str) -> bytes:
         ) from None
 
 
-_CREDENTIALS = re.compile(r"\b(nats|tls)://[^\s\"']*@")
+_CREDENTIALS = re.compile(r"\b((?:nats|tls|https?)://)[^\s\"'/]*@|\b(Bearer )[^\s\"'${][^\s\"']*")
 
 
 def without_credentials(text: str) -> str:
-    """Return a text without the passwords and tokens in the URLs of servers in it."""
-    return _CREDENTIALS.sub(r"\1://***@", text)
+    """Return a text without passwords in URLs and bearer tokens; variables of a host stay."""
+    return _CREDENTIALS.sub(lambda found: f"{found[1]}***@" if found[1] else "Bearer ***", text)
 
 
 def has_credentials(url: str | None) -> bool:

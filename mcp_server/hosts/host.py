@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +52,42 @@ class Launch:
             if one.startswith(f"{name}="):
                 return one.partition("=")[2]
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A server that a host reaches by HTTP, with the token that says who is calling."""
+
+    url: str
+    variable: str | None = None  # which holds the token
+    token: str | None = field(default=None, repr=False)  # of a host that reads no variables
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteForm:
+    """How a host writes the entry of a server that it reaches by HTTP."""
+
+    members: Mapping[str, Any] = field(default_factory=dict)
+    url: str = "url"
+    reference: str | None = None  # what stands for a variable ("%s") in a header
+    variable: str | None = None  # the member that names the variable of the token
+    in_options: bool = False  # the headers stand in "requestOptions"
+
+    @property
+    def knows_variables(self) -> bool:
+        """True where the entry need not hold the token itself."""
+        return self.reference is not None or self.variable is not None
+
+    def value(self, remote: Remote) -> dict[str, Any]:
+        """Return what the entry says."""
+        own = {**self.members, self.url: remote.url}
+        if remote.variable is None:
+            return own
+        if self.variable is not None:
+            return own | {self.variable: remote.variable}
+        token = remote.token if self.reference is None else self.reference % remote.variable
+        headers = {"headers": {"Authorization": f"Bearer {token}"}}
+        return own | ({"requestOptions": headers} if self.in_options else headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,44 +155,6 @@ class Machine:
 
 
 Scope = Literal["user", "project"]
-_TIMEOUT_S = 60  # of a host's own command
-
-
-@dataclass(frozen=True, slots=True)
-class HostCommand:
-    """A host's own command, for all that this user does; its arguments by the entry's key."""
-
-    program: str
-    add: Callable[[str, Launch], list[str]]
-    remove: Callable[[str], list[str]] | None = None
-
-
-def run_command(machine: Machine, line: Sequence[str]) -> None:
-    """Run a command to its end."""
-    shown = shlex.join(line)
-    try:
-        done = subprocess.run(  # noqa: S603  # the user's own program, after showing the line
-            line,
-            cwd=machine.home,
-            env=dict(machine.environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise InvalidRequest(
-            f"`{shown}` did not end within {_TIMEOUT_S} s; edit the file, with --edit"
-        ) from None
-    except OSError as error:
-        raise InvalidRequest(
-            f"`{shown}` cannot be run: {error.strerror or error}; edit the file, with --edit"
-        ) from None
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
-        raise InvalidRequest(
-            f"`{shown}` failed with {done.returncode}: {said[-500:]!r}; edit the file, with --edit"
-        )
 
 
 class ConfigText(Protocol):
@@ -192,7 +188,8 @@ class Host:
     members: Mapping[str, Any] = field(default_factory=dict)  # of each entry
     has_one_list: bool = False  # of the command and its arguments
     text: ConfigText = json_text
-    command: HostCommand | None = None
+    remote: RemoteForm | None = None  # None where it reaches no server by HTTP
+    needs_file: bool = False  # one that we began would replace settings that it has elsewhere
     folder: str | None = None  # stands for the project's directory in a project's file
     # Directories of which it sees a copy of its own.
     private_data: Callable[[Machine], Sequence[Path]] = lambda _machine: ()
@@ -208,8 +205,12 @@ class Host:
             )
         return next((one for one in files if one.exists()), files[0])
 
-    def value(self, launch: Launch) -> dict[str, Any]:
-        """Return what an entry says that is to run something."""
+    def value(self, launch: Launch | Remote) -> dict[str, Any]:
+        """Return what an entry says that is to run something, or to reach it."""
+        if isinstance(launch, Remote):
+            if self.remote is None:
+                raise InvalidRequest(f"url: {self.title} reads no servers over HTTP from its file")
+            return self.remote.value(launch)
         own = dict(self.members)
         given = dict(launch.environment)
         if self.has_one_list:

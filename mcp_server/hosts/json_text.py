@@ -71,6 +71,8 @@ class Source:
 
     def parsed(self) -> Any:
         """Return what it means."""
+        if self.is_blank:
+            return {}
         try:
             return json.loads(
                 self.strict, object_pairs_hook=_without_twins, parse_constant=_no_constant

@@ -1,13 +1,12 @@
-"""The hosts that the server can be installed in, with their own commands for that."""
+"""The hosts that the server can be installed in."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mcp_server.hosts import toml_text
-from mcp_server.hosts.host import Host, HostCommand, Launch, Machine
+from mcp_server.hosts import toml_text, yaml_text
+from mcp_server.hosts.host import Host, Machine, RemoteForm
 from mq9 import InvalidRequest
 from mq9.address import shown
 
@@ -30,34 +29,14 @@ def _cline_cli(machine: Machine) -> list[Path]:
     return [own or data / "settings/cline_mcp_settings.json"]
 
 
-def _environment(option: str, launch: Launch) -> list[str]:
-    return [
-        word for name, value in launch.environment.items() for word in (option, f"{name}={value}")
+def _in_continue(name: str) -> Callable[[Machine], list[Path]]:
+    return lambda machine: [
+        (machine.directory("CONTINUE_GLOBAL_DIR") or machine.home / ".continue") / name
     ]
 
 
-def _json(launch: Launch, **more: str) -> str:
-    return json.dumps(
-        {
-            **more,
-            "type": "stdio",
-            "command": launch.command,
-            "args": list(launch.arguments),
-            "env": dict(launch.environment),
-        }
-    )
-
-
-def _gemini_add(key: str, launch: Launch) -> list[str]:
-    # The list of variables ends where the next option begins.
-    variables = _environment("-e", launch)
-    return ["mcp", "add", *variables, "--scope", "user", key, launch.command, *launch.arguments]
-
-
-def _behind_dashes(key: str, launch: Launch) -> list[str]:
-    variables = _environment("--env", launch)
-    return ["mcp", "add", key, *variables, "--", launch.command, *launch.arguments]
-
+_HTTP = {"type": "http"}
+_CLINE = RemoteForm({"type": "streamableHttp"})
 
 _ALL = (
     Host(
@@ -74,11 +53,7 @@ _ALL = (
         ],
         project_files=[".mcp.json"],
         members={"type": "stdio"},
-        command=HostCommand(
-            "claude",
-            lambda key, launch: ["mcp", "add-json", "--scope", "user", key, _json(launch)],
-            lambda key: ["mcp", "remove", "--scope", "user", key],
-        ),
+        remote=RemoteForm(_HTTP, reference="${%s}"),
     ),
     Host(
         name="cursor",
@@ -86,6 +61,7 @@ _ALL = (
         user_files=lambda machine: [machine.home / ".cursor/mcp.json"],
         project_files=[".cursor/mcp.json"],
         folder="${workspaceFolder}",
+        remote=RemoteForm(reference="${env:%s}"),
     ),
     Host(
         name="vscode",
@@ -94,8 +70,8 @@ _ALL = (
         project_files=[".vscode/mcp.json"],
         servers_key="servers",
         members={"type": "stdio"},
-        command=HostCommand("code", lambda key, launch: ["--add-mcp", _json(launch, name=key)]),
         folder="${workspaceFolder}",
+        remote=RemoteForm(_HTTP, reference="${env:%s}"),
     ),
     Host(
         name="codex",
@@ -106,7 +82,7 @@ _ALL = (
         project_files=[".codex/config.toml"],
         servers_key="mcp_servers",
         text=toml_text,
-        command=HostCommand("codex", _behind_dashes, lambda key: ["mcp", "remove", key]),
+        remote=RemoteForm(variable="bearer_token_env_var"),
     ),
     Host(
         name="gemini",
@@ -115,9 +91,14 @@ _ALL = (
             (machine.directory("GEMINI_CLI_HOME") or machine.home) / ".gemini/settings.json"
         ],
         project_files=[".gemini/settings.json"],
-        command=HostCommand(
-            "gemini", _gemini_add, lambda key: ["mcp", "remove", "--scope", "user", key]
-        ),
+        remote=RemoteForm(url="httpUrl", reference="${%s}"),
+    ),
+    Host(
+        name="qwen",
+        title="Qwen Code",
+        user_files=lambda machine: [machine.home / ".qwen/settings.json"],
+        project_files=[".qwen/settings.json"],
+        remote=RemoteForm(url="httpUrl", reference="${%s}"),
     ),
     Host(
         name="opencode",
@@ -129,7 +110,7 @@ _ALL = (
         servers_key="mcp",
         members={"type": "local"},
         has_one_list=True,
-        command=HostCommand("opencode", _behind_dashes),
+        remote=RemoteForm({"type": "remote"}, reference="{env:%s}"),
     ),
     Host(
         name="copilot",
@@ -139,9 +120,8 @@ _ALL = (
         ],
         project_files=[".github/mcp.json"],
         members={"type": "local", "tools": ["*"]},
-        command=HostCommand("copilot", _behind_dashes, lambda key: ["mcp", "remove", key]),
+        remote=RemoteForm({**_HTTP, "tools": ["*"]}, reference="${%s}"),
     ),
-    # Its own command takes no variables.
     Host(
         name="cline",
         title="Cline in VS Code",
@@ -150,16 +130,26 @@ _ALL = (
             / "Code/User/globalStorage/saoudrizwan.claude-dev/settings"
             / "cline_mcp_settings.json"
         ],
+        remote=_CLINE,
     ),
-    Host(name="cline-cli", title="Cline CLI", user_files=_cline_cli),
+    Host(name="cline-cli", title="Cline CLI", user_files=_cline_cli, remote=_CLINE),
     Host(
         name="continue",
         title="Continue",
-        user_files=lambda machine: [
-            (machine.directory("CONTINUE_GLOBAL_DIR") or machine.home / ".continue")
-            / "mcpServers/mq9.json"
-        ],
+        user_files=_in_continue("mcpServers/mq9.json"),
         project_files=[".continue/mcpServers/mq9.json"],
+        remote=RemoteForm(_HTTP),
+    ),
+    # Without a file it takes its settings, with the models, from its maker's service.
+    Host(
+        name="cn",
+        title="Continue CLI (cn)",
+        user_files=_in_continue("config.yaml"),
+        text=yaml_text,
+        needs_file=True,
+        remote=RemoteForm(
+            {"type": "streamable-http"}, reference="${{ secrets.%s }}", in_options=True
+        ),
     ),
 )
 HOSTS: Mapping[str, Host] = {host.name: host for host in _ALL}

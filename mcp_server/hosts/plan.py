@@ -1,11 +1,11 @@
 """Writing the server into a host's configuration, and taking it out again.
 
 Either is planned first, so that it can be shown: a plan has read what it needs and has changed
-nothing. The configuration keeps all that it held, to the letter; only our own entry is set. Where
-the host has a command of its own that adds a server, this is run instead.
+nothing. The configuration keeps all that it held, to the letter; only our own entry is set.
 
 Beside the configuration stands a file that says what was in the place of our entry before, for as
-long as that is ours. Taking the entry out puts this back, whatever else was edited meanwhile.
+long as that is ours. Taking the entry out puts this back, whatever else was edited meanwhile. A
+configuration that was not edited is the same again, byte for byte.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import shlex
 import stat
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mcp_server.hosts import json_text
 from mcp_server.hosts.entry import DEFAULT_KEY, HostEntry, encoded, without_credentials
-from mcp_server.hosts.host import Host, Launch, Machine, Scope, run_command
+from mcp_server.hosts.host import Host, Machine, Scope
 from mq9 import InvalidRequest
 from mq9.address import shown
 
@@ -69,6 +68,9 @@ class UndoFile:
     before: dict[str, str | None]  # by key; None where nothing stood
     made_file: bool  # there was no configuration before the first of them
     made_servers: bool  # it had no place for servers
+    blank: str | None = None  # its text, where that said nothing
+    # By key: what was written, and the text in the place of it.
+    spliced: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, config: Path) -> UndoFile:
@@ -90,7 +92,10 @@ class UndoFile:
                 "made_file": bool(made_file),
                 "made_servers": bool(made_servers),
             } if all(_is_value(one) for one in before.values()):
-                return cls(path, content, before, made_file, made_servers)
+                # Earlier releases wrote no more than this.
+                blank, spliced = found.get("blank"), found.get("spliced", {})
+                if (blank is None or isinstance(blank, str)) and _are_pairs(spliced):
+                    return cls(path, content, before, made_file, made_servers, blank, spliced)
         raise wrong
 
     def change(self) -> Change:
@@ -101,6 +106,8 @@ class UndoFile:
             "before": self.before,
             "made_file": self.made_file,
             "made_servers": self.made_servers,
+            "blank": self.blank,
+            "spliced": self.spliced,
         }
         text = f"{json.dumps(document, indent=2)}\n"
         return Change(self.path, self.content, text.encode("ascii"))
@@ -120,7 +127,14 @@ def _is_value(text: Any) -> bool:
         json_text.parse(text)
     except (InvalidRequest, TypeError):
         return False
-    return True
+    return bool(text)
+
+
+def _are_pairs(found: Any) -> bool:
+    return isinstance(found, dict) and all(
+        isinstance(one, list) and [type(text) for text in one] == [str, str]
+        for one in found.values()
+    )
 
 
 MOST_BYTES = 64 * 1024 * 1024  # of a file that is changed
@@ -225,7 +239,6 @@ class Plan:
     undo: Change
     key: str
     entry: HostEntry | None  # None when it is to be taken out
-    line: tuple[str, ...] = ()  # the host's own command
 
     @property
     def path(self) -> Path:
@@ -236,11 +249,6 @@ class Plan:
     def is_change(self) -> bool:
         """True where applying it changes anything."""
         return self.config.is_change or self.undo.is_change
-
-    @property
-    def command(self) -> str:
-        """The host's own command as a shell takes it; empty where there is none to run."""
-        return shlex.join(self.line)
 
     @property
     def diff(self) -> str:
@@ -262,63 +270,66 @@ class Plan:
         # What is remembered and was not written does no harm; the reverse could not be undone.
         if self.entry is not None:
             self.undo.make()
-        if self.line:
-            run_command(self.machine, self.line)
-            self._check_command()
-        else:
-            self.config.make()
+        self.config.make()
         if self.entry is None:
             self.undo.make()
 
-    def _check_command(self) -> None:
-        text = ConfigFile.read(self.path).text
-        found = self.host.text.find(text, (self.host.servers_key, self.key))
-        wanted = None if self.entry is None else self.entry.launch
-        if (None if found is None else Launch.read(json_text.parse(found))) != wanted:
-            raise InvalidRequest(
-                f"`{self.command}` has not changed {self.path} as it should have; edit that, with "
-                "--edit"
-            )
 
-
-def plan_install(entry: HostEntry, machine: Machine, *, edit: bool = False) -> Plan:
-    """Plan to write an entry into the configuration of its host.
-
-    The host's own command is run where it is on PATH, except for what others could then see (a
-    password or token, on the command line) or what it might lose (comments, an entry that is there
-    already).
-    """
+def plan_install(entry: HostEntry, machine: Machine) -> Plan:
+    """Plan to write an entry into the configuration of its host."""
     host = entry.host
     place = host.file(machine, entry.scope)
     config = ConfigFile.read(place)
     undo = UndoFile.read(place)
+    if config.content is None and host.needs_file:
+        raise InvalidRequest(
+            f"{config.path} does not exist, and once it did {host.title} would take all its "
+            "settings from there: write it, with the models, and try again"
+        )
     try:
         old = host.text.find(config.text, entry.path)
-        is_there = old is not None and Launch.read(json_text.parse(old)) == entry.launch
+        is_there = old is not None and entry.is_said_by(json_text.parse(old))
         changed = config.text if is_there else host.text.put(config.text, entry.path, entry.value)
-        had_servers = host.text.find(config.text, entry.path[:1]) is not None
+        if not is_there:
+            _remember(undo, config, entry, old, changed)
     except InvalidRequest as error:
         to_add = _on_one_line({host.servers_key: {entry.key: entry.value}})
         raise _left_as_it_is(config.path, error, f"add {without_credentials(to_add)}") from None
-    if not is_there:
-        if not undo.before:
-            undo.made_file = config.content is None
-            undo.made_servers = not had_servers
-        undo.before.setdefault(entry.key, old)
-    line: tuple[str, ...] = ()
-    if old is None and not edit and not entry.is_secret and _has_no_comments(host, config):
-        line = _line_to_add(entry, machine)
     change = config.change(changed, is_secret=entry.is_secret)
-    return Plan(host, machine, change, undo.change(), entry.key, entry, line)
+    return Plan(host, machine, change, undo.change(), entry.key, entry)
+
+
+def _remember(
+    undo: UndoFile, config: ConfigFile, entry: HostEntry, old: str | None, changed: str
+) -> None:
+    """Note what an entry takes the place of, unless it takes that of ours."""
+    text = entry.host.text
+    if not undo.before:
+        undo.made_file = config.content is None
+        undo.made_servers = text.find(config.text, entry.path[:1]) is None
+        undo.blank = config.text if text.is_empty(config.text) else None
+    before: str | None = config.text
+    if entry.key in undo.before:
+        before = _text_without(entry.host, config, undo, entry.key)
+    undo.before.setdefault(entry.key, old)
+    undo.spliced[entry.key] = _splice(before or "", changed)
+
+
+def _splice(before: str, after: str) -> list[str]:
+    """Return the part of a text that is new, and what was in the place of it."""
+    head = _common(before, after)
+    tail = _common(before[head:][::-1], after[head:][::-1])
+    return [after[head : len(after) - tail], before[head : len(before) - tail]]
+
+
+def _common(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def plan_undo(
-    host: Host,
-    machine: Machine,
-    *,
-    key: str = DEFAULT_KEY,
-    scope: Scope = "user",
-    edit: bool = False,
+    host: Host, machine: Machine, *, key: str = DEFAULT_KEY, scope: Scope = "user"
 ) -> Plan:
     """Plan to put back what was in the place of our entry before it was first written."""
     place = host.file(machine, scope)
@@ -329,58 +340,47 @@ def plan_undo(
             f"key: there is nothing to undo for {shown(key)} in {config.path}; mq9-mcp install did "
             "not write it, or it was undone before"
         )
-    old = undo.before.pop(key)
+    old = undo.before[key]
     try:
-        is_there = host.text.find(config.text, (host.servers_key, key)) is not None
-        changed = _text_without(host, config, undo, key, old)
+        changed = _text_without(host, config, undo, key)
     except InvalidRequest as error:
         value = "" if old is None else _on_one_line(json_text.parse(old))
         to_do = f"let {key} be {value}" if value else f"take {key} out"
         raise _left_as_it_is(config.path, error, to_do) from None
-    line: tuple[str, ...] = ()
-    # Only a part of what is more than our entry is for the host's own command.
-    if is_there and old is None and changed is not None and scope == "user" and not edit:
-        line = _line_to_remove(host, machine, key, config)
-    return Plan(host, machine, config.change(changed), undo.change(), key, None, line)
+    del undo.before[key]
+    undo.spliced.pop(key, None)
+    return Plan(host, machine, config.change(changed), undo.change(), key, None)
 
 
-def _text_without(
-    host: Host, config: ConfigFile, undo: UndoFile, key: str, old: str | None
-) -> str | None:
+def _text_without(host: Host, config: ConfigFile, undo: UndoFile, key: str) -> str | None:
     """Return the configuration as if our entry had not been written; None for no file."""
     servers = (host.servers_key,)
+    old = undo.before[key]
     if old is not None:
-        return host.text.put(config.text, (*servers, key), old)
-    changed = host.text.drop(config.text, (*servers, key))
-    if undo.made_servers and host.text.is_empty(changed, servers):
-        changed = host.text.drop(changed, servers)
-    is_no_file = config.content is None or (undo.made_file and host.text.is_empty(changed))
-    return None if is_no_file else changed
+        changed = host.text.put(config.text, (*servers, key), old)
+    else:
+        changed = host.text.drop(config.text, (*servers, key))
+        if undo.made_servers and host.text.is_empty(changed, servers):
+            changed = host.text.drop(changed, servers)
+        if host.text.is_empty(changed):
+            is_no_file = config.content is None or undo.made_file
+            return None if is_no_file else changed if undo.blank is None else undo.blank
+    written, was = undo.spliced.get(key, ["", ""])
+    if config.text.count(written) != 1:
+        return changed
+    back = config.text.replace(written, was)
+    return back if _means_the_same(host, back, changed) else changed
+
+
+def _means_the_same(host: Host, one: str, other: str) -> bool:
+    try:
+        return bool(host.text.parse(one) == host.text.parse(other))
+    except InvalidRequest:
+        return False
 
 
 def _left_as_it_is(path: Path, error: InvalidRequest, to_do: str) -> InvalidRequest:
     return InvalidRequest(f"{path}: {error}. It was left as it is; edit it by hand, and {to_do}")
-
-
-def _line_to_add(entry: HostEntry, machine: Machine) -> tuple[str, ...]:
-    command = entry.host.command
-    program = None if command is None else machine.program(command.program)
-    if command is None or program is None or entry.scope != "user":
-        return ()
-    return str(program), *command.add(entry.key, entry.launch)
-
-
-def _line_to_remove(host: Host, machine: Machine, key: str, config: ConfigFile) -> tuple[str, ...]:
-    command = host.command
-    if command is None or command.remove is None or not _has_no_comments(host, config):
-        return ()
-    program = machine.program(command.program)
-    return () if program is None else (str(program), *command.remove(key))
-
-
-def _has_no_comments(host: Host, config: ConfigFile) -> bool:
-    """Tell whether a host's own command loses nothing; those that write TOML keep comments."""
-    return host.text is not json_text or json_text.is_strict(config.text)
 
 
 def _on_one_line(value: Any) -> str:

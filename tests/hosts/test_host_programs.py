@@ -163,7 +163,7 @@ def test_two_hosts_of_one_user_write_to_each_other(home, program, measure):
 
     for one in (program, other):
         home.set_up(one)
-        home.install(one, "--edit")  # instead of by the host's own command
+        home.install(one)
     all_done(home.run(other, tell), tell)
     all_done(home.run(program, ask), ask)
     asked = all_done(home.run(other, reply), reply)

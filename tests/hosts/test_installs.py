@@ -1,4 +1,4 @@
-"""Real hosts take what the installer writes, and their own commands do what it means."""
+"""Real hosts take what the installer writes."""
 
 import json
 import os
@@ -23,31 +23,35 @@ pytestmark = [
 ]
 
 
+def program(host):
+    """The program of a host."""
+    return PROGRAMS / {"claude-code": "claude"}.get(host.name, host.name)
+
+
 @pytest.fixture
 def host(name):
     """A host that is installed."""
     found = HOSTS[name]
-    assert found.command is not None
-    if not (PROGRAMS / found.command.program).exists():
-        pytest.skip(f"make hosts has not installed {found.command.program}")
+    if not program(found).exists():
+        pytest.skip(f"make hosts has not installed {program(found)}")
     return found
 
 
 @pytest.fixture
 def here(tmp_path):
     """A user with a home, a project, and nothing but the hosts and our program."""
-    program = tmp_path / "programs/mq9-mcp"
-    for folder in (program.parent, tmp_path / "home", tmp_path / "project"):
+    ours = tmp_path / "programs/mq9-mcp"
+    for folder in (ours.parent, tmp_path / "home", tmp_path / "project"):
         folder.mkdir()
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
+    ours.write_text("#!/bin/sh\n")
+    ours.chmod(0o755)
     subprocess.run(
         [shutil.which("git") or "git", "init", "--quiet", str(tmp_path / "project")],
         check=True,
         timeout=60,
     )
     node = TOOLS / "mcp/node_modules/.bin"
-    path = os.pathsep.join(map(str, (program.parent, PROGRAMS, node, "/usr/bin", "/bin")))
+    path = os.pathsep.join(map(str, (ours.parent, PROGRAMS, node, "/usr/bin", "/bin")))
     home = tmp_path / "home"
     return Machine("linux", home, {"HOME": str(home), "PATH": path}, tmp_path / "project")
 
@@ -68,9 +72,8 @@ def trust(host, here):
 
 def listed(host, here):
     """Ask a host for its servers, in the project."""
-    assert host.command is not None
     done = subprocess.run(
-        [str(PROGRAMS / host.command.program), "mcp", "list"],
+        [str(program(host)), "mcp", "list"],
         cwd=here.project,
         env=dict(here.environment),
         stdin=subprocess.DEVNULL,
@@ -82,32 +85,13 @@ def listed(host, here):
     return done.stdout + done.stderr
 
 
-def test_its_own_command_adds_and_removes_what_is_meant(host, here):
-    assert host.command is not None
-    url = "sqlite:////a place/mq9.db"
-    entry = make_entry(
-        host,
-        here,
-        server=url,
-        options=["--read-only", "--allow-send", "a.*"],
-        python="/none/python",
-    )
-    plan = plan_install(entry, here)
-    assert plan.line[0] == str(PROGRAMS / host.command.program)
-    plan.apply()
-    assert not plan_install(entry, here).is_change
-    plan_undo(host, here).apply()
-    found = host.file(here)
-    assert not found.exists() or "mq9-mcp" not in found.read_text()
-
-
 @pytest.mark.parametrize("scope", ["user", "project"])
 def test_it_reads_the_file_that_was_edited(host, here, scope):
     trust(host, here)
     assert "mq9" not in listed(host, here)
     server = None if scope == "project" else "sqlite:////mail/mq9.db"
     entry = make_entry(host, here, server=server, scope=scope, python="/none/python")
-    plan_install(entry, here, edit=True).apply()
+    plan_install(entry, here).apply()
     assert "mq9" in listed(host, here)
-    plan_undo(host, here, scope=scope, edit=True).apply()
+    plan_undo(host, here, scope=scope).apply()
     assert "mq9" not in listed(host, here)

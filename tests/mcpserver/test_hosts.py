@@ -28,10 +28,12 @@ ELSEWHERE = {
     "cursor": "home/.cursor/mcp.json",
     "codex": "home/.codex/config.toml",
     "gemini": "home/.gemini/settings.json",
+    "qwen": "home/.qwen/settings.json",
     "opencode": "xdg/opencode/opencode.jsonc",
     "copilot": "home/.copilot/mcp-config.json",
     "cline-cli": "home/.cline/data/settings/cline_mcp_settings.json",
     "continue": "home/.continue/mcpServers/mq9.json",
+    "cn": "home/.continue/config.yaml",
 }
 IN_PROJECTS = {
     "claude-code": ".mcp.json",
@@ -39,6 +41,7 @@ IN_PROJECTS = {
     "vscode": ".vscode/mcp.json",
     "codex": ".codex/config.toml",
     "gemini": ".gemini/settings.json",
+    "qwen": ".qwen/settings.json",
     "opencode": "opencode.json",
     "copilot": ".github/mcp.json",
     "continue": ".continue/mcpServers/mq9.json",
@@ -133,7 +136,7 @@ def test_the_package_is_looked_for_at_home_where_no_variable_says_more(tmp_path)
     assert found.is_relative_to(tmp_path / "home/AppData/Local/Packages/Claude_a/LocalCache")
 
 
-@pytest.mark.parametrize("name", ["claude-desktop", "cline", "cline-cli"])
+@pytest.mark.parametrize("name", ["claude-desktop", "cline", "cline-cli", "cn"])
 def test_some_hosts_have_no_files_in_projects(tmp_path, name):
     with pytest.raises(InvalidRequest, match=r"project: .* has no configuration in projects"):
         HOSTS[name].file(machine("linux", tmp_path), "project")

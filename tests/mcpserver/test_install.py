@@ -146,6 +146,10 @@ def test_no_program_that_could_not_be_started_is_written(here, tmp_path, monkeyp
 def test_every_host_gets_it_and_loses_it(here, name, scope):
     host = HOSTS[name]
     entry = entry_for(host, here, scope=scope, server=None if scope == "project" else URL)
+    if host.needs_file and scope == "user":
+        with pytest.raises(InvalidRequest, match="does not exist, and once it did"):
+            plan_install(entry, here)
+        config(here, "", host)
     if not host.project_files and scope == "project":
         with pytest.raises(InvalidRequest, match="project: "):
             plan_install(entry, here)
@@ -154,10 +158,10 @@ def test_every_host_gets_it_and_loses_it(here, name, scope):
     path = host.file(here, scope)
     assert host.text.parse(path.read_text()) == {host.servers_key: {"mq9": entry.value}}
     assert not plan_install(entry, here).is_change
-    if sys.platform != "win32":
+    if sys.platform != "win32" and not host.needs_file:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     plan_undo(host, here, scope=scope).apply()
-    assert files_below(path.parent) == []
+    assert files_below(path.parent) == ([path.name] if host.needs_file else [])
 
 
 BEFORE = """{
@@ -221,14 +225,14 @@ def test_an_entry_that_says_the_same_is_left_as_it_is_written(here):
     assert files_below(path.parent) == ["mcp.json"]  # nothing is remembered: nothing was done
 
 
-@pytest.mark.parametrize("blank", ["", "\n", "{}", "{}\n"])
+@pytest.mark.parametrize("blank", ["", "\n", "{}", "{}\n", "// mine\n"])
 def test_an_empty_configuration_is_filled(here, blank):
     path = config(here, blank)
     entry = entry_for(CURSOR, here)
     plan_install(entry, here).apply()
-    assert json.loads(path.read_bytes()) == {"mcpServers": {"mq9": entry.value}}
+    assert CURSOR.text.parse(path.read_text()) == {"mcpServers": {"mq9": entry.value}}
     undo(here)
-    assert path.read_text().strip() == "{}"
+    assert path.read_text() == blank
 
 
 @pytest.mark.parametrize(
@@ -380,6 +384,70 @@ def test_what_cannot_be_written_stays_as_it_is(here, place, mode, says):
 # Taking it out
 
 
+CODEX_BEFORE = """\
+# mine
+model = "o"  # kept
+
+[mcp_servers.mq9] # by hand
+env.A = 'b'
+args = ["[x]",
+  "# no comment"]
+command = "mine"
+
+[mcp_servers.mq9.tools.x]
+approval_mode = "approve"
+# of tui
+[tui]
+a = [
+ [1, 2],
+]"""
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", "\n# the end\n"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("part", ["all", "without ours", "nothing"])
+def test_the_configuration_of_codex_is_the_same_again(here, end, line_end, part):
+    """The order, the comments and the bytes of what others wrote stay, also of an entry before."""
+    text = {"all": CODEX_BEFORE, "nothing": ""}.get(
+        part, CODEX_BEFORE[: CODEX_BEFORE.index("[mcp")] + "[tui]\na = 1"
+    )
+    before = (text + end).replace("\n", line_end).encode()
+    codex = HOSTS["codex"]
+    path = config(here, before, codex)
+    for agent in ("one", "two"):
+        install(here, codex, agent=agent)
+        after = path.read_bytes()
+        assert all(line in after for line in before.split(b"\n") if line.startswith(b"#"))
+        assert codex.text.parse(after.decode())["mcp_servers"]["mq9"]["args"] == ["--agent", agent]
+    path.write_bytes(path.read_bytes().replace(b'model = "o"', b'model = "p"'))
+    install(here, codex, key="second")
+    undo(here, codex, key="second")
+    undo(here, codex)
+    assert path.read_bytes() == before.replace(b'model = "o"', b'model = "p"')
+    assert files_below(path.parent) == ["config.toml"]
+
+
+@pytest.mark.parametrize("blank", ["", "\n", "{}\n"])
+@pytest.mark.parametrize("first", ["mq9", "second"])
+def test_an_empty_configuration_is_empty_again_after_two_entries(here, blank, first):
+    path = config(here, blank)
+    for key in ("mq9", "second"):
+        install(here, key=key)
+    undo(here, key=first)
+    undo(here, key={"mq9": "second", "second": "mq9"}[first])
+    assert path.read_text() == blank
+
+
+def test_what_an_earlier_release_remembers_is_undone(here):
+    path = config(here, BEFORE)
+    install(here)
+    memory = path.with_name("mcp.json.mq9-undo")
+    known = json.loads(memory.read_text())
+    memory.write_text(json.dumps({name: known[name] for name in list(known)[:3]}))
+    undo(here)
+    assert path.read_text() == BEFORE
+
+
 def test_undo_leaves_alone_what_was_edited_since_and_takes_an_edited_entry_out(here):
     path = config(here, BEFORE)
     install(here)
@@ -487,6 +555,8 @@ def test_undo_of_what_is_no_json_any_more_says_what_to_do(here, old, advice):
         b'{"before": {"mq9": 1}, "made_file": false, "made_servers": false}',
         b'{"before": {"mq9": "{"}, "made_file": false, "made_servers": false}',
         b'{"before": {"mq9": null}, "made_file": 0, "made_servers": false}',
+        b'{"before": {"mq9": null}, "made_file": false, "made_servers": false, "blank": 1}',
+        b'{"before": {}, "made_file": false, "made_servers": false, "spliced": {"a": ["b"]}}',
     ],
 )
 def test_a_damaged_memory_is_no_reason_to_guess(here, content):

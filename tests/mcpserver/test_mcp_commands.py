@@ -18,7 +18,7 @@ from mq9.operations.catalog import ALL
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A home of the test's own, and no host's own command."""
+    """A home of the test's own."""
     move_to(tmp_path / "home", monkeypatch)
     monkeypatch.setenv("PATH", str(MQ9_MCP.parent))
     # The servers that a doctor starts are measured elsewhere, which takes as long as to start them.
@@ -104,27 +104,6 @@ def test_a_dry_run_shows_the_change_and_no_password(home):
     assert shown.startswith(f"{cursor(home)} holds a password or token: only you can read it af")
     assert "-" in ok("install", "cursor", "--undo", "--dry-run")
     assert cursor(home).read_bytes() == before
-
-
-@pytest.mark.programs
-def test_the_command_of_the_host_is_shown_and_run(home, tmp_path, monkeypatch):
-    code = stand_in(
-        tmp_path / "programs/code",
-        f"#!{sys.executable}\nimport json, pathlib, sys\n"
-        "path = pathlib.Path.home() / '.config/Code/User/mcp.json'\n"
-        "path.parent.mkdir(parents=True, exist_ok=True)\n"
-        "value = json.loads(sys.argv[2])\n"
-        "path.write_text(json.dumps({'servers': {value.pop('name'): value}, 'inputs': []}))\n",
-    )
-    monkeypatch.setenv("PATH", str(code.parent))
-    shown = ok("install", "vscode", "--yes")
-    assert shown.startswith(f"runs: {code} --add-mcp '{{")
-    assert shown.endswith("done; start VS Code anew\n")
-    config = home / ".config/Code/User/mcp.json"
-    found = json.loads(config.read_text())["servers"]["mq9"]
-    assert found["args"] == ["--agent", "vscode"]
-    ok("install", "vscode", "--undo", "--yes")
-    assert json.loads(config.read_text()) == {"inputs": []}
 
 
 def test_it_installs_in_a_project(home, tmp_path, monkeypatch):

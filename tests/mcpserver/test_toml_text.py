@@ -36,11 +36,23 @@ def test_comments_and_spelling_stay():
     after = toml_text.put(MINE, PATH, OURS)
     assert after == f"{MINE}\n{BLOCK}"
     assert toml_text.drop(after, PATH) == MINE
+    assert toml_text.put("[[tui]]\na = nan\n", PATH, OURS) == f"[[tui]]\na = nan\n\n{BLOCK}"
+
+
+def test_an_edited_entry_goes_without_the_comments_behind_it():
+    edited = BLOCK.replace("args", "# theirs\nargs") + "[mcp_servers.mq9.tools.a]\nb = 1\n"
+    rest = "\n# of tui\n[tui] # 1\na = 1\n"
+    assert toml_text.drop(f"{MINE}\n{edited}{rest}", PATH) == f"{MINE}\n{rest}"
+    assert toml_text.put(f"{edited}{rest}", PATH, OURS) == f"{BLOCK}{rest}"
 
 
 @pytest.mark.parametrize(
     "before",
     [
+        'a = """\n[mcp_servers.mq9]\n"""\n',
+        "a = [\n  [1],\n  [\n  2]\n]\n",
+        "['mcp_servers'.\"other\"]\na = 1\n[x]\n[mcp_servers.third]\nb = 2\n",
+        "mcp_servers.other.command = 'x' # mine\n",
         "[tui]\na = 1\n",
         "[mcp_servers.other]\ncommand = 'y'\n\n[tui]\na = 1\n",
         'mcp_servers = {other = {command = "x"}}\n',
@@ -72,7 +84,7 @@ def test_a_value_is_found_as_json_and_put_back():
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("a = ", "not TOML: .*line 1"),
+        ("a = \n", "not TOML: .*line 1"),
         ("a = 1\na = 2\n", "not TOML"),
         ("mcp_servers = 1\n", "'mcp_servers' is not a table"),
         ("[[mcp_servers]]\na = 1\n", "'mcp_servers' is not a table"),
