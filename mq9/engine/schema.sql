@@ -53,6 +53,7 @@ CREATE TABLE mailboxes (
 CREATE INDEX mailboxes_expiry ON mailboxes (expires_ms) WHERE expires_ms IS NOT NULL;
 CREATE INDEX mailboxes_changes ON mailboxes (changes_ms) WHERE changes_ms IS NOT NULL;
 CREATE INDEX mailboxes_public ON mailboxes (address) WHERE public = 1;
+CREATE INDEX mailboxes_creator ON mailboxes (creator, address) WHERE creator IS NOT NULL;
 
 -- Removed mailboxes whose rows in the tables below were too many to remove at once.
 CREATE TABLE erased (

@@ -45,6 +45,7 @@ CREATE INDEX delayed_sent ON delayed (sender, sent_ms, correlation_id)
   WHERE sender IS NOT NULL AND correlation_id IS NOT NULL;
 """,
     2: """
+CREATE INDEX mailboxes_creator ON mailboxes (creator, address) WHERE creator IS NOT NULL;
 CREATE TABLE notice_sessions (
   mailbox INTEGER NOT NULL,
   host TEXT NOT NULL,

@@ -41,3 +41,16 @@ async def test_an_operator_lists_all_where_agents_are_configured(ada, bob, opera
     listed = [one.mail_address for one in (await operator.mailbox_list_own()).mailboxes]
 
     assert listed == ["of.ada", "of.bob"]
+
+
+async def test_a_page_holds_few_long_descriptions(ada):
+    desc = "\N{ENVELOPE}" * 1_024  # 3 bytes each
+    for number in range(90):
+        await ada.mailbox_create(name=f"box{number:02}", desc=desc, public=True)
+
+    page = await ada.mailbox_list_own()
+
+    assert (len(page.mailboxes), page.more) == (85, True)
+    rest = await ada.mailbox_list_own(after=page.mailboxes[-1].mail_address)
+    assert (len(rest.mailboxes), rest.more) == (5, False)
+    assert len(await ada.mailbox_list()) == 90
