@@ -43,9 +43,9 @@ class AgentDiscoverTool(Mq9Tool):
 class CreateMailboxTool(Mq9Tool):
     """Create a mailbox.
 
-    Make another mailbox: a private one for the replies to one task, or one that others may
-    look into, to publish a state: send it there with a key. All who know the address of a
-    private one can write to it.
+    Make another mailbox: a private one for the replies to one task, to which all can write
+    who know its address; or one that others may look into, to publish a state: send it there
+    with a key.
     """
 
     def __init__(

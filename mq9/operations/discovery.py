@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 from weakref import WeakSet
 
@@ -13,10 +13,12 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from mq9.client.client import Mq9Client
+from mq9.clock import sleep
 from mq9.discovery import documents
 from mq9.errors import InvalidRequest, Unreachable
-from mq9.models import AgentEntry, AgentMatch
+from mq9.models import AgentEntry, AgentMatch, AgentMatches
 from mq9.operations.caller import Caller
+from mq9.operations.identity import MAX_WAIT_S
 from mq9.operations.message_views import visible
 from mq9.operations.operation import Arguments, Result, operation
 from mq9.protocol import checks
@@ -92,6 +94,7 @@ _FEW = 20  # agents that are shown all
 _MORE, _MOST = 20, 1_000  # agents that are asked for beyond those that are wanted, and in all
 _STEPS = 20  # in which scores are compared: closer ones count as equal
 _PHRASINGS = 5
+_LOOK_AGAIN_MS = 2_000  # while it waits for an agent
 _RANK_OFFSET = (
     60  # of reciprocal rank fusion, as usual: the larger, the less the first place counts
 )
@@ -125,6 +128,15 @@ class DiscoverArguments(Arguments):
         int | None,
         Field(ge=1, le=100, description="Most to show; else 10, or all of 20 or fewer."),
     ] = None
+    wait_seconds: Annotated[
+        int | None,
+        Field(ge=0, le=MAX_WAIT_S, description="Wait for an agent that you have not seen; else 0."),
+    ] = None
+
+    @property
+    def longest_wait_s(self) -> int:
+        """For how many seconds it waits for an agent to register."""
+        return self.wait_seconds or 0
 
 
 class FoundAgent(BaseModel):
@@ -181,11 +193,16 @@ async def agent_discover(caller: Caller, arguments: DiscoverArguments) -> Discov
     phrasings = dict.fromkeys([query] if isinstance(query, str) else query or ())
     # More than are wanted, since among equals those that live come first.
     most = min(max(arguments.limit or 0, _FEW) + _MORE, _MOST)
-    everybody, *rankings = await asyncio.gather(
-        caller.client.agent_discover(limit=_FEW + 1 if phrasings else most),
-        *(caller.client.agent_discover(semantic=one, min_score=0, limit=most) for one in phrasings),
-    )
-    now = caller.client.clock.now_ms() // 1000
+    clock = caller.client.clock
+    until_ms = clock.monotonic_ms() + min(arguments.longest_wait_s, caller.max_wait_s) * 1000
+    while True:
+        everybody, *rankings = await _registered(caller.client, phrasings, most)
+        names = {one.match.name for found in (everybody, *rankings) for one in found}
+        left_ms = until_ms - clock.monotonic_ms()
+        if caller.identity is None or left_ms <= 0 or not caller.identity.has_met(names):
+            break
+        await sleep(clock, min(_LOOK_AGAIN_MS, left_ms) / 1000)
+    now = clock.now_ms() // 1000
     are_few = len(everybody) <= _FEW
     if rankings:
         ranked = _fused([living_first(matches, now) for matches in rankings])
@@ -198,6 +215,8 @@ async def agent_discover(caller: Caller, arguments: DiscoverArguments) -> Discov
         modes = [everybody.mode or "unknown"]
     shown = ranked[: arguments.limit or (_FEW if are_few else _SHOWN)]
     own_name = None if caller.identity is None else caller.identity.name
+    if caller.identity is not None:
+        caller.identity.met(agent.match.name for agent, _ in shown)
     count = max(1, len(shown))
     max_chars = min(
         _CARD_CHARS, max(_CARD_LINE, _CARDS_CHARS // count), caller.max_chars // (2 * count)
@@ -206,6 +225,16 @@ async def agent_discover(caller: Caller, arguments: DiscoverArguments) -> Discov
         agents=[_describe(agent, weak, own_name, now, max_chars) for agent, weak in shown],
         ranked_by=", ".join(modes),
         note=_note(ranked, shown, asked=bool(rankings), anybody=bool(everybody)),
+    )
+
+
+async def _registered(
+    client: Mq9Client, phrasings: Collection[str], most: int
+) -> list[AgentMatches]:
+    """Return agents by name, and those that each phrasing finds."""
+    return await asyncio.gather(
+        client.agent_discover(limit=_FEW + 1 if phrasings else most),
+        *(client.agent_discover(semantic=one, min_score=0, limit=most) for one in phrasings),
     )
 
 

@@ -15,7 +15,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mq9 import address as addresses
@@ -100,6 +100,7 @@ def _make(path: Path) -> None:
 
 
 _MOST_MADE = 1_000  # mailboxes made by an agent that are remembered as its own
+_MOST_MET = 10_000  # agents
 _BY_CALL = ", by "
 
 
@@ -148,6 +149,7 @@ class Identity:
         self._allow_send = None if allow_send is None else AddressPatterns("allow_send", allow_send)
         self._lock = threading.Lock()
         self._made: dict[str, None] = {}
+        self._met: dict[str, None] = {}
         self.has_mailbox = False
 
     def made(self, mail_address: str) -> None:
@@ -156,6 +158,18 @@ class Identity:
             self._made[mail_address] = None
             while len(self._made) > _MOST_MADE:
                 del self._made[next(iter(self._made))]
+
+    def met(self, agents: Iterable[str]) -> None:
+        """Remember agents that were shown to this one."""
+        with self._lock:
+            self._met |= dict.fromkeys(agents)
+            while len(self._met) > _MOST_MET:
+                del self._met[next(iter(self._met))]
+
+    def has_met(self, agents: Iterable[str]) -> bool:
+        """Tell whether all of these agents were shown to this one lately, or are this one."""
+        with self._lock:
+            return all(one in self._met or one == self.name for one in agents)
 
     def description(self, mail_address: str, call: str | None = None) -> str:
         """Return the description, with proof and call, of a mailbox that the agent makes."""

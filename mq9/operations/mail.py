@@ -45,8 +45,7 @@ class CreateMailboxArguments(Arguments):
         list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
         Field(
             max_length=64,
-            description="Agents that may look into it, not take from it, or [everybody]. Only you "
-            "can then write to it.",
+            description="Agents that may look into it, or [everybody]; only you can write then.",
         ),
     ] = None
 
@@ -66,9 +65,9 @@ class CreateMailboxResult(Result):
 @operation(
     title="Create a mailbox",
     description=(
-        "Make another mailbox: a private one for the replies to one task, or one that others may "
-        "look into, to publish a state: send it there with a key. All who know the address of a "
-        "private one can write to it."
+        "Make another mailbox: a private one for the replies to one task, to which all can write "
+        "who know its address; or one that others may look into, to publish a state: send it there "
+        "with a key."
     ),
 )
 async def create_mailbox(caller: Caller, arguments: CreateMailboxArguments) -> CreateMailboxResult:

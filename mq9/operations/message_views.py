@@ -135,7 +135,7 @@ class SenderView(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str = Field(description="Whether its name is genuine, claimed or your own.")
+    name_is: str = Field(description="Whether its name is genuine, claimed or your own.")
     registered: bool | None = Field(
         default=None, description="Whether it has registered itself; of genuine names."
     )
@@ -239,7 +239,7 @@ def views(
 def _sender(message: Message) -> SenderView | None:
     if message.sender is None:
         return None
-    return SenderView(name=GENUINE if message.sender_verified else CLAIMED)
+    return SenderView(name_is=GENUINE if message.sender_verified else CLAIMED)
 
 
 def _tags(tags: Sequence[str]) -> list[str]:

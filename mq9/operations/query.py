@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mq9.errors import BadReply, Forbidden, InvalidRequest, MailboxNotFound
-from mq9.models import FetchResult, Message, Sent, Standing
+from mq9.models import FetchResult, Message, Sent
 from mq9.operations.answers import answered
 from mq9.operations.caller import Caller
 from mq9.operations.identity import MAX_WAIT_S
-from mq9.operations.leases import is_of
+from mq9.operations.leases import FetchedFrom, is_of
 from mq9.operations.mail import readers_of
 from mq9.operations.message_views import MessageView, time_at, unix_seconds, views, visible
 from mq9.operations.operation import (
@@ -151,7 +151,7 @@ async def query_messages(caller: Caller, arguments: QueryArguments) -> QueryResu
             caller.tools.text(_REST),
             senders=await senders_of(caller, address, found),
             states={
-                one.msg_id: _state(caller, one.standing, now)
+                one.msg_id: _state(caller, one, group or "", now)
                 for one in found
                 if one.standing is not None and is_work
             },
@@ -219,12 +219,17 @@ def _more(found: Sequence[Message], limit: int) -> str:
     return f"{cause}; older ones match as well: call again with before_id={first}"
 
 
-def _state(caller: Caller, standing: Standing, now: float) -> str:
+def _state(caller: Caller, message: Message, group: str, now: float) -> str:
     """Say how a message stands with the agent."""
+    standing = message.standing
+    assert standing is not None  # noqa: S101  # asked for by the group's name
     left = "" if standing.until is None else f" for {max(1, round(standing.until - now))} s more"
     match standing.state:
         case "leased":
-            return f"held by {_holder(caller, standing.consumer or '')}{left}"
+            consumer = standing.consumer or ""
+            place = FetchedFrom(message.mail_address, group, consumer)
+            left = _kept(caller, place, message.msg_id) or left
+            return f"held by {_holder(caller, consumer)}{left}"
         case "given_back":
             return f"given back, for nobody{left}"
         case "pending":
@@ -235,6 +240,15 @@ def _state(caller: Caller, standing: Standing, now: float) -> str:
             return f"moved to {standing.moved_to}"
         case other:
             return other
+
+
+def _kept(caller: Caller, place: FetchedFrom, msg_id: int) -> str:
+    """Say for how long this program renews a lease; nothing where it renews none."""
+    until_ms = None if caller.leases is None else caller.leases.kept_until_ms(place, msg_id)
+    if until_ms is None:
+        return ""
+    seconds = round((until_ms - caller.client.clock.monotonic_ms()) / 1000)
+    return f" for {max(1, seconds)} s more"
 
 
 def _holder(caller: Caller, consumer: str) -> str:

@@ -142,9 +142,10 @@ async def _answer(caller: Caller, arguments: SendArguments, msg_id: int) -> Send
             f"reply_to_msg: message {msg_id} names no mailbox for an answer; say in to where it "
             "goes, or only ack the message"
         )
-    answering = arguments.model_copy(
-        update={"correlation_id": arguments.correlation_id or question[0].correlation_id}
-    )
+    correlation_id = arguments.correlation_id
+    if correlation_id is None and not caller.conversations.is_answer(question[0]):
+        correlation_id = question[0].correlation_id
+    answering = arguments.model_copy(update={"correlation_id": correlation_id})
     answer = replace(question[0], group_name=delivery.group_name)
     result = await _send(caller, to, answering, answer_id(answer))
     return result.model_copy(update=await _acked(caller, found, msg_id))
@@ -187,7 +188,7 @@ async def _send_to(
     caller: Caller, address: str, arguments: SendArguments, reply_to: str | None, id_: str | None
 ) -> SendResult:
     given = arguments.correlation_id
-    correlation_id = given or _made_up(caller)
+    correlation_id = given or _made_up(caller, id_ or caller.idempotency_id)
     try:
         outcome = await caller.client.send_detailed(
             address,
@@ -240,12 +241,12 @@ async def _reader(caller: Caller, address: str) -> ReaderView | None:
     )
 
 
-def _made_up(caller: Caller) -> str | None:
-    """Return a correlation id, the same when the call is made again."""
+def _made_up(caller: Caller, id_: str | None) -> str | None:
+    """Return a correlation id, the same for what is sent again under an idempotency id."""
     if caller.identity is None:
         return None
-    if caller.idempotency_id is not None:
-        return code(agent_key(), "correlation", caller.idempotency_id)[:_ID_CHARS]
+    if id_ is not None:
+        return code(agent_key(), "correlation", id_)[:_ID_CHARS]
     return caller.client.new_address()[:_ID_CHARS]
 
 

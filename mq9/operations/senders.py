@@ -45,11 +45,11 @@ async def _known(
 
     The mailboxes are of those that have registered themselves.
     """
-    known = dict.fromkeys(names, SenderView(name=GENUINE))
+    known = dict.fromkeys(names, SenderView(name_is=GENUINE))
     mailboxes: dict[str, str] = {}
     own = None if caller.identity is None else caller.identity.name
     if own in known:
-        known[own] = SenderView(name=OWN)
+        known[own] = SenderView(name_is=OWN)
         names = [one for one in names if one != own]
     first = min((one.msg_id for one in messages), default=0)
     for start in range(0, len(names), _AT_ONCE):
@@ -64,7 +64,7 @@ async def _known(
             if one.registered and one.by == one.name and one.mailbox:
                 mailboxes[one.name] = one.mailbox
             known[one.name] = SenderView(
-                name=GENUINE,
+                name_is=GENUINE,
                 registered=one.registered and one.by == one.name,
                 known_since=None if since is None else time_at(int(since)),
                 first_contact=since is None or None,

@@ -73,7 +73,7 @@ async def test_a_token_says_who_asks(still_broker, issuer, variant):
         await ada.do("send_message", to=address, content="x")
         [message] = (await bob.do("fetch_messages", wait_seconds=0))["messages"]
         assert message["untrusted_envelope"]["from"] == "oauth.ada"
-        assert message["sender"]["name"] == GENUINE
+        assert message["sender"]["name_is"] == GENUINE
         assert "not oauth.ada" in await bob.fail("query_messages", mail_address="oauth.ada")
 
 
@@ -453,7 +453,7 @@ async def test_both_kinds_of_tokens_may_be_used_on_one_server(tmp_path, issuer):
                 await one.do("send_message", to=address, content="x")
                 [message] = (await to.do("fetch_messages"))["messages"]
                 assert message["untrusted_envelope"]["from"] == name
-                assert message["sender"]["name"] == GENUINE
+                assert message["sender"]["name_is"] == GENUINE
         async with by_hand() as http:
             host = {"Host": "mail.example", "Authorization": f"Bearer {issuer.token()}"}
             assert (await http.get(server.url, headers=host)).status_code == 400  # not 421

@@ -55,7 +55,7 @@ async def test_each_agent_s_messages_reach_the_broker_as_that_agent_s(tmp_path):
         for host, sender in ((bob, "Ada"), (ada, "bob")):
             [message] = (await host.do("fetch_messages"))["messages"]
             assert message["untrusted_envelope"]["from"] == sender
-            assert message["sender"]["name"] == GENUINE
+            assert message["sender"]["name_is"] == GENUINE
             assert message["untrusted_content"] == f"from {sender}"
         url = broker.url.replace("//", "//operator:of-all@")
         async with Mq9Client(url) as operator:

@@ -39,7 +39,7 @@ async def test_a_genuine_name_is_called_that_and_no_more(broker, tmp_path):
 
         [first] = await fetched(ada)
 
-        assert first["sender"] == {"name": GENUINE, "registered": False, "first_contact": True}
+        assert first["sender"] == {"name_is": GENUINE, "registered": False, "first_contact": True}
         assert first["untrusted_envelope"]["from"] == "bob"
         await ada.do("ack_messages", msg_id=0)
         await bob.do("agent_register", capabilities="Answers")
@@ -47,7 +47,7 @@ async def test_a_genuine_name_is_called_that_and_no_more(broker, tmp_path):
         await bob.do("send_message", to="ada", content="Hello again.")
         [second] = await fetched(ada)
         assert second["sender"] == {
-            "name": GENUINE,
+            "name_is": GENUINE,
             "registered": True,
             "known_since": first["time"],
         }
@@ -73,7 +73,7 @@ async def test_what_an_agent_wrote_to_itself_is_its_own(broker, tmp_path):
     async with three_agents(broker, tmp_path) as (ada, _, _):
         await ada.do("send_message", to="ada", content="Remember the milk.")
 
-        assert (await fetched(ada))[0]["sender"] == {"name": "your own"}
+        assert (await fetched(ada))[0]["sender"] == {"name_is": "your own"}
 
 
 async def test_somebody_else_registered_under_a_name_does_not_count(broker, tmp_path):
@@ -90,7 +90,7 @@ async def test_a_claimed_name_is_called_that(open_host):
     await desk.do("whoami")
     await other.do("send_message", to="desk", content="I am other.")
 
-    assert (await fetched(desk))[0]["sender"] == {"name": "claimed, not checked"}
+    assert (await fetched(desk))[0]["sender"] == {"name_is": "claimed, not checked"}
 
 
 async def test_of_a_stranger_few_claims_of_urgency_come_first(broker, tmp_path):

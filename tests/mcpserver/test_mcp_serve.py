@@ -53,7 +53,7 @@ async def test_mcp_clients_and_nats_clients_mail_each_other(tmp_path, era):
         [told] = (await waiting)["messages"]
         assert told["untrusted_envelope"]["from"] == "worker"
         assert told["untrusted_content"] == "to MCP"
-        assert told["sender"] == {"name": "claimed, not checked"}
+        assert told["sender"] == {"name_is": "claimed, not checked"}
 
         metrics = (await http.get(server.metrics_url)).text
         assert "mq9_build_info" in metrics
@@ -79,7 +79,7 @@ async def test_bearer_tokens_are_the_tokens_of_the_users(tmp_path, era):
         assert len((await cy.do("fetch_messages"))["messages"]) == 1
         await bob.send("ada", "hello")
         [message] = (await ada.do("fetch_messages"))["messages"]
-        sender = message["sender"]["name"]
+        sender = message["sender"]["name_is"]
         assert (message["untrusted_envelope"]["from"], sender) == ("bob", GENUINE)
         await bob.mailbox_create(name="bob")
         await ada.do("send_message", to="bob", content="hello")

@@ -118,7 +118,7 @@ async def test_agents_with_tokens_count_as_authenticated_and_send_where_their_fi
             assert "you may not send to cy; the operator's allow_send" in told
             [message] = (await bob.do("fetch_messages"))["messages"]
             assert message["untrusted_envelope"]["from"] == "ada"
-            assert message["sender"]["name"] == GENUINE
+            assert message["sender"]["name_is"] == GENUINE
             for tool in ("query_messages", "fetch_messages"):
                 told = await cy.fail(tool, mail_address="bob")
                 assert "bob belongs to another agent" in told
@@ -151,7 +151,7 @@ async def test_agents_that_are_idle_make_room_and_come_back(crowd):
                 assert (told["name"], told["mail_address"]) == (name, name)
         await hosts[0].do("send_message", to=names[4], content="x")
         [message] = (await hosts[4].do("fetch_messages"))["messages"]
-        sender = message["sender"]["name"]
+        sender = message["sender"]["name_is"]
         assert (message["untrusted_envelope"]["from"], sender) == (names[0], GENUINE)
         made = (await hosts[0].do("create_mailbox"))["mail_address"]
         for host in hosts[1:]:

@@ -51,6 +51,17 @@ async def test_it_lists_the_mailboxes_that_the_agent_made_also_before_a_restart(
     assert me["not_enforced"].startswith("this broker does not know who asks")
 
 
+async def test_what_is_renewed_is_held_for_as_long_everywhere(open_host, desk):
+    other = await open_host("other")
+    await desk.do("whoami")
+    await other.do("send_message", to="desk", content="a")
+    fetched = await desk.do("fetch_messages")
+
+    [message] = (await desk.do("query_messages"))["messages"]
+
+    assert message["state"] == f"held by you for {fetched['leased_seconds']} s more"
+
+
 async def test_what_waits_is_counted_alike_everywhere(open_host, desk):
     other = await open_host("other")
     await desk.do("agent_register", capabilities="Answers")

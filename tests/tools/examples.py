@@ -86,6 +86,7 @@ WRONG = {
         *(["a", ""], ["a"] * 6, ["a", 7], ["x" * 4_097], ["a", None], BROKEN),
     ],
     ("agent_discover", "limit"): [0, -1, 101, *NOT_WHOLE],
+    ("agent_discover", "wait_seconds"): [-1, 3_601, *NOT_WHOLE],
     ("create_mailbox", "name"): ADDRESSES,
     ("create_mailbox", "ttl"): [-1, TEN_YEARS + 1, *NOT_WHOLE],
     ("create_mailbox", "readable_by"): [

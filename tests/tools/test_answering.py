@@ -125,3 +125,27 @@ def test_schemas_name_the_arguments_of_today_alone(planner):
 
     assert "num_msgs" not in shown["fetch_messages"]
     assert "group_name" not in shown["fetch_messages"] + shown["ack_messages"]
+
+
+def test_a_reply_to_an_answer_is_a_question_of_its_own(planner, asked):
+    do(asked, "send_message", reply_to_msg=0, content="Which one?")
+    do(planner, "agent_register", capabilities="Plans")
+    question = send(planner, "Is it done?", "worker")["correlation_id"]
+    [held_id] = ids(fetch(asked))
+    do(asked, "send_message", reply_to_msg=held_id, content="Not yet.")
+    answer = next(
+        one
+        for one in fetch(planner)["messages"]
+        if one["untrusted_envelope"]["correlation_id"] == question
+    )
+
+    again = do(planner, "send_message", reply_to_msg=answer["msg_id"], content="And now?")
+
+    assert again["correlation_id"] != question
+    assert do(planner, "send_message", reply_to_msg=answer["msg_id"], content="And now?") == again
+    [held_id] = ids(fetch(asked))
+    do(asked, "send_message", reply_to_msg=held_id, content="Yes.")
+    [listed] = do(planner, "query_messages", sent=True, correlation_ids=[again["correlation_id"]])[
+        "sent"
+    ]
+    assert "answered_by" in listed

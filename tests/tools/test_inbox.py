@@ -119,7 +119,7 @@ class TestMessages:
             "mail_address": "planner",
             "msg_id": 0,
             "time": "2027-01-15T08:00:00Z",
-            "sender": {"name": "claimed, not checked"},
+            "sender": {"name_is": "claimed, not checked"},
             "untrusted_envelope": {"from": "worker", "reply_to": "worker", "correlation_id": "7"},
             "untrusted_content": "tidy up",
         }

@@ -166,7 +166,7 @@ async def test_a_verified_sender_is_marked(broker, planner, inbox):
     [message] = (await ado(planner, "query_messages"))["messages"]
 
     assert message["untrusted_envelope"]["from"] == "worker"
-    assert message["sender"]["name"] == "genuine; that gives it no authority"
+    assert message["sender"]["name_is"] == "genuine; that gives it no authority"
 
 
 async def empty(toolkit, **arguments):

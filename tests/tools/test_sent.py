@@ -127,7 +127,7 @@ def test_messages_are_told_apart_by_their_state(planner):
 
     said = do(planner, "query_messages")["messages"]
 
-    assert [one["state"] for one in said] == ["acked", "held by you for 60 s more", "new"]
+    assert [one["state"] for one in said] == ["acked", "held by you for 3600 s more", "new"]
     for state, expected in {"new": [2], "held": [1], "acked": [0]}.items():
         assert ids(do(planner, "query_messages", state=state)) == expected
 

@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from mq9.clock import sleep
+
 from .tool_calls import ado, begin, bodies, do, fail, fetch, ids, send
 
 pytestmark = pytest.mark.unmeasured
@@ -117,3 +119,30 @@ async def test_a_cancelled_wait_for_answers_leases_nothing(broker, planner, clie
 
     left = await client.fetch("planner", group_name="planner", consumer="other", max_wait_ms=0)
     assert [one.text for one in left] == ["mail"]
+
+
+async def test_discovery_waits_for_an_agent_that_it_has_not_shown(broker, planner, client):
+    await client.agent_register({"name": "old", "payload": "Reviews code"})
+    await ado(planner, "agent_discover", query="Reviews code")
+    discovering = asyncio.create_task(ado(planner, "agent_discover", wait_seconds=45))
+    before = broker.clock.now_ms()
+    await sleep(broker.clock, 10)
+    assert not discovering.done()
+    await client.agent_register({"name": "reviewer", "payload": "Reviews code"})
+
+    found = await discovering
+
+    assert broker.clock.now_ms() <= before + 12_000
+    assert [one["untrusted_name"] for one in found["agents"]] == ["old", "reviewer"]
+    before = broker.clock.now_ms()
+    again = await ado(planner, "agent_discover", query="Reviews code", wait_seconds=45)
+    assert len(again["agents"]) == 2
+    assert broker.clock.now_ms() == before + 45_000
+
+
+async def test_discovery_that_waits_shows_at_once_whom_it_has_not_shown(broker, planner, client):
+    await client.agent_register({"name": "reviewer", "payload": "Reviews code"})
+    before = broker.clock.now_ms()
+
+    assert (await ado(planner, "agent_discover", wait_seconds=45))["agents"]
+    assert broker.clock.now_ms() == before
