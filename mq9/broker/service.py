@@ -26,6 +26,7 @@ from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.search import AgentSearch
 from mq9.engine import commands
 from mq9.engine.commands import MOST_HELD, Call, Claimed, Outcome
+from mq9.engine.machine import UNCHANGING
 from mq9.errors import (
     InvalidRequest,
     MailboxNotFound,
@@ -127,6 +128,7 @@ class Service:
             not at_once
             or asked.verb.reads
             or asked.verb.request in self._special
+            or asked.verb.request in UNCHANGING  # so that a cluster looks before it appends
             or asked.unread_of is not None
             or self._is_time_to_sweep
         ):

@@ -177,7 +177,7 @@ class TestLimits:
         await way.clock.advance(3_579.5)
         assert not (await noticing("idle", **limits, session="three")).told
         await way.clock.advance(0.5)
-        assert (await noticing("idle", **limits, session="three")).new.total == 3
+        assert (await noticing("idle", **limits, session="three")).told
 
     async def test_a_session_rests_for_a_while_before_any_wakes(self, way, noticing, client, box):
         limits = {"may_wake": "everyone", "cooldown_s": 30}
@@ -189,7 +189,7 @@ class TestLimits:
             assert (held.held, held.held_until) == ("cooldown", START + 30)
         assert (await noticing("stop", **limits)).told  # the turn goes on, which it has not left
         await way.clock.advance(30)
-        assert (await noticing("idle", **limits, session="two")).new.total == 2
+        assert (await noticing("idle", **limits, session="two")).told
 
     @pytest.mark.parametrize("limit", ["max_in_a_row", "max_per_hour"])
     async def test_with_none_there_are_no_such_turns(self, noticing, client, box, limit):
@@ -260,7 +260,7 @@ class TestWhoMayWake:
         await send_all(client, box, *"12345")
         await bob.send(box, "hello")
         await send_all(client, box, *"12345")
-        assert (await noticing("idle", may_wake=["bob"])).new.total == 11
+        assert (await noticing("idle", may_wake=["bob"])).told
 
     async def test_where_nobody_authenticates_claims_are_all_there_is(self, way, client):
         for name in ("pat", "sam"):
