@@ -214,6 +214,12 @@ def is_registered_by_itself(db: Connection, name: str, now: int) -> bool:
     return found is not None and found.owner == name
 
 
+def names_at(db: Connection, mailbox: str, now: int) -> set[str]:
+    """Return the names of some agents that are registered at a mailbox."""
+    found = _looked_up(db, _AT_MAILBOXES, (mailbox,), now)
+    return {name for name, *_ in found}
+
+
 def mailboxes_of(db: Connection, name: str, now: int) -> set[str]:
     """Return the addresses that mail for an agent may go to: the registered, and its slug."""
     found = _find(db, "a.key=:value", name, now)

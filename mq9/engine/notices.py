@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from sqlite3 import Connection
 from typing import NamedTuple
 
-from mq9 import address as addresses
+import orjson
+
 from mq9.engine import agents, groups, mailboxes, messages
 from mq9.engine.commands import Actor, Call, Limits
 from mq9.engine.mailboxes import MailboxRow
@@ -33,7 +34,7 @@ _MOST_RECEIPTS = 200  # of a mailbox
 _MOST_SESSIONS = 50  # of a mailbox
 _MOST_TOLD = 100  # receipts that are told of one message
 _MOST_NAMED = 5  # senders
-_MOST_SENDERS = 100  # that are looked up
+_MOST_SENDERS = 20  # that are looked up
 _LOOKED_AT = 1_000  # new messages whose senders are looked at, and messages that a sender got
 
 
@@ -260,10 +261,11 @@ def _named(
     return tuple(named)
 
 
-_LATEST = (
-    "SELECT DISTINCT sender, sender_verified, reply_to FROM (SELECT sender, sender_verified,"
-    " reply_to, moved FROM messages WHERE mailbox=? ORDER BY msg_id DESC LIMIT ?)"
-    " WHERE moved IS NULL"
+_WROTE = (
+    "SELECT EXISTS (SELECT 1 FROM (SELECT sender, sender_verified, reply_to, moved FROM messages"
+    " WHERE mailbox=:mailbox ORDER BY msg_id DESC LIMIT :most) WHERE moved IS NULL"
+    " AND (sender IN (SELECT value FROM json_each(:owners)) AND sender_verified>=:verified"
+    " OR reply_to=:address AND NOT :verified))"
 )
 
 
@@ -271,19 +273,23 @@ def _wrote_to(db: Connection, mailbox: MailboxRow, actor: Actor, name: str, now:
     """Tell whether somebody got a message from the owner of a mailbox, as far as it is stored.
 
     Where the broker knows senders, it is one from the owner, in a mailbox that is the other's.
-    Elsewhere it is what its mailbox has, by all that messages say of themselves.
+    Elsewhere it is one that names an agent of the mailbox, or the mailbox for an answer.
     """
     owners = {actor.agent, actor.owner, mailbox.creator} - {None}
-    for box in mailboxes.look_at_all(db, agents.mailboxes_of(db, name, now), now).values():
-        if actor.is_known and not box.may_take(Actor(name)):
-            continue
-        for sender, verified, reply_to in db.execute(_LATEST, (box.id, _LOOKED_AT)):
-            if sender in owners and (verified or not actor.is_known):
-                return True
-            claimed = sender is not None and addresses.slug_or_none(sender) == mailbox.address
-            if not actor.is_known and (claimed or reply_to == mailbox.address):
-                return True
-    return False
+    if not actor.is_known:
+        owners |= agents.names_at(db, mailbox.address, now)
+    wanted = {
+        "owners": orjson.dumps(sorted(filter(None, owners))).decode(),
+        "address": mailbox.address,
+        "verified": actor.is_known,
+        "most": _LOOKED_AT,
+    }
+    boxes = mailboxes.look_at_all(db, agents.mailboxes_of(db, name, now), now)
+    return any(
+        db.execute(_WROTE, {**wanted, "mailbox": box.id}).fetchone()[0]
+        for box in boxes.values()
+        if not actor.is_known or box.may_take(Actor(name))
+    )
 
 
 def _keep_session(

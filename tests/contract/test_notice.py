@@ -265,12 +265,20 @@ class TestWhoMayWake:
     async def test_where_nobody_authenticates_claims_are_all_there_is(self, way, client):
         for name in ("pat", "sam"):
             await client.mailbox_create(name=name)
-        asked = {"host": "codex", "session": "s", "occasion": "idle"}
+        await client.agent_register({"name": "Patricia", "mailbox": "pat"})
+        asked = {"host": "codex", "session": "s", "occasion": "idle", "cooldown_s": 0}
         await client.send("pat", "hello", sender="Sam")
         assert (await client.notice("pat", **asked)).held == "sender"
-        await client.send("sam", "hello", sender="Pat")
+
+        sent = await client.send("sam", "hello", sender="Patricia")
         notice = await client.notice("pat", **asked)
         assert (notice.told, notice.senders, notice.others) == (True, (), 1)
+
+        await client.delete("sam", sent)
+        await client.send("pat", "hello", sender="Sam")
+        assert (await client.notice("pat", **asked)).held == "sender"
+        await client.send("sam", "hello", reply_to="pat")
+        assert (await client.notice("pat", **asked)).told
 
 
 class TestSenders:
