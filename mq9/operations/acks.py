@@ -198,7 +198,10 @@ async def deliveries_of(
     for msg_id in named:
         delivery = _delivery(caller, msg_id, address, group_name)
         if delivery is None:
-            delivery = await _fetched_before(caller, msg_id, group_name)
+            delivery = await _fetched_before(caller, msg_id, address, group_name)
+        if delivery is None and address is not None:
+            group = caller.group_to_use(group_name, address)
+            delivery = FetchedFrom(address, group, caller.consumer)
         if delivery is None:
             raise MessageNotFound(await _not_fetched(caller, msg_id, group_name))
         found[msg_id] = delivery
@@ -217,7 +220,7 @@ async def deliveries_of(
 def _delivery(
     caller: Caller, msg_id: int, address: str | None, group_name: str | None
 ) -> FetchedFrom | None:
-    """Return the fetch result of a message; None when none is known and no mailbox is given."""
+    """Return the remembered fetch result of a message; None when none is."""
 
     def matching(deliveries: list[FetchedFrom]) -> list[FetchedFrom]:
         return [
@@ -230,9 +233,7 @@ def _delivery(
     if not found:
         found = matching(caller.deliveries.find_elsewhere(msg_id))
     if not found:
-        if address is None:
-            return None
-        return FetchedFrom(address, caller.group_to_use(group_name, address), caller.consumer)
+        return None
     if caller.private is not None:  # in a thread, calls are made one after the other
         found = caller.deliveries.held(found, msg_id)
     mailboxes = list(dict.fromkeys(one.mail_address for one in reversed(found)))
@@ -248,29 +249,40 @@ def _delivery(
 
 
 async def _fetched_before(
-    caller: Caller, msg_id: int, group_name: str | None
+    caller: Caller, msg_id: int, address: str | None, group_name: str | None
 ) -> FetchedFrom | None:
-    """Return where the broker knows that the caller fetched a message, if that is clear."""
+    """Return where the broker knows that the caller fetched a message, if that is clear.
+
+    Where some clients open a session for each call, what other sessions of the agent fetched is
+    the caller's, too: what one of them holds, and in the agent's own group what none holds now.
+    """
     if caller.identity is None:
         return None
     held, confirmed = [], []
     own = caller.identity.mail_address
-    for address in [own] if caller.private is None else [caller.private.mail_address, own]:
-        group = caller.group_to_use(group_name, address)
-        history = await history_of(caller, msg_id, address, group)
-        for one in () if history is None else history.groups:
-            if one.group_name != group:
-                continue
-            if (
-                one.state == "leased"
-                and one.consumer is not None
-                and is_of(one.consumer, caller.consumer)
+    private = [] if caller.private is None else [caller.private.mail_address]
+    for place in [*private, own] if address is None else [address]:
+        group = caller.group_to_use(group_name, place)
+        history = await history_of(caller, msg_id, place, group)
+        standing = None if history is None else standing_of(history, group)
+        match standing:
+            case Standing(state="leased", consumer=str(consumer)) if _is_own(caller, consumer):
+                held.append(FetchedFrom(place, group, consumer))
+            case Standing(state="pending" | "given_back" | "acked" as state, deliveries=times) if (
+                caller.deliveries.and_others and group == own and (times or state == "acked")
             ):
-                held.append(FetchedFrom(address, group, one.consumer))
-            elif one.state in {"acked", "moved"} and caller.idempotency_id is not None:
-                confirmed.append(FetchedFrom(address, group, caller.consumer))
+                held.append(FetchedFrom(place, group, ""))
+            case Standing(state="acked" | "moved") if caller.idempotency_id is not None:
+                confirmed.append(FetchedFrom(place, group, caller.consumer))
     found = held or confirmed
     return found[0] if len(found) == 1 else None
+
+
+def _is_own(caller: Caller, consumer: str) -> bool:
+    """Tell whether a consumer is the caller, or another session whose work it may go on with."""
+    if caller.deliveries.and_others:
+        return consumer.startswith(caller.sessions)
+    return is_of(consumer, caller.consumer)
 
 
 async def _not_fetched(caller: Caller, msg_id: int, group_name: str | None) -> str:
@@ -319,7 +331,8 @@ async def confirm(
                 msg_id,
                 batch=one.batch,
                 individual=not through,
-                consumer=one.consumer,
+                consumer=one.consumer or None,
+                any_consumer=not one.consumer,
             )
         except MessageNotFound as error:
             refused[msg_id] = error
@@ -409,7 +422,7 @@ async def _extended(caller: Caller, meant: dict[int, FetchedFrom], lease_ms: int
                 place.group_name,
                 own[start : start + _MOST_EXTENDED],
                 lease_ms=lease_ms,
-                consumer=consumer,
+                consumer=consumer or caller.consumer,
             )
             extended += renewed.extended
     return extended

@@ -24,7 +24,7 @@ class FetchedFrom:
 
     mail_address: str
     group_name: str
-    consumer: str
+    consumer: str  # empty for the session of the agent that had it last, whichever that was
     batch: str | None = None  # the broker's token; None on a broker without leases
     msg_ids: tuple[int, ...] = ()  # in their order; empty when the result is not remembered
     call_id: str | None = None  # of the call that it answered, the same when that is made again
@@ -62,7 +62,7 @@ class Deliveries:
 
     _memory: DeliveryMemory
     _scope: str
-    _and_others: bool = False
+    and_others: bool = False
 
     def remember(self, delivery: FetchedFrom) -> None:
         """Note a fetch result for each of its messages."""
@@ -114,7 +114,7 @@ class Deliveries:
         """Return the results of other scopes with a message; none where those are not its own."""
         return [
             one.delivery
-            for (_, known), places in (self._memory.known.items() if self._and_others else ())
+            for (_, known), places in (self._memory.known.items() if self.and_others else ())
             if known == msg_id
             for one in places.values()
         ]

@@ -18,7 +18,6 @@ class Framework:
     name: str
     title: str
     package: str
-    starts_often: bool = False
 
     @property
     def version(self):
@@ -44,7 +43,7 @@ FRAMEWORKS = (
     Framework("agno", "Agno", "agno"),
     Framework("autogen", "AutoGen", "autogen-agentchat"),
     Framework("langchain", "LangChain", "langchain-mcp-adapters"),
-    Framework("llama_index", "LlamaIndex", "llama-index-tools-mcp", starts_often=True),
+    Framework("llama_index", "LlamaIndex", "llama-index-tools-mcp"),
     Framework("openai_agents", "OpenAI Agents SDK", "openai-agents"),
     Framework("pydantic_ai", "Pydantic AI", "pydantic-ai-slim"),
     Framework("strands", "Strands Agents", "strands-agents"),

@@ -52,7 +52,7 @@ def home(tmp_path):
         yield Home(directory, model)
 
 
-def tried(measured, seen, *, declines=False, starts_often=False):
+def tried(measured, seen, *, declines=False):
     """Keep what was seen for the table, and see that it is all that it should be."""
     offered = [tool for tool in TOOLS if any(name.endswith(tool) for name in seen.offered)]
     expected = [leads_to_data] * len(STEPS)
@@ -66,7 +66,7 @@ def tried(measured, seen, *, declines=False, starts_often=False):
     assert offered == TOOLS, seen.offered
     assert seen.stuck is None
     wrong = {STEPS[number][0] for number, is_so in enumerate(answered) if not is_so}
-    assert wrong == ({"mq9_ack_messages"} if starts_often else set()), seen.told
+    assert wrong == set(), seen.told
     assert len(answered) == len(STEPS)
 
 
@@ -120,7 +120,7 @@ def test_a_framework_has_the_tools_in_its_first_prompt_and_calls_them(
     command = (str(MQ9_MCP), *server)
     seen = framework.run(home.directory, home.model, STEPS, "stdio", *command)
 
-    tried(measure(framework, "stdio"), seen, starts_often=framework.starts_often)
+    tried(measure(framework, "stdio"), seen)
 
 
 def test_a_framework_does_the_same_over_http(home, framework, serving, measure):

@@ -1,7 +1,8 @@
 """A LangGraph agent on the older MCP SDK; prints what each tool told it, as JSON.
 
 It runs in an environment of its own, which has nothing of this repository in it:
-`older_agent.py stdio COMMAND ...` or `older_agent.py http URL`.
+`older_agent.py stdio COMMAND ...`, `older_agent.py "stdio each" COMMAND ...`, which starts a
+process for each call, or `older_agent.py http URL`.
 """
 
 import asyncio
@@ -58,13 +59,15 @@ async def told(tools):
 
 
 async def main(transport, *target):
-    """Reach the server by one of the two transports of the adapters."""
-    if transport == "stdio":
+    """Reach the server by one of the two transports of the adapters, or start it for each call."""
+    if transport.startswith("stdio"):
         connection = {"transport": "stdio", "command": target[0], "args": list(target[1:])}
-        async with MultiServerMCPClient({"mq9": connection}).session("mq9") as session:
-            return await told(await load_mcp_tools(session))
-    [url] = target
-    connection = {"transport": "http", "url": url}
+        if transport == "stdio":
+            async with MultiServerMCPClient({"mq9": connection}).session("mq9") as session:
+                return await told(await load_mcp_tools(session))
+    else:
+        [url] = target
+        connection = {"transport": "http", "url": url}
     client = MultiServerMCPClient({"mq9": connection})
     return await told(await client.get_tools())  # with a session of its own for each call
 

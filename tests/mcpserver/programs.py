@@ -161,6 +161,6 @@ def _run(directory, *command):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=2 * TIMEOUT_S,  # it may start a dozen programs
         check=False,
     )

@@ -10,11 +10,11 @@ from tests.mcpserver.steps import STEPS, UNCONFIRMED
 pytestmark = [pytest.mark.programs, pytest.mark.unmeasured, needs_older_line]
 
 
-@pytest.fixture(params=["stdio", "http", "http without sessions"])
+@pytest.fixture(params=["stdio", "stdio each", "http", "http without sessions"])
 def target(request, tmp_path):
     server = ("--agent", "Bee Keeper", "--server", f"sqlite:///{tmp_path / 'mail.db'}")
-    if request.param == "stdio":
-        yield "stdio", str(MQ9_MCP), *server
+    if request.param.startswith("stdio"):
+        yield request.param, str(MQ9_MCP), *server
         return
     options = ["--stateless"] if request.param == "http without sessions" else []
     with McpServing(tmp_path, *options, *server) as serving:
