@@ -4,10 +4,9 @@
 ``mcp``. What is named here is loaded when it is used, so that the program can say what it lacks.
 """
 
-from typing import TYPE_CHECKING
-
 from mq9.lazy import lazy_names
 
+TYPE_CHECKING = False  # importing it from typing takes longer than a hook may
 if TYPE_CHECKING:
     from mcp_server.callers import Callers
     from mcp_server.server import make_server

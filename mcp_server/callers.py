@@ -295,6 +295,16 @@ class Callers:
         finally:
             agent.busy -= 1
 
+    async def open_default(self) -> tuple[Identity, Mq9Client]:
+        """Return the agent of requests without a bearer token, and its client, connected.
+
+        Raises:
+            Mq9Error: It has no name yet, or the broker cannot be reached.
+        """
+        agent, _ = self._agent()
+        await agent.client.open()
+        return agent.identity, agent.client
+
     async def make_mailboxes(self, agents: Iterable[str]) -> None:
         """Make the mailboxes of agents that may not have called yet, so that they can get mail.
 

@@ -17,6 +17,7 @@ from mcp_server.settings import (
     PREFIX,
     UNRENEWED_LEASE_S,
     Settings,
+    WakePolicy,
 )
 from mq9.errors import InvalidRequest
 from mq9.operations.identity import (
@@ -26,6 +27,7 @@ from mq9.operations.identity import (
     MAX_WAIT_S,
 )
 
+_WAKE = WakePolicy()
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -101,6 +103,21 @@ class Options:
         metavar="DAYS",
         least=0,
     )
+    wake_from: list[str] | None = _option(
+        None,
+        "Whose mail may begin a turn: everyone, known, nobody or an agent. Repeatable.  "
+        "[default: known]",
+        metavar="WHO",
+    )
+    wake_in_a_row: int = _option(
+        _WAKE.in_a_row, "Turns that mail may begin between two prompts.", least=0, most=100
+    )
+    wake_per_hour: int = _option(
+        _WAKE.per_hour, "Turns that mail may begin in an hour.", least=0, most=100
+    )
+    wake_cooldown: int = _option(
+        _WAKE.cooldown_s, "Seconds until mail may wake again.", least=0, most=3_600
+    )
     http: bool = _http_option(False, "Serve streamable HTTP, at /mcp.")
     host: str = _http_option("127.0.0.1", "Address to listen on.", variable="MQ9_MCP_HOST")
     port: int = _http_option(
@@ -163,6 +180,12 @@ class Options:
             stranger_claims=self.stranger_claims,
             max_chars=self.max_chars,
             registration_ttl=self.registration * 86_400,
+            wake=WakePolicy.of_senders(
+                self.wake_from,
+                in_a_row=self.wake_in_a_row,
+                per_hour=self.wake_per_hour,
+                cooldown_s=self.wake_cooldown,
+            ),
         )
 
     def known_agent(self) -> str:

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from functools import partial
-from typing import Any
 
-from mq9.cli import run_program
+TYPE_CHECKING = False  # importing it from typing takes longer than a hook may
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 
 def main() -> None:
     """Run ``mq9-mcp``, which is the same as ``mq9 mcp``, and exit."""
+    name, *rest = sys.argv[1:] or ("",)
+    if name in {"hook", "watch"} and "--help" not in rest:
+        sys.exit(_deliver(name, rest))
+    from mq9.cli import run_program  # noqa: PLC0415  # hooks do without
+
     run_program("mq9-mcp", _load, "mcp")
 
 
+def _deliver(name: str, rest: list[str]) -> int:
+    """Run a hook or a watcher, for which nothing else is loaded."""
+    if name == "hook":
+        from mcp_server.delivery.hook import run  # noqa: PLC0415  # one of the two is needed
+    else:
+        from mcp_server.delivery.watch import run  # noqa: PLC0415
+    return run(rest)
+
+
 def _load() -> Callable[..., Any]:
+    from functools import partial  # noqa: PLC0415  # hooks do without
+
     from mcp_server.startup.begin import begin  # noqa: PLC0415  # it may lack what it needs
 
     reader = begin(sys.argv[1:], os.environ)

@@ -38,6 +38,53 @@ _PREFIX = re.compile(r"[A-Za-z0-9_-]{0,40}")
 
 
 @dataclass(frozen=True, slots=True)
+class WakePolicy:
+    """When mail may begin a turn of a host by itself.
+
+    Attributes:
+        senders: Whose mail may: of ``everyone``, of those ``known`` because the agent has written
+            to them, or of agents by name.
+        in_a_row: How many turns between two prompts of a person, 0 to 100.
+        per_hour: How many turns of all sessions of the agent in an hour, 0 to 100.
+        cooldown_s: Seconds from such a turn to the next one of a resting session, 0 to 3 600.
+    """
+
+    senders: str | tuple[str, ...] = "known"
+    in_a_row: int = 3
+    per_hour: int = 12
+    cooldown_s: int = 30
+
+    def __post_init__(self) -> None:
+        if isinstance(self.senders, str) and self.senders not in {"everyone", "known"}:
+            raise InvalidRequest(
+                f"wake_from: {self.senders[:80]!r} is not everyone, known or names of agents"
+            )
+        checks.whole(0, 100)("wake_in_a_row", self.in_a_row)
+        checks.whole(0, 100)("wake_per_hour", self.per_hour)
+        checks.whole(0, 3_600)("wake_cooldown", self.cooldown_s)
+
+    @classmethod
+    def of_senders(cls, given: Sequence[str] | None, **limits: int) -> WakePolicy:
+        """Return a policy of senders as an option names them: one word, or names of agents."""
+        names = tuple(given or ("known",))
+        words = {"everyone", "known", "nobody"}.intersection(names)
+        if words and len(names) > 1:
+            raise InvalidRequest(f"wake_from: {min(words)!r} is given together with others")
+        if names == ("nobody",):
+            return cls((), **limits)
+        return cls(names[0] if words else names, **limits)
+
+    def __str__(self) -> str:
+        """Return the policy as it is shown to people."""
+        given = self.senders
+        whose = given if isinstance(given, str) else ", ".join(given) or "nobody"
+        return (
+            f"mail from {whose} may begin turns: {self.in_a_row} in a row, {self.per_hour} in an "
+            f"hour, {self.cooldown_s} s apart"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The offers of a server to every agent.
 
@@ -59,6 +106,7 @@ class Settings:
             first in one result, at least 0.
         registration_ttl: After how many seconds without a sign of life of the agent its
             registration expires; 0 means never.
+        wake: When mail may begin a turn of a host by itself.
     """
 
     prefix: str = PREFIX
@@ -73,6 +121,7 @@ class Settings:
     stranger_claims: int = DEFAULT_STRANGER_CLAIMS
     max_chars: int = DEFAULT_MAX_CHARS
     registration_ttl: int = DEFAULT_REGISTRATION_TTL_S
+    wake: WakePolicy = WakePolicy()
 
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):

@@ -22,6 +22,8 @@ from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError, Req
 from pydantic import ValidationError
 
 from mcp_server.callers import Callers, WorkingDirectory, connect_to
+from mcp_server.delivery.port import announced
+from mcp_server.delivery.sessions import Sessions
 from mcp_server.server import make_server
 from mcp_server.settings import AUTO, Settings
 from mcp_server.startup.answers import ANSWERED_ID, acknowledged
@@ -49,12 +51,13 @@ async def serve_stdio(
         mail_address=mail_address,
         working_directory=WorkingDirectory.here() if agent == AUTO else None,
     )
-    server = make_server(callers, settings)
+    sessions = Sessions(callers, settings)
+    server = make_server(callers, settings, hook=sessions.tool)
     if reader is None:  # it has a thread of its own, which nothing waits for at the end
         reader = read_standard_input(None)
         reader.start()
     with ended_by_signals(reader.end):
-        async with stdio_streams(reader) as (reading, writing):
+        async with announced(agent, sessions.answer), stdio_streams(reader) as (reading, writing):
             await server.run(reading, writing, server.create_initialization_options())
 
 
