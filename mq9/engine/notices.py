@@ -237,7 +237,11 @@ def _may_any_wake(
     for name, verified, _ in senders[:_MOST_SENDERS]:
         if name is None or (call.actor.is_known and not verified):
             continue
-        if name in may_wake if may_wake != KNOWN else _wrote_to(db, mailbox, call.actor, name, now):
+        if may_wake == KNOWN:
+            may = _wrote_to(db, mailbox, call.actor, name, now)
+        else:
+            may = name in may_wake
+        if may:
             return True
     return False
 
