@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import json
 import os
 import platform
 import re
@@ -12,11 +13,13 @@ import socket
 import sqlite3
 import stat
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from importlib.metadata import Distribution, PackageNotFoundError, distributions, version
 from pathlib import Path
+from typing import Any
 
 import mq9
 from mq9.version import VERSION
@@ -53,7 +56,15 @@ def problem(name: str, text: str, advice: str) -> Check:
 
 _LOW_DISK_BYTES = 100 * 1024 * 1024
 _FULL_DISK_BYTES = 1024 * 1024
+_PAGE_BYTES = 4_096
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_MOUNTS = Path("/proc/self/mountinfo")
+_OF_NETWORKS = {
+    *("afs", "ceph", "cifs", "fuse.sshfs", "fuse.glusterfs", "gfs2", "glusterfs", "lustre"),
+    *("ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs"),
+}
 _GREETING_S = 1.0
+_MAX_GREETING_BYTES = 64 * 1024
 _MAX_METRICS_BYTES = 1024 * 1024  # bytes
 
 
@@ -97,15 +108,77 @@ def check_file(path: Path, *, usable: bool) -> list[Check]:
     try:
         status = path.stat()
     except FileNotFoundError:
-        return [ok("file", f"{path} is not there yet; the first use makes it")]
+        found = [] if usable else _folder(path)
+        return found or [
+            ok("file", f"{path} is not there yet; the first use makes it"),
+            *_file_system(path),
+        ]
     except OSError as error:
         return [problem("file", f"{path}: {error.strerror}", "check the rights of its directories")]
     if not stat.S_ISREG(status.st_mode):
         return [problem("file", f"{path} is not a file", "name another one in the URL")]
-    found = [_access(path, status), _disk(path)] if usable else [_disk(path)]
+    if usable:
+        found = [_access(path, status), _disk(path)]
+    else:
+        found = [*_writable(path), *(_folder(path) or [_disk(path)])]
     log = path.with_name(f"{path.name}-wal")
     size = status.st_size + (log.stat().st_size if log.exists() else 0)
-    return [ok("file", f"{path}, {size:,} bytes with its log"), *found]
+    return [ok("file", f"{path}, {size:,} bytes with its log"), *found, *_file_system(path)]
+
+
+def _writable(path: Path) -> list[Check]:
+    if os.access(path, os.R_OK | os.W_OK):
+        return []
+    advice = f"give this user the right to read and write it: chmod u+rw {path}"
+    return [problem("rights", f"{path} cannot be read and written by this user", advice)]
+
+
+def _folder(path: Path) -> list[Check]:
+    """Write a file beside the broker's, as SQLite does, and return what keeps it from that."""
+    folder = next(one for one in path.parents if one.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_PAGE_BYTES))
+    except OSError as error:
+        if error.errno in _FULL:
+            advice = "make room: nothing can be stored"
+            return [problem("disk", f"{folder} has no room left: {error.strerror}", advice)]
+        advice = "give this user the right to write there, or name a file elsewhere in the URL"
+        return [problem("folder", f"{folder} cannot be written: {error.strerror}", advice)]
+    return []
+
+
+def _file_system(path: Path) -> list[Check]:
+    """Return a warning where other machines may have the file open, too."""
+    try:
+        mounts = _MOUNTS.read_text()
+    except OSError:  # another system, which has no such list
+        mounts = ""
+    kind = file_system_of(path.resolve(), mounts)
+    if kind not in _OF_NETWORKS and not path.drive.startswith("\\\\"):
+        return []
+    return [
+        warning(
+            "file system",
+            f"{path} is on a network file system ({kind or path.drive}), where SQLite cannot keep "
+            "programs on several machines apart, and may damage the file",
+            "keep it on a disk of one machine, and let the others connect to mq9 serve there",
+        )
+    ]
+
+
+def file_system_of(path: Path, mounts: str) -> str:
+    """Return the type of the file system that a path is on, by /proc/self/mountinfo; empty: none.
+
+    Of several that are mounted in the same place the last one counts.
+    """
+    found, depth = "", -1
+    for line in mounts.splitlines():
+        place, _, kind = line.partition(" - ")
+        point = Path(re.sub(r"\\([0-7]{3})", lambda one: chr(int(one[1], 8)), place.split()[4]))
+        if path.is_relative_to(point) and len(point.parts) >= depth:
+            found, depth = kind.split()[0], len(point.parts)
+    return found
 
 
 def _access(path: Path, status: os.stat_result) -> Check:
@@ -139,6 +212,19 @@ def _disk(path: Path) -> Check:
 def check_port(name: str, number: int, option: str) -> Check:
     """Check whether a server could listen on a port of this machine."""
     where = f"127.0.0.1:{number}"
+    taken = port_in_use(name, number, f"mq9 serve {option} PORT")
+    if taken is None:
+        return ok(name, f"{where} is free")
+    if greeting("127.0.0.1", number).get("server_name") == "mq9":
+        return ok(name, f"an mq9 broker listens on {where}")
+    if _has_our_metrics(number):
+        return ok(name, f"an mq9 broker has its metrics on {where}")
+    return taken
+
+
+def port_in_use(name: str, number: int, elsewhere: str) -> Check | None:
+    """Return a warning where no server can listen on a port of this machine; None where one can."""
+    where = f"127.0.0.1:{number}"
     with socket.socket() as listener:
         if os.name == "posix":  # as asyncio's servers do: a connection that lingers is no obstacle
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -146,28 +232,34 @@ def check_port(name: str, number: int, option: str) -> Check:
             listener.bind(("127.0.0.1", number))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                return warning(
-                    name, f"{where} cannot be used: {error.strerror}", f"mq9 serve {option} PORT"
-                )
+                return warning(name, f"{where} cannot be used: {error.strerror}", elsewhere)
         else:
-            return ok(name, f"{where} is free")
-    if _greets_as_mq9(number):
-        return ok(name, f"an mq9 broker listens on {where}")
-    if _has_our_metrics(number):
-        return ok(name, f"an mq9 broker has its metrics on {where}")
-    return warning(
-        name, f"{where} is in use by another program", f"mq9 serve {option} PORT, or stop it"
-    )
+            return None
+    return warning(name, f"{where} is in use by another program", f"{elsewhere}, or stop it")
 
 
-def _greets_as_mq9(number: int) -> bool:
-    """Tell whether what listens on a port greets as our server does."""
+def greeting(host: str, number: int) -> dict[str, Any]:
+    """Return what a NATS server says of itself; empty where none listens."""
     try:
-        with socket.create_connection(("127.0.0.1", number), timeout=_GREETING_S) as connection:
-            greeting = connection.recv(4096)
+        with socket.create_connection((host, number), timeout=_GREETING_S) as connection:
+            said = connection.makefile("rb").readline(_MAX_GREETING_BYTES)
     except OSError:  # it ended meanwhile, or sends nothing
-        return False
-    return greeting.startswith(b"INFO ") and b'"server_name":"mq9"' in greeting
+        return {}
+    try:
+        found = json.loads(said.removeprefix(b"INFO "))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def check_server(host: str, number: int) -> list[Check]:
+    """Compare the version of a broker with ours; nothing where it does not say its version."""
+    said = greeting(host, number)
+    other = said.get("version")
+    if said.get("server_name") != "mq9" or other == VERSION:
+        return []
+    text = f"the broker at {host}:{number} is langchain-mq9 {other}, and this is {VERSION}"
+    return [warning("version", text, "upgrade the older one, and start it anew")]
 
 
 def _has_our_metrics(number: int) -> bool:

@@ -21,10 +21,12 @@ from mq9.cli.program import CommandCall
 from mq9.client.client import Mq9Client
 from mq9.clock import SystemClock, duration
 from mq9.errors import InvalidRequest, Mq9Error, Unauthorized, Unreachable, UnusableFile
+from mq9.transport import servers
 from mq9.transport.open import file_of, shown_url
 
 _MAILBOX_TTL_S = 60  # when what follows fails
 _GROUP = "doctor"
+_CLOCKS_APART_S = 5
 
 
 async def doctor(
@@ -73,14 +75,26 @@ async def examine(call: CommandCall, packages: Sequence[str] = ()) -> list[Check
         else ok("url", call.shown_url),
     ]
     broker = await _broker(call)
-    checks += broker
+    usable = all(one.state != PROBLEM for one in broker)
     path = file_of(call.full_url)
-    if path is not None:
-        usable = all(one.state == OK for one in broker)
-        checks += diagnostics.check_file(path, usable=usable)
-        if usable:
-            checks.append(check_clock(path))
+    if path is None:
+        return [*checks, *broker, *([] if call.is_in_memory else _servers(call.full_url))]
+    of_file = diagnostics.check_file(path, usable=usable)
+    if any(one.state == PROBLEM for one in of_file):  # which is the cause of the broker's
+        broker = [one for one in broker if one.state != PROBLEM]
+    checks += [*broker, *of_file]
+    if usable:
+        checks.append(check_clock(path))
     return checks
+
+
+def _servers(url: str) -> list[Check]:
+    """Compare the versions of the brokers that a URL names with ours."""
+    try:
+        members = servers.parse(url).members
+    except InvalidRequest:
+        return []
+    return [check for one in members for check in diagnostics.check_server(one.host, one.port)]
 
 
 def _show_digest(call: CommandCall, named: str) -> int:
@@ -135,15 +149,17 @@ async def _broker(call: CommandCall) -> list[Check]:
     """Connect, and send a message round."""
     try:
         async with call.client() as client:
-            return [ok("broker", "answers and lets us in"), await _round_trip(client)]
+            answers = ok("broker", "answers and lets us in")
+            return [answers, *await _round_trip(client, is_remote=file_of(call.full_url) is None)]
     except Mq9Error as error:
         advice = next(text for kind, text in _ADVICE.items() if isinstance(error, kind))
         return [problem("broker", str(error), advice)]
 
 
-async def _round_trip(client: Mq9Client) -> Check:
+async def _round_trip(client: Mq9Client, *, is_remote: bool) -> list[Check]:
     """Create a mailbox, send, fetch, ack and drop it again, and say how long that took."""
     start = time.perf_counter()
+    began = client.clock.now_ms() / 1000
     step = "create"
     try:
         inbox = await client.mailbox_create(prefix="doctor", ttl=_MAILBOX_TTL_S)
@@ -152,15 +168,30 @@ async def _round_trip(client: Mq9Client) -> Check:
         step = "fetch"
         fetched = await client.fetch(inbox, group_name=_GROUP, deliver="earliest")
         if [(one.msg_id, one.payload) for one in fetched] != [(sent, b"ping")]:
-            return problem("round trip", "what was sent did not come back", "see the broker's log")
+            said = "what was sent did not come back"
+            return [problem("round trip", said, "see the broker's log")]
         step = "ack"
         await client.ack(inbox, _GROUP, sent)
         step = "drop"
         await client.mailbox_drop(inbox)
     except Mq9Error as error:
-        return problem("round trip", f"{step}: {error}", "see the broker's log")
+        return [problem("round trip", f"{step}: {error}", "see the broker's log")]
     took = (time.perf_counter() - start) * 1000
-    return ok("round trip", f"create, send, fetch, ack and drop took {took:.1f} ms")
+    found = [ok("round trip", f"create, send, fetch, ack and drop took {took:.1f} ms")]
+    if is_remote:  # a file's time is compared apart
+        found += _clocks(fetched[0].create_time, began, began + took / 1000)
+    return found
+
+
+def _clocks(there: float, began: float, ended: float) -> list[Check]:
+    """Compare the broker's time of a message with when it was sent; nothing where they agree."""
+    apart = there - (began if there < began else ended)
+    if began - _CLOCKS_APART_S <= there <= ended + _CLOCKS_APART_S:
+        return []
+    where = "ahead of" if apart > 0 else "behind"
+    text = f"the broker's clock is {duration(int(abs(apart) * 1000))} {where} this machine's"
+    advice = "set both clocks, by NTP: until then, times in messages are off by that"
+    return [warning("clock", text, advice)]
 
 
 _EFFECTS = {

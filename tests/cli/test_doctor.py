@@ -1,6 +1,7 @@
 """doctor."""
 
 import asyncio
+import errno
 import os
 import re
 import shutil
@@ -18,9 +19,13 @@ from calls import carry_out
 from hosted import running, url_for
 
 from cli.conftest import SECRET, call
+from mq9.broker.embedded import EmbeddedBroker
 from mq9.cli import diagnostics
+from mq9.clock import SystemClock
+from mq9.engine.commands import Limits
 from mq9.engine.state import digest
 from mq9.protocol import requests
+from mq9.server.server import Server
 from mq9.server.users import Users
 from mq9.storage import store
 from mq9.version import VERSION
@@ -143,6 +148,130 @@ def test_a_disk_that_fills_up_is_told(tmp_path, monkeypatch, free, state):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     [*_, disk] = diagnostics.check_file(tmp_path / "mail.db", usable=True)
     assert (disk.name, disk.state) == ("disk", state)
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        (errno.ENOSPC, "disk", "has no room left: No space left on device", "make room"),
+        (errno.EDQUOT, "disk", "has no room left: Disk quota exceeded", "make room"),
+        (errno.EACCES, "folder", "cannot be written: Permission denied", "give this user the ri"),
+        (errno.EROFS, "folder", "cannot be written: Read-only file system", "give this user the"),
+    ],
+)
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_folder_that_takes_nothing_is_the_cause_and_told_once(
+    mq9, tmp_path, monkeypatch, ports, is_there, cause
+):
+    """The file cannot be opened, and why that is so is no second problem."""
+    number, name, says, advice = cause
+
+    def refuse(*_arguments, **_options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(diagnostics.tempfile, "TemporaryFile", refuse)
+    if is_there:
+        (tmp_path / "mail.db").write_text("not a database " * 100)
+    else:
+        mq9.url = f"sqlite:///{tmp_path}/new/mail.db"
+        monkeypatch.setattr(diagnostics.Path, "mkdir", refuse)
+    done = mq9("doctor", *ports, "--json")
+    [problem] = [one for one in done.document["checks"] if one["state"] == "problem"]
+    assert (done.code, problem["name"]) == (1, name)
+    assert problem["text"] == f"{tmp_path} {says}"
+    assert problem["advice"].startswith(advice)
+
+
+MOUNTS = """\
+22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+30 22 0:40 / /home rw shared:2 - nfs4 server:/home rw
+31 30 0:41 / /home/my\\040own rw - ext4 /dev/vdb rw
+32 22 0:42 / /mnt rw - ext4 /dev/vdc rw
+33 32 0:43 / /mnt rw - cifs //server/share rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/var/mail.db", "ext4"),
+        ("/home/ann/mail.db", "nfs4"),
+        ("/home/my own/mail.db", "ext4"),
+        ("/homes/mail.db", "ext4"),
+        ("/mnt/mail.db", "cifs"),
+    ],
+)
+def test_a_file_on_a_network_file_system_is_a_warning(tmp_path, monkeypatch, path, kind):
+    assert diagnostics.file_system_of(diagnostics.Path(path), MOUNTS) == kind
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"1 1 0:1 / {tmp_path.resolve()} rw - {kind} x rw\n")
+    monkeypatch.setattr(diagnostics, "_MOUNTS", mounts)
+    for is_there in (False, True):
+        found = diagnostics.check_file(tmp_path / "mail.db", usable=True)
+        told = [one for one in found if one.name == "file system"]
+        assert [one.state for one in told] == ([] if kind == "ext4" else ["warning"])
+        assert all(f"is on a network file system ({kind})" in one.text for one in told)
+        if not is_there:
+            (tmp_path / "mail.db").touch(0o600)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (f'INFO {{"server_name":"mq9","version":"{VERSION}"}}\r\n', []),
+        ('INFO {"server_name":"mq9","version":"0.3.9"}\r\n', ["0.3.9"]),
+        ('INFO {"server_name":"other","version":"2.12"}\r\n', []),
+        ("INFO {\r\n", []),
+        ("[]\r\n", []),
+    ],
+)
+async def test_a_broker_of_another_version_is_a_warning(said, expected):
+    async def greet(_reader, writer):
+        writer.write(said.encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        number = server.sockets[0].getsockname()[1]
+        found = await asyncio.to_thread(diagnostics.check_server, "127.0.0.1", number)
+    assert [one.state for one in found] == ["warning" for _ in expected]
+    for one, version in zip(found, expected, strict=True):
+        assert one.text.endswith(f"is langchain-mq9 {version}, and this is {VERSION}")
+        assert "upgrade the older one" in one.advice
+
+
+class WrongClock(SystemClock):
+    """A clock of another machine."""
+
+    def __init__(self, off_s):
+        super().__init__()
+        self._off_ms = off_s * 1000
+
+    def now_ms(self):
+        return super().now_ms() + self._off_ms
+
+
+@pytest.mark.parametrize(
+    ("off_s", "says"),
+    [
+        (0, None),
+        (3, None),
+        (600, r"the broker's clock is (9|10) minutes ahead of this machine's"),
+        (-600, r"the broker's clock is (9|10) minutes behind this machine's"),
+    ],
+)
+async def test_clocks_that_differ_are_a_warning(off_s, says):
+    broker = EmbeddedBroker.in_memory(WrongClock(off_s))
+    server = Server(broker, max_payload=Limits().max_payload)
+    await server.start(port=0)
+    try:
+        done = await call(server.url, "doctor", "--json")
+    finally:
+        await server.close()
+        await broker.close()
+    told = checks(done, "clock")
+    assert [state for state, _ in told] == ([] if says is None else ["warning"])
+    assert all(re.fullmatch(says, text) for _, text in told)
 
 
 def test_a_module_of_our_name_where_it_is_started_is_a_problem(mq9, tmp_path, monkeypatch, ports):
