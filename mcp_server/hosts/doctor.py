@@ -12,7 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, get_args
 
+import typer
+
+from mcp_server.hosts.doctor_http import RemoteUse, check_mcp_port, check_remote
 from mcp_server.hosts.entry import (
+    DEFAULT_KEY,
     MODULE,
     PROGRAM,
     find_command,
@@ -22,19 +26,26 @@ from mcp_server.hosts.entry import (
 )
 from mcp_server.hosts.host import Host, Launch, Machine, Scope
 from mcp_server.hosts.known import HOSTS
+from mcp_server.hosts.plan import UndoFile
 from mcp_server.options import FOR_STDIO, flag, takes_value
 from mcp_server.settings import AUTO
 from mq9 import InvalidRequest, Mq9Client, Mq9Error
 from mq9.address import shown
-from mq9.cli.diagnostics import Check, ok, problem, warning
+from mq9.cli.diagnostics import PROBLEM, Check, ok, problem, warning
 from mq9.cli.doctor import examine, report
 from mq9.cli.program import CommandCall
 from mq9.http import is_loopback
 from mq9.transport import servers
 from mq9.transport.open import VARIABLE, default_file, file_of, shown_url
+from mq9.version import VERSION
 
 if TYPE_CHECKING:
     from mcp import StdioServerParameters
+
+
+def name_of(host: Host, scope: Scope) -> str:
+    """Return a host's name, and whether it is for a project only."""
+    return host.name if scope == "user" else f"{host.name} (project)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +59,7 @@ class Use:
     @property
     def name(self) -> str:
         """The host, and whether it is for a project only."""
-        return self.host.name if self.scope == "user" else f"{self.host.name} (project)"
+        return name_of(self.host, self.scope)
 
     @property
     def advice(self) -> str:
@@ -85,9 +96,9 @@ class Use:
         return self.launch.option("--server") or self.launch.environment.get(VARIABLE)
 
 
-def find_uses(machine: Machine) -> tuple[list[Use], list[Check]]:
+def find_uses(machine: Machine) -> tuple[list[Use | RemoteUse], list[Check]]:
     """Look for this server in the configurations of all hosts."""
-    uses: list[Use] = []
+    uses: list[Use | RemoteUse] = []
     checks: list[Check] = []
     for host in HOSTS.values():
         for scope in get_args(Scope):
@@ -113,21 +124,37 @@ def broker_of(url: str | None) -> str:
     )
 
 
-def _look(host: Host, scope: Scope, machine: Machine) -> tuple[list[Use], list[Check]]:
+def _look(host: Host, scope: Scope, machine: Machine) -> tuple[list[Use | RemoteUse], list[Check]]:
     path = host.file(machine, scope)
     advice = f"{PROGRAM} install {host.name}"
     try:
         text = path.read_text("utf-8-sig")
-        entries = _servers(host, text).values()
-        ours = [one for entry in entries if (one := Launch.read(entry)) and is_ours(one)]
+        entries = _servers(host, text)
+        ours = [one for entry in entries.values() if (one := Launch.read(entry)) and is_ours(one)]
+        remote = _remote_uses(host, scope, path, entries)
     except FileNotFoundError:
         said = [ok(host.name, f"has no {path}; to use it there: {advice}")]
         return [], said if scope == "user" else []
     except (OSError, ValueError, InvalidRequest) as error:
         return [], [warning(host.name, f"{path} cannot be read: {error}", "look at it")]
-    if not ours and scope == "user":
+    if not ours and not remote and scope == "user":
         return [], [ok(host.name, f"does not start this server; to have it do so: {advice}")]
-    return [Use(host, scope, one) for one in ours], []
+    return [*(Use(host, scope, one) for one in ours), *remote], []
+
+
+def _remote_uses(
+    host: Host, scope: Scope, path: Path, entries: Mapping[str, object]
+) -> list[RemoteUse]:
+    """Return the entries over HTTP that are called as ours is, or that we have written."""
+    form = host.remote
+    if form is None:
+        return []
+    ours = {DEFAULT_KEY, *UndoFile.read(path).before}
+    return [
+        RemoteUse(name_of(host, scope), host, one)
+        for key, entry in entries.items()
+        if key in ours and Launch.read(entry) is None and (one := form.read(entry))
+    ]
 
 
 def _servers(host: Host, text: str) -> Mapping[str, object]:
@@ -160,8 +187,16 @@ class NotTried(Exception):
     """The server was not started, as a project names what could be another program."""
 
 
-async def count_tools(use: Use, machine: Machine) -> int:
-    """Start the server as a host would and count its tools; a missing file is not made."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a host would see of the server."""
+
+    tools: int
+    version: str | None  # None where it does not say so
+
+
+async def look_at(use: Use, machine: Machine) -> Seen:
+    """Start the server as a host would; a missing file is not made."""
     line = without_credentials(shlex.join([use.launch.command, *use.launch.arguments]))
     try:
         launch = own_launch(use.launch, machine) if use.scope == "project" else use.launch
@@ -177,7 +212,9 @@ async def count_tools(use: Use, machine: Machine) -> int:
                 asyncio.timeout(_START_TIMEOUT_S),
                 Client(stdio_client(parameters, log)) as client,
             ):
-                return len((await client.list_tools()).tools)
+                tools = len((await client.list_tools()).tools)
+                server = client.server_info
+                return Seen(tools, None if server is None else server.version)
         except Exception as error:  # whatever keeps it from starting
             reason = _last_lines(log) or _innermost(error)
             said = f"cannot start the server by `{line}` ({reason})"
@@ -286,29 +323,63 @@ _AT_ONCE = 4  # servers that are started
 _HERE = "programs started here"
 
 
-async def doctor(call: CommandCall) -> int:
+async def doctor(
+    call: CommandCall,
+    *,
+    port: int = typer.Option(
+        8765, envvar="MQ9_MCP_PORT", min=1, max=65535, help="Port that --http would use."
+    ),
+) -> int:
     """Check versions, names, the broker, what each host was told of this server, and who meets.
 
     Exits with 0 when there is no problem, and with 1 when there is one; warnings are no problems.
     """
     machine = Machine.here()
     checks = await examine(call, ["mcp"])
+    here = broker_of(call.full_url)
+    told = {here} if any(one.state == PROBLEM for one in checks) else set()
     checks.append(_command(machine))
-    uses, of_others = find_uses(machine)
+    found, of_others = find_uses(machine)
     checks += of_others
+    uses = [one for one in found if isinstance(one, Use)]
     slots = asyncio.Semaphore(_AT_ONCE)
     async with asyncio.TaskGroup() as tasks:
-        trying = [tasks.create_task(_try(use, machine, slots)) for use in uses]
+        trying = [tasks.create_task(_try(use, machine, slots, told)) for use in uses]
+        remote = [
+            tasks.create_task(check_remote(one, machine))
+            for one in found
+            if isinstance(one, RemoteUse)
+        ]
+        of_port = tasks.create_task(check_mcp_port(port))
     tried = [task.result() for task in trying]
-    checks += [check for check, _ in tried]
-    checks += _agents(uses)
     brokers = {
         use.name: broker_of(use.url(machine))
         for use, (_, starts) in zip(uses, tried, strict=True)
         if starts
     }
-    checks += meeting({**brokers, _HERE: broker_of(call.full_url)})
-    return report(call, checks)
+    causes = [
+        (brokers.get(check.name, check.text), check)  # URLs of one broker may differ in spelling
+        for check in (*(check for check, _ in tried), *(task.result() for task in remote))
+    ]
+    checks += once(causes)
+    checks += _agents(uses)
+    checks += meeting({**brokers, _HERE: here})
+    return report(call, [*checks, of_port.result()])
+
+
+def once(causes: Sequence[tuple[str, Check]]) -> list[Check]:
+    """Return checks with their causes, those of problems that have the same cause as one."""
+    found: list[Check] = []
+    same: dict[str, list[Check]] = {}
+    for cause, check in causes:
+        if check.state == PROBLEM:
+            same.setdefault(cause, []).append(check)
+        else:
+            found.append(check)
+    for first, *others in same.values():
+        names = " and ".join(one.name for one in others)
+        found.append(replace(first, text=f"{first.text}; the same for {names}") if names else first)
+    return found
 
 
 def meeting(brokers: Mapping[str, str]) -> list[Check]:
@@ -338,21 +409,24 @@ def _command(machine: Machine) -> Check:
         return problem("command", str(error), "install this package with its extra mcp")
 
 
-async def _try(use: Use, machine: Machine, slots: asyncio.Semaphore) -> tuple[Check, bool]:
+async def _try(
+    use: Use, machine: Machine, slots: asyncio.Semaphore, told: set[str]
+) -> tuple[Check, bool]:
     """Return the check of an entry, and whether the host can start the server by it."""
     try:
         async with slots:
-            count = await count_tools(use, machine)
+            seen = await look_at(use, machine)
     except NotTried as error:
         return warning(use.name, str(error), f"start {use.host.title} and let it ask"), True
     except NotStarted as error:
         return problem(use.name, str(error), use.advice), False
-    return await _started(use, machine, count), True
+    return await _started(use, machine, seen, told), True
 
 
-async def _started(use: Use, machine: Machine, count: int) -> Check:
+async def _started(use: Use, machine: Machine, seen: Seen, told: set[str]) -> Check:
+    """Return the check of a server that starts; ``told`` are brokers whose problem is told."""
     agent = use.agent if use.is_shared else "an agent of each project"
-    said = f"starts this server as {agent}, with {count} tools, on "
+    said = f"starts this server as {agent}, with {seen.tools} tools, on "
     url = use.url(machine)
     if url is None:
         said += f"the file of its user, or on what {VARIABLE} says where it is started"
@@ -363,12 +437,17 @@ async def _started(use: Use, machine: Machine, count: int) -> Check:
         said += f"{shown_url(url)}, not there yet"
     else:
         said += shown_url(url)
+        if broker_of(url) in told:
+            return ok(use.name, f"{said}, whose problem is told above")
         try:
             async with Mq9Client(url, reconnect_attempts=0):
                 pass
         except Mq9Error as error:
-            advice = f"start that, or {use.advice} --server URL"
-            return problem(use.name, f"{said}: {error}", advice)
+            advice = f"start that, or {PROGRAM} install HOST --server URL"
+            return problem(use.name, f"on {shown_url(url)}: {error}", advice)
+    if seen.version not in {None, VERSION}:
+        said += f"; it is version {seen.version}, and this is {VERSION}"
+        return warning(use.name, said, f"upgrade the older one, or {use.advice}")
     return _place(use, machine, url, said)
 
 

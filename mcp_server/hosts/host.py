@@ -78,6 +78,24 @@ class RemoteForm:
         """True where the entry need not hold the token itself."""
         return self.reference is not None or self.variable is not None
 
+    def read(self, entry: Any) -> Remote | None:
+        """Read an entry; None when it names no URL."""
+        if not isinstance(entry, Mapping) or not isinstance(url := entry.get(self.url), str):
+            return None
+        if self.variable is not None:
+            named = entry.get(self.variable)
+            return Remote(url, named if isinstance(named, str) else None)
+        options = entry.get("requestOptions", entry) if self.in_options else entry
+        headers = options.get("headers") if isinstance(options, Mapping) else None
+        given = headers.get("Authorization") if isinstance(headers, Mapping) else None
+        token = given.removeprefix("Bearer ") if isinstance(given, str) else None
+        if token is None or self.reference is None:
+            return Remote(url, token=token)
+        before, _, after = self.reference.partition("%s")
+        if token.startswith(before) and token.endswith(after):
+            return Remote(url, token[len(before) : len(token) - len(after)])
+        return Remote(url, token=token)
+
     def value(self, remote: Remote) -> dict[str, Any]:
         """Return what the entry says."""
         own = {**self.members, self.url: remote.url}

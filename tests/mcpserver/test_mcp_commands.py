@@ -3,17 +3,20 @@
 import json
 import os
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from calling import move_to, mq9_mcp, ok, refused, stand_in
-from programs import MQ9_MCP
+from programs import MQ9_MCP, McpServing
 
 from mcp_server.hosts.doctor import own_launch
 from mcp_server.hosts.host import Launch, Machine
 from mcp_server.options import FOR_STDIO, flag, takes_value
 from mq9 import InvalidRequest
 from mq9.operations.catalog import ALL
+from mq9.version import VERSION
 
 
 @pytest.fixture(autouse=True)
@@ -145,12 +148,14 @@ def test_what_no_host_could_start_is_not_installed(home, arguments, complaint):
 
 
 @pytest.fixture
-def doctor(tmp_path):
+def doctor(tmp_path, unused_tcp_port_factory):
     """Call the doctor; what it found, by name, and its exit code."""
+    free_port = unused_tcp_port_factory()
 
-    def call():
+    def call(**environment):
         url = f"sqlite:///{tmp_path}/mail.db"
-        done = mq9_mcp("doctor", "--json", MQ9_SERVER=url)
+        given = {"MQ9_MCP_PORT": free_port, **environment}
+        done = mq9_mcp("doctor", "--json", MQ9_SERVER=url, **{k: str(v) for k, v in given.items()})
         found = json.loads(done.out)
         assert found["ok"] is (done.code == 0)
         return {one["name"]: one for one in found["checks"]}, done.code
@@ -183,6 +188,22 @@ def test_the_doctor_finds_all_well(doctor, home, tmp_path):
     found, code = doctor()
     assert (code, found["cursor"]["state"]) == (0, "ok")
     assert found["cursor"]["text"].startswith("does not start this server")
+
+
+class NotMcp(ThreadingHTTPServer):
+    """A program that has the port of ours, and answers nothing of MCP."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), BaseHTTPRequestHandler)
+        self.number = self.server_port
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever).start()
+        return self
+
+    def __exit__(self, *_about):
+        self.shutdown()
+        self.server_close()
 
 
 SILENT = "#!/bin/sh\nexit 1\n"
@@ -327,11 +348,92 @@ def test_hosts_that_would_not_meet_are_told_apart(doctor, home, tmp_path, urls, 
         ok("install", host, "--yes", "--server", url.replace("TMP", str(tmp_path)))
     found, code = doctor()
     assert code == int(state == "problem")
-    assert {found[one]["state"] for one in hosts} == {state}
+    told = [one for one in hosts if one in found]
+    assert {found[one]["state"] for one in told} == {state}
+    if state == "problem":  # it is one, and told once
+        assert told == ["cursor"]
+        assert found["cursor"]["text"].endswith("; the same for codex and gemini and opencode")
     assert found["meeting"]["state"] == "warning"
     assert found["meeting"]["text"].startswith("not all meet, so mail of some does not reach the ")
     assert meets.replace("TMP", str(tmp_path)) in found["meeting"]["text"]
     assert "agents" not in found
+
+
+HTTP = ("--yes", "--token-variable", "MQ9_MCP_TOKEN", "--url")
+
+
+@pytest.mark.programs
+def test_the_doctor_names_what_keeps_a_host_from_a_server_over_http(
+    doctor, home, tmp_path, dead_port
+):
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text('[[users]]\nagent = "Desk"\ntoken = "right"\n')
+    tokens.chmod(0o600)
+    dead = f"http://127.0.0.1:{dead_port}/mcp"
+    with McpServing(tmp_path, "--tokens", tokens, "--server", f"sqlite:///{tmp_path}/h.db") as one:
+        ok("install", "codex", *HTTP, one.url)
+        ok("install", "cline-cli", *HTTP, one.url, MQ9_MCP_TOKEN="wrong")
+        ok("install", "gemini", "--yes", "--url", one.url)
+        ok("install", "qwen", *HTTP, one.url.replace("/mcp", "/other"))
+        for host in ("cursor", "copilot"):
+            ok("install", host, *HTTP, dead)
+
+        found, code = doctor(MQ9_MCP_TOKEN="right")
+
+        assert (code, found["codex"]["state"]) == (1, "ok")
+        assert found["codex"]["text"] == f"reaches the server at {one.url}"
+        wrong = {name: check for name, check in found.items() if check["state"] == "problem"}
+        assert {name: check["text"].replace(one.url, "URL") for name, check in wrong.items()} == {
+            "cline-cli": "the server at URL refuses the token in its file (HTTP 401)",
+            "gemini": "the server at URL wants a token, and the entry has none (HTTP 401)",
+            "qwen": f"another program answers at {one.url.replace('/mcp', '/other')} (HTTP 404)",
+            "cursor": wrong["cursor"]["text"],
+        }
+        assert wrong["cursor"]["text"].startswith(f"no server answers at {dead} (ConnectError")
+        assert wrong["cursor"]["text"].endswith("; the same for copilot")
+        assert all(one["advice"] for one in wrong.values())
+
+        unset, _ = doctor()
+        assert unset["codex"]["state"] == "warning"
+        assert unset["codex"]["text"].endswith("the token of MQ9_MCP_TOKEN, which is not set here")
+        refused, _ = doctor(MQ9_MCP_TOKEN="other")
+        assert "refuses the token of MQ9_MCP_TOKEN (HTTP 401)" in refused["codex"]["text"]
+        port, _ = doctor(MQ9_MCP_PORT=one.url.split(":")[2].split("/")[0])
+        assert port["port"]["text"].startswith("a server of MCP listens on 127.0.0.1:")
+        assert port["port"]["state"] == "ok"
+
+
+def test_a_port_that_another_program_has_is_told(doctor):
+    assert doctor()[0]["port"]["text"].endswith(" is free")
+    with NotMcp() as other:
+        said = doctor(MQ9_MCP_PORT=other.number)[0]["port"]
+    assert (said["state"], said["text"]) == (
+        "warning",
+        f"127.0.0.1:{other.number} is in use by another program",
+    )
+    assert said["advice"] == "mq9-mcp --http --port PORT, or stop it"
+
+
+OLDER = f"""#!{sys.executable}
+import subprocess, sys
+server = subprocess.Popen([{str(MQ9_MCP)!r}, *sys.argv[1:]], stdout=subprocess.PIPE)
+for line in server.stdout:
+    sys.stdout.buffer.write(line.replace(b'"{VERSION}"', b'"0.3.9"'))
+    sys.stdout.buffer.flush()
+"""
+
+
+@pytest.mark.programs
+def test_a_server_of_another_version_is_told(doctor, home, tmp_path):
+    ours = {
+        "command": str(stand_in(home / "mq9-mcp", OLDER)),
+        "args": ["--agent", "a", "--server", f"sqlite:///{tmp_path}/mail.db"],
+    }
+    configure(cursor(home), ours)
+    said = doctor()[0]["cursor"]
+    assert said["state"] == "warning"
+    assert said["text"].endswith(f"; it is version 0.3.9, and this is {VERSION}")
+    assert said["advice"] == "upgrade the older one, or mq9-mcp install cursor"
 
 
 @pytest.mark.programs
