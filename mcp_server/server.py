@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.lowlevel.server import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, INVALID_REQUEST, PaginatedRequestParams
+from mcp_types import INVALID_PARAMS, INVALID_REQUEST, PaginatedRequestParams, ServerCapabilities
 
 from mcp_server.callers import Callers, Context, OwnMailboxes
 from mcp_server.features.prompts import Prompts
@@ -39,6 +39,21 @@ _HINTS: dict[CacheableMethod, CacheHint] = {
     "resources/read": CacheHint(0, "private"),
     "server/discover": CacheHint(_FRESH_MS, "public"),
 }
+
+
+class MailServer(Server[None]):
+    """A server whose lists are fixed while it runs, which it says alike in every protocol.
+
+    The SDK would announce in the current protocol that they change, since mail is listened for.
+    """
+
+    def get_capabilities(self, *given: Any, **options: Any) -> ServerCapabilities:
+        """Return what the server can do."""
+        found = super().get_capabilities(*given, **options)
+        for one in (found.tools, found.prompts, found.resources):
+            if one is not None:
+                one.list_changed = False
+        return found
 
 
 def make_server(
@@ -90,7 +105,7 @@ def make_server(
                 await mailboxes.close()
                 await callers.close()
 
-    server = Server[None](
+    server = MailServer(
         NAME,
         title="mq9 mailbox",
         description="A mailbox for this agent, and everybody else's.",

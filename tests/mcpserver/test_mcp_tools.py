@@ -28,6 +28,13 @@ async def test_a_host_is_told_of_every_tool(host):
         assert hints.open_world_hint is operation.open_world
 
 
+async def test_no_protocol_announces_that_lists_change(host):
+    """They are fixed while the server runs, and a listener for their changes would wait in vain."""
+    can = host.client.server_capabilities
+    assert [one.list_changed for one in (can.tools, can.prompts, can.resources)] == [False] * 3
+    assert can.resources.subscribe  # as mail is told
+
+
 async def test_an_agent_is_told_who_it_is(open_host, era):
     desk = await open_host("Data Desk", era=era, allow_read=["team.*"], allow_send=["team.*"])
     other = await open_host("other", era=era)
