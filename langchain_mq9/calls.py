@@ -87,7 +87,6 @@ def idempotency_id(config: RunnableConfig) -> str | None:
     return f"call.{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"
 
 
-CONVERSATION = "conversation"  # by which a sender names a conversation
 PROGRESS = "progress"  # tells a message about progress from an answer
 PROGRESS_OF = "progress-of"  # names the question that such a message belongs to
 

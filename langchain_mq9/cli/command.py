@@ -11,13 +11,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from langgraph.pregel import Pregel
 
 from langchain_mq9.worker import MailboxWorker
 from mq9 import InvalidRequest, stop_on_signals
 from mq9.cli import logs
+from mq9.cli.agent_options import AGENT, HANDLING, described, option, parameters
 from mq9.cli.program import new_app, taking
 from mq9.protocol import checks, requests
 
@@ -93,41 +93,26 @@ def _saver(file: Path) -> Any:
     return AsyncSqliteSaver.from_conn_string(str(file))
 
 
-def _option(type_: Any, help_: str, metavar: str | None = None, **more: Any) -> Any:
-    return Annotated[type_, typer.Option(help=help_, metavar=metavar, **more)]
-
-
 _OPTIONS = {
     "graph": Annotated[str, typer.Argument(metavar="GRAPH", help="module:name of the graph.")],
-    "agent": _option(str, "Who it works as."),
-    "url": _option(str | None, "Broker.  [default: one file per user]", "URL", envvar="MQ9_SERVER"),
-    "mail_address": _option(str | None, "Its mailbox.  [default: made of its name]"),
-    "capabilities": _option(str | None, "What it can do, by which others find it.", "TEXT"),
-    "card": _option(Path | None, "The same as an AgentCard, in a file of JSON.", "FILE"),
-    "checkpoint": _option(Path | None, "SQLite file that keeps the threads of the graph.", "FILE"),
-    "concurrency": _option(int, "Messages at the same time."),
-    "handler_timeout": _option(float, "Seconds for one run."),
-    "stop_timeout": _option(float, "Seconds that runs are given to finish."),
-    "dead_letter": _option(
-        str | None, "Mailbox for what cannot be handled.  [default: MAIL_ADDRESS.dead]"
-    ),
-    "max_deliveries": _option(int, "Deliveries before a failing message is a dead letter."),
-    "max_deaths": _option(int, "Deaths of workers before that, alone with it."),
-    "retry_delay": _option(float, "Time until the second delivery.", "SECONDS"),
-    "max_retry_delay": _option(float, "Longest time between deliveries.", "SECONDS"),
-    "lease": _option(float, "Time until others take over from a dead worker.", "SECONDS"),
-    "human": _option(
+    **AGENT,
+    "checkpoint": option(Path | None, "SQLite file that keeps the threads of the graph.", "FILE"),
+    "concurrency": option(int, "Messages at the same time."),
+    "handler_timeout": option(float, "Seconds for one run."),
+    "stop_timeout": option(float, "Seconds that runs are given to finish."),
+    **HANDLING,
+    "human": option(
         list[str] | None,
         "Agent or mailbox to ask when the graph interrupts. Repeatable.",
         "ADDRESS",
     ),
-    "escalate_to": _option(str | None, "Who is asked, too, after --escalate-after.", "ADDRESS"),
-    "escalate_after": _option(int | None, "When, if there was no answer.", "SECONDS"),
-    "expires": _option(int | None, "When a question is given up.  [default: never]", "SECONDS"),
+    "escalate_to": option(str | None, "Who is asked, too, after --escalate-after.", "ADDRESS"),
+    "escalate_after": option(int | None, "When, if there was no answer.", "SECONDS"),
+    "expires": option(int | None, "When a question is given up.  [default: never]", "SECONDS"),
     "progress": Annotated[
         bool, typer.Option("--progress", help="Tell whoever asks of each node that has ended.")
     ],
-    "app_dir": _option(Path, "Where the module is looked for first.", file_okay=False),
+    "app_dir": option(Path, "Where the module is looked for first.", file_okay=False),
 }
 
 
@@ -156,7 +141,7 @@ def _work(
     logs.configure_by_variables("info")
     options |= {
         "server": url or None,
-        "capabilities": _capabilities(capabilities, card),
+        "capabilities": described(capabilities, card),
         "lease_ms": round(checks.number(1, requests.MAX_LEASE_MS // 1000)("lease", lease) * 1000),
         "progress": "mailbox" if progress else None,
     }
@@ -169,14 +154,8 @@ _defaults = {
     "app_dir": Path(),
 }
 _defaults["lease"] = _defaults["lease_ms"] / 1000
-_parameters = [
-    inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=_defaults.get(name), annotation=one
-    )
-    for name, one in _OPTIONS.items()
-]
 app = new_app()
-app.command("worker")(taking(_parameters, _work, _work.__doc__))
+app.command("worker")(taking(parameters(_OPTIONS, _defaults), _work, _work.__doc__))
 
 
 async def _run(found: Any, checkpoint: Path | None, options: dict[str, Any]) -> None:
@@ -186,17 +165,3 @@ async def _run(found: Any, checkpoint: Path | None, options: dict[str, Any]) -> 
             stop_on_signals(worker.request_stop)
             typer.echo(f"{worker.agent} takes mail at {worker.mail_address}")
             await worker.wait()
-
-
-def _capabilities(text: str | None, card: Path | None) -> Any:
-    if card is None:
-        return text
-    if text is not None:
-        raise InvalidRequest("card: --capabilities is given as well; give either")
-    try:
-        read = orjson.loads(card.read_bytes())
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"card: {card} is no JSON: {error}") from error
-    if not isinstance(read, dict):
-        raise InvalidRequest(f"card: {card} holds no JSON object")
-    return read

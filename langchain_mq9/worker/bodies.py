@@ -1,10 +1,8 @@
-"""Threads, keys, inputs and replies of the messages that a graph runs for."""
+"""Inputs and replies of the messages that a graph runs for."""
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeAlias
@@ -15,9 +13,8 @@ from langchain_core.messages.utils import convert_to_messages
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from langchain_mq9.calls import CONVERSATION
 from mq9 import InvalidRequest, Message, Payload, Reject
-from mq9.models import StoredMessage
+from mq9.operations.conversations import message_key
 
 _RESERVED = {
     "__end__",
@@ -102,44 +99,6 @@ def _objects(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...
 def _told(key: str, path: tuple[Any, ...]) -> str:
     where = ".".join(map(str, path))
     return f"{key!r} at {where}" if where else repr(key)
-
-
-def thread_id(agent: str, message: StoredMessage) -> str:
-    """Return the thread of a message, a UUID: one for each sender and conversation.
-
-    The header ``conversation`` names the conversation, else ``reply_to`` does; a message with
-    neither is one by itself. A named conversation counts only with a sender, and a verified sender
-    is another one than a claimed one of the same name.
-    """
-    named = message.headers.get(CONVERSATION)
-    if named is not None and message.sender is not None:
-        conversation = ("named", named)
-    elif message.reply_to is not None:
-        conversation = ("answered at", message.reply_to)
-    else:
-        conversation = ("alone", message_key(message))
-    known = "verified" if message.sender_verified else "claimed"
-    digest = _digest("thread", agent, known, message.sender or "", *conversation)
-    return str(uuid.UUID(bytes=digest[:16], version=5))
-
-
-def message_key(message: StoredMessage) -> str:
-    """Return ``mailbox/number/digest`` of a message, the same for each of its deliveries."""
-    address, number = message.mail_address, str(message.msg_id)
-    digest = _digest("message", address, number, str(message.create_time)) + message.payload
-    return f"{address}/{number}/{hashlib.sha256(digest).hexdigest()[:16]}"
-
-
-def message_of_key(key: str) -> tuple[str, int] | None:
-    """Return the mailbox and the number in a key of ours, if it is one."""
-    address, _, rest = key.partition("/")
-    number = rest.partition("/")[0]
-    return (address, int(number)) if number.isdecimal() else None
-
-
-def _digest(*words: str) -> bytes:
-    joined = "\0".join(words).encode("utf-8", "backslashreplace")
-    return hashlib.sha256(joined).digest()
 
 
 InputFunction: TypeAlias = Callable[[Message], Awaitable[Any] | Any]

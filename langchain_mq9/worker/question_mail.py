@@ -10,7 +10,6 @@ from enum import StrEnum
 
 import orjson
 
-from langchain_mq9.calls import CONVERSATION
 from langchain_mq9.worker.interrupts import Kind
 from langchain_mq9.worker.records import KEPT_S, Origin, QuestionRecord, WorkerAgent
 from mq9 import (
@@ -25,7 +24,7 @@ from mq9 import (
     Payload,
     answer_id,
 )
-from mq9.operations.conversations import extended
+from mq9.operations.conversations import CONVERSATION, extended
 from mq9.questions import RECEIPTS, TAG, AnswerOutcome, Receipt, closed
 
 logger = logging.getLogger("mq9.worker")

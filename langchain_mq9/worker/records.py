@@ -13,8 +13,9 @@ from typing import Any
 import orjson
 
 from langchain_mq9.worker.interrupts import Kind
-from mq9 import BadReply, IdConflict, Mq9Client
-from mq9.models import Message, SendPolicy
+from mq9 import IdConflict, Mq9Client
+from mq9.models import Message
+from mq9.operations.presence import make_own_mailbox
 from mq9.questions import MailedQuestion
 
 logger = logging.getLogger("mq9.worker")
@@ -40,12 +41,7 @@ class WorkerAgent:
 
     async def make_own_mailbox(self, mail_address: str) -> None:
         """Make a mailbox that only the agent sends to, if it is missing; close one that is open."""
-        policy = SendPolicy.CREATOR
-        try:
-            await self.client.mailbox_create(name=mail_address, renew=True, send_policy=policy)
-            await self.client.mailbox_grant(mail_address, send_policy=policy)
-        except BadReply as error:
-            logger.warning("others may send to %s: %s", mail_address, error)
+        await make_own_mailbox(self.client, mail_address)
 
     def has_sent(self, message: Message) -> bool:
         """Tell whether the agent has sent a message.

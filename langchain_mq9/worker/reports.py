@@ -1,12 +1,9 @@
-"""Reports of a worker: counters, its registration, and progress of its runs."""
+"""Reports of a worker: counters, and progress of its runs."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,17 +11,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from langchain_mq9.calls import PROGRESS, PROGRESS_OF
 from langchain_mq9.worker.records import Origin, WorkerAgent
-from mq9 import (
-    AgentNotFound,
-    ConsumerCounters,
-    IdConflict,
-    InvalidRequest,
-    MailboxNotFound,
-    Mq9Error,
-    NotConnected,
-    Unreachable,
-)
-from mq9.clock import sleep
+from mq9 import ConsumerCounters, IdConflict, MailboxNotFound, Mq9Error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,58 +46,6 @@ class WorkerCounters:
 
 
 logger = logging.getLogger("mq9.worker")
-
-
-class Presence:
-    """Registers an agent, and reports three times in the registration's lifetime that it lives.
-
-    The registration outlives a stopped worker: others of the agent may live, and a restarted one
-    has never been away.
-    """
-
-    def __init__(
-        self, agent: WorkerAgent, *, capabilities: str | Mapping[str, Any], ttl: int
-    ) -> None:
-        who = {"name": agent.name, "mailbox": agent.mail_address}
-        card = {"payload": capabilities} if isinstance(capabilities, str) else dict(capabilities)
-        for name, own in who.items():
-            if card.get(name, own) != own:
-                raise InvalidRequest(f"capabilities: its {name} is {card[name]!r}, not {own!r}")
-        self._client = agent.client
-        self._who = who
-        self._card = card | who
-        self._ttl = ttl
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self, report: Callable[[], Mapping[str, Any]]) -> None:
-        """Register the agent, and go on reporting."""
-        await self._register()
-        self._task = asyncio.create_task(self._report(report))
-
-    async def stop(self) -> None:
-        """Report no more."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _register(self) -> None:
-        await self._client.agent_register(self._card, ttl=self._ttl)
-
-    async def _report(self, report: Callable[[], Mapping[str, Any]]) -> None:
-        while True:
-            await sleep(self._client.clock, self._ttl / 3)
-            try:
-                try:
-                    await self._client.agent_report({**self._who, "status": "working", **report()})
-                except AgentNotFound:
-                    await self._register()
-            except Mq9Error as error:
-                if isinstance(error, NotConnected) and not isinstance(error, Unreachable):
-                    return  # the client was closed
-                logger.warning("the agent could not report: %s", error)
-
-
 _LONGEST_HEADER = 256
 
 

@@ -13,14 +13,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, Unpack
 from langgraph.types import Interrupt, StateSnapshot
 from pydantic import ValidationError
 
-from langchain_mq9.worker.bodies import (
-    Bodies,
-    InputFunction,
-    OutputFunction,
-    message_key,
-    message_of_key,
-    thread_id,
-)
+from langchain_mq9.worker.bodies import Bodies, InputFunction, OutputFunction
 from langchain_mq9.worker.interrupts import tool_schemas
 from langchain_mq9.worker.people import (
     Policy,
@@ -29,7 +22,7 @@ from langchain_mq9.worker.people import (
     mailboxes_of,
 )
 from langchain_mq9.worker.records import Origin, QuestionRecord, WorkerAgent
-from langchain_mq9.worker.reports import Presence, RunProgress, WorkerCounters
+from langchain_mq9.worker.reports import RunProgress, WorkerCounters
 from langchain_mq9.worker.runs import How, Listener, Run, Runs, has_ended, refuses_answer
 from langchain_mq9.worker.turns import Turn, Turns
 from mq9 import (
@@ -58,9 +51,13 @@ from mq9.operations.conversations import (
     DEFAULT_MAX_HOPS,
     HIGHEST_MAX_HOPS,
     extended,
+    message_key,
+    message_of_key,
     reason_to_stop,
+    thread_id,
 )
 from mq9.operations.identity import slug
+from mq9.operations.presence import Presence
 from mq9.protocol import checks, requests
 from mq9.questions import InvalidAnswer
 
@@ -224,7 +221,9 @@ class MailboxWorker:
             None
             if capabilities is None
             else Presence(
-                self._working_as,
+                self._client,
+                name=self.agent,
+                mail_address=self.mail_address,
                 capabilities=capabilities,
                 ttl=checks.whole(30, checks.MAX_SECONDS)("registration_ttl", registration_ttl),
             )

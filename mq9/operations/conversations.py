@@ -1,4 +1,4 @@
-"""The path of a conversation: whom it has passed through, and when that is to stop.
+"""Conversations: which one a message belongs to, its path, and when that is to stop.
 
 The path of a message names the agents that the conversation passed through, the sender last. Read
 as a walk it tells whose questions are open: who comes up again has been answered by those after it.
@@ -6,7 +6,9 @@ as a walk it tells whose questions are open: who comes up again has been answere
 
 from __future__ import annotations
 
+import hashlib
 import threading
+import uuid
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from mq9.models import StoredMessage
 from mq9.protocol import checks
 
+CONVERSATION = "conversation"  # the header by which a sender names a conversation
 DEFAULT_MAX_HOPS = 32
 HIGHEST_MAX_HOPS = checks.MAX_TAGS - 1  # what such a message leads to has one more
 
@@ -76,6 +79,44 @@ def _shown(path: Sequence[str]) -> str:
     if len(names) > 2 * _SHOWN_AT_AN_END:
         names[_SHOWN_AT_AN_END:-_SHOWN_AT_AN_END] = ["…"]
     return ", ".join(names)
+
+
+def thread_id(agent: str, message: StoredMessage) -> str:
+    """Return the thread of a message, a UUID: one for each sender and conversation.
+
+    The header ``conversation`` names the conversation, else ``reply_to`` does; a message with
+    neither is one by itself. A named conversation counts only with a sender, and a verified sender
+    is another one than a claimed one of the same name.
+    """
+    named = message.headers.get(CONVERSATION)
+    if named is not None and message.sender is not None:
+        conversation = ("named", named)
+    elif message.reply_to is not None:
+        conversation = ("answered at", message.reply_to)
+    else:
+        conversation = ("alone", message_key(message))
+    known = "verified" if message.sender_verified else "claimed"
+    digest = _digest("thread", agent, known, message.sender or "", *conversation)
+    return str(uuid.UUID(bytes=digest[:16], version=5))
+
+
+def message_key(message: StoredMessage) -> str:
+    """Return ``mailbox/number/digest`` of a message, the same for each of its deliveries."""
+    address, number = message.mail_address, str(message.msg_id)
+    digest = _digest("message", address, number, str(message.create_time)) + message.payload
+    return f"{address}/{number}/{hashlib.sha256(digest).hexdigest()[:16]}"
+
+
+def message_of_key(key: str) -> tuple[str, int] | None:
+    """Return the mailbox and the number in a key of ours, if it is one."""
+    address, _, rest = key.partition("/")
+    number = rest.partition("/")[0]
+    return (address, int(number)) if number.isdecimal() else None
+
+
+def _digest(*words: str) -> bytes:
+    joined = "\0".join(words).encode("utf-8", "backslashreplace")
+    return hashlib.sha256(joined).digest()
 
 
 _MOST = 2_000  # messages that are remembered

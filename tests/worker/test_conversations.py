@@ -5,9 +5,9 @@ import itertools
 
 import pytest
 
-from langchain_mq9.worker.bodies import message_key, message_of_key, thread_id
 from langchain_mq9.worker.turns import mailbox_of_turn
 from mq9.models import Message, MessageHeaders
+from mq9.operations.conversations import message_key, message_of_key, thread_id
 from tests.worker.graphs import Steps, ask, echo, fail_once, held, wait_once, working
 
 NUMBERS = itertools.count()

@@ -17,10 +17,10 @@ from langgraph.types import Command, Interrupt
 from typing_extensions import TypedDict
 
 from langchain_mq9.calls import MESSAGE, TURN
-from langchain_mq9.worker.bodies import thread_id
 from langchain_mq9.worker.fence import FencedSaver
 from langchain_mq9.worker.turns import mailbox_of_turn
 from mq9 import Retry
+from mq9.operations.conversations import thread_id
 from tests.worker.graphs import State, Steps, ask, working
 
 THREAD = "00000000-0000-5000-8000-000000000001"

@@ -1,0 +1,64 @@
+"""The options of the programs that work as an agent, ``mq9 worker`` and ``mq9 exec``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from mq9.errors import InvalidRequest
+
+
+def option(type_: Any, help_: str, metavar: str | None = None, **more: Any) -> Any:
+    """Return the type of an option, as typer reads it."""
+    return Annotated[type_, typer.Option(help=help_, metavar=metavar, **more)]
+
+
+AGENT = {
+    "agent": option(str, "Who it works as."),
+    "url": option(str | None, "Broker.  [default: one file per user]", "URL", envvar="MQ9_SERVER"),
+    "mail_address": option(str | None, "Its mailbox.  [default: made of its name]"),
+    "capabilities": option(str | None, "What it can do, by which others find it.", "TEXT"),
+    "card": option(Path | None, "The same as an AgentCard, in a file of JSON.", "FILE"),
+}
+HANDLING = {
+    "dead_letter": option(
+        str | None, "Mailbox for what cannot be handled.  [default: MAIL_ADDRESS.dead]"
+    ),
+    "max_deliveries": option(int, "Deliveries before a failing message is a dead letter."),
+    "max_deaths": option(int, "Deaths of workers before that, alone with it."),
+    "retry_delay": option(float, "Time until the second delivery.", "SECONDS"),
+    "max_retry_delay": option(float, "Longest time between deliveries.", "SECONDS"),
+    "lease": option(float, "Time until others take over from a dead worker.", "SECONDS"),
+}
+
+
+REQUIRED = inspect.Parameter.empty
+
+
+def parameters(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[inspect.Parameter]:
+    """Return the parameters of a command; without a default an option may be left out."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(name, keyword, default=defaults.get(name), annotation=one)
+        for name, one in options.items()
+    ]
+
+
+def described(capabilities: str | None, card: Path | None) -> str | dict[str, Any] | None:
+    """Return what an agent registers: a text, or the AgentCard in a file."""
+    if card is None:
+        return capabilities
+    if capabilities is not None:
+        raise InvalidRequest("card: --capabilities is given as well; give either")
+    try:
+        read = orjson.loads(card.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"card: {card} is no JSON: {error}") from error
+    if not isinstance(read, dict):
+        raise InvalidRequest(f"card: {card} holds no JSON object")
+    return read
