@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pkgutil import resolve_name
 from typing import Any
 
 import typer
@@ -47,24 +48,32 @@ word}, is one line of JSON on standard output.
 """
 
 
-_SERVE = "Run a broker that any NATS client can talk to, until it is told to stop."
+# The commands of this package that need much, and what they do.
+_LATER = {
+    "exec": ("mq9.cli.exec.command:app", "Run a command for each message that comes to an agent."),
+    "serve": (
+        "mq9.cli.serve:app",
+        "Run a broker that any NATS client can talk to, until it is told to stop.",
+    ),
+}
 
 
 class _Mq9(Program):
-    """Loads ``serve`` and the commands of other packages when they are called, as they need much.
+    """Loads some commands, and those of other packages, when they are called, as they need much.
 
     A command whose package lacks something is listed all the same, and says what when it is run.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands."""
-        return sorted({*super().list_commands(ctx), "serve", *plugins.COMMANDS})
+        return sorted({*super().list_commands(ctx), *_LATER, *plugins.COMMANDS})
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command; None where there is none of that name."""
         if cmd_name not in self.commands:
-            if cmd_name == "serve":
-                self.commands[cmd_name] = _without_common_options(_serve(), "server")
+            if cmd_name in _LATER:
+                found = resolve_name(_LATER[cmd_name][0])
+                self.commands[cmd_name] = _without_common_options(found, "server")
             elif cmd_name in plugins.COMMANDS:
                 self.commands[cmd_name] = _without_common_options(_plugin(cmd_name), cmd_name)
         return super().get_command(ctx, cmd_name)
@@ -73,7 +82,10 @@ class _Mq9(Program):
         """List the commands in the help of the program, without loading any."""
         listed: dict[str, Any] = {
             name: typer.core.TyperCommand(name, help=text)
-            for name, text in {"serve": _SERVE, **plugins.SUMMARIES}.items()
+            for name, text in [
+                *((name, text) for name, (_, text) in _LATER.items()),
+                *plugins.SUMMARIES.items(),
+            ]
         }
         listed |= self.commands
         typer.core.TyperGroup(commands=dict(sorted(listed.items()))).format_commands(ctx, formatter)
@@ -96,14 +108,6 @@ def _without_common_options(one: typer.Typer, extra: str) -> Any:
 
     command.invoke = invoke  # type: ignore[method-assign,assignment]  # typer knows no other way
     return command
-
-
-def _serve() -> typer.Typer:
-    from mq9.cli.serve import serve  # noqa: PLC0415  # see above
-
-    one = new_app()
-    one.command("serve")(serve)
-    return one
 
 
 def _plugin(name: str) -> typer.Typer:

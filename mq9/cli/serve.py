@@ -25,7 +25,7 @@ from starlette.routing import BaseRoute
 from mq9.broker.asked import BrokerSession
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.cli import logs, plugins
-from mq9.cli.program import taking
+from mq9.cli.program import new_app, taking
 from mq9.client.client import Mq9Client
 from mq9.clock import SystemClock
 from mq9.cluster.member import BrokerOptions, Member, joined
@@ -162,6 +162,10 @@ _MOST_NEW = 10_000  # objects that are made before garbage is looked for; 64 req
 _MOST_NAMED = 5  # mailboxes or registrations in one line of the log
 
 
+app = new_app()
+
+
+@app.command("serve")
 @command_of_settings
 def serve(settings: ServerSettings) -> None:
     """Run a broker that any NATS client can talk to, until it is told to stop.
