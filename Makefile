@@ -45,6 +45,8 @@ endif
 OLDER := .tools/older/.ready
 UV := .tools/uv/.ready
 UVX := .tools/uv/cache/.ready
+# What the guide to mq9 exec hands messages to; it does not go with newer versions of what we need.
+CELERY := .tools/celery/.ready
 # Clients that others published: the newest one of NATS, which wants Python 3.13, and those of an older
 # generation of mq9, of which one has this project's name.
 CLIENTS := tests/clients
@@ -54,7 +56,7 @@ ifneq ($(NEWER_PYTHON),)
 NATS_CORE := .tools/nats-core/.ready
 endif
 ROBUSTMQ := .tools/robustmq/.ready
-TOOLS := $(NATS) $(MCP_TOOLS) $(OLDER) $(UV) $(UVX) $(NATS_CORE) $(ROBUSTMQ)
+TOOLS := $(NATS) $(MCP_TOOLS) $(OLDER) $(UV) $(UVX) $(NATS_CORE) $(ROBUSTMQ) $(CELERY)
 
 .tools/mcp/.ready: $(addprefix $(OUTSIDE)/,package.json package-lock.json .npmrc)
 	@echo "Installing the MCP conformance suite and inspector (once) ..."
@@ -76,6 +78,12 @@ TOOLS := $(NATS) $(MCP_TOOLS) $(OLDER) $(UV) $(UVX) $(NATS_CORE) $(ROBUSTMQ)
 
 .tools/robustmq/.ready: $(CLIENTS)/robustmq.txt
 	@echo "Installing clients of an older generation of mq9 (once) ..."
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
+	@touch $@
+
+.tools/celery/.ready: $(CLIENTS)/celery.txt
+	@echo "Installing Celery (once) ..."
 	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
 	@touch $@

@@ -18,6 +18,7 @@ from mq9.cli.exec.command import app
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/how-to/exec.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+CELERY = ROOT / ".tools/celery"
 ANALYZE = shutil.which("systemd-analyze")
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups")
@@ -61,21 +62,24 @@ def shout(text):
 
 @pytest.mark.programs
 def test_a_task_of_celery_is_waited_for(execute, send, answers, tmp_path, monkeypatch):
-    pytest.importorskip("celery", reason="Celery is not installed")
+    if not (CELERY / ".ready").exists():
+        pytest.skip("make tools installs Celery")
+    python = CELERY / "bin/python"
     for name in ("mail", "results"):
         (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)  # where it keeps further directories
     monkeypatch.setenv("BROKER", "filesystem://")
     monkeypatch.setenv("BROKER_FOLDER", str(tmp_path / "mail"))
     monkeypatch.setenv("RESULTS", f"file://{tmp_path}/results")
     monkeypatch.setenv("RAN", str(tmp_path / "ran"))
     (tmp_path / "tasks.py").write_text(TASKS)
     program = block("python", "# enqueue.py")
-    # A file as the broker wants to know where it lies; others know that by their URLs.
+    # A broker in a directory is told where that is; others know it by their URLs.
     told = 'app.conf.broker_transport_options = {f"data_folder_{way}": os.environ["BROKER_FOLDER"]'
     told += ' for way in ("in", "out")}\nname = '
     (tmp_path / "enqueue.py").write_text(program.replace("name = ", told, 1))
     worker = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--pool", "solo", "-q"],
+        [python, "-m", "celery", "-A", "tasks", "worker", "--pool", "solo"],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -83,7 +87,7 @@ def test_a_task_of_celery_is_waited_for(execute, send, answers, tmp_path, monkey
     )
     try:
         send("hello")
-        done = execute(sys.executable, tmp_path / "enqueue.py", options=("--timeout", "60"))
+        done = execute(python, tmp_path / "enqueue.py", options=("--timeout", "60"))
     finally:
         worker.kill()
         worker.wait()

@@ -88,6 +88,12 @@ class Home:
         command = [_COMMANDS / program.command, *program.words]
         return run_steps(self.model, steps, command, **self._options(program))
 
+    def execute(self, program, command, **variables):
+        """Run a command with what a host is given, and further variables; what it printed."""
+        options = self._options(program)
+        options["variables"] = options["variables"] | variables
+        return run(command, model=self.model, **options)
+
     def _options(self, program):
         return {
             "home": self.directory,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import os
 import re
@@ -83,6 +82,8 @@ class Sessions:
 
 async def _lock(descriptor: int) -> None:
     """Lock an open file, which another process may have locked."""
+    import fcntl  # noqa: PLC0415  # only Unix has it
+
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
