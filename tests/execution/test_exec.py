@@ -295,6 +295,8 @@ def test_commands_run_side_by_side(execute, send, answers, tmp_path):
         (["cat", "{session}"], "put the arguments with {session} between"),
         (["--input", "file", "cat"], "write {file}"),
         (["--input", "post", "cat"], "'post' is neither stdin nor file"),
+        (["--session", "s-1", "cat"], "session: 's-1' is no id"),
+        (["--session", "-s", "cat", "[", "{session}", "]"], "session: '-s' is no id"),
         (["--host", "emacs"], "'emacs' is not one of claude, codex"),
         (["--timeout", "0", "cat"], "timeout: "),
         (["--from", "everyone", "--from", "ada", "cat"], "leaves nobody"),

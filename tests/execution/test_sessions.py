@@ -31,6 +31,13 @@ def test_a_conversation_goes_on_with_its_own_session(execute, send, answers):
     assert answers() == ["-\n", "-\n", "--resume s-0 -\n", "-\n", "--resume s-2 -\n"]
 
 
+def test_all_messages_go_on_with_a_session_that_is_named(execute, send, answers):
+    for sender in ("ada", "bob"):
+        send("x", "--from", sender)
+        execute(*TALKING, options=("--session", "s-own"))
+    assert answers() == ["--resume s-own -\n", "--resume s-0 -\n"]
+
+
 def test_messages_of_a_conversation_run_one_after_the_other(execute, send, answers, tmp_path):
     for _ in range(3):
         send()

@@ -1,4 +1,4 @@
-"""`mq9 exec --host`: hosts answer mail without their windows, with a model that goes by a script."""
+"""`mq9 exec --host`: hosts answer mail without their windows, with a scripted model."""
 
 import asyncio
 import sys

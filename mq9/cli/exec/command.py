@@ -12,6 +12,7 @@ import typer
 from mq9.cli import logs
 from mq9.cli.agent_options import AGENT, HANDLING, REQUIRED, described, option, parameters
 from mq9.cli.exec.presets import PRESETS
+from mq9.cli.exec.sessions import is_session_id
 from mq9.cli.exec.template import Template
 from mq9.cli.exec.worker import CommandWorker, ExecOptions
 from mq9.cli.program import DEFAULT_TIMEOUT_S, new_app, taking
@@ -55,6 +56,7 @@ _OPTIONS = {
     "max_output": option(int, "Bytes of the output that are the answer.", "NUMBER"),
     "max_messages": option(int | None, "Stop after so many commands.  [default: never]", "NUMBER"),
     "once": Annotated[bool, typer.Option("--once", help="Stop after one command.")],
+    "session": option(str | None, "Session that all messages go on with.", "ID"),
     "state": option(
         Path | None, "Directory of the sessions.  [default: one per user]", "DIRECTORY"
     ),
@@ -87,6 +89,7 @@ def _exec(
     retries: int,
     max_messages: int | None,
     once: bool,
+    session: str | None,
     state: Path | None,
     max_deaths: int,
     retry_delay: float,
@@ -114,6 +117,11 @@ def _exec(
     template, preset = _template(words or [], host, input)
     if once:
         max_messages = 1
+    if session is not None and not (is_session_id(session) and template.has_sessions):
+        raise InvalidRequest(
+            f"session: {checks.shown(session)} is no id of a session, or COMMAND has no place for "
+            "one: write [ {session} ]"
+        )
     worker = ExecOptions(
         **_checked(options),
         server=server,
@@ -123,6 +131,7 @@ def _exec(
         senders=senders or [],
         capabilities=described(capabilities, card),
         state=_state() if state is None else state,
+        session=session,
         max_messages=checks.optional(whole)("max_messages", max_messages),
         handling={
             "max_deliveries": checks.whole(0, 1_000_000)("retries", retries) + 1,

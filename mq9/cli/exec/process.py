@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -134,7 +134,8 @@ class GuardedCommand:
         ours, theirs = socket.socketpair()
         passed = [theirs.fileno(), *kept_open]
         program = [sys.executable, "-I", "-S", str(_GUARD), ",".join(map(str, passed))]
-        with theirs, tempfile.TemporaryFile() as body:
+        with theirs, tempfile.TemporaryFile() as body, ExitStack() as undo:
+            undo.callback(ours.close)
             body.write(stdin)
             body.seek(0)
             process = subprocess.Popen(  # noqa: S603, ASYNC220  # it only forks, and no shell reads it
@@ -146,6 +147,7 @@ class GuardedCommand:
                 pass_fds=passed,
                 start_new_session=True,
             )
+            undo.pop_all()
         ours.setblocking(False)
         output, errors = _Stream(max_output), _Stream(_MOST_ERRORS, keeps_end=True)
         running = cls(process, ours, output, errors)

@@ -65,8 +65,13 @@ class Sessions:
                     file.unlink()
 
     @asynccontextmanager
-    async def turn(self, conversation: str) -> AsyncIterator[Session]:
-        """Wait until no other message of a conversation is worked on, on this machine."""
+    async def turn(self, conversation: str, first: str | None = None) -> AsyncIterator[Session]:
+        """Wait until no other message of a conversation is worked on, on this machine.
+
+        Args:
+            conversation: The name of the conversation's file.
+            first: The session that it begins with.
+        """
         lock = self._turns.setdefault(conversation, asyncio.Lock())
         async with lock:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
@@ -75,7 +80,7 @@ class Sessions:
                 await _lock(descriptor)
                 os.utime(descriptor)
                 known = os.pread(descriptor, 1_000, 0).decode("utf-8", "replace")
-                yield Session(known if is_session_id(known) else None, descriptor)
+                yield Session(known if is_session_id(known) else first, descriptor)
             finally:
                 os.close(descriptor)
 

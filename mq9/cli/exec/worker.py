@@ -63,6 +63,7 @@ class ExecOptions:
         senders: Who may have it run; see ``Senders``.
         capabilities: What the agent is registered with; None for no registration.
         state: The directory of the sessions.
+        session: The session that all messages go on with; None for one in each conversation.
         concurrency: How many commands run at the same time.
         timeout: Seconds that a command may take.
         stop_timeout: Seconds that commands have to end when the program is stopped.
@@ -82,6 +83,7 @@ class ExecOptions:
     senders: Sequence[str]
     capabilities: str | Mapping[str, Any] | None
     state: Path
+    session: str | None
     concurrency: int
     timeout: float
     stop_timeout: float
@@ -211,8 +213,10 @@ class CommandWorker:
             session = None
             with without_slot():
                 if self._sessions is not None:
-                    conversation = thread_id(self.agent, message)
-                    session = await stack.enter_async_context(self._sessions.turn(conversation))
+                    first = self._options.session
+                    name = thread_id(self.agent, message) if first is None else f"of-{first}"
+                    turn = self._sessions.turn(name, first)
+                    session = await stack.enter_async_context(turn)
                 await stack.enter_async_context(self._slots)
             await enter_again()
             if self._is_stopping:
@@ -226,7 +230,8 @@ class CommandWorker:
         """Run the command of a message to its end, and answer the message."""
         options = self._options
         earlier = None
-        if session is not None and message.delivery_count - message.deaths < _NO_SESSION_FROM:
+        tries = message.delivery_count - message.deaths
+        if session is not None and (options.session is not None or tries < _NO_SESSION_FROM):
             earlier = session.id
         asked = time.monotonic()
         if (await message.extend(lease=options.lease)).lost:
