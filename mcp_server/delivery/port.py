@@ -75,9 +75,11 @@ class Port:
             _logger.debug("a request of a hook came to nothing: %s", error)
         except asyncio.CancelledError:
             pass  # the server ends; asyncio would log it
+        except Exception:
+            _logger.exception("a hook could not be answered")
         finally:
             self._strangers.pop(writer, None)
-            writer.transport.abort() if writer.is_closing() else writer.close()
+            writer.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = await asyncio.wait_for(reader.readline(), REQUEST_S)
