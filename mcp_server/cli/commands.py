@@ -13,6 +13,9 @@ from typing import Annotated, Any, get_type_hints
 import typer
 import typer.main
 
+from mcp_server.delivery.hook import run as run_hook
+from mcp_server.delivery.shapes import EVENTS, WAKEABLE
+from mcp_server.delivery.watch import run as run_watch
 from mcp_server.hosts.doctor import doctor
 from mcp_server.hosts.entry import DEFAULT_KEY, make_entry, make_remote_entry
 from mcp_server.hosts.host import Host, Machine, Remote, Scope
@@ -232,6 +235,39 @@ def _where_the_token_is(plan: Plan) -> str:
     if remote.token is None:
         return f", and start {plan.host.title} where {remote.variable} is set to the token"
     return f"; its file holds the token itself, since {plan.host.title} reads no variables there"
+
+
+# The program runs these two before this is loaded; here they are for their help, and for `mq9 mcp`.
+
+
+@app.command("hook")
+def _hook(
+    host: str = typer.Argument(..., metavar="HOST", help=f"One of {', '.join(EVENTS)}."),
+    event: str = typer.Argument(..., metavar="EVENT", help="As the host calls it, such as Stop."),
+    agent: str = typer.Option(..., metavar="NAME", envvar="MQ9_AGENT", help="As for the server."),
+) -> None:
+    """Tell a host's session of new mail.
+
+    It reads what the host says on standard input, and asks the server that the host runs.
+    Where there is nothing to tell it prints nothing.
+    """
+    raise typer.Exit(run_hook([host, event, "--agent", agent]))
+
+
+@app.command("watch")
+def _watch(
+    host: str = typer.Argument(..., metavar="HOST", help=f"One of {', '.join(WAKEABLE)}."),
+    agent: str = typer.Option(..., metavar="NAME", envvar="MQ9_AGENT", help="As for the server."),
+    session: str | None = typer.Option(
+        None, metavar="ID", help="The session.  [default: what the host says on standard input]"
+    ),
+) -> None:
+    """Wake a host's resting session when mail comes.
+
+    It ends with the server that the host runs, and when a newer one watches the session.
+    """
+    named = [] if session is None else ["--session", session]
+    raise typer.Exit(run_watch([host, "--agent", agent, *named]))
 
 
 register(app, "doctor", doctor)
