@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 from mcp_server.settings import Settings
-from mq9 import Forbidden, LimitReached, Mq9Client, Mq9Error, Unauthorized
+from mq9 import Forbidden, LimitReached, Mq9Client, Mq9Error, NotConnected, Unauthorized
 from mq9.clock import Clock, SystemClock, wait_for_any
 from mq9.operations.caller import Caller
 from mq9.operations.conversations import Conversations
@@ -209,6 +209,7 @@ class Callers:
         self._surroundings = working_directory
         self._clock = clock or SystemClock()
         self._naming = asyncio.Lock()
+        self._has_ended = False
 
     @property
     def in_work(self) -> int:
@@ -299,8 +300,10 @@ class Callers:
         """Return the agent of requests without a bearer token, and its client, connected.
 
         Raises:
-            Mq9Error: It has no name yet, or the broker cannot be reached.
+            Mq9Error: It has no name yet, the broker cannot be reached, or the server has ended.
         """
+        if self._has_ended:
+            raise NotConnected("the server has ended")
         agent, _ = self._agent()
         await agent.client.open()
         return agent.identity, agent.client
@@ -320,7 +323,8 @@ class Callers:
                     _logger.warning("%s cannot have its mailbox: %s", name, error)
 
     async def close(self) -> None:
-        """Close all connections. Agents that call later are connected anew."""
+        """Close all connections. Agents that call later are connected anew, but not for hooks."""
+        self._has_ended = True
         agents = list(self._agents.values())
         self._agents.clear()
         with anyio.CancelScope(shield=True):  # the server may have been cancelled, too

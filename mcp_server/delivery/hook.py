@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 USAGE = "mq9-mcp hook HOST EVENT --agent NAME"
-APPEAR_S = 5.0  # hosts run the hooks of the start and start the servers at the same time
+_APPEAR_S = 5.0  # hosts run the hooks of the start and start the servers at the same time
 _ANSWER_S = 4.0
 _MAX_INPUT = 8_388_608  # results of tools are in it
 
@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
         agent,
         parent=parent,
         directory=working_directory(document),
-        appear_s=APPEAR_S if call.occasion == START else 0.0,
+        appear_s=_APPEAR_S if call.occasion == START else 0.0,
         answer_s=_ANSWER_S,
     )
     if answer is None:
@@ -108,8 +108,9 @@ def parent_process() -> int:
 
 
 def working_directory(document: dict[str, Any]) -> str:
-    """Return where the host works."""
-    given = document.get("cwd")
+    """Return where the host works, which is where it was started: a model may go elsewhere."""
+    given = os.environ.get("CLAUDE_PROJECT_DIR") or os.environ.get("GEMINI_PROJECT_DIR")
+    given = given or document.get("cwd")
     try:
         return os.path.realpath(given if isinstance(given, str) and given else os.getcwd())
     except (OSError, ValueError):

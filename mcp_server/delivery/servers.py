@@ -58,15 +58,15 @@ def found(agent: str, *, parent: int, directory: str) -> list[tuple[str, dict[st
         parent: The process that started the hook.
         directory: Where the host works. A server of ``auto`` is another agent elsewhere.
     """
-    ours = [
-        (path, one)
-        for path, one in _all()
-        if one["agent"] == agent and (agent != "auto" or one["directory"] == directory)
-    ]
 
     def likeness(item: tuple[str, dict[str, Any]]) -> tuple[bool, bool]:
         return item[1]["parent"] == parent, item[1]["directory"] == directory
 
+    ours = [
+        item
+        for item in _all()
+        if item[1]["agent"] == agent and (agent != "auto" or any(likeness(item)))
+    ]
     return sorted(ours, key=likeness, reverse=True)
 
 

@@ -11,7 +11,6 @@ import sys
 
 from mcp_server.delivery import servers
 from mcp_server.delivery.hook import (
-    APPEAR_S,
     misused,
     parent_process,
     read_input,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 USAGE = "mq9-mcp watch HOST --agent NAME [--session ID]"
+_APPEAR_S = 60.0  # nobody waits for a watcher
 _WAKE_TIMEOUT_S = 30
 
 
@@ -49,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
         agent,
         parent=parent,
         directory=working_directory(document),
-        appear_s=APPEAR_S,
+        appear_s=_APPEAR_S,
         answer_s=None,
     )
     text = None if answer is None else answer.get("text")

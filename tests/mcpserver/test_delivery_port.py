@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -197,6 +198,13 @@ def test_a_file_that_is_none_is_passed_over(home, content):
     (folder / "1.json").write_text(content)
     assert servers.found("desk", parent=1, directory="/") == []
     servers.remove_stale()
+
+
+async def test_a_server_whose_agent_is_named_automatically_is_found_by_host_or_directory(home):
+    async with announced("auto", answer_yes):
+        [(_, known)] = servers.found("auto", parent=os.getppid(), directory="/")
+        assert servers.found("auto", parent=1, directory=known["directory"])
+        assert servers.found("auto", parent=1, directory="/") == []
 
 
 async def test_without_a_place_for_the_file_the_server_does_without(tmp_path, monkeypatch, caplog):

@@ -154,8 +154,10 @@ def test_a_named_agent_is_found_by_the_directory_where_it_is_named_automatically
     address = desk.serve(agent="auto").do("whoami")["mail_address"]
     with SyncMq9Client.connect(desk.url) as client:
         client.send(address, b"hi")
+    desk.environment["CLAUDE_PID"] = "1"  # another host than the one that has started the server
     assert desk.hook("PostToolUse", agent="auto", cwd="/") is None
-    assert desk.told("PostToolUse", agent="auto") == NOTICE
+    desk.environment["CLAUDE_PROJECT_DIR"] = str(desk.home)  # the model went elsewhere
+    assert desk.told("PostToolUse", agent="auto", cwd="/") == NOTICE
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,12 @@ async def test_a_broker_that_is_gone_is_told_once_in_a_session_and_asked_rarely(
     await side.close()
 
 
+async def test_a_server_that_has_ended_is_not_connected_again_for_a_hook(side):
+    await side.hook("tool")
+    await side.callers.close()
+    assert "the server has ended" in await side.person("tool")
+
+
 async def test_a_notice_that_comes_too_late_is_told_by_the_next_hook(side, broker):
     await side.send()
     broker.slow_down(20, "MSG.NOTICE")
