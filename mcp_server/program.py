@@ -15,7 +15,10 @@ def main() -> None:
     """Run ``mq9-mcp``, which is the same as ``mq9 mcp``, and exit."""
     name, *rest = sys.argv[1:] or ("",)
     if name in {"hook", "watch"} and "--help" not in rest:
-        sys.exit(_deliver(name, rest))
+        try:
+            sys.exit(_deliver(name, rest))
+        except (BrokenPipeError, KeyboardInterrupt):
+            os._exit(130)  # the host has gone, and Python would say more of it
     from mq9.cli import run_program  # noqa: PLC0415  # hooks do without
 
     run_program("mq9-mcp", _load, "mcp")

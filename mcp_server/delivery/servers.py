@@ -20,6 +20,12 @@ MAX_LINE = 16_384  # bytes of a request, and of an answer
 _MAX_FILE = 4_096
 _CONNECT_S = 1.0
 _PAUSE_S = 0.1
+# Nobody listens. Windows takes two seconds to say so, and a server that is there answers at once.
+_GONE = (
+    ConnectionRefusedError,
+    OverflowError,
+    *([TimeoutError] if sys.platform == "win32" else []),
+)
 _MEMBERS = {
     "port": int,
     "secret": str,
@@ -131,7 +137,7 @@ def _asked(
     """Ask one server. A file that no server has any more is removed."""
     try:
         connection = socket.create_connection(("127.0.0.1", server["port"]), _CONNECT_S)
-    except (ConnectionRefusedError, OverflowError):
+    except _GONE:
         _remove(path)
         return None
     except OSError:
@@ -163,7 +169,7 @@ def remove_stale() -> None:
     for path, one in _all():
         try:
             socket.create_connection(("127.0.0.1", one["port"]), _CONNECT_S).close()
-        except (ConnectionRefusedError, OverflowError):
+        except _GONE:
             _remove(path)
         except OSError:
             continue

@@ -47,7 +47,7 @@ WAKEABLE = ("claude-code", "codex")
 
 
 class HookCall:
-    """A call of a hook: the session, the occasion, and whether a hook has continued the turn."""
+    """A call of a hook: the session, the occasion, and whether the turn is not to be continued."""
 
     __slots__ = ("continued", "occasion", "session")
 
@@ -63,13 +63,17 @@ def read_event(host: str, event: str, document: Mapping[str, Any]) -> HookCall |
     if session is None:
         return None
     occasion = EVENTS[host][event]
+    if occasion == START and document.get("source") == "compact":
+        occasion = TOOL  # in the middle of a turn
     if occasion == TOOL and document.get("agent_id"):
         return None  # a subagent would be told, and the session would not
     if occasion == PROMPT and not _is_of_a_person(document.get("prompt")):
         occasion = TOOL
-    # A tool for hooks gets texts only; Cursor counts.
-    continued = document.get("stop_hook_active") in {True, "true"} or bool(
-        document.get("loop_count")
+    # A tool for hooks gets texts only. Cursor counts, and tells when its user has ended a turn.
+    continued = (
+        document.get("stop_hook_active") in (True, "true")
+        or bool(document.get("loop_count"))
+        or document.get("status") in ("aborted", "error")
     )
     return HookCall(session, occasion, continued)
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from calling import mq9_mcp
 
 from mcp_server.delivery.hook import split
 from mcp_server.delivery.shapes import (
@@ -115,12 +116,20 @@ def test_what_continues_or_wakes_a_session_is_no_prompt_of_a_person(prompt, occa
         ({"stop_hook_active": ""}, False),
         ({"stop_hook_active": True}, True),
         ({"stop_hook_active": "true"}, True),
+        ({"stop_hook_active": ["true"]}, False),
+        ({"status": "completed"}, False),
+        ({"status": "aborted"}, True),
         ({"loop_count": 0}, False),
         ({"loop_count": 1}, True),
     ],
 )
 def test_a_turn_that_a_hook_has_continued_is_known(document, continued):
     assert read("cursor", "stop", **document).continued is continued
+
+
+def test_a_session_that_was_made_shorter_does_not_begin():
+    assert read("claude-code", "SessionStart", source="resume").occasion == START
+    assert read("claude-code", "SessionStart", source="compact").occasion == TOOL
 
 
 def test_a_subagent_is_not_told_in_place_of_the_session():
@@ -147,3 +156,12 @@ def test_a_command_line_is_read_in_any_order():
         {"agent": "desk", "session": "one"},
     )
     assert split(["--agent"], ("agent",)) == ([], {})
+
+
+def test_the_commands_of_the_program_do_the_same():
+    said = '{"session_id": "one"}'
+    done = mq9_mcp("hook", "codex", "Stop", "--agent", "nobody", stdin=said)
+    assert (done.code, done.out, done.err) == (0, "", "")
+    done = mq9_mcp("watch", "gemini", "--agent", "nobody", "--session", "one")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: write mq9-mcp watch HOST")
