@@ -21,6 +21,7 @@ RETRY_S = 30.0  # until a broker that has failed is asked again
 SETTLE_S = 1.0  # the hook of the same event goes first
 GRACE_S = 60.0  # a session that is interrupted does not say that its turn has ended
 _CLAUDE = "claude-code"
+_LIMITS = _ROW, _HOUR = "in a row", "per hour"  # as a notice names them in `held`
 
 
 class _Session:
@@ -31,8 +32,8 @@ class _Session:
         self.worked_ms: int | None = None  # when it last said that it works; None: it rests
         self.changed = asyncio.Event()
         self.row = 0  # automatic turns since the last prompt
-        self.said = set[str]()  # to the person
-        self.person: str | None = None  # what is to be said next
+        self.said = set[str]()  # to the person, by reason
+        self.to_say: dict[str, str] = {}  # to the person next
         self.held_until: float | None = None
         self.lock = asyncio.Lock()
         self.asking: asyncio.Task[Notice] | None = None
@@ -42,7 +43,20 @@ class _Session:
         """Have the person told at the next chance, once for each reason."""
         if why not in self.said:
             self.said.add(why)
-            self.person = text
+            self.to_say[why] = text
+
+    def begin_row(self) -> None:
+        """Count the automatic turns anew: a person has written."""
+        self.row = 0
+        for why in _LIMITS:
+            self.said.discard(why)
+            self.to_say.pop(why, None)
+
+    def take_said(self) -> str | None:
+        """Return what the person is to be told now."""
+        text = "\n".join(self.to_say.values())
+        self.to_say.clear()
+        return text or None
 
     def end_watcher(self) -> None:
         """End the watcher of this session, if it has one."""
@@ -114,9 +128,7 @@ class Sessions:
         else:
             session.worked_ms = self._clock.monotonic_ms()
         if occasion == Occasion.PROMPT:
-            session.row = 0
-            session.said -= {"in a row", "per hour"}
-            session.person = None
+            session.begin_row()
         text = None
         # A turn is continued once. What comes meanwhile wakes the session later, where it can.
         if occasion != Occasion.STOP or not continued:
@@ -124,10 +136,10 @@ class Sessions:
         if occasion == Occasion.STOP and text is None:
             session.worked_ms = None
             if self._policy.in_a_row and session.row >= self._policy.in_a_row:
-                session.tell_person("in a row", texts.row_ended(self._policy.in_a_row))
+                session.tell_person(_ROW, texts.row_ended(self._policy.in_a_row))
         session.changed.set()
-        person, session.person = session.person, None
-        return {"text": text, "person": person, "watched": session.watcher is not None}
+        watched = session.watcher is not None
+        return {"text": text, "person": session.take_said(), "watched": watched}
 
     def _end_earlier(self, session: _Session) -> None:
         """End the watchers of the sessions that a process of Claude Code had before this one."""
@@ -180,10 +192,10 @@ class Sessions:
     def _text(self, session: _Session, occasion: Occasion, notice: Notice) -> str | None:
         limit = self._policy.in_a_row
         session.held_until = notice.held_until
-        if notice.held == "in a row" and limit:
-            session.tell_person("in a row", texts.row_ended(limit))
-        if notice.held == "per hour" and self._policy.per_hour:
-            session.tell_person("per hour", texts.hour_ended(self._policy.per_hour))
+        if notice.held == _ROW and limit:
+            session.tell_person(_ROW, texts.row_ended(limit))
+        if notice.held == _HOUR and self._policy.per_hour:
+            session.tell_person(_HOUR, texts.hour_ended(self._policy.per_hour))
         if not notice.told:
             return None
         text = texts.said(notice, self._tools)

@@ -296,6 +296,15 @@ async def test_a_broker_that_is_gone_is_told_once_in_a_session_and_asked_rarely(
     await side.close()
 
 
+async def test_a_failure_that_a_watcher_met_is_told_with_the_next_prompt(side, broker):
+    await side.send()
+    broker.slow_down(600, "MSG.NOTICE")
+    side.watch()
+    await broker.clock.advance(10)
+    assert "does not answer in time" in await side.person("prompt")
+    broker.slow_down(0, "MSG.NOTICE")
+
+
 async def test_a_server_that_has_ended_is_not_connected_again_for_a_hook(side):
     await side.hook("tool")
     await side.callers.close()
