@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -16,11 +17,13 @@ import typer.main
 from mcp_server.delivery.hook import run as run_hook
 from mcp_server.delivery.shapes import EVENTS, WAKEABLE
 from mcp_server.delivery.watch import run as run_watch
+from mcp_server.hosts.delivery import delivery_of, plan_delivery, plan_delivery_undo
 from mcp_server.hosts.doctor import doctor
 from mcp_server.hosts.entry import DEFAULT_KEY, make_entry, make_remote_entry
 from mcp_server.hosts.host import Host, Machine, Remote, Scope
 from mcp_server.hosts.known import HOSTS, host_named
 from mcp_server.hosts.plan import Plan, plan_install, plan_undo
+from mcp_server.hosts.settings_plan import SettingsPlan
 from mcp_server.http.settings import checked_access, refuse_http_options
 from mcp_server.options import DECLARED, FIELDS, LOG_LEVELS, Options, flag
 from mcp_server.settings import AUTO
@@ -144,6 +147,12 @@ def install(
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Show what would change, and change nothing."
     ),
+    deliver: bool = typer.Option(
+        False, "--deliver", help="Write hooks, so that mail is told by itself."
+    ),
+    approve: bool = typer.Option(
+        False, "--approve", help="Let the host call these tools without asking."
+    ),
     undo: bool = typer.Option(False, "--undo", help="Put back what was there before."),
     yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
 ) -> None:
@@ -154,11 +163,22 @@ def install(
     found, machine = host_named(host), Machine.here()
     scope: Scope = "project" if project else "user"
     if undo:
-        plan = plan_undo(found, machine, key=key, scope=scope)
-        _carry_out(found, plan, yes=yes, dry_run=dry_run)
+        settings = partial(plan_delivery_undo, found.name, machine, key=key, scope=scope)
+        entry_undone = partial(plan_undo, found, machine, key=key, scope=scope)
+        plans: list[Plan | SettingsPlan] = [*settings()]
+        steps: list[_Step] = [settings]
+        try:
+            plans.append(entry_undone())
+            steps.append(lambda: [entry_undone()])
+        except InvalidRequest:
+            if not plans:
+                raise
+        _carry_out(found, plans, steps, yes, dry_run)
         return
     if url is not None:
-        _refuse_beside_url(agent=agent, mail_address=mail_address, server=server, with_=option)
+        _refuse_beside_url(
+            agent=agent, mail_address=mail_address, server=server, with_=option, deliver=deliver
+        )
         entry = make_remote_entry(
             found, machine, url=url, scope=scope, variable=token_variable, key=key
         )
@@ -177,10 +197,17 @@ def install(
             options=option or (),
             key=key,
         )
+    plan = plan_install(entry, machine)
+    delivery = partial(plan_delivery, entry, machine, deliver=deliver, approve=approve)
+    settings_plans = delivery(planned=plan.config)
     if show:
-        typer.echo(entry.text)
+        typer.echo("\n".join([entry.text, *(harmless(one.diff) for one in settings_plans)]))
         return
-    _carry_out(found, plan_install(entry, machine), yes=yes, dry_run=dry_run)
+    _carry_out(found, [plan, *settings_plans], [lambda: [plan], delivery], yes, dry_run)
+    if deliver and not dry_run:
+        typer.echo(f"A session is told of mail {delivery_of(found.name).when}.")
+        for line in delivery_of(found.name).to_do:
+            typer.echo(f"- {line}")
 
 
 def _refuse_beside_url(**given: object) -> None:
@@ -213,28 +240,46 @@ def _check(agent: str, words: Sequence[str]) -> None:
     check_log_level(options)
 
 
-def _carry_out(host: Host, plan: Plan, *, yes: bool, dry_run: bool) -> None:
-    if not plan.is_change:
-        typer.echo(f"{plan.path} is as it should be; nothing to do")
+_Step = Callable[[], Sequence[Plan | SettingsPlan]]
+
+
+def _carry_out(
+    host: Host,
+    plans: Sequence[Plan | SettingsPlan],
+    steps: Sequence[_Step],
+    yes: bool,
+    dry_run: bool,
+) -> None:
+    """Show what plans change, ask, and take the steps; each is planned when that before is done."""
+    changes = [one for one in plans if one.is_change]
+    if not changes:
+        typer.echo(f"{plans[0].path} is as it should be; nothing to do")
         return
-    if plan.config.closes:
-        typer.echo(f"{plan.path} holds a password or token: only you can read it afterwards")
-    typer.echo(harmless(plan.diff) or "only what is remembered of an earlier install goes")
+    for plan in changes:
+        if plan.config.closes:
+            typer.echo(f"{plan.path} holds a password or token: only you can read it afterwards")
+        typer.echo(harmless(plan.diff) or "only what is remembered of an earlier install goes")
     if dry_run:
         return
     if not yes:
-        typer.confirm(f"\nChange {plan.path}?", abort=True, err=True)
-    plan.apply()
-    typer.echo(f"done; start {host.title} anew{_where_the_token_is(plan)}")
+        paths = dict.fromkeys(str(one.path) for one in changes)
+        typer.confirm(f"\nChange {' and '.join(paths)}?", abort=True, err=True)
+    for step in steps:
+        for plan in step():
+            if plan.is_change:
+                plan.apply()
+    typer.echo(f"done; start {host.title} anew{_where_the_token_is(host, plans)}")
 
 
-def _where_the_token_is(plan: Plan) -> str:
-    remote = None if plan.entry is None else plan.entry.launch
-    if not isinstance(remote, Remote) or remote.variable is None:
-        return ""
-    if remote.token is None:
-        return f", and start {plan.host.title} where {remote.variable} is set to the token"
-    return f"; its file holds the token itself, since {plan.host.title} reads no variables there"
+def _where_the_token_is(host: Host, plans: Sequence[Plan | SettingsPlan]) -> str:
+    for plan in plans:
+        remote = plan.entry.launch if isinstance(plan, Plan) and plan.entry is not None else None
+        if isinstance(remote, Remote) and remote.variable is not None:
+            title = host.title
+            if remote.token is None:
+                return f", and start {title} where {remote.variable} is set to the token"
+            return f"; its file holds the token itself, since {title} reads no variables there"
+    return ""
 
 
 # The program runs these two before this is loaded; here they are for their help, and for `mq9 mcp`.

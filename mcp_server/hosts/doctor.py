@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, get_args
 
 import typer
 
+from mcp_server.hosts.delivery_check import delivery_check
 from mcp_server.hosts.doctor_http import RemoteUse, check_mcp_port, check_remote
 from mcp_server.hosts.entry import (
     DEFAULT_KEY,
@@ -362,6 +363,9 @@ async def doctor(
         for check in (*(check for check, _ in tried), *(task.result() for task in remote))
     ]
     checks += once(causes)
+    for use in uses:
+        mail = delivery_check(use.host.name, use.scope, machine, agent=use.agent)
+        checks += [mail] if mail is not None else []
     checks += _agents(uses)
     checks += meeting({**brokers, _HERE: here})
     return report(call, [*checks, of_port.result()])

@@ -184,7 +184,9 @@ class ConfigText(Protocol):
     def find(self, text: str, path: Sequence[str]) -> str | None:
         """Return an entry's value as JSON."""
 
-    def put(self, text: str, path: Sequence[str], value: Mapping[str, Any] | str) -> str:
+    def put(
+        self, text: str, path: Sequence[str], value: Mapping[str, Any] | list[Any] | str
+    ) -> str:
         """Return the document with an entry set."""
 
     def drop(self, text: str, path: Sequence[str]) -> str:

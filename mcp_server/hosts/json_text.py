@@ -208,7 +208,7 @@ def find(text: str, path: Sequence[str]) -> str | None:
     return text[member.value : member.end]
 
 
-def put(text: str, path: Sequence[str], value: Mapping[str, Any] | str) -> str:
+def put(text: str, path: Sequence[str], value: Mapping[str, Any] | list[Any] | str) -> str:
     """Return the document with an entry set; text is JSON, and stands just as it is."""
     source = Source.of(text)
     if source.is_blank:
@@ -266,7 +266,7 @@ def is_empty(text: str, path: Sequence[str] = ()) -> bool:
     return not value.strip() or (is_strict(value) and parse(value) == {})
 
 
-def _nested(path: Sequence[str], value: Mapping[str, Any] | str) -> Any:
+def _nested(path: Sequence[str], value: Mapping[str, Any] | list[Any] | str) -> Any:
     inner = parse(value) if isinstance(value, str) else value
     for name in reversed(path):
         inner = {name: inner}

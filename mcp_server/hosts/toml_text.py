@@ -39,7 +39,7 @@ def find(text: str, path: Sequence[str]) -> str | None:
     return None if parent is None or path[-1] not in parent else _json(parent[path[-1]])
 
 
-def put(text: str, path: Sequence[str], value: Mapping[str, Any] | str) -> str:
+def put(text: str, path: Sequence[str], value: Mapping[str, Any] | list[Any] | str) -> str:
     """Return the document with an entry set; text is JSON."""
     new = json.loads(value) if isinstance(value, str) else value
     wanted = parse(text)

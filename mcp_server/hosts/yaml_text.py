@@ -51,10 +51,12 @@ def find(text: str, path: Sequence[str]) -> str | None:
     return json.dumps(node, ensure_ascii=False, default=str)
 
 
-def put(text: str, path: Sequence[str], value: Mapping[str, Any] | str) -> str:
+def put(text: str, path: Sequence[str], value: Mapping[str, Any] | list[Any] | str) -> str:
     """Return the document with an entry set; text is JSON."""
     servers, name = path
     new = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(new, Mapping):
+        raise InvalidRequest(f"{shown(name)} is to be an object")
     line_end = "\r\n" if "\r\n" in text else "\n"
     line = f"- {json.dumps({'name': name, **new}, ensure_ascii=False)}{line_end}"
     own = _line_of(text, name)

@@ -73,6 +73,33 @@ def test_it_shows_what_changes_and_asks(home):
     assert refused("install", "cursor", "--undo").startswith("key: there is nothing to undo")
 
 
+def test_it_has_mail_delivered_and_says_what_is_left_to_do(home):
+    settings = home / ".gemini/settings.json"
+    shown = ok("install", "gemini", "--deliver", "--approve", "--dry-run")
+    assert f'+            "command": "{MQ9_MCP} hook gemini AfterAgent --agent gemini",' in shown
+    assert not settings.exists()
+    done = mq9_mcp("install", "gemini", "--deliver", "--approve", stdin="y\n")
+    assert done.err.count(str(settings)) == 1
+    assert "A session is told of mail when it begins" in done.out
+    assert done.out.endswith(
+        "- An idle chat sleeps: mail that comes then is told at your next prompt.\n"
+    )
+    assert json.loads(settings.read_text())["mcpServers"]["mq9"]["trust"] is True
+    assert "gemini mail" in ok("doctor")
+
+    assert "- An idle" not in ok("install", "gemini", "--undo", "--yes")
+    assert list(settings.parent.iterdir()) == []
+    assert refused("install", "vscode", "--deliver").startswith("deliver: vscode has no hooks")
+
+
+def test_hooks_are_undone_where_the_entry_was_written_by_hand(home):
+    ok("install", "codex", "--deliver", "--yes")
+    (home / ".codex/config.toml.mq9-undo").unlink()
+    ok("install", "codex", "--undo", "--yes")
+    assert not (home / ".codex/hooks.json").exists()
+    assert "nothing to undo" in refused("install", "codex", "--undo")
+
+
 def test_it_takes_the_options_of_the_server_and_the_broker_of_this_shell(home, tmp_path):
     for url in ("nats://desk:hunter2@127.0.0.1:1", "sqlite:///here.db"):
         printed = json.loads(ok("install", "cursor", "--print", MQ9_SERVER=url))

@@ -1,0 +1,92 @@
+"""What ``mq9-mcp doctor`` says of the hooks by which a session is told of mail."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mcp_server.hosts import json_text, toml_text
+from mcp_server.hosts.delivery import DELIVERIES, Delivery
+from mcp_server.hosts.entry import PROGRAM
+from mcp_server.hosts.host import Machine, Scope
+from mcp_server.hosts.plan import ConfigFile
+from mcp_server.hosts.settings_plan import runs_our_hooks
+from mq9 import InvalidRequest
+from mq9.cli.diagnostics import Check, ok, warning
+
+
+def delivery_check(host: str, scope: Scope, machine: Machine, *, agent: str) -> Check | None:
+    """Return whether a host that starts the server is told of mail by itself, and when.
+
+    None where the host has no hooks that we could write.
+    """
+    delivery = DELIVERIES.get(host)
+    if delivery is None:
+        return None
+    name = f"{host} mail" if scope == "user" else f"{host} mail (project)"
+    advice = f"{PROGRAM} install {host}{' --project' if scope == 'project' else ''} --deliver"
+    path = delivery.file(machine, scope)
+    try:
+        hooks = _our_hooks(delivery, path)
+        untrusted = _untrusted(delivery, machine, path, hooks)
+    except InvalidRequest as error:
+        return warning(name, f"{path} cannot be read: {error}", "look at it")
+    missing = [event for event, found in hooks.items() if not found]
+    if len(missing) == len(hooks):
+        return ok(name, f"waits until a tool is called; to be told of it by itself: {advice}")
+    if missing:
+        said = f"{path} has no hook of ours at {', '.join(missing)}"
+    elif agent not in _agents_in(hooks):
+        said = f"the hooks in {path} are of another agent than {agent}"
+    elif untrusted:
+        said = f"{host} skips the hooks of {path} that are not trusted: {', '.join(untrusted)}"
+        advice = delivery.to_do[0]
+    else:
+        return ok(name, f"is told to a session {delivery.when}")
+    return warning(name, said, advice)
+
+
+def _our_hooks(delivery: Delivery, path: Path) -> dict[str, dict[int, Any]]:
+    """Return our hooks by their events and by their places among those of others."""
+    text = ConfigFile.read(path).text
+    document = json_text.parse(text) if text.strip() else {}
+    hooks = document.get("hooks", {}) if isinstance(document, Mapping) else None
+    if not isinstance(hooks, Mapping):
+        raise InvalidRequest("hooks: it is not an object")
+    return {
+        event: {at: one for at, one in enumerate(hooks.get(event) or ()) if runs_our_hooks(one)}
+        for event in delivery.events
+    }
+
+
+def _agents_in(value: Any) -> set[str]:
+    """Return the agents that hooks name."""
+    if isinstance(value, Mapping):
+        return set().union(*map(_agents_in, value.values()))
+    words = [str(one) for one in value] if isinstance(value, list) else []
+    if isinstance(value, str):
+        words = [one.strip("'\"") for one in value.split()]
+    found = {words[at + 1] for at in range(len(words) - 1) if words[at] == "--agent"}
+    return found.union(*map(_agents_in, value)) if isinstance(value, list) else found
+
+
+def _untrusted(
+    delivery: Delivery, machine: Machine, path: Path, hooks: Mapping[str, Mapping[int, Any]]
+) -> list[str]:
+    """Return the events whose hooks the host skips, as its user has not trusted them."""
+    if delivery.trust is None:
+        return []
+    config, begin = delivery.trust(machine, path)
+    state = toml_text.parse(ConfigFile.read(config).text).get("hooks", {}).get("state", {})
+    return [
+        event
+        for event, places in hooks.items()
+        for at in places
+        if f"{begin}{_snake(event)}:{at}:0" not in state
+    ]
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
