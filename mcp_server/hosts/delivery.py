@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mcp_server.delivery.shapes import EVENTS
 from mcp_server.hosts import json_text, toml_text
 from mcp_server.hosts.entry import DEFAULT_KEY, PROGRAM, HostEntry
 from mcp_server.hosts.host import ConfigText, Launch, Machine, Scope
@@ -132,7 +133,7 @@ DELIVERIES: Mapping[str, Delivery] = {
             (machine.directory("CLAUDE_CONFIG_DIR") or machine.home / ".claude") / "settings.json"
         ),
         project_file=".claude/settings.json",
-        events=("SessionStart", "UserPromptSubmit", "PostToolUse", "PostToolUseFailure", "Stop"),
+        events=tuple(EVENTS["claude-code"]),
         hook=_claude_code,
         when=f"{_WHILE_IT_WORKS}, and is woken when it rests in a terminal",
     ),
@@ -141,7 +142,7 @@ DELIVERIES: Mapping[str, Delivery] = {
             (machine.directory("CODEX_HOME") or machine.home / ".codex") / "hooks.json"
         ),
         project_file=".codex/hooks.json",
-        events=("SessionStart", "UserPromptSubmit", "PostToolUse", "Stop"),
+        events=tuple(EVENTS["codex"]),
         hook=_codex,
         when=f"{_WHILE_IT_WORKS}, and is woken when it rests in a terminal",
         to_do=(
@@ -159,7 +160,7 @@ DELIVERIES: Mapping[str, Delivery] = {
             (machine.directory("GEMINI_CLI_HOME") or machine.home) / ".gemini/settings.json"
         ),
         project_file=".gemini/settings.json",
-        events=("SessionStart", "BeforeAgent", "AfterTool", "AfterAgent"),
+        events=tuple(EVENTS["gemini"]),
         hook=_gemini,
         when=_WHILE_IT_WORKS,
         to_do=(
@@ -172,7 +173,7 @@ DELIVERIES: Mapping[str, Delivery] = {
             (machine.directory("COPILOT_HOME") or machine.home / ".copilot") / "hooks/mq9.json"
         ),
         project_file=".github/hooks/mq9.json",
-        events=("sessionStart", "userPromptSubmitted", "postToolUse", "agentStop"),
+        events=tuple(EVENTS["copilot"]),
         hook=_copilot,
         when=_WHILE_IT_WORKS,
         to_do=(_SLEEPS,),
@@ -181,7 +182,7 @@ DELIVERIES: Mapping[str, Delivery] = {
     "cursor": Delivery(
         user_file=lambda machine: machine.home / ".cursor/hooks.json",
         project_file=".cursor/hooks.json",
-        events=("sessionStart", "postToolUse", "stop"),
+        events=tuple(EVENTS["cursor"]),
         hook=_cursor,
         when="when it begins, between tool calls and at the end of a turn",
         to_do=(_SLEEPS, "This follows Cursor's documentation, and was not tried in Cursor."),

@@ -10,15 +10,19 @@ from typing import Any
 from mcp_server.hosts import json_text, toml_text
 from mcp_server.hosts.delivery import DELIVERIES, Delivery
 from mcp_server.hosts.entry import PROGRAM
-from mcp_server.hosts.host import Machine, Scope
+from mcp_server.hosts.host import Launch, Machine, Scope
 from mcp_server.hosts.plan import ConfigFile
 from mcp_server.hosts.settings_plan import runs_our_hooks
+from mcp_server.options import flag
+from mcp_server.settings import WakePolicy
 from mq9 import InvalidRequest
 from mq9.cli.diagnostics import Check, ok, warning
 
 
-def delivery_check(host: str, scope: Scope, machine: Machine, *, agent: str) -> Check | None:
-    """Return whether a host that starts the server is told of mail by itself, and when.
+def delivery_check(
+    host: str, scope: Scope, machine: Machine, *, agent: str, launch: Launch
+) -> Check | None:
+    """Return whether a host that starts the server is told of mail by itself, when, and how often.
 
     None where the host has no hooks that we could write.
     """
@@ -44,8 +48,26 @@ def delivery_check(host: str, scope: Scope, machine: Machine, *, agent: str) -> 
         said = f"{host} skips the hooks of {path} that are not trusted: {', '.join(untrusted)}"
         advice = delivery.to_do[0]
     else:
-        return ok(name, f"is told to a session {delivery.when}")
+        return ok(name, f"is told to a session {delivery.when}; {_policy(launch)}")
     return warning(name, said, advice)
+
+
+def _policy(launch: Launch) -> str:
+    """Return when mail may begin a turn by itself, as the options of the server say."""
+    names = {
+        "wake_in_a_row": "in_a_row",
+        "wake_per_hour": "per_hour",
+        "wake_cooldown": "cooldown_s",
+    }
+    try:
+        limits = {
+            limit: int(given)
+            for name, limit in names.items()
+            if (given := launch.option(flag(name))) is not None
+        }
+        return str(WakePolicy.of_senders(launch.options(flag("wake_from")), **limits))
+    except ValueError as error:  # InvalidRequest is one
+        return f"its limits cannot be read: {error}"
 
 
 def _our_hooks(delivery: Delivery, path: Path) -> dict[str, dict[int, Any]]:

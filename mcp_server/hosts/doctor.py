@@ -364,7 +364,7 @@ async def doctor(
     ]
     checks += once(causes)
     for use in uses:
-        mail = delivery_check(use.host.name, use.scope, machine, agent=use.agent)
+        mail = delivery_check(use.host.name, use.scope, machine, agent=use.agent, launch=use.launch)
         checks += [mail] if mail is not None else []
     checks += _agents(uses)
     checks += meeting({**brokers, _HERE: here})

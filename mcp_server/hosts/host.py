@@ -45,13 +45,18 @@ class Launch:
 
     def option(self, name: str) -> str | None:
         """Return the value of an option on the command line; None where it is not given."""
+        return next(iter(self.options(name)), None)
+
+    def options(self, name: str) -> list[str]:
+        """Return the values of an option that may be repeated."""
         arguments = self.arguments
+        found = []
         for at, one in enumerate(arguments):
             if one == name and at + 1 < len(arguments):
-                return arguments[at + 1]
-            if one.startswith(f"{name}="):
-                return one.partition("=")[2]
-        return None
+                found.append(arguments[at + 1])
+            elif one.startswith(f"{name}="):
+                found.append(one.partition("=")[2])
+        return found
 
 
 @dataclass(frozen=True, slots=True)

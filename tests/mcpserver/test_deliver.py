@@ -1,6 +1,7 @@
 """The hooks by which a host is told of mail: planned, written, checked, and taken out again."""
 
 import json
+import re
 import shlex
 import tomllib
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 from mcp_server.hosts.delivery import DELIVERIES, plan_delivery, plan_delivery_undo
 from mcp_server.hosts.delivery_check import delivery_check
 from mcp_server.hosts.entry import make_entry
+from mcp_server.hosts.host import Launch
 from mcp_server.hosts.known import HOSTS
 from mcp_server.hosts.plan import plan_install, plan_undo
 from mq9 import InvalidRequest
@@ -208,8 +210,9 @@ def test_what_is_shown_of_a_shared_file_begins_with_the_entry(here):
 # The doctor
 
 
-def check(here, name, agent=None):
-    return delivery_check(name, "user", here, agent=agent or name)
+def check(here, name, agent=None, arguments=()):
+    launch = Launch("mq9-mcp", ("--agent", name, *arguments))
+    return delivery_check(name, "user", here, agent=agent or name, launch=launch)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -221,7 +224,22 @@ def test_the_doctor_says_when_a_session_is_told(here, name):
         assert (found.state, "not trusted" in found.text) == ("warning", True)
         assert "Trust all and continue" in found.advice
     else:
-        assert (found.state, found.text) == ("ok", f"is told to a session {DELIVERIES[name].when}")
+        assert found.state == "ok"
+        assert found.text.startswith(f"is told to a session {DELIVERIES[name].when}; mail from")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "mail from known may begin turns: 3 in a row, 12 in an hour, 30 s apart"),
+        (("--wake-from", "everyone", "--wake-in-a-row=1"), "mail from everyone may .*: 1 in a row"),
+        (("--wake-from=ann", "--wake-from", "bob", "--wake-per-hour", "5"), "ann, bob .* 5 in an"),
+        (("--wake-cooldown", "soon"), "its limits cannot be read"),
+    ],
+)
+def test_the_doctor_shows_the_limits(here, arguments, says):
+    install(here, "cursor")
+    assert re.search(says, check(here, "cursor", arguments=arguments).text)
 
 
 def test_the_doctor_sees_that_codex_trusts_each_hook(here):
