@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.running import run, run_steps
+from tests.hosts.terminal import in_terminal
 from tests.mcpserver.programs import MQ9_MCP
 
 _TOOLS = Path(__file__).parents[2] / ".tools"
@@ -35,6 +36,12 @@ class Program:
     http_file: str
     http_entry: Callable[[str], dict]
     declines: bool = False
+    # Without a word of what it may do unasked; None where no word of that is among them.
+    asking_words: tuple[str, ...] | None = None
+    # In a terminal, and what its own files then say, so that it asks its user nothing at first.
+    terminal_words: tuple[str, ...] | None = None
+    terminal_begins: str = ""  # a text that it draws then, without blanks
+    terminal_files: Callable[[Path], dict[str, dict]] = lambda _home: {}
 
     @property
     def version(self):
@@ -83,10 +90,19 @@ class Home:
             text = json.dumps({**json.loads(text or "{}"), member: {"mq9": value}})
         _write(file, text)
 
-    def run(self, program, steps):
+    def run(self, program, steps, **options):
         """Let a host do what the model says; what the model saw."""
         command = [_COMMANDS / program.command, *program.words]
-        return run_steps(self.model, steps, command, **self._options(program))
+        return run_steps(self.model, steps, command, **options, **self._options(program))
+
+    def in_terminal(self, program):
+        """Run a host as a person does, in a terminal."""
+        for name, content in program.terminal_files(self.directory).items():
+            file = self.directory / name
+            before = json.loads(file.read_text()) if file.exists() else {}
+            _write(file, json.dumps({**before, **content}))
+        command = [_COMMANDS / program.command, *program.terminal_words]
+        return in_terminal(command, model=self.model, **self._options(program))
 
     def execute(self, program, command, **variables):
         """Run a command with what a host is given, and further variables; what it printed."""
@@ -204,6 +220,9 @@ CODEX = Program(
     http_file=".codex/config.toml",
     http_entry=lambda url: {"mcp_servers": {"url": url}},
     declines=True,
+    asking_words=("exec", "--skip-git-repo-check"),
+    terminal_words=(),
+    terminal_begins="Trustallandcontinue",
 )
 
 PROGRAMS = (
@@ -221,6 +240,12 @@ PROGRAMS = (
         files=_gemini_files,
         http_file=".gemini/settings.json",
         http_entry=lambda url: {"mcpServers": {"httpUrl": url}},
+        asking_words=("--model", "gemini-2.5-pro", "--skip-trust", "--prompt"),
+        terminal_words=("--model", "gemini-2.5-pro"),
+        terminal_begins="1MCPserver>Typeyourmessage",
+        terminal_files=lambda home: {
+            ".gemini/trustedFolders.json": {str(home / "work"): "TRUST_FOLDER"}
+        },
     ),
     Program(
         name="opencode",
@@ -238,6 +263,7 @@ PROGRAMS = (
         files=_opencode_files,
         http_file=".config/opencode/opencode.json",
         http_entry=lambda url: {"mcp": {"type": "remote", "url": url, "enabled": True}},
+        asking_words=("run", "--pure"),
     ),
     Program(
         name="cline-cli",
@@ -274,6 +300,17 @@ PROGRAMS = (
         http_file=".copilot/mcp-config.json",
         http_entry=lambda url: {"mcpServers": {"type": "http", "url": url, "tools": ["*"]}},
         declines=True,
+        asking_words=(
+            *("--no-auto-update", "--disable-builtin-mcps", "--disable-client-telemetry"),
+            "--prompt",
+        ),
+        terminal_words=(
+            *("--allow-all-tools", "--no-auto-update", "--disable-builtin-mcps"),
+            "--disable-client-telemetry",
+        ),
+        terminal_files=lambda home: {
+            ".copilot/config.json": {"trusted_folders": [str(home / "work")]}
+        },
     ),
     Program(
         name="claude-code",
@@ -290,5 +327,15 @@ PROGRAMS = (
         files=_no_files,
         http_file=".claude.json",
         http_entry=lambda url: {"mcpServers": {"type": "http", "url": url}},
+        asking_words=("--model", "sonnet", "--print"),
+        terminal_words=("--model", "sonnet", "--permission-mode", "default"),
+        terminal_files=lambda home: {
+            ".claude.json": {
+                "hasCompletedOnboarding": True,
+                "theme": "dark",
+                "customApiKeyResponses": {"approved": [KEY], "rejected": []},
+                "projects": {str(home / "work"): {"hasTrustDialogAccepted": True}},
+            }
+        },
     ),
 )

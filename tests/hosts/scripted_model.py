@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 
 from tests.hosts.dialects import anthropic, gemini, openai_chat, openai_responses
+from tests.hosts.heard import passages
 
 PROMPT = "Go through the steps."
 _DIALECTS = (openai_responses, openai_chat, gemini, anthropic)
@@ -22,6 +23,8 @@ class Seen:
     stuck: str | None = None
     outside: set[str] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
+    # When each request came, and the roles and texts in it.
+    heard: list[tuple[float, list[tuple[str, str]]]] = field(default_factory=list)
 
     @property
     def data(self):
@@ -34,6 +37,7 @@ class ScriptedModel:
     def __init__(self):
         self.seen = Seen()
         self._steps = []
+        self._at_end = None
         self._began = 0.0
         self._lock = Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -51,11 +55,15 @@ class ScriptedModel:
         self._server.shutdown()
         self._server.server_close()
 
-    def begin(self, steps):
-        """Begin a script, and forget what was seen of the one before."""
+    def begin(self, steps, at_end=None):
+        """Begin a script, and forget what was seen of the one before.
+
+        ``at_end`` is called each time that a turn ends.
+        """
         with self._lock:
             self.seen = Seen()
             self._steps = steps
+            self._at_end = at_end
             self._began = time.monotonic()
 
     def refuse(self, machine):
@@ -69,6 +77,7 @@ class ScriptedModel:
         if PROMPT not in prompt.said or not prompt.tools:
             return dialect.say("Steps")  # a request of the host's own, such as for a title
         with self._lock:
+            self.seen.heard.append((time.monotonic(), passages(body)))
             return self._go_on(dialect, prompt)
 
     def failed(self, error):
@@ -83,7 +92,9 @@ class ScriptedModel:
             seen.offered = [*prompt.tools, *prompt.deferred]
         seen.told = [text for call, text in prompt.told if not call.startswith(_SEARCH)]
         number = len(seen.told)
-        if number == len(self._steps):
+        if number >= len(self._steps):
+            if self._at_end is not None:
+                self._at_end()
             return dialect.say("That is all.")
         tool, make_arguments = self._steps[number]
         name = _ending_with(tool, prompt.tools)

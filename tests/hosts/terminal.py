@@ -35,10 +35,12 @@ class Terminal:
         """All that was drawn, without the moves of the cursor and without blanks."""
         return re.sub(rb"\s+", b"", _ESCAPES.sub(b"", self._drawn)).decode("utf-8", "replace")
 
-    def settle(self, limit_s=30):
-        """Wait until nothing is drawn for a while."""
+    def settle(self, text="", limit_s=30):
+        """Wait until a text was drawn, without its blanks, and then nothing for a while."""
         end = time.monotonic() + limit_s
-        while time.monotonic() < end and time.monotonic() - self._last < _QUIET_S:
+        while text not in self.drawn or time.monotonic() - self._last < _QUIET_S:
+            if time.monotonic() > end:
+                return
             time.sleep(0.1)
 
     def type(self, text):

@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from mcp_server.hosts.delivery import APPROVALS
+from mq9 import SyncMq9Client
+from mq9.operations.identity import Identity
 from tests.hosts.frameworks import FRAMEWORKS
-from tests.hosts.programs import CODEX, PROGRAMS, Home
+from tests.hosts.programs import PROGRAMS, Home
 from tests.hosts.scripted_model import ScriptedModel
 from tests.mcpserver.programs import MQ9_MCP, McpServing
 from tests.mcpserver.steps import STEPS, UNCONFIRMED
@@ -100,18 +103,51 @@ def test_a_host_does_the_same_over_http(home, program, serving, measure):
     assert seen.data[0]["name"] == "served"
 
 
-def test_codex_asks_only_before_it_sends_or_removes(home):
-    codex = replace(CODEX, words=("exec", "--skip-git-repo-check"))
-    codex.need()
-    first, *_ = [number for number, (tool, _) in enumerate(STEPS) if tool == "mq9_send_message"]
-    steps = [*STEPS[: first + 1], ("mq9_query_messages", lambda _said: {}), STEPS[-1]]
-    home.set_up(codex)
-    home.install(codex)
-    seen = home.run(codex, steps)
+@pytest.mark.parametrize("is_approved", [False, True], ids=["unasked", "approved"])
+def test_which_tools_a_host_runs_without_its_user(home, program, is_approved, measure, tmp_path):
+    if is_approved and program.name not in APPROVALS:
+        pytest.skip(f"{program.title} has no setting for that")
+    url = f"sqlite:///{tmp_path / 'mail.db'}"
+    own = Identity(program.name).mail_address
 
-    refused = [tool for (tool, _), data in zip(steps, seen.data, strict=True) if data is None]
-    assert refused == ["mq9_send_message", "mq9_agent_unregister"], seen.told
-    assert "approval" in seen.told[first]
+    def post(_said):
+        with SyncMq9Client(url) as client:
+            client.send(own, "How many are home?")
+        return {}
+
+    steps = [  # none of them needs what another said, which may be refused
+        ("mq9_whoami", post),
+        ("mq9_fetch_messages", lambda _said: {}),
+        ("mq9_ack_messages", lambda _said: {"msg_id": 1}),
+        ("mq9_query_messages", lambda _said: {}),
+        ("mq9_agent_register", lambda _said: {"capabilities": "Counts bees."}),
+        ("mq9_agent_discover", lambda _said: {"query": "somebody who counts bees"}),
+        ("mq9_create_mailbox", lambda _said: {"ttl": 600}),
+        ("mq9_send_message", lambda _said: {"mail_address": own, "content": "All are home."}),
+        (
+            "mq9_delete_message",
+            lambda _said: {"mail_address": own, "msg_id": 2, "confirm_address": own},
+        ),
+        ("mq9_agent_unregister", lambda _said: {}),
+    ]
+    home.set_up(program)
+    home.install(program, "--server", url, *(["--approve"] if is_approved else []))
+    seen = home.run(replace(program, words=program.asking_words or program.words), steps)
+    assert (seen.stuck, seen.errors, seen.outside) == (None, [], set())
+    refused = [
+        tool.removeprefix("mq9_")
+        for (tool, _), told, data in zip(steps, seen.told, seen.data, strict=True)
+        if data is None and not is_declined(told, data) and not knows_no_message(told)
+    ]
+    if is_approved:
+        assert refused == []
+    else:
+        measure(program, "unasked")["refused"] = refused
+
+
+def knows_no_message(told):
+    """Tell whether the server has answered: the message was not sent, or not fetched before."""
+    return "msg_id" in told and "mq9" in told
 
 
 def test_a_framework_has_the_tools_in_its_first_prompt_and_calls_them(
