@@ -6,6 +6,7 @@ with ``--set-clock`` it sets the time of a file.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import sys
 import time
@@ -78,7 +79,7 @@ async def examine(call: CommandCall, packages: Sequence[str] = ()) -> list[Check
     usable = all(one.state != PROBLEM for one in broker)
     path = file_of(call.full_url)
     if path is None:
-        return [*checks, *broker, *([] if call.is_in_memory else _servers(call.full_url))]
+        return [*checks, *broker, *([] if call.is_in_memory else await _versions(call.full_url))]
     of_file = diagnostics.check_file(path, usable=usable)
     if any(one.state == PROBLEM for one in of_file):  # which is the cause of the broker's
         broker = [one for one in broker if one.state != PROBLEM]
@@ -88,13 +89,14 @@ async def examine(call: CommandCall, packages: Sequence[str] = ()) -> list[Check
     return checks
 
 
-def _servers(url: str) -> list[Check]:
+async def _versions(url: str) -> list[Check]:
     """Compare the versions of the brokers that a URL names with ours."""
     try:
         members = servers.parse(url).members
     except InvalidRequest:
         return []
-    return [check for one in members for check in diagnostics.check_server(one.host, one.port)]
+    looking = [asyncio.to_thread(diagnostics.check_server, one.host, one.port) for one in members]
+    return [check for found in await asyncio.gather(*looking) for check in found]
 
 
 def _show_digest(call: CommandCall, named: str) -> int:
