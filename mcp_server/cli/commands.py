@@ -277,7 +277,7 @@ def _where_the_token_is(host: Host, plans: Sequence[Plan | SettingsPlan]) -> str
         if isinstance(remote, Remote) and remote.variable is not None:
             title = host.title
             if remote.token is None:
-                return f", and start {title} where {remote.variable} is set to the token"
+                return f", where {remote.variable} is set to the token"
             return f"; its file holds the token itself, since {title} reads no variables there"
     return ""
 

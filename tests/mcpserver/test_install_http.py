@@ -117,7 +117,7 @@ def test_it_says_where_the_token_is(tmp_path, monkeypatch):
     move_to(tmp_path / "home", monkeypatch)
     words = ("--yes", "--url", URL, "--token-variable", NAME)
     shown = ok("install", "cursor", *words)
-    assert f"start Cursor where {NAME} is set" in shown
+    assert shown.endswith(f"start Cursor anew, where {NAME} is set to the token\n")
     shown = ok("install", "cline-cli", *words, **{NAME: TOKEN})
     assert "the token itself, since Cline CLI reads no variables there" in shown
     assert TOKEN not in shown
