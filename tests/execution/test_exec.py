@@ -212,7 +212,8 @@ async def test_the_whole_group_ends_with_whatever_is_killed(mq9, send, tmp_path,
     await asyncio.to_thread(mq9.ok, "create", "robot")
     await asyncio.to_thread(send)
     command = ("sh", "-c", f"sleep 600 & echo $$ $! $PPID > {file}; wait")
-    program = await start(mq9, tmp_path, "--lease", "1", "--", *command)
+    lease = "1" if victim == "paused" else "600"
+    program = await start(mq9, tmp_path, "--lease", lease, "--", *command)
     await until(lambda: len(pids(file)) == 3)
     shell, sleeping, guard = pids(file)
     if victim == "paused":

@@ -80,10 +80,10 @@ async def test_two_programs_take_turns_and_old_sessions_are_forgotten(tmp_path):
     one, other = (Sessions(tmp_path, "robot") for _ in range(2))
     one.prepare()
     async with one.turn("c") as session:
-        session.store("s-1")
         waiting = asyncio.create_task(_id_of(other, "c"))
         assert await _id_of(other, "d") is None
-        assert not waiting.done()
+        await asyncio.sleep(0)  # the other one looks
+        session.store("s-1")
     assert await waiting == "s-1"
     [file] = [one for one in tmp_path.rglob("c") if one.is_file()]
     assert file.stat().st_mode & 0o777 == 0o600
