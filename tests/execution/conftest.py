@@ -1,6 +1,9 @@
 """`mq9 exec` on a file, called in this process."""
 
+import asyncio
+import os
 import signal
+import sys
 
 import pytest
 from cli.conftest import Program
@@ -59,3 +62,25 @@ def answers(mq9):
 def messages_in(mq9, mailbox):
     done = mq9("query", mailbox, "--limit", "1000", "--json")
     return done.document["messages"]
+
+
+class Result:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out.decode(), err.decode()
+
+
+async def started(url, directory, *words):
+    process = await start(url, directory, *words)
+    out, err = await process.communicate()
+    return Result(process.returncode, out, err)
+
+
+async def start(url, directory, *words):
+    """Start it as a program."""
+    given = ["exec", "--agent", "robot", "--state", directory / "state", *words]
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "mq9", *map(str, given)),
+        env={**os.environ, "MQ9_SERVER": url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )

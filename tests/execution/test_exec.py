@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from waiting import until
 
-from execution.conftest import messages_in
+from execution.conftest import messages_in, start, started
 from mq9 import Mq9Client
 from mq9.cli.exec import worker
 from mq9.cli.exec.environment import variables
@@ -173,35 +173,15 @@ async def test_a_command_ends_when_its_message_is_taken_away(mq9, execute, send,
     file = tmp_path / "pids"
     await asyncio.to_thread(send)
     command = ("sh", "-c", GENTLE.format(file))
-    running = asyncio.create_task(started(mq9, tmp_path, "--lease", "1", "--once", "--", *command))
+    running = asyncio.create_task(
+        started(mq9.url, tmp_path, "--lease", "1", "--once", "--", *command)
+    )
     await until(lambda: len(pids(file)) == 2)
     async with Mq9Client(mq9.url) as client:
         await client.delete("robot", 0)
     done = await running
     assert "the lease was lost while the command ran" in done.err
     assert not any(map(is_alive, pids(file)))
-
-
-class Result:
-    def __init__(self, code, out, err):
-        self.code, self.out, self.err = code, out.decode(), err.decode()
-
-
-async def started(mq9, directory, *words):
-    process = await start(mq9, directory, *words)
-    out, err = await process.communicate()
-    return Result(process.returncode, out, err)
-
-
-async def start(mq9, directory, *words):
-    """Start it as a program."""
-    given = ["exec", "--agent", "robot", "--state", directory / "state", *words]
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "mq9", *map(str, given)),
-        env={**os.environ, "MQ9_SERVER": mq9.url},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the guard is killed last")
@@ -213,7 +193,7 @@ async def test_the_whole_group_ends_with_whatever_is_killed(mq9, send, tmp_path,
     await asyncio.to_thread(send)
     command = ("sh", "-c", f"sleep 600 & echo $$ $! $PPID > {file}; wait")
     lease = "1" if victim == "paused" else "600"
-    program = await start(mq9, tmp_path, "--lease", lease, "--", *command)
+    program = await start(mq9.url, tmp_path, "--lease", lease, "--", *command)
     await until(lambda: len(pids(file)) == 3)
     shell, sleeping, guard = pids(file)
     if victim == "paused":
@@ -239,7 +219,7 @@ async def test_sigterm_lets_a_command_end_and_gives_back_what_does_not(mq9, tmp_
     script = f'echo > {tmp_path}/"$MQ9_MSG_ID"; while ! [ -e "{go_on}" ]; do sleep 0.05; done; cat'
     async with Mq9Client(mq9.url) as client:
         await client.send("robot", "quick", reply_to="answers")
-        program = await start(mq9, tmp_path, "--stop-timeout", "30", "--", "sh", "-c", script)
+        program = await start(mq9.url, tmp_path, "--stop-timeout", "30", "--", "sh", "-c", script)
         await until((tmp_path / "0").exists)
         program.terminate()
         go_on.touch()
@@ -248,7 +228,7 @@ async def test_sigterm_lets_a_command_end_and_gives_back_what_does_not(mq9, tmp_
         assert [one.text for one in await client.query("answers")] == ["quick"]
         go_on.unlink()
         await client.send("robot", "slow", reply_to="answers")
-        program = await start(mq9, tmp_path, "--stop-timeout", "0.1", "--", "sh", "-c", script)
+        program = await start(mq9.url, tmp_path, "--stop-timeout", "0.1", "--", "sh", "-c", script)
         await until((tmp_path / "1").exists)
         program.terminate()
         _, err = await program.communicate()

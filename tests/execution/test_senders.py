@@ -1,7 +1,13 @@
 """`mq9 exec --from`: who may have a command run."""
 
-import pytest
+import sys
+from urllib.parse import quote
 
+import pytest
+from serving import Serving
+from users_file import write_users
+
+from execution.conftest import started
 from mq9 import InvalidRequest, Mq9Client
 from mq9.cli.exec.senders import Senders
 
@@ -71,3 +77,38 @@ async def test_a_server_that_knows_nobody_has_to_be_chosen_for(stranger):
     senders = Senders(stranger, "robot", [])
     with pytest.raises(InvalidRequest, match="--from everyone"):
         await senders.prepare(is_private=False)
+
+
+USERS = "\n".join(f'[[users]]\nagent = "{name}"\ntoken = "the token of {name}"' for name in AGENTS)
+
+
+@pytest.mark.programs
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups")
+async def test_on_a_server_the_command_runs_for_known_senders_and_knows_no_token(tmp_path):
+    users = write_users(tmp_path, USERS)
+    async with Serving(tmp_path, "--memory", "--users", str(users)) as server:
+        urls = {
+            name: server.url.replace("//", f"//{quote(f'the token of {name}')}@") for name in AGENTS
+        }
+        async with (
+            Mq9Client(urls["robot"]) as robot,
+            Mq9Client(urls["ada"]) as ada,
+            Mq9Client(urls["bob"]) as bob,
+        ):
+            for client, name in ((robot, "robot"), (ada, "ada"), (bob, "bob")):
+                await client.mailbox_create(name=name)
+            await robot.send("ada", "hello", correlation_id="q-1")
+            await ada.send("robot", "x", reply_to="ada", correlation_id="q-2")
+            await bob.send("robot", "y", reply_to="bob", correlation_id="q-3")
+            script = 'echo "$MQ9_SENDER $MQ9_SENDER_VERIFIED"; env | grep -c "the%20token"; true'
+            done = await started(urls["robot"], tmp_path, "--once", "--", "sh", "-c", script)
+            assert done.code == 0, done.err
+            [_, answer] = await ada.query("ada")
+            assert answer.text == "ada true\n0\n"
+
+
+@pytest.mark.programs
+async def test_on_a_server_without_users_it_does_not_start(hosted, tmp_path):
+    done = await started(hosted.server.url, tmp_path, "--", "cat")
+    assert (done.code, done.out) == (2, "")
+    assert "--from everyone" in done.err
