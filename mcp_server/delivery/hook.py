@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     # Claude Code starts its watchers itself.
     rests = call.occasion in {START, STOP} and answer.get("text") is None
     if host in WAKEABLE and host != "claude-code" and rests and not answer.get("watched"):
-        _start_watcher(host, agent, call.session)
+        _start_watcher(host, agent, call.session, str(answer["pid"]))
     return 0
 
 
@@ -117,8 +117,11 @@ def working_directory(document: dict[str, Any]) -> str:
         return ""
 
 
-def _start_watcher(host: str, agent: str, session: str) -> None:
-    """Start the watcher of a session in the background, with nothing of this process's."""
+def _start_watcher(host: str, agent: str, session: str, pid: str) -> None:
+    """Start the watcher of a session in the background, with nothing of this process's.
+
+    It asks no server but that of the session: others stay when the session is closed.
+    """
     import subprocess  # noqa: PLC0415  # most hooks start none
 
     # -P: what lies in the project's directory is not imported.
@@ -128,7 +131,7 @@ def _start_watcher(host: str, agent: str, session: str) -> None:
         how = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
     try:
         subprocess.Popen(  # noqa: S603  # our own program
-            [*command, "--agent", agent, "--session", session],
+            [*command, "--agent", agent, "--session", session, "--pid", pid],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

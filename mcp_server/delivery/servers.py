@@ -109,6 +109,7 @@ def ask(
     directory: str,
     appear_s: float,
     answer_s: float | None,
+    pid: str | None = None,
 ) -> dict[str, Any] | None:
     """Ask a server of an agent; None when there is none, or it does not answer.
 
@@ -119,13 +120,16 @@ def ask(
         directory: Where the host works.
         appear_s: How many seconds it may take until a server is there and knows its agent.
         answer_s: How many seconds it may take to answer; None: as long as it runs.
+        pid: The process of the server, where no other one is to be asked.
     """
     until = time.monotonic() + appear_s
     while True:
         for path, server in found(agent, parent=parent, directory=directory):
+            if pid not in {None, str(server["pid"])}:
+                continue
             answer = _asked(path, server, request, answer_s)
             if answer is not None and answer.get("ready"):
-                return answer
+                return {**answer, "pid": server["pid"]}
         if time.monotonic() >= until:
             return None
         time.sleep(_PAUSE_S)

@@ -29,8 +29,11 @@ _WAKE_TIMEOUT_S = 30
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Watch for the session that a command line or the host names; the exit code."""
-    words, options = split(arguments, ("agent", "session"))
+    """Watch for the session that a command line or the host names; the exit code.
+
+    A hook that starts it names the process of the server too, with ``--pid``.
+    """
+    words, options = split(arguments, ("agent", "session", "pid"))
     agent = options.get("agent") or os.environ.get("MQ9_AGENT")
     if len(words) != 1 or words[0] not in WAKEABLE or not agent:
         return misused(USAGE, WAKEABLE)
@@ -51,6 +54,7 @@ def run(arguments: Sequence[str]) -> int:
         directory=working_directory(document),
         appear_s=_APPEAR_S,
         answer_s=None,
+        pid=options.get("pid"),
     )
     text = None if answer is None else answer.get("text")
     if text is None:

@@ -136,8 +136,8 @@ def write(path, known, **members):
     Path(path).write_text(json.dumps({**known, **members}))
 
 
-def ask(agent="desk"):
-    return servers.ask({"do": "it"}, agent, parent=1, directory="/", appear_s=0, answer_s=5)
+def ask(agent="desk", **more):
+    return servers.ask({"do": "it"}, agent, parent=1, directory="/", appear_s=0, answer_s=5, **more)
 
 
 async def answer_yes(_request):
@@ -149,6 +149,13 @@ async def test_a_server_is_found_by_its_agent_while_it_runs(home):
         assert (await asyncio.to_thread(ask))["text"] == "yes"
         assert await asyncio.to_thread(ask, "other") is None
     assert await asyncio.to_thread(ask) is None
+
+
+async def test_a_watcher_asks_the_server_of_its_session_and_no_other(home):
+    async with announced("desk", answer_yes):
+        own = str(os.getpid())
+        assert (await asyncio.to_thread(ask, pid=own))["text"] == "yes"
+        assert await asyncio.to_thread(ask, pid="1") is None
 
 
 async def test_one_that_is_not_ready_is_not_heard(home):
