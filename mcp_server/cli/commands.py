@@ -206,7 +206,7 @@ def install(
     _carry_out(found, [plan, *settings_plans], [lambda: [plan], delivery], yes, dry_run)
     if deliver and not dry_run:
         typer.echo(f"A session is told of mail {delivery_of(found.name).when}.")
-        for line in delivery_of(found.name).to_do:
+        for line in delivery_of(found.name).left_to_do(scope):
             typer.echo(f"- {line}")
 
 

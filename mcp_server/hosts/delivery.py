@@ -70,9 +70,14 @@ class Delivery:
     hook: Callable[[HookCall], Any]
     when: str  # it is told, as a sentence goes on after "A session is told of mail"
     to_do: Sequence[str] = ()  # by the person
+    project_to_do: Sequence[str] = ()  # by each person who has the project
     members: Sequence[Setting] = ()  # of the file, beside the hooks
     # Where the host keeps that its user trusts hooks: a file, and how an event's key begins there.
     trust: Callable[[Machine, Path], tuple[Path, str]] | None = None
+
+    def left_to_do(self, scope: Scope) -> Sequence[str]:
+        """Return what a person has to do still, so that mail arrives."""
+        return self.to_do if scope == "user" else [*self.project_to_do, *self.to_do]
 
     def file(self, machine: Machine, scope: Scope) -> Path:
         """Return the file that lists the host's hooks."""
@@ -136,6 +141,9 @@ DELIVERIES: Mapping[str, Delivery] = {
         events=tuple(EVENTS["claude-code"]),
         hook=_claude_code,
         when=f"{_WHILE_IT_WORKS}, and is woken when it rests in a terminal",
+        project_to_do=(
+            "Trust the folder, and let Claude Code start the project's server, when it asks.",
+        ),
     ),
     "codex": Delivery(
         user_file=lambda machine: (
@@ -150,6 +158,7 @@ DELIVERIES: Mapping[str, Delivery] = {
             "Until then it skips the hooks, and says nothing.",
             "A session is told from its first prompt on.",
         ),
+        project_to_do=("Trust the project when Codex asks.",),
         trust=lambda machine, file: (
             (machine.directory("CODEX_HOME") or machine.home / ".codex") / "config.toml",
             f"{file.resolve()}:",

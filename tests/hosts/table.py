@@ -62,7 +62,7 @@ def mail_table(measured, day):
         found = measured.get(one.name, {})
         cells = [one.title, _unasked(found.get("unasked"))]
         told = found.get("told")
-        cells += [""] * len(_STATES) if told is None else [_told(told.get(at)) for at in _STATES]
+        cells += [("no hooks" if told is None else _told(told.get(at))) for at in _STATES]
         rows.append(f"| {' | '.join(cells)} |")
     return f"{_MAIL_HEAD}{chr(10).join(rows)}\n\nMeasured on {day}.\n"
 

@@ -1,6 +1,5 @@
 """Mail that reaches a session of a real host by itself: when, how often, and with which words."""
 
-import asyncio
 import re
 import time
 from contextlib import ExitStack, contextmanager
@@ -10,9 +9,8 @@ import pytest
 
 from mcp_server.hosts.delivery import APPROVALS, DELIVERIES
 from mcp_server.settings import WakePolicy
-from mq9 import Mq9Client
-from mq9.operations.identity import Identity
 from tests.hosts.heard import TOOL
+from tests.hosts.posting import address_of, post
 from tests.hosts.programs import PROGRAMS, Home
 from tests.hosts.scripted_model import PROMPT, ScriptedModel
 
@@ -46,14 +44,8 @@ class Desk:
 
     def send(self, *bodies, **options):
         """Send messages to the host."""
-        asyncio.run(self._send(bodies, options))
+        post(self.server, self.program, *bodies, **options)
         self.sent_at = time.monotonic()
-
-    async def _send(self, bodies, options):
-        address = Identity(self.program.name).mail_address
-        async with Mq9Client(self.server) as client:
-            for body in bodies:
-                await client.send(address, body, **options)
 
     def run(self, *steps, at_end=None):
         """Run a turn without a user; what the model saw."""
@@ -238,7 +230,7 @@ class Talker:
         self.ends = []
         self._write = (
             "mq9_send_message",
-            lambda _said: {"mail_address": Identity(other).mail_address, "content": "Your turn."},
+            lambda _said: {"to": address_of(other), "content": "Your turn."},
         )
         self._steps = [self._write]
         desk.home.model.begin(self._steps, self._at_end)
@@ -258,7 +250,7 @@ def test_two_hosts_that_wake_each_other_stop_and_their_users_are_told(tmp_path, 
             directory = tmp_path / program.name
             directory.mkdir()
             model = stack.enter_context(ScriptedModel())
-            [other] = [name for name in names if name != program.name]
+            [other] = [one for one in programs if one is not program]
             talkers.append(Talker(Desk(Home(directory, model), program, server), other))
             terminals.append(stack.enter_context(talkers[-1].desk.in_terminal()))
         for terminal in terminals:

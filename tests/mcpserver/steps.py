@@ -22,7 +22,7 @@ STEPS = [
     (
         "mq9_send_message",
         lambda said: {
-            "mail_address": said["mq9_agent_discover"]["agents"][0]["mail_address"],
+            "to": said["mq9_agent_discover"]["agents"][0]["mail_address"],
             "content": "How many are home?",
             "priority": "urgent",
             "tags": ["bees"],

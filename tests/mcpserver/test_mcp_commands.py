@@ -92,6 +92,16 @@ def test_it_has_mail_delivered_and_says_what_is_left_to_do(home):
     assert refused("install", "vscode", "--deliver").startswith("deliver: vscode has no hooks")
 
 
+def test_the_hooks_of_a_project_name_no_place_on_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = ok("install", "claude-code", "--project", "--deliver", "--yes")
+    assert "- Trust the folder, and let Claude Code start the project's server" in done
+    hooks = json.loads((tmp_path / ".claude/settings.json").read_text())["hooks"]
+    [group] = hooks["Stop"]
+    assert [one["command"] for one in group["hooks"]] == ["mq9-mcp", "mq9-mcp"]
+    assert group["hooks"][0]["args"] == ["hook", "claude-code", "Stop", "--agent", "auto"]
+
+
 def test_hooks_are_undone_where_the_entry_was_written_by_hand(home):
     ok("install", "codex", "--deliver", "--yes")
     (home / ".codex/config.toml.mq9-undo").unlink()
