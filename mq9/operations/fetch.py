@@ -86,7 +86,7 @@ class HeldView(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     msg_id: int
-    seconds: int = Field(description="For how long it is still leased.")
+    seconds_left: int = Field(description="For how long it is still leased.")
     mail_address: str | None = Field(default=None, description="Where it is, if elsewhere.")
 
 
@@ -97,6 +97,9 @@ class FetchMessagesResult(Result):
     messages: list[MessageView] = Field(description="Most pressing first.")
     empty: str | None = Field(
         default=None, description="Why there is nothing, when there is nothing."
+    )
+    waited: str | None = Field(
+        default=None, description="For how long, where that is less than you asked for."
     )
     answers: dict[str, int] | None = Field(
         default=None, description="The msg_id of each answer, by the correlation_id in answers_to."
@@ -161,6 +164,8 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchMess
     senders = await senders_of(caller, address, shown)
     now = caller.client.clock.now_ms() / 1000
     waiting = taken.fetched.waiting
+    not_answered = [one for one in arguments.answers_to or () if one not in answers]
+    lacks = bool(not_answered) or len(messages) < wanted.min_msgs
     return FetchMessagesResult(
         mail_address=address,
         messages=views(
@@ -170,11 +175,10 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchMess
             senders=senders,
             yours={one.msg_id for one in taken.again},
         ),
-        empty=None
-        if waiting is None or shown
-        else explain(waiting, caller.sessions, now) + _cut_wait(caller, arguments),
+        empty=None if waiting is None or shown else explain(waiting, caller.sessions, now),
+        waited=_cut_wait(caller, arguments) if lacks or not shown else None,
         answers=answers or None,
-        not_answered=[one for one in arguments.answers_to or () if one not in answers] or None,
+        not_answered=not_answered or None,
         held=_held(caller, taken, now),
         held_elsewhere=_elsewhere(caller, taken, now),
         stopped=stopped,
@@ -185,10 +189,10 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchMess
     )
 
 
-def _cut_wait(caller: Caller, arguments: FetchArguments) -> str:
+def _cut_wait(caller: Caller, arguments: FetchArguments) -> str | None:
     """Say that a wait was shorter than it was asked for, because the host allows no more."""
     most = caller.max_wait_s
-    return f"; waited {most} s, the longest here" if arguments.longest_wait_s > most else ""
+    return f"{most} s, the longest here" if arguments.longest_wait_s > most else None
 
 
 def _wanted(caller: Caller, arguments: FetchArguments) -> Wanted:
@@ -245,7 +249,7 @@ def _held(caller: Caller, taken: Taken, now: float) -> list[HeldView] | None:
             left_ms = kept_until_ms - caller.client.clock.monotonic_ms()
             seconds = max(seconds, round(left_ms / 1000))
         elsewhere = None if where == taken.delivery.mail_address else where
-        listed.append(HeldView(msg_id=one.msg_id, seconds=seconds, mail_address=elsewhere))
+        listed.append(HeldView(msg_id=one.msg_id, seconds_left=seconds, mail_address=elsewhere))
     return listed or None
 
 

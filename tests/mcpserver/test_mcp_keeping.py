@@ -148,7 +148,7 @@ async def test_without_sessions_an_agent_is_given_again_what_it_has_not_confirme
 
         async with connected(url, era) as desk:
             told = await desk.do("fetch_messages", wait_seconds=0)
-            assert told["held"] == [{"msg_id": 1, "seconds": 300}]
+            assert told["held"] == [{"msg_id": 1, "seconds_left": 300}]
             assert [one["msg_id"] for one in told["messages"]] == []
             told = await desk.do("fetch_messages", wait_seconds=0, include_held=True)
             assert [one["already_yours"] for one in told["messages"]] == [True]

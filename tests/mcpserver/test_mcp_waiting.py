@@ -127,5 +127,6 @@ async def test_a_wait_is_cut_to_what_the_host_allows(open_host, broker, settings
 
     said = await host.do("fetch_messages", wait_seconds=3_600)
 
-    assert said["empty"] == f"no mail waits; waited {waited} s, the longest here"
+    assert said["empty"] == "no mail waits"
+    assert said["waited"] == f"{waited} s, the longest here"
     assert broker.clock.now_ms() - before == waited * 1_000

@@ -233,7 +233,7 @@ async def test_an_inbox_has_nothing_new_because_the_agent_holds_what_is_there(pl
 
     told = fetch(planner)
     assert (told["messages"], told["empty"]) == ([], "nothing new")
-    assert told["held"] == [{"msg_id": 0, "seconds": 3_600}]
+    assert told["held"] == [{"msg_id": 0, "seconds_left": 3_600}]
 
 
 async def test_an_inbox_is_empty_for_several_reasons(planner, inbox, client):

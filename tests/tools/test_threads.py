@@ -118,8 +118,8 @@ def test_what_is_held_keeps_a_thread_from_nothing_new(planner, worker):
 
     assert [bodies(one) for one in fetched] == [["an answer"], ["unasked"], []]
     assert fetched[-1]["held"] == [
-        {"msg_id": 0, "seconds": 3_600, "mail_address": private},
-        {"msg_id": 0, "seconds": 3_600},
+        {"msg_id": 0, "seconds_left": 3_600, "mail_address": private},
+        {"msg_id": 0, "seconds_left": 3_600},
     ]
     assert within("one", planner, "ack_messages", msg_id=0, mail_address=private)["acked"] == [0]
     assert len(within("one", planner, "fetch_messages", **NOW)["held"]) == 1
