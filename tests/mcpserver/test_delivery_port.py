@@ -94,7 +94,11 @@ async def test_a_request_that_fails_costs_no_other(port):
     assert await say(port, knowing(port, do="it")) is not None
 
 
-async def test_strangers_who_say_nothing_keep_nobody_out(port):
+async def test_strangers_who_say_nothing_keep_nobody_out_and_cut_nobody_off(port, monkeypatch):
+    monkeypatch.setattr(ports, "REQUEST_S", 60)
+    waiting, waiter = await connect(port)
+    waiter.write(json.dumps(knowing(port, do="wait")).encode() + b"\n")
+    assert await port.asked.get() == "wait"
     silent = [await connect(port) for _ in range(3 * MAX_STRANGERS)]
     for _ in range(3):
         assert await say(port, knowing(port, do="it")) is not None
@@ -105,7 +109,8 @@ async def test_strangers_who_say_nothing_keep_nobody_out(port):
         except ConnectionResetError:
             cut_off += 1
     assert cut_off == 2 * MAX_STRANGERS
-    for _, writer in silent:
+    assert not waiting.at_eof()
+    for _, writer in [*silent, (waiting, waiter)]:
         writer.close()
 
 

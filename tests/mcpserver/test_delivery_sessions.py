@@ -12,6 +12,7 @@ from mcp_server.settings import WakePolicy
 from mq9 import InvalidRequest, Unreachable
 
 EVERYONE = WakePolicy("everyone", cooldown_s=0)
+TIMEOUT_S = 30
 ONE = "mq9: 1 message waits in your mailbox. Read it with mq9_fetch_messages."
 
 
@@ -46,7 +47,12 @@ class HostSide:
 
     def watch(self, **more):
         """Begin to watch."""
-        task = asyncio.create_task(self.ask(do="watch", **more))
+
+        async def wait():
+            async with asyncio.timeout(TIMEOUT_S):  # of real time, for which no clock waits
+                return await self.ask(do="watch", **more)
+
+        task = asyncio.create_task(wait())
         self._tasks.append(task)
         return task
 
@@ -149,8 +155,10 @@ async def test_turns_in_a_row_end_and_the_person_is_told_once(side):
     assert await side.person("stop") is None
     # It was not lost: the prompt of the person has it, and begins a new row.
     assert (await side.hook("prompt")).startswith("mq9: 1 new message waits")
-    await side.send()
-    assert await side.hook("stop") is not None
+    for _ in range(3):
+        await side.send()
+        assert await side.hook("stop") is not None
+    assert await side.person("stop") == said
 
 
 async def test_the_limit_of_an_hour_is_told_too(open_side):
