@@ -196,12 +196,22 @@ def test_tools_are_approved_in_the_words_of_the_host(here, name):
         assert config == {"permissions": {"allow": ["mcp__mq9"]}}
 
 
+def test_an_approval_that_was_changed_meanwhile_stays(here):
+    install(here, "codex", approve=True)
+    path = here.home / ".codex/config.toml"
+    path.write_text(path.read_text().replace('"approve"', '"prompt"'))
+    for plan in plan_delivery_undo("codex", here):
+        plan.apply()
+    assert 'default_tools_approval_mode = "prompt"' in path.read_text()
+
+
 def test_what_is_shown_of_a_shared_file_begins_with_the_entry(here):
     entry = make_entry(
         HOSTS["gemini"], here, server="sqlite:////m.db", python=str(here.home / "python")
     )
     plan = plan_install(entry, here)
     [settings] = plan_delivery(entry, here, deliver=False, approve=True, planned=plan.config)
+    assert settings.config.before == plan.config.after
     added = [line for line in settings.diff.splitlines() if line.startswith("+ ")]
     assert [line.strip("+, ") for line in added if "trust" in line] == ['"trust": true']
     assert not any("command" in line for line in added)
@@ -253,6 +263,20 @@ def test_the_doctor_sees_that_codex_trusts_each_hook(here):
         )
         (here.home / ".codex/config.toml").write_text(trusted)
         assert check(here, "codex").state == ("ok" if count == 4 else "warning")
+
+
+def test_codex_trusts_hooks_by_their_places(here):
+    bell = {"hooks": [{"type": "command", "command": "bell"}]}
+    path = hooks_file(here, "codex", json.dumps({"hooks": {"Stop": [bell]}})).resolve()
+    install(here, "codex")
+    places = ["session_start:0", "user_prompt_submit:0", "post_tool_use:0", "stop:0"]
+    for last, state in (("stop:0", "warning"), ("stop:1", "ok")):
+        trusted = "".join(
+            f'[hooks.state."{path}:{place}:0"]\ntrusted_hash = "sha256:0"\n'
+            for place in [*places[:3], last]
+        )
+        (here.home / ".codex/config.toml").write_text(trusted)
+        assert check(here, "codex").state == state
 
 
 def test_the_doctor_sees_what_is_missing_or_of_another(here):
