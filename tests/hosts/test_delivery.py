@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 
 from mcp_server.hosts.delivery import APPROVALS, DELIVERIES
+from mcp_server.hosts.delivery_check import delivery_check
+from mcp_server.hosts.host import Launch, Machine
 from mcp_server.settings import WakePolicy
 from tests.hosts.heard import TOOL
 from tests.hosts.posting import address_of, post
-from tests.hosts.programs import PROGRAMS, Home
+from tests.hosts.programs import CODEX, PROGRAMS, Home
 from tests.hosts.scripted_model import PROMPT, ScriptedModel
 
 pytestmark = [pytest.mark.hosts, pytest.mark.programs, pytest.mark.timeout(300)]
@@ -47,10 +49,10 @@ class Desk:
         post(self.server, self.program, *bodies, **options)
         self.sent_at = time.monotonic()
 
-    def run(self, *steps, at_end=None):
+    def run(self, *steps, at_end=None, is_trusted=True):
         """Run a turn without a user; what the model saw."""
         words = list(self.program.words)
-        if self.program.name in TRUSTING:
+        if self.program.name in TRUSTING and is_trusted:
             words.insert(1, TRUSTING[self.program.name])
         return self.home.run(replace(self.program, words=tuple(words)), steps, at_end=at_end)
 
@@ -62,7 +64,15 @@ class Desk:
             if self.program.name in TRUSTING:
                 terminal.type("2")  # trust all and continue
                 terminal.settle()
+            assert self.check() == "ok"
             yield terminal
+
+    def check(self):
+        """What the doctor finds of the hooks."""
+        name, home = self.program.name, self.home.directory
+        here = Machine("linux", home, {"HOME": str(home)}, self.home.work)
+        launch = Launch("mq9-mcp", ("--agent", name))
+        return delivery_check(name, "user", here, agent=name, launch=launch).state
 
     def after_sending(self, seen):
         """What the model heard since the last message was sent, and how soon after that."""
@@ -102,7 +112,11 @@ def wait_for(condition, limit_s=WAKING_S):
     return True
 
 
-@pytest.fixture(params=DELIVERED, ids=lambda one: one.name)
+def named(program):
+    return program.name
+
+
+@pytest.fixture(params=DELIVERED, ids=named)
 def program(request):
     request.param.need()
     return request.param
@@ -188,12 +202,7 @@ def test_no_word_of_a_message_is_heard_but_in_what_was_fetched(desk):
     assert all(name.startswith("untrusted_") for name in marked), marked
 
 
-@pytest.mark.parametrize(
-    "program",
-    IN_TERMINALS,
-    indirect=True,
-    ids=lambda one: one.name,
-)
+@pytest.mark.parametrize("program", IN_TERMINALS, indirect=True, ids=named)
 def test_an_idle_session_is_woken_or_sleeps(desk, told):
     ends = []
     desk.home.model.begin([LOOK], lambda: ends.append(time.monotonic()))
@@ -220,6 +229,15 @@ def test_an_idle_session_is_woken_or_sleeps(desk, told):
         time.sleep(2)
         assert len(seen.heard) == before + 1  # once, and no further turn of its own
     told("idle", role if woken else None, seconds if woken else None)
+
+
+@pytest.mark.parametrize("program", [CODEX], indirect=True, ids=named)
+def test_hooks_that_nobody_trusts_are_skipped_and_the_doctor_says_so(desk):
+    desk.run(LOOK)
+    desk.send("body")
+    seen = desk.run(LOOK, is_trusted=False)
+    assert not any(notices(said) for _, said in seen.heard)
+    assert desk.check() == "warning"
 
 
 class Talker:
