@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +39,16 @@ def delivery_check(
         untrusted = _untrusted(delivery, machine, path, hooks)
     except InvalidRequest as error:
         return warning(name, f"{path} cannot be read: {error}", "look at it")
+    lines = "".join(f"{text}\n" for text in _texts(hooks))
     missing = [event for event, found in hooks.items() if not found]
     if len(missing) == len(hooks):
         return ok(name, f"waits until a tool is called; to be told of it by itself: {advice}")
     if missing:
         said = f"{path} has no hook of ours at {', '.join(missing)}"
-    elif agent not in _agents_in(hooks):
+    elif not _is_of(agent, lines):
         said = f"the hooks in {path} are of another agent than {agent}"
+    elif launch.command not in lines:
+        said = f"the hooks in {path} run another program than {launch.command}"
     elif untrusted:
         said = f"{host} skips the hooks of {path} that are not trusted: {', '.join(untrusted)}"
         advice = delivery.to_do[0]
@@ -83,15 +88,19 @@ def _our_hooks(delivery: Delivery, path: Path) -> dict[str, dict[int, Any]]:
     }
 
 
-def _agents_in(value: Any) -> set[str]:
-    """Return the agents that hooks name."""
-    if isinstance(value, Mapping):
-        return set().union(*map(_agents_in, value.values()))
-    words = [str(one) for one in value] if isinstance(value, list) else []
+def _texts(value: Any) -> Iterator[str]:
+    """Return all texts in hooks, in their order."""
     if isinstance(value, str):
-        words = [one.strip("'\"") for one in value.split()]
-    found = {words[at + 1] for at in range(len(words) - 1) if words[at] == "--agent"}
-    return found.union(*map(_agents_in, value)) if isinstance(value, list) else found
+        yield value
+    elif isinstance(value, Mapping | list):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(one)
+
+
+def _is_of(agent: str, lines: str) -> bool:
+    """Tell whether hooks name an agent at their end, as a word or as a shell wants it."""
+    quoted = (shlex.quote(agent), subprocess.list2cmdline([agent]))
+    return any(f"--agent {one}\n" in lines for one in quoted) or f"--agent\n{agent}\n" in lines
 
 
 def _untrusted(

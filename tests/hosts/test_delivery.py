@@ -15,6 +15,7 @@ from tests.hosts.heard import TOOL
 from tests.hosts.posting import address_of, post
 from tests.hosts.programs import CODEX, PROGRAMS, Home
 from tests.hosts.scripted_model import PROMPT, ScriptedModel
+from tests.mcpserver.programs import MQ9_MCP
 
 pytestmark = [pytest.mark.hosts, pytest.mark.programs, pytest.mark.timeout(300)]
 
@@ -71,7 +72,7 @@ class Desk:
         """What the doctor finds of the hooks."""
         name, home = self.program.name, self.home.directory
         here = Machine("linux", home, {"HOME": str(home)}, self.home.work)
-        launch = Launch("mq9-mcp", ("--agent", name))
+        launch = Launch(str(MQ9_MCP), ("--agent", name))
         return delivery_check(name, "user", here, agent=name, launch=launch).state
 
     def after_sending(self, seen):

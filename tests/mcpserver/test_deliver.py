@@ -10,7 +10,7 @@ import pytest
 
 from mcp_server.hosts.delivery import DELIVERIES, plan_delivery, plan_delivery_undo
 from mcp_server.hosts.delivery_check import delivery_check
-from mcp_server.hosts.entry import make_entry
+from mcp_server.hosts.entry import find_command, make_entry
 from mcp_server.hosts.host import Launch
 from mcp_server.hosts.known import HOSTS
 from mcp_server.hosts.plan import plan_install, plan_undo
@@ -220,8 +220,9 @@ def test_what_is_shown_of_a_shared_file_begins_with_the_entry(here):
 # The doctor
 
 
-def check(here, name, agent=None, arguments=()):
-    launch = Launch("mq9-mcp", ("--agent", name, *arguments))
+def check(here, name, agent=None, arguments=(), program=None):
+    command = str(find_command(here, str(here.home / "python"))) if program is None else program
+    launch = Launch(command, ("--agent", name, *arguments))
     return delivery_check(name, "user", here, agent=agent or name, launch=launch)
 
 
@@ -265,6 +266,13 @@ def test_the_doctor_sees_that_codex_trusts_each_hook(here):
         assert check(here, "codex").state == ("ok" if count == 4 else "warning")
 
 
+@pytest.mark.parametrize("name", ["claude-code", "copilot"])
+def test_the_doctor_knows_an_agent_whose_name_has_blanks(here, name):
+    install(here, name, agent="ann b")
+    assert check(here, name, "ann b").state == "ok"
+    assert check(here, name, "ann").state == "warning"
+
+
 def test_codex_trusts_hooks_by_their_places(here):
     bell = {"hooks": [{"type": "command", "command": "bell"}]}
     path = hooks_file(here, "codex", json.dumps({"hooks": {"Stop": [bell]}})).resolve()
@@ -282,6 +290,7 @@ def test_codex_trusts_hooks_by_their_places(here):
 def test_the_doctor_sees_what_is_missing_or_of_another(here):
     install(here, "cursor")
     assert "of another agent than ann" in check(here, "cursor", "ann").text
+    assert "run another program than /old" in check(here, "cursor", program="/old").text
     path = hooks_file(here, "cursor")
     document = json.loads(path.read_text())
     del document["hooks"]["stop"]
