@@ -16,7 +16,7 @@ from mcp_server.callers import Callers, Context, OwnMailboxes
 from mcp_server.features.prompts import Prompts
 from mcp_server.features.resources import Completions, Resources
 from mcp_server.features.subscriptions import Subscriptions
-from mcp_server.features.tools import Hook, Tools
+from mcp_server.features.tools import Tools
 from mcp_server.settings import Settings, instructions
 from mq9 import InvalidRequest, Mq9Error
 from mq9.address import shown
@@ -62,7 +62,6 @@ def make_server(
     *,
     pushes: bool = True,
     state_key: str | None = None,
-    hook: Hook | None = None,
 ) -> Server[None]:
     """Make an MCP server, to be run over any transport.
 
@@ -73,7 +72,6 @@ def make_server(
             new mail.
         state_key: At least 32 characters that nobody else knows, where several servers answer the
             calls of one client: each then accepts the request state that another one has sealed.
-        hook: What a host's hook is answered that calls a tool. No list names this tool.
 
     Raises:
         InvalidRequest: The key is too short.
@@ -86,7 +84,7 @@ def make_server(
     ) -> Callable[[Context, P], Awaitable[R]]:
         return _with_errors(_with_name(callers, handler))
 
-    tools = Tools(callers, settings, hook)
+    tools = Tools(callers, settings)
     resources = Resources(callers, settings)
     prompts = Prompts(callers, settings)
     subscriptions = Subscriptions(callers)

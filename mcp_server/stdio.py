@@ -52,7 +52,7 @@ async def serve_stdio(
         working_directory=WorkingDirectory.here() if agent == AUTO else None,
     )
     sessions = Sessions(callers, settings)
-    server = make_server(callers, settings, hook=sessions.tool)
+    server = make_server(callers, settings)
     if reader is None:  # it has a thread of its own, which nothing waits for at the end
         reader = read_standard_input(None)
         reader.start()

@@ -9,7 +9,6 @@ from typing import Any
 
 from mcp_server.callers import Callers
 from mcp_server.delivery import notice as texts
-from mcp_server.delivery.shapes import EVENTS, read_event, write_answer
 from mcp_server.features.subscriptions import end_of, watch
 from mcp_server.settings import Settings
 from mq9 import MailboxNotFound, Mq9Error, Notice, Occasion, OutcomeUnknown
@@ -97,16 +96,6 @@ class Sessions:
             return {"ready": True}
         continued = request.get("continued") is True
         return {"ready": True, **await self._hook(session, occasion, continued=continued)}
-
-    async def tool(self, arguments: Mapping[str, Any]) -> str:
-        """Answer the hook of Claude Code that calls a tool; nothing where there is nothing."""
-        event = str(arguments.get("hook_event_name"))
-        call = read_event(_CLAUDE, event, arguments) if event in EVENTS[_CLAUDE] else None
-        if call is None or self._callers.default is None:
-            return ""
-        session = self._session(call.session, _CLAUDE, None)
-        said = await self._hook(session, Occasion(call.occasion), continued=call.continued)
-        return write_answer(_CLAUDE, event, said["text"], said["person"])
 
     def _session(self, name: str, host: str, parent: int | None) -> _Session:
         session = self._sessions.get(name)

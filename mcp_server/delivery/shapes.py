@@ -69,9 +69,9 @@ def read_event(host: str, event: str, document: Mapping[str, Any]) -> HookCall |
         return None  # a subagent would be told, and the session would not
     if occasion == PROMPT and not _is_of_a_person(document.get("prompt")):
         occasion = TOOL
-    # A tool for hooks gets texts only. Cursor counts, and tells when its user has ended a turn.
+    # Cursor counts, and tells when its user has ended a turn.
     continued = (
-        document.get("stop_hook_active") in (True, "true")
+        document.get("stop_hook_active") is True
         or bool(document.get("loop_count"))
         or document.get("status") in ("aborted", "error")
     )

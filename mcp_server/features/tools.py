@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import anyio
@@ -26,17 +26,13 @@ from mq9.operations.operation import Arguments, Operation, Result, arguments_sch
 
 MAX_CALLS = 64  # in work, of one agent
 _MAX_ERRORS = 5  # wrong arguments that are spelled out
-HOOK = "hook"  # the tool for hooks, behind the prefix
-Hook = Callable[[Mapping[str, Any]], Awaitable[str]]
 
 
 class Tools:
     """Lists the tools and answers calls."""
 
-    def __init__(self, callers: Callers, settings: Settings, hook: Hook | None = None) -> None:
+    def __init__(self, callers: Callers, settings: Settings) -> None:
         self._callers = callers
-        self._hook = hook
-        self._hook_name = f"{settings.prefix}{HOOK}"
         self._offered = settings.offered
         self._definitions = [types.Tool.model_validate(one) for one in definitions(settings)]
         self._calls: Counter[str] = Counter()
@@ -55,9 +51,6 @@ class Tools:
         self, context: Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult:
         """Perform an operation; a failure is a result, too, with advice for the model."""
-        if self._hook is not None and params.name == self._hook_name:
-            text = await self._hook(params.arguments or {})
-            return types.CallToolResult(content=[types.TextContent(text=text)])
         operation = self._offered.get(params.name)
         if operation is None:
             raise MCPError(types.INVALID_PARAMS, f"unknown tool: {params.name[:80]!r}")

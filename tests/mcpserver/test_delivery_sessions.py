@@ -1,7 +1,6 @@
 """What the sessions of a host are told, and when: on a broker under a clock of the test's own."""
 
 import asyncio
-import json
 
 import pytest
 
@@ -364,22 +363,6 @@ async def test_before_the_agent_is_named_no_hook_is_answered(broker):
     settings = Settings()
     sessions = Sessions(Callers(lambda _agent: broker.client(), settings), settings, broker.clock)
     assert await sessions.answer({"session": "one", "host": "codex"}) == {"ready": False}
-    assert await sessions.tool({"session_id": "one", "hook_event_name": "Stop"}) == ""
-
-
-async def test_a_tool_answers_hooks_as_the_program_does_and_no_list_names_it(open_host, broker):
-    host = await open_host("desk")
-    side = HostSide(broker)
-    assert "mq9_hook" not in [one.name for one in (await host.client.list_tools()).tools]
-    await side.send()
-    given = {"session_id": "one", "hook_event_name": "Stop", "stop_hook_active": "true"}
-    assert await side.sessions.tool(given) == ""
-    assert json.loads(await side.sessions.tool({**given, "stop_hook_active": "false"})) == {
-        "hookSpecificOutput": {"hookEventName": "Stop", "additionalContext": ONE}
-    }
-    assert await side.sessions.tool({**given, "hook_event_name": "Nope"}) == ""
-    assert await side.sessions.tool({}) == ""
-    await side.close()
 
 
 @pytest.mark.parametrize(

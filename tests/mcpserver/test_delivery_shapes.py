@@ -115,7 +115,6 @@ def test_what_continues_or_wakes_a_session_is_no_prompt_of_a_person(prompt, occa
         ({"stop_hook_active": "false"}, False),
         ({"stop_hook_active": ""}, False),
         ({"stop_hook_active": True}, True),
-        ({"stop_hook_active": "true"}, True),
         ({"stop_hook_active": ["true"]}, False),
         ({"status": "completed"}, False),
         ({"status": "aborted"}, True),
