@@ -30,10 +30,11 @@ from mcp_server.hosts.known import HOSTS
 from mcp_server.hosts.plan import UndoFile
 from mcp_server.options import FOR_STDIO, flag, takes_value
 from mcp_server.settings import AUTO
-from mq9 import InvalidRequest, Mq9Client, Mq9Error
-from mq9.address import shown
+from mq9 import Forbidden, InvalidRequest, MailboxNotFound, Mq9Client, Mq9Error
+from mq9.address import shown, slug
 from mq9.cli.diagnostics import PROBLEM, Check, ok, problem, warning
 from mq9.cli.doctor import examine, report
+from mq9.cli.output import count
 from mq9.cli.program import CommandCall
 from mq9.http import is_loopback
 from mq9.transport import servers
@@ -444,8 +445,8 @@ async def _started(use: Use, machine: Machine, seen: Seen, told: set[str]) -> Ch
         if broker_of(url) in told:
             return ok(use.name, f"{said}, whose problem is told above")
         try:
-            async with Mq9Client(url, reconnect_attempts=0):
-                pass
+            async with Mq9Client(url, reconnect_attempts=0) as client:
+                said += await _turns(client, use)
         except Mq9Error as error:
             advice = f"start that, or {PROGRAM} install HOST --server URL"
             return problem(use.name, f"on {shown_url(url)}: {error}", advice)
@@ -453,6 +454,18 @@ async def _started(use: Use, machine: Machine, seen: Seen, told: set[str]) -> Ch
         said += f"; it is version {seen.version}, and this is {VERSION}"
         return warning(use.name, said, f"upgrade the older one, or {use.advice}")
     return _place(use, machine, url, said)
+
+
+async def _turns(client: Mq9Client, use: Use) -> str:
+    """Say how many turns mail began by itself in the last hour; nothing where it began none."""
+    if not use.is_shared:
+        return ""
+    try:
+        address = use.launch.option("--mail-address") or slug(use.agent)
+        turns = (await client.mailbox_status(address)).turns
+    except (Forbidden, InvalidRequest, MailboxNotFound):
+        return ""
+    return f"; mail began {count(turns, 'automatic turn')} in the last hour" if turns else ""
 
 
 def _place(use: Use, machine: Machine, url: str, said: str) -> Check:

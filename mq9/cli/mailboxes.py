@@ -211,7 +211,10 @@ def _mailbox(status: MailboxStatus, now: float) -> list[tuple[str, str]]:
         delayed += f", the next due {moment(status.next_due, now)}"
     reasons = [f"{many} {reason}" for reason, many in dataclasses.asdict(status.removed).items()]
     removed = f"{status.removed.total} ({', '.join(reasons)})"
-    return [*rows, ("delayed", delayed), ("removed", removed)]
+    rows += [("delayed", delayed), ("removed", removed)]
+    if status.turns:
+        rows.append(("began", f"{count(status.turns, 'automatic turn')} in the last hour"))
+    return rows
 
 
 def _group(group: GroupStatus, now: float) -> list[tuple[str, str]]:

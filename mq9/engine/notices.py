@@ -210,6 +210,11 @@ def _reason_to_hold(
 _IS_AUTOMATIC = f"(held IS NULL AND occasion IN ('{Occasion.STOP}', '{Occasion.IDLE}'))"
 
 
+def turns(db: Connection, mailbox: MailboxRow, now: int) -> int:
+    """Count the automatic turns that mail of a mailbox has begun in the last hour."""
+    return len(_automatic_turns(db, mailbox, now - _HOUR_MS))
+
+
 def _automatic_turns(db: Connection, mailbox: MailboxRow, after_ms: int) -> list[int]:
     """Return when automatic turns of a mailbox began after an instant, the latest first."""
     rows = db.execute(

@@ -80,6 +80,7 @@ def status(db: Connection, call: Call[Status], now: int) -> MailboxStatus:
         senders=mailboxes.agents_in(mailbox.senders) if rights["grant"] else None,
         enforced=actor.is_known,
         rights=tuple(right for right, has in rights.items() if has),
+        turns=notices.turns(db, mailbox, now) if rights["take"] else None,
     )
 
 

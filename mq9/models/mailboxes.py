@@ -208,6 +208,8 @@ class MailboxStatus:
         rights: What the client that asks may do here, out of ``look``, ``take``, ``send`` and
             ``grant``; ``take`` is every verb that leases, confirms or removes. Empty where the
             broker does not say.
+        turns: How many automatic turns its mail began in the last hour, in sessions of hosts; None
+            where the caller may not take.
     """
 
     mail_address: str
@@ -231,6 +233,7 @@ class MailboxStatus:
     senders: tuple[str, ...] | None = None
     enforced: bool = True
     rights: tuple[str, ...] = ()
+    turns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

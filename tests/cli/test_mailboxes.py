@@ -80,6 +80,7 @@ def test_status_of_a_mailbox(timed):
         "senders": [],
         "enforced": False,
         "rights": ["look", "take", "send", "grant"],
+        "turns": 0,
     }
 
 

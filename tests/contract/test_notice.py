@@ -164,7 +164,7 @@ class TestLimits:
         for session in ("one", "two"):
             assert (await noticing("idle", **EVERYBODY, max_in_a_row=1, session=session)).told
 
-    async def test_so_many_in_an_hour_for_all_sessions(self, way, noticing, client, box):
+    async def test_so_many_in_an_hour_for_all_sessions(self, way, noticing, client, box, ada, bob):
         limits = {**EVERYBODY, "max_per_hour": 2}
         for session in ("one", "two"):
             await client.send(box, "x")
@@ -173,10 +173,14 @@ class TestLimits:
         await client.send(box, "x")
         held = await noticing("idle", **limits, session="three")
         assert (held.told, held.held, held.held_until) == (False, "per hour", START + 3_600)
+        assert (await ada.mailbox_status(box)).turns == 2
         assert (await noticing("tool", **limits, session="two")).told  # which is not counted
         await way.clock.advance(3_579.5)
         assert not (await noticing("idle", **limits, session="three")).told
+        await ada.mailbox_grant(box, viewers=["bob"])
+        assert (await bob.mailbox_status(box)).turns is None  # who may look, and not take
         await way.clock.advance(0.5)
+        assert (await ada.mailbox_status(box)).turns == 1
         assert (await noticing("idle", **limits, session="three")).told
 
     async def test_a_session_rests_for_a_while_before_any_wakes(self, way, noticing, client, box):

@@ -1,5 +1,6 @@
 """`mq9-mcp install` and `mq9-mcp doctor`, as a user calls them."""
 
+import asyncio
 import json
 import os
 import sys
@@ -14,7 +15,8 @@ from programs import MQ9_MCP, McpServing
 from mcp_server.hosts.doctor import own_launch
 from mcp_server.hosts.host import Launch, Machine
 from mcp_server.options import FOR_STDIO, flag, takes_value
-from mq9 import InvalidRequest
+from mq9 import InvalidRequest, Mq9Client
+from mq9.address import slug
 from mq9.operations.catalog import ALL
 from mq9.version import VERSION
 
@@ -200,6 +202,18 @@ def doctor(tmp_path, unused_tcp_port_factory):
     return call
 
 
+async def wake(agent, path):
+    """Have mail begin a turn of a host's session."""
+    path.parent.mkdir(parents=True)
+    async with Mq9Client(f"sqlite:///{path}") as client:
+        address = await client.mailbox_create(name=slug(agent))
+        await client.send(address, "Hello")
+        told = await client.notice(
+            address, host="cursor", session="1", occasion="stop", may_wake="everyone"
+        )
+        assert told.told
+
+
 def test_the_doctor_finds_all_well(doctor, home, tmp_path):
     found, code = doctor()
     assert code == 0
@@ -221,6 +235,9 @@ def test_the_doctor_finds_all_well(doctor, home, tmp_path):
         "not all meet, so mail of some does not reach the others: "
         f"cursor on {default}; programs started here on {tmp_path}/mail.db"
     )
+    asyncio.run(wake("Desk", Path(default)))
+    found, _ = doctor()
+    assert found["cursor"]["text"].endswith("mail began 1 automatic turn in the last hour")
     cursor(home).write_text("{}")
     found, code = doctor()
     assert (code, found["cursor"]["state"]) == (0, "ok")
