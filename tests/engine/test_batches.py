@@ -108,7 +108,7 @@ def test_batches_that_are_split_at_once_make_no_difference(seed):
             confirmed += count(whole, "replies", "acked_by IS NOT NULL")
             value, following = outcome[0], None
             story.learn(command, value)
-            if isinstance(command.request, requests.Fetch) and value and dice.random() < 0.3:
+            if isinstance(command.request, requests.Fetch) and value and dice.random() < 0.5:
                 batch = dice.choice([value.batch, None])
                 following = ack_of_all(command, value, batch) if value.messages else None
     assert confirmed
