@@ -37,6 +37,9 @@ PATIENT_WAIT_S = 600
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{0,40}")
 
 
+_WHOSE = {"everyone": "everybody", "known": "agents it has written to"}
+
+
 @dataclass(frozen=True, slots=True)
 class WakePolicy:
     """When mail may begin a turn of a host by itself.
@@ -77,7 +80,7 @@ class WakePolicy:
     def __str__(self) -> str:
         """Return the policy as it is shown to people."""
         given = self.senders
-        whose = given if isinstance(given, str) else ", ".join(given) or "nobody"
+        whose = _WHOSE.get(given, "") if isinstance(given, str) else ", ".join(given) or "nobody"
         return (
             f"mail from {whose} may begin turns: {self.in_a_row} in a row, {self.per_hour} in an "
             f"hour, {self.cooldown_s} s apart"

@@ -104,7 +104,9 @@ def find_uses(machine: Machine) -> tuple[list[Use | RemoteUse], list[Check]]:
     checks: list[Check] = []
     for host in HOSTS.values():
         for scope in get_args(Scope):
-            if scope == "user" or host.project_files:
+            # In the home directory, a project's file may be the user's.
+            is_another = host.project_files and host.file(machine, scope) != host.file(machine)
+            if scope == "user" or is_another:
                 found, said = _look(host, scope, machine)
                 uses += found
                 checks += said

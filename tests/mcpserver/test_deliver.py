@@ -242,8 +242,11 @@ def test_the_doctor_says_when_a_session_is_told(here, name):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "mail from known may begin turns: 3 in a row, 12 in an hour, 30 s apart"),
-        (("--wake-from", "everyone", "--wake-in-a-row=1"), "mail from everyone may .*: 1 in a row"),
+        ((), "from agents it has written to may begin turns: 3 in a row, 12 in an hour, 30 s"),
+        (
+            ("--wake-from", "everyone", "--wake-in-a-row=1"),
+            "mail from everybody may .*: 1 in a row",
+        ),
         (("--wake-from=ann", "--wake-from", "bob", "--wake-per-hour", "5"), "ann, bob .* 5 in an"),
         (("--wake-cooldown", "soon"), "its limits cannot be read"),
     ],

@@ -521,6 +521,14 @@ def test_a_project_is_looked_at_as_well(doctor, tmp_path, monkeypatch):
     assert f"vscode (project) on {tmp_path}/project.db" in found["meeting"]["text"]
 
 
+def test_in_the_home_directory_a_file_is_looked_at_once(doctor, home, monkeypatch):
+    monkeypatch.chdir(cursor(home).parents[1])
+    ok("install", "cursor", "--yes")
+    found, _ = doctor()
+    assert found["cursor"]["state"] == "ok"
+    assert "cursor (project)" not in found
+
+
 @pytest.mark.programs
 @pytest.mark.parametrize(
     ("url", "state", "says"),
