@@ -35,6 +35,11 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "AfterTool": TOOL,
         "AfterAgent": STOP,
     },
+    "qwen": {
+        "UserPromptSubmit": PROMPT,
+        "PostToolUse": TOOL,
+        "Stop": STOP,
+    },
     "copilot": {
         "sessionStart": START,
         "userPromptSubmitted": PROMPT,
@@ -115,6 +120,6 @@ def write_answer(host: str, event: str, text: str | None, person: str | None = N
             said = {"additionalContext": text}
         else:
             said = {"hookSpecificOutput": {"hookEventName": event, "additionalContext": text}}
-    if person is not None and host in {"claude-code", "codex", "gemini"}:
+    if person is not None and host in {"claude-code", "codex", "gemini", "qwen"}:
         said["systemMessage"] = person
     return json.dumps(said) if said else ""

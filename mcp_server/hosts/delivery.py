@@ -177,6 +177,16 @@ DELIVERIES: Mapping[str, Delivery] = {
             _SLEEPS,
         ),
     ),
+    "qwen": Delivery(
+        user_file=lambda machine: machine.home / ".qwen/settings.json",
+        project_file=".qwen/settings.json",
+        events=tuple(EVENTS["qwen"]),
+        hook=_codex,
+        # Without a window it starts its servers after the hooks of the first prompt.
+        when="at each prompt in a terminal, between tool calls and at the end of a turn",
+        to_do=(_SLEEPS,),
+        project_to_do=("Trust the folder when Qwen Code asks.",),
+    ),
     "copilot": Delivery(
         user_file=lambda machine: (
             (machine.directory("COPILOT_HOME") or machine.home / ".copilot") / "hooks/mq9.json"
@@ -230,6 +240,10 @@ def _in_codex_config(machine: Machine, scope: Scope) -> Path:
     return DELIVERIES["codex"].user_file(machine).with_name("config.toml")
 
 
+def _in_qwen_settings(machine: Machine, scope: Scope) -> Path:
+    return DELIVERIES["qwen"].file(machine, scope)
+
+
 def _in_gemini_settings(machine: Machine, scope: Scope) -> Path:
     return DELIVERIES["gemini"].file(machine, scope)
 
@@ -246,6 +260,10 @@ APPROVALS: Mapping[str, Approval] = {
     ),
     "gemini": Approval(
         _in_gemini_settings,
+        lambda key: Setting(("mcpServers", key, "trust"), True),
+    ),
+    "qwen": Approval(
+        _in_qwen_settings,
         lambda key: Setting(("mcpServers", key, "trust"), True),
     ),
 }

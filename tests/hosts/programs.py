@@ -36,6 +36,7 @@ class Program:
     http_file: str
     http_entry: Callable[[str], dict]
     declines: bool = False
+    starts_servers_late: bool = False  # without a window, after the hooks of the first prompt
     # Without a word of what it may do unasked; None where no word of that is among them.
     asking_words: tuple[str, ...] | None = None
     # In a terminal, and what its own files then say, so that it asks its user nothing at first.
@@ -158,6 +159,17 @@ def _gemini_files(_url):
     return {".gemini/settings.json": json.dumps(settings)}
 
 
+def _qwen_files(_url):
+    settings = {
+        "general": {"enableAutoUpdate": False},
+        "privacy": {"usageStatisticsEnabled": False},
+        "security": {"auth": {"selectedType": "openai"}},
+        "telemetry": {"enabled": False},
+        "tools": {"toolSearch": {"enabled": False}},  # else no tool is in the first prompt
+    }
+    return {".qwen/settings.json": json.dumps(settings)}
+
+
 def _opencode_files(url):
     provider = {
         "npm": "@ai-sdk/openai-compatible",
@@ -246,6 +258,19 @@ PROGRAMS = (
         terminal_files=lambda home: {
             ".gemini/trustedFolders.json": {str(home / "work"): "TRUST_FOLDER"}
         },
+    ),
+    Program(
+        name="qwen",
+        title="Qwen Code",
+        package="@qwen-code/qwen-code",
+        command="qwen",
+        words=("--approval-mode", "yolo", "--model", "scripted", "--prompt"),
+        variables=lambda url: {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": f"{url}/v1"},
+        files=_qwen_files,
+        http_file=".qwen/settings.json",
+        http_entry=lambda url: {"mcpServers": {"httpUrl": url}},
+        starts_servers_late=True,
+        asking_words=("--model", "scripted", "--prompt"),
     ),
     Program(
         name="opencode",
