@@ -23,7 +23,6 @@ from mcp_server.hosts.entry import DEFAULT_KEY, make_entry, make_remote_entry
 from mcp_server.hosts.host import Host, Machine, Remote, Scope
 from mcp_server.hosts.known import HOSTS, host_named
 from mcp_server.hosts.plan import Plan, plan_install, plan_undo
-from mcp_server.hosts.settings_plan import SettingsPlan
 from mcp_server.http.settings import checked_access, refuse_http_options
 from mcp_server.options import DECLARED, FIELDS, LOG_LEVELS, Options, flag
 from mcp_server.settings import AUTO
@@ -165,7 +164,7 @@ def install(
     if undo:
         settings = partial(plan_delivery_undo, found.name, machine, key=key, scope=scope)
         entry_undone = partial(plan_undo, found, machine, key=key, scope=scope)
-        plans: list[Plan | SettingsPlan] = [*settings()]
+        plans: list[Plan] = [*settings()]
         steps: list[_Step] = [settings]
         try:
             plans.append(entry_undone())
@@ -240,12 +239,12 @@ def _check(agent: str, words: Sequence[str]) -> None:
     check_log_level(options)
 
 
-_Step = Callable[[], Sequence[Plan | SettingsPlan]]
+_Step = Callable[[], Sequence[Plan]]
 
 
 def _carry_out(
     host: Host,
-    plans: Sequence[Plan | SettingsPlan],
+    plans: Sequence[Plan],
     steps: Sequence[_Step],
     yes: bool,
     dry_run: bool,
@@ -271,9 +270,9 @@ def _carry_out(
     typer.echo(f"done; start {host.title} anew{_where_the_token_is(host, plans)}")
 
 
-def _where_the_token_is(host: Host, plans: Sequence[Plan | SettingsPlan]) -> str:
+def _where_the_token_is(host: Host, plans: Sequence[Plan]) -> str:
     for plan in plans:
-        remote = plan.entry.launch if isinstance(plan, Plan) and plan.entry is not None else None
+        remote = None if plan.entry is None else plan.entry.launch
         if isinstance(remote, Remote) and remote.variable is not None:
             title = host.title
             if remote.token is None:

@@ -18,11 +18,10 @@ from mcp_server.delivery.shapes import EVENTS
 from mcp_server.hosts import json_text, toml_text
 from mcp_server.hosts.entry import DEFAULT_KEY, PROGRAM, HostEntry
 from mcp_server.hosts.host import ConfigText, Launch, Machine, Scope
-from mcp_server.hosts.plan import Change
+from mcp_server.hosts.plan import Change, Plan
 from mcp_server.hosts.settings_plan import (
     Setting,
     SettingsFile,
-    SettingsPlan,
     plan_settings,
     plan_settings_undo,
 )
@@ -230,27 +229,15 @@ class Approval:
     text: ConfigText = json_text
 
 
-def _in_claude_settings(machine: Machine, scope: Scope) -> Path:
-    return DELIVERIES["claude-code"].file(machine, scope)
-
-
 def _in_codex_config(machine: Machine, scope: Scope) -> Path:
     if scope == "project":
         return machine.project / ".codex/config.toml"
     return DELIVERIES["codex"].user_file(machine).with_name("config.toml")
 
 
-def _in_qwen_settings(machine: Machine, scope: Scope) -> Path:
-    return DELIVERIES["qwen"].file(machine, scope)
-
-
-def _in_gemini_settings(machine: Machine, scope: Scope) -> Path:
-    return DELIVERIES["gemini"].file(machine, scope)
-
-
 APPROVALS: Mapping[str, Approval] = {
     "claude-code": Approval(
-        _in_claude_settings,
+        DELIVERIES["claude-code"].file,
         lambda key: Setting(("permissions", "allow"), f"mcp__{key}", is_in_list=True),
     ),
     "codex": Approval(
@@ -259,11 +246,11 @@ APPROVALS: Mapping[str, Approval] = {
         toml_text,
     ),
     "gemini": Approval(
-        _in_gemini_settings,
+        DELIVERIES["gemini"].file,
         lambda key: Setting(("mcpServers", key, "trust"), True),
     ),
     "qwen": Approval(
-        _in_qwen_settings,
+        DELIVERIES["qwen"].file,
         lambda key: Setting(("mcpServers", key, "trust"), True),
     ),
 }
@@ -287,7 +274,7 @@ def plan_delivery(
     deliver: bool,
     approve: bool,
     planned: Change | None = None,
-) -> list[SettingsPlan]:
+) -> list[Plan]:
     """Plan to have a host tell of mail, or call our tools unasked, beside the entry.
 
     Hooks ask a server that the host starts, so one that it only connects to has none. ``planned``
@@ -319,7 +306,7 @@ def plan_delivery(
 
 def plan_delivery_undo(
     host: str, machine: Machine, *, key: str = DEFAULT_KEY, scope: Scope = "user"
-) -> list[SettingsPlan]:
+) -> list[Plan]:
     """Plan to put back the settings that were there before; those that were not changed stay."""
     files: dict[Path, SettingsFile] = {}
     delivery = DELIVERIES.get(host)

@@ -231,14 +231,19 @@ def read(path: Path) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A change of a host's configuration, or of the file that a link there leads to."""
+    """A change of a host's file, or of the file that a link there leads to.
 
-    host: Host
-    machine: Machine
+    Attributes:
+        config: The change of the file.
+        undo: The change of what is remembered of it.
+        is_undo: Whether it puts back what was there before.
+        entry: The entry that is written; None for settings, and when one is taken out.
+    """
+
     config: Change
     undo: Change
-    key: str
-    entry: HostEntry | None  # None when it is to be taken out
+    is_undo: bool
+    entry: HostEntry | None = None
 
     @property
     def path(self) -> Path:
@@ -264,15 +269,13 @@ class Plan:
         return without_credentials("\n".join(lines))
 
     def apply(self) -> None:
-        """Change the configuration."""
+        """Change the file."""
         self.config.check()
         self.undo.check()
         # What is remembered and was not written does no harm; the reverse could not be undone.
-        if self.entry is not None:
-            self.undo.make()
-        self.config.make()
-        if self.entry is None:
-            self.undo.make()
+        first, second = (self.config, self.undo) if self.is_undo else (self.undo, self.config)
+        first.make()
+        second.make()
 
 
 def plan_install(entry: HostEntry, machine: Machine) -> Plan:
@@ -296,7 +299,7 @@ def plan_install(entry: HostEntry, machine: Machine) -> Plan:
         to_add = _on_one_line({host.servers_key: {entry.key: entry.value}})
         raise _left_as_it_is(config.path, error, f"add {without_credentials(to_add)}") from None
     change = config.change(changed, is_secret=entry.is_secret)
-    return Plan(host, machine, change, undo.change(), entry.key, entry)
+    return Plan(change, undo.change(), is_undo=False, entry=entry)
 
 
 def _remember(
@@ -349,7 +352,7 @@ def plan_undo(
         raise _left_as_it_is(config.path, error, to_do) from None
     del undo.before[key]
     undo.spliced.pop(key, None)
-    return Plan(host, machine, config.change(changed), undo.change(), key, None)
+    return Plan(config.change(changed), undo.change(), is_undo=True)
 
 
 def _text_without(host: Host, config: ConfigFile, undo: UndoFile, key: str) -> str | None:

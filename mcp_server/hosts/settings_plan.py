@@ -7,7 +7,6 @@ remembers what was there before.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 from mcp_server.hosts import json_text
 from mcp_server.hosts.entry import PROGRAM
 from mcp_server.hosts.host import ConfigText
-from mcp_server.hosts.plan import Change, ConfigFile, UndoFile
+from mcp_server.hosts.plan import Change, ConfigFile, Plan, UndoFile
 from mq9 import InvalidRequest
 from mq9.address import shown
 
@@ -64,49 +63,7 @@ class SettingsFile:
     text: ConfigText = json_text
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsPlan:
-    """A change of a file of settings that can be shown before it is made."""
-
-    config: Change
-    undo: Change
-    command = ""  # no host has one of its own for this
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.config.path
-
-    @property
-    def is_change(self) -> bool:
-        """True where anything is to be done."""
-        return self.config.is_change or self.undo.is_change
-
-    @property
-    def diff(self) -> str:
-        """The change, line by line."""
-        before, after = self.config.before, self.config.after
-        lines = difflib.unified_diff(
-            [] if before is None else before.decode("utf-8").splitlines(),
-            [] if after is None else after.decode("utf-8").splitlines(),
-            "(no file)" if before is None else f"{self.config.path} (now)",
-            "(no file)" if after is None else f"{self.config.path} (then)",
-            lineterm="",
-        )
-        return "\n".join(lines)
-
-    def apply(self) -> None:
-        """Change the settings; what is remembered is written before, and forgotten after."""
-        self.config.check()
-        self.undo.check()
-        first, second = self.undo, self.config
-        if self.undo.after is None:
-            first, second = second, first
-        first.make()
-        second.make()
-
-
-def plan_settings(file: SettingsFile, planned: Change | None = None) -> SettingsPlan:
+def plan_settings(file: SettingsFile, planned: Change | None = None) -> Plan:
     """Plan to write our settings; ``planned`` is a change of maybe this file, made before."""
     config, undo = _read(file)
     if planned is not None and planned.path == config.path:
@@ -128,10 +85,10 @@ def plan_settings(file: SettingsFile, planned: Change | None = None) -> Settings
             text = file.text.put(text, setting.path, _to_put(value))
     except InvalidRequest as error:
         raise InvalidRequest(f"{config.path}: {error}. It was left as it is") from None
-    return SettingsPlan(config.change(text), undo.change())
+    return Plan(config.change(text), undo.change(), is_undo=False)
 
 
-def plan_settings_undo(file: SettingsFile) -> SettingsPlan:
+def plan_settings_undo(file: SettingsFile) -> Plan:
     """Plan to put back what was in the place of our settings before they were first written."""
     config, undo = _read(file)
     text: str | None = config.text
@@ -148,7 +105,7 @@ def plan_settings_undo(file: SettingsFile) -> SettingsPlan:
             text = None
     except InvalidRequest as error:
         raise InvalidRequest(f"{config.path}: {error}. It was left as it is") from None
-    return SettingsPlan(config.change(text), undo.change())
+    return Plan(config.change(text), undo.change(), is_undo=True)
 
 
 def runs_our_hooks(value: Any) -> bool:

@@ -198,7 +198,7 @@ def test_a_plan_shows_what_it_will_do_and_has_done_nothing(here):
     before = files_below(here.home)
     plan = plan_install(entry_for(CURSOR, here), here)
     assert plan.is_change
-    assert (plan.host, plan.path) == (CURSOR, path)
+    assert (plan.entry.host, plan.path) == (CURSOR, path)
     lines = plan.diff.split("\n")
     assert lines[:2] == [f"--- {path} (now)", f"+++ {path} (then)"]
     assert [one for one in lines[2:] if one.startswith("-")] == ['-        "empty": {}']
