@@ -115,6 +115,17 @@ class Caller:
         """For how long what it fetches stays leased to it while its program runs."""
         return self.lease_ms if self.leases is None else self.leases.kept_ms(self.lease_ms)
 
+    def seconds_left(self, place: FetchedFrom, msg_id: int, until: float) -> int:
+        """Return for how many seconds a lease lasts that the broker has until a Unix second.
+
+        What this program renews lasts longer.
+        """
+        seconds = max(1, round(until - self.client.clock.now_ms() / 1000))
+        kept_ms = None if self.leases is None else self.leases.kept_until_ms(place, msg_id)
+        if kept_ms is None:
+            return seconds
+        return max(seconds, round((kept_ms - self.client.clock.monotonic_ms()) / 1000))
+
     @property
     def sessions(self) -> str:
         """The beginning of the names of all consumers of the agent."""

@@ -179,7 +179,7 @@ async def fetch_messages(caller: Caller, arguments: FetchArguments) -> FetchMess
         waited=_cut_wait(caller, arguments) if lacks or not shown else None,
         answers=answers or None,
         not_answered=not_answered or None,
-        held=_held(caller, taken, now),
+        held=_held(caller, taken),
         held_elsewhere=_elsewhere(caller, taken, now),
         stopped=stopped,
         more=caller.tools.text(_MORE) if taken.fetched.more else None,
@@ -236,18 +236,12 @@ def _remember(caller: Caller, taken: Taken, messages: Sequence[Message]) -> None
     caller.giving.append((delivery, (*ids, *(one.msg_id for one in taken.again))))
 
 
-def _held(caller: Caller, taken: Taken, now: float) -> list[HeldView] | None:
+def _held(caller: Caller, taken: Taken) -> list[HeldView] | None:
     """List what the caller holds beside the messages of a result; None for nothing."""
     listed = []
     for where, one in taken.held[:_MOST_LISTED]:
-        kept_until_ms = None
-        if caller.leases is not None:
-            place = replace(taken.delivery, mail_address=where, consumer=one.consumer)
-            kept_until_ms = caller.leases.kept_until_ms(place, one.msg_id)
-        seconds = _seconds(one.until, now)
-        if kept_until_ms is not None:
-            left_ms = kept_until_ms - caller.client.clock.monotonic_ms()
-            seconds = max(seconds, round(left_ms / 1000))
+        place = replace(taken.delivery, mail_address=where, consumer=one.consumer)
+        seconds = caller.seconds_left(place, one.msg_id, one.until)
         elsewhere = None if where == taken.delivery.mail_address else where
         listed.append(HeldView(msg_id=one.msg_id, seconds_left=seconds, mail_address=elsewhere))
     return listed or None

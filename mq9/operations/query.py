@@ -228,7 +228,8 @@ def _state(caller: Caller, message: Message, group: str, now: float) -> str:
         case "leased":
             consumer = standing.consumer or ""
             place = FetchedFrom(message.mail_address, group, consumer)
-            left = _kept(caller, place, message.msg_id) or left
+            if standing.until is not None:
+                left = f" for {caller.seconds_left(place, message.msg_id, standing.until)} s more"
             return f"held by {_holder(caller, consumer)}{left}"
         case "given_back":
             return f"given back, for nobody{left}"
@@ -240,15 +241,6 @@ def _state(caller: Caller, message: Message, group: str, now: float) -> str:
             return f"moved to {standing.moved_to}"
         case other:
             return other
-
-
-def _kept(caller: Caller, place: FetchedFrom, msg_id: int) -> str:
-    """Say for how long this program renews a lease; nothing where it renews none."""
-    until_ms = None if caller.leases is None else caller.leases.kept_until_ms(place, msg_id)
-    if until_ms is None:
-        return ""
-    seconds = round((until_ms - caller.client.clock.monotonic_ms()) / 1000)
-    return f" for {max(1, seconds)} s more"
 
 
 def _holder(caller: Caller, consumer: str) -> str:
