@@ -323,7 +323,7 @@ class Callers:
                     _logger.warning("%s cannot have its mailbox: %s", name, error)
 
     async def close(self) -> None:
-        """Close all connections. Agents that call later are connected anew, but not for hooks."""
+        """Close all connections. Agents that call later are connected again, but not for hooks."""
         self._has_ended = True
         agents = list(self._agents.values())
         self._agents.clear()

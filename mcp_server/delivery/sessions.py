@@ -45,7 +45,7 @@ class _Session:
             self.to_say[why] = text
 
     def begin_row(self) -> None:
-        """Count the automatic turns anew: a person has written."""
+        """Count the automatic turns from 0: a person has written."""
         self.row = 0
         for why in _LIMITS:
             self.said.discard(why)

@@ -1,4 +1,4 @@
-"""How mail reaches a session of each host by itself: the hooks that the host runs for that.
+"""The hooks by which each host tells its sessions of mail.
 
 A hook is a command that the host runs when a session begins, a prompt is typed, a tool has been
 called or a turn ends. Ours is ``mq9-mcp hook HOST EVENT``, which prints a notice of new mail in the
@@ -33,7 +33,7 @@ _WATCH_TIMEOUT_S = 86_400  # a session that rests longer sleeps until the next p
 
 @dataclass(frozen=True, slots=True)
 class HookCall:
-    """What a host is to run at one of its events."""
+    """The command that a host runs at one of its events."""
 
     machine: Machine
     command: str
@@ -222,7 +222,7 @@ def delivery_of(host: str) -> Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """How a host is told, in its own words, that it need not ask before it calls our tools."""
+    """The setting by which a host calls our tools without asking."""
 
     file: Callable[[Machine, Scope], Path]
     setting: Callable[[str], Setting]  # by the key of the server

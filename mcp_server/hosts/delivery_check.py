@@ -1,4 +1,4 @@
-"""What ``mq9-mcp doctor`` says of the hooks by which a session is told of mail."""
+"""The check of ``mq9-mcp doctor`` on the hooks that tell sessions of mail."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ class NotTried(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a host would see of the server."""
+    """The server as a host sees it."""
 
     tools: int
     version: str | None  # None where it does not say so
