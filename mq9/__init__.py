@@ -40,8 +40,8 @@ _NAMES = {
         "AgentEntry AgentMatch AgentMatches Deliver Extended FetchResult Gathered GroupStatus "
         "Held Leased ListedMailbox LookPolicy MailboxPage MailboxStatus MailboxType Match "
         "Message MessageHeaders MessageHistory Moved Notice NoticeReceipt NoticeSender Occasion "
-        "Payload Priority PublicMailbox Removed SendOutcome Sent SentAnswer SentPage Standing "
-        "StoredMessage Unread Waiting"
+        "Payload Priority Promise PublicMailbox Removed SendOutcome Sent SentAnswer SentPage "
+        "Standing StoredMessage Unread Waiting"
     ),
     "signals": "stop_on_signals",
     "transport.base": "Transport",

@@ -81,6 +81,7 @@ from mq9.models import NoticeSender as NoticeSender
 from mq9.models import Occasion as Occasion
 from mq9.models import Payload as Payload
 from mq9.models import Priority as Priority
+from mq9.models import Promise as Promise
 from mq9.models import PublicMailbox as PublicMailbox
 from mq9.models import Removed as Removed
 from mq9.models import SendOutcome as SendOutcome

@@ -227,9 +227,13 @@ def nack(db: Connection, call: Call[Nack], now: int, _limits: Limits) -> None:
     groups.split_batch(db, mailbox.id, reply.number)
     holder, until_ms = (GIVEN_BACK, now + request.delay_ms) if request.delay_ms else (None, None)
     db.execute(
-        "UPDATE leases SET holder=?, until_ms=?, returned=?, begun=0"
+        "UPDATE leases SET holder=?, until_ms=?, returned=?, begun=0, reason=?,"
+        " promised_ms=NULL, done=NULL, promised_by=NULL"
         " WHERE group_id=? AND msg_id=? AND holder=? AND until_ms>?",
-        (holder, until_ms, mailbox.next_reply, group.id, request.msg_id, reply.consumer, now),
+        (
+            *(holder, until_ms, mailbox.next_reply, request.reason),
+            *(group.id, request.msg_id, reply.consumer, now),
+        ),
     )
 
 
@@ -251,6 +255,13 @@ def extend(db: Connection, call: Call[Extend], now: int, _limits: Limits) -> Ext
             ).rowcount
         )
         (extended if renewed else lost).append(msg_id)
+        if renewed and group is not None and request.promise is not None:
+            promise = request.promise
+            db.execute(
+                "UPDATE leases SET promised_ms=?, done=?, promised_by=?"
+                " WHERE group_id=? AND msg_id=?",
+                (promise.until * 1000, promise.done, consumer, group.id, msg_id),
+            )
     if group is not None:
         group.note_use(db, now)
     return Extended(tuple(extended), tuple(lost))
@@ -259,7 +270,7 @@ def extend(db: Connection, call: Call[Extend], now: int, _limits: Limits) -> Ext
 def _extend_whole(
     db: Connection, mailbox: MailboxRow, group: Group, call: Call[Extend], now: int
 ) -> set[int]:
-    """Renew the leases of all in a whole batch, or split it where not all are meant; which ones."""
+    """Renew the leases of all in a whole batch, or split it where that cannot be; which."""
     request, consumer = call.request, consumer_of(call)
     held = "r.group_id=? AND r.consumer=? AND r.until_ms>?"
     renewed: set[int] = set()
@@ -274,7 +285,9 @@ def _extend_whole(
         if batch is None or batch.consumer != consumer or not batch.is_held(now):
             continue
         until_ms = now + request.lease_ms
-        if groups.extend_batch(db, batch, request.msg_ids, until_ms, begun=request.begun):
+        if request.promise is None and groups.extend_batch(
+            db, batch, request.msg_ids, until_ms, begun=request.begun
+        ):
             renewed.update(batch.msg_ids)
         else:
             groups.split_batch(db, mailbox.id, batch.number)
@@ -424,9 +437,11 @@ def _store_copy(
     send.make_room(db, target, size, now, limits, has_replaced=replaced is not None)
     db.execute(
         "INSERT INTO messages (mailbox, msg_id, visible_ms, sent_ms, moved, size, priority, tags,"
-        " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers, payload)"
+        " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers,"
+        " answer_by_ms, overdue, payload)"
         " SELECT ?,?,?,?,?,?, priority, tags,"
-        " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers, payload"
+        " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers,"
+        " answer_by_ms, overdue, payload"
         " FROM messages WHERE mailbox=? AND msg_id=?",
         (target.id, copy, target.visible_ms, now, _told(moved), size, source.id, moved.msg_id),
     )

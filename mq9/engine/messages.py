@@ -27,9 +27,9 @@ LANES = {priority: lane for lane, priority in enumerate(PRIORITIES)}
 # has nothing but its payload.
 COLUMNS = (
     "msg_id, payload, priority, visible_ms/1000, CASE WHEN coalesce(key, sender, reply_to,"
-    " correlation_id, headers, moved, from_mailbox) IS NOT NULL OR tags<>'' OR path<>'' THEN"
-    " json_array(key, tags, sender, sender_verified, from_mailbox, reply_to, correlation_id, path,"
-    " headers, moved) END"
+    " correlation_id, headers, moved, from_mailbox, answer_by_ms) IS NOT NULL OR tags<>''"
+    " OR path<>'' OR overdue THEN json_array(key, tags, sender, sender_verified, from_mailbox,"
+    " reply_to, correlation_id, path, headers, moved, answer_by_ms/1000, overdue) END"
 )
 _OVERHEAD = 256  # bytes of a message in a reply beside what is counted
 _CONTROL = bytes(range(0x20))
@@ -154,10 +154,10 @@ def _make_due_visible(db: Connection, mailbox: MailboxRow, now: int) -> int:
         " FROM json_each(?))"
         " INSERT INTO messages (mailbox, msg_id, priority, visible_ms, sent_ms, expires_ms, key,"
         " tags, sender, sender_verified, reply_to, correlation_id, path, headers, from_mailbox,"
-        " size, payload)"
+        " answer_by_ms, size, payload)"
         " SELECT mailbox, new_id, priority, shown_ms, sent_ms, expires_ms, new_key,"
         " tags, sender, sender_verified, reply_to, correlation_id, path, headers, from_mailbox,"
-        " size, payload"
+        " answer_by_ms, size, payload"
         " FROM shown CROSS JOIN delayed ON id=row_id",
         (orjson.dumps([(*one, keys.get(one[1])) for one in shown]).decode(),),
     )
@@ -319,9 +319,10 @@ def from_row(row: tuple[Any, ...], deliveries: int = 0) -> Stored:
 
 
 def _envelope(beside: str) -> dict[str, Any] | None:
-    key, tags, sender, verified, from_mailbox, reply_to, correlation_id, path, headers, moved = (
-        orjson.loads(beside)
+    key, tags, sender, verified, from_mailbox, reply_to, correlation_id, path, *rest = orjson.loads(
+        beside
     )
+    headers, moved, answer_by, overdue = rest
     fields = {
         "key": key,
         "tags": tags and tags.strip(",").split(","),
@@ -334,6 +335,8 @@ def _envelope(beside: str) -> dict[str, Any] | None:
         "headers": headers and orjson.loads(headers),
         "moved": moved
         and {name: one for name, one in orjson.loads(moved).items() if one is not None},
+        "answer_by": answer_by,
+        "overdue": bool(overdue),
     }
     return {name: value for name, value in fields.items() if value} or None
 

@@ -19,7 +19,8 @@ from mq9.protocol.requests import Cancel, Send
 
 _SENT = (  # after an id and an instant
     "sent_ms, mailbox, priority, expires_ms, key, tags, sender, sender_verified, reply_to,"
-    f" correlation_id, path, headers, from_mailbox, size, payload) VALUES ({','.join('?' * 17)})"
+    " correlation_id, path, headers, from_mailbox, answer_by_ms, size, payload)"
+    f" VALUES ({','.join('?' * 18)})"
 )
 _STORE = f"INSERT INTO messages (msg_id, visible_ms, {_SENT}"
 _DELAY = f"INSERT INTO delayed (id, due_ms, {_SENT}"
@@ -93,6 +94,7 @@ def _send(
             ",".join(request.path),
             orjson.dumps(dict(request.headers)).decode() if request.headers else None,
             request.from_mailbox,
+            None if request.answer_by is None else request.answer_by * 1000,
             size,
             call.payload,
         ),

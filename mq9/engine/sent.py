@@ -13,7 +13,7 @@ from mq9.engine.commands import Call
 from mq9.engine.mailboxes import MailboxRow
 from mq9.engine.messages import Outdated
 from mq9.errors import Forbidden, InvalidRequest
-from mq9.models import PRIORITIES, Sent, SentAnswer, SentPage
+from mq9.models import PRIORITIES, Promise, Sent, SentAnswer, SentPage
 from mq9.protocol.requests import ListSent
 
 _NEWEST = (1 << 62,) * 4
@@ -21,7 +21,8 @@ _NEWEST = (1 << 62,) * 4
 # that a MOVE made was not sent, unless it brought the message back.
 _FOUND = (
     "SELECT m.sent_ms, m.mailbox, {is_visible} AS is_visible, m.{id} AS id, b.address, m.priority,"
-    " {due_ms}, m.key, m.correlation_id, m.reply_to FROM {table} m INDEXED BY {index}"
+    " {due_ms}, m.key, m.correlation_id, m.reply_to, m.answer_by_ms"
+    " FROM {table} m INDEXED BY {index}"
     " CROSS JOIN mailboxes b ON b.id=m.mailbox WHERE m.sender=:sender"
     " AND m.correlation_id IS NOT NULL AND {condition}"
     " AND (:verified IS NULL OR m.sender_verified=:verified)"
@@ -61,7 +62,7 @@ _STANDINGS = (
     " json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')"
     " FROM json_each(:wanted)), ones AS ("
     " SELECT w.mailbox, w.msg_id, g.name=w.address AS is_own,"
-    " coalesce(l.until_ms, r.until_ms) AS until_ms, v.target,"
+    " coalesce(l.until_ms, r.until_ms) AS until_ms, v.target, l.promised_ms, l.done,"
     " coalesce(l.deliveries, r.until_ms IS NOT NULL) AS deliveries, CASE"
     f" WHEN l.until_ms>:now AND l.holder<>'' OR r.until_ms>:now THEN {_FETCHED}"
     " WHEN l.group_id IS NOT NULL OR r.until_ms IS NOT NULL"
@@ -71,8 +72,8 @@ _STANDINGS = (
     " LEFT JOIN leases l ON l.group_id=g.id AND l.msg_id=w.msg_id"
     " LEFT JOIN moves v ON v.group_id=g.id AND v.msg_id=w.msg_id"
     f" LEFT JOIN replies r ON r.group_id=g.id AND {groups.HOLDS_MESSAGE} AND l.group_id IS NULL)"
-    " SELECT mailbox, msg_id, max(4*is_own+state), state, until_ms, deliveries, target FROM ones"
-    " GROUP BY mailbox, msg_id"
+    " SELECT mailbox, msg_id, max(4*is_own+state), state, until_ms, deliveries, target,"
+    " promised_ms, done FROM ones GROUP BY mailbox, msg_id"
 )
 # Of the messages with a correlation id in a mailbox, from an instant on, the first that is no error
 # answer, else the first. What is older is the question, if the message that was sent is an answer.
@@ -104,6 +105,7 @@ class _Row(NamedTuple):
     key: str | None
     correlation_id: str
     reply_to: str | None
+    answer_by_ms: int | None
 
     @property
     def place(self) -> str:
@@ -116,6 +118,7 @@ class _Standing(NamedTuple):
     until_ms: int | None
     deliveries: int
     target: str | None
+    promise: Promise | None = None
 
 
 _UNTOUCHED = _Standing(_STATES[_WAITING], None, 0, None)
@@ -195,8 +198,10 @@ def _standings(db: Connection, page: Iterable[_Row], now: int) -> dict[tuple[int
         },
     )
     return {
-        (mailbox, msg_id): _Standing(_STATES[state], until_ms, deliveries, target)
-        for mailbox, msg_id, _, state, until_ms, deliveries, target in found
+        (mailbox, msg_id): _Standing(
+            _STATES[state], until_ms, deliveries, target, groups.promise(promised_ms, done, None)
+        )
+        for mailbox, msg_id, _, state, until_ms, deliveries, target, promised_ms, done in found
     }
 
 
@@ -238,7 +243,12 @@ def _sent(
         told = {"delayed_id": row.id, "state": "delayed", "due": row.due_ms / 1000}
     else:
         standing = standings.get((row.mailbox, row.id), _UNTOUCHED)
-        told = {"msg_id": row.id, "state": standing.state, "deliveries": standing.deliveries}
+        told = {
+            "msg_id": row.id,
+            "state": standing.state,
+            "deliveries": standing.deliveries,
+            "promise": standing.promise,
+        }
         if standing.until_ms is not None and standing.state == _STATES[_FETCHED]:
             told["until"] = standing.until_ms / 1000
         if access.may_look(there[row.address], call.actor):
@@ -252,6 +262,7 @@ def _sent(
         key=row.key,
         correlation_id=row.correlation_id,
         reply_to=row.reply_to,
+        answer_by=None if row.answer_by_ms is None else row.answer_by_ms // 1000,
         answer=None if asked is None else answers.get(asked),
         **told,
     )

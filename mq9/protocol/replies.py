@@ -42,6 +42,7 @@ from mq9.models import (
     NoticeSender,
     Occasion,
     Priority,
+    Promise,
     PublicMailbox,
     Removed,
     SendOutcome,
@@ -244,8 +245,10 @@ def _message(
         correlation_id=beside.get("correlation_id"),
         path=tuple(beside.get("path") or ()),
         headers=MessageHeaders(sent) if (sent := beside.get("headers")) else NO_HEADERS,
-        moved=_filled(Moved, moved) if (moved := beside.get("moved")) else None,
-        standing=_filled(Standing, standing) if (standing := beside.get("standing")) else None,
+        moved=_moved(moved) if (moved := beside.get("moved")) else None,
+        answer_by=beside.get("answer_by"),
+        overdue=beside.get("overdue") is True,
+        standing=_standing(standing) if (standing := beside.get("standing")) else None,
         delivery_count=stored.delivery_count,
         deaths=stored.deaths,
         batch=batch,
@@ -253,6 +256,18 @@ def _message(
         group_name=group_name,
         consumer=consumer,
     )
+
+
+def _standing(data: dict[str, Any]) -> Standing:
+    return _filled(Standing, data, moved=_moved, promise=_promise)
+
+
+def _moved(data: dict[str, Any]) -> Moved:
+    return _filled(Moved, data)
+
+
+def _promise(data: dict[str, Any]) -> Promise:
+    return _filled(Promise, data)
 
 
 def nothing(_outcome: None) -> dict[str, Any]:
@@ -473,11 +488,15 @@ def decode_sent(reply: dict[str, Any]) -> SentPage:
     """Read the reply to a SENT."""
     return SentPage(
         sent=tuple(
-            _filled(Sent, one, priority=Priority, answer=lambda data: _filled(SentAnswer, data))
+            _filled(Sent, one, priority=Priority, promise=_promise, answer=_answer)
             for one in field(reply, "sent")
         ),
         more=reply.get("more"),
     )
+
+
+def _answer(data: dict[str, Any]) -> SentAnswer:
+    return _filled(SentAnswer, data)
 
 
 @_reading()
@@ -498,15 +517,12 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
 
 
 def _history(data: dict[str, Any]) -> MessageHistory:
-    def moved(data: dict[str, Any]) -> Moved:
-        return _filled(Moved, data)
-
     return _filled(
         MessageHistory,
         data,
         priority=Priority,
-        moved=moved,
-        groups=lambda items: tuple(_filled(Standing, item, moved=moved) for item in items),
+        moved=_moved,
+        groups=lambda items: tuple(map(_standing, items)),
         notices=lambda items: tuple(
             _filled(NoticeReceipt, one, occasion=Occasion) for one in items
         ),

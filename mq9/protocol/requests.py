@@ -23,6 +23,7 @@ from mq9.models import (
     Notice,
     Occasion,
     Priority,
+    Promise,
     SendOutcome,
     SendPolicy,
     SentPage,
@@ -31,6 +32,7 @@ from mq9.protocol import checks
 from mq9.protocol.body import Body, ByConsumer, given, needed
 from mq9.protocol.checks import (
     MAX_MSG_ID,
+    MAX_REASON,
     MAX_SECONDS,
     MAX_UNIX_SECONDS,
     optional,
@@ -55,7 +57,6 @@ MAX_LINGER_MS = 60_000
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
 DEFAULT_LIMIT = 100  # messages of a QUERY
 DEFAULT_SENT = 20  # messages of a SENT
-MAX_REASON = 1_024  # characters
 # Of automatic turns, which a NOTICE begins.
 DEFAULT_IN_A_ROW = 3
 DEFAULT_PER_HOUR = 12
@@ -187,12 +188,18 @@ class Send(Body[int | SendOutcome]):
         None, optional(checks.header_text), header="mq9-correlation-id"
     )
     path: tuple[str, ...] = given((), checks.path, header="mq9-path")
+    answer_by: int | None = given(None, optional(checks.unix_seconds), header="mq9-answer-by")
+    tell_overdue: bool = given(False, checks.flag, header="mq9-tell-overdue")
     details: bool = given(False, checks.flag, header="mq9-details")
     headers: tuple[tuple[str, str], ...] = given((), checks.message_headers)
 
     def __post_init__(self) -> None:
-        """Check every option, and that the message outlives its delay."""
+        """Check every option, and that those are together which go together."""
         Body.__post_init__(self)
+        if self.tell_overdue:
+            for name in ("answer_by", "correlation_id", "reply_to"):
+                if getattr(self, name) is None:
+                    raise InvalidRequest(f"{name}: needed with tell_overdue")
         if self.ttl is not None and self.delay and self.ttl <= self.delay:
             raise InvalidRequest(f"ttl: {self.ttl} s is not more than the delay of {self.delay} s")
 
@@ -255,7 +262,7 @@ def _parse(header: str, text: str, default: object, name: str) -> Any:
         if text not in {"true", "false"}:
             raise InvalidRequest(f"{header}: {checks.shown(text)} is neither true nor false")
         return text == "true"
-    if name in {"delay", "ttl"}:
+    if name in {"delay", "ttl", "answer_by"}:
         if not (text.isascii() and text.isdigit() and len(text) <= 20):
             raise InvalidRequest(f"{header}: {checks.shown(text)} is not a whole number of seconds")
         return int(text)
@@ -342,6 +349,7 @@ class Nack(ByConsumer[None]):
     msg_id: int = needed(_msg_id)
     batch: str | None = given(None, optional(checks.header_text))
     delay_ms: int = given(0, otherwise(0, whole(0, MAX_LEASE_MS)))
+    reason: str | None = given(None, optional(checks.prose(MAX_REASON)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,6 +385,7 @@ class Extend(ByConsumer[Extended]):
     msg_ids: tuple[int, ...] = needed(checks.msg_ids)
     lease_ms: int = given(DEFAULT_LEASE_MS, _lease_ms)
     begun: bool | None = given(None, optional(checks.flag))
+    promise: Promise | None = given(None, optional(checks.promise))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

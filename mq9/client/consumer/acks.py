@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mq9.client.by_offset import OffsetProgress
 from mq9.clock import Clock
 from mq9.models import Message, StoredMessage
-from mq9.protocol import requests
+from mq9.protocol import checks
 
 if TYPE_CHECKING:
     from mq9.client.client import Mq9Client
@@ -42,12 +42,14 @@ class Acks:
         """Confirm a message and all before it, on a broker without leases."""
         await self._client.ack(self.mail_address, self.group_name, msg_id, consumer=self._consumer)
 
-    async def give_back(self, message: StoredMessage, delay: float) -> None:
-        """Let a message be delivered again after so many seconds."""
+    async def give_back(
+        self, message: StoredMessage, delay: float, reason: str | None = None
+    ) -> None:
+        """Let a message be delivered again after so many seconds, and say why."""
         if message.batch is None and self.progress is not None:
             self.progress.failed(message, self._clock.monotonic_ms() + round(delay * 1000))
             return
-        await self._client.nack(message, delay=delay)
+        await self._client.nack(message, delay=delay, reason=reason and _as_reason(reason))
 
     async def renew(
         self, messages: Sequence[Message], lease_ms: int, *, begun: bool | None = None
@@ -93,5 +95,5 @@ class Acks:
 
 
 def _as_reason(text: str) -> str:
-    """Return ``text`` as the reason of a move: such as UTF-8 can carry, and not too long."""
-    return text.encode("utf-8", "backslashreplace").decode()[: requests.MAX_REASON]
+    """Return ``text`` as a reason: such as UTF-8 can carry, and not too long."""
+    return text.encode("utf-8", "backslashreplace").decode()[: checks.MAX_REASON]

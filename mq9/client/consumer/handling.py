@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mq9.client.consumer.acks import Acks
 from mq9.client.consumer.options import ConsumerOptions
-from mq9.models import Extended, Message, Payload, StoredMessage, bind
+from mq9.models import Extended, Message, Payload, Promise, StoredMessage, bind
 
 if TYPE_CHECKING:
     from mq9.client.client import Mq9Client
@@ -60,14 +60,16 @@ class Handling:
         self._decide(Decision.ACKED)
         return confirmed
 
-    async def nack(self, message: StoredMessage, /, *, delay: float) -> None:
+    async def nack(self, message: StoredMessage, /, *, delay: float, reason: str | None) -> None:
         """Give the message back, which then is not acked when its handler returns."""
-        await self._acks.give_back(message, delay)
+        await self._acks.give_back(message, delay, reason)
         self._decide(Decision.GIVEN_BACK)
 
-    async def extend(self, message: StoredMessage, /, *, lease: float) -> Extended:
+    async def extend(
+        self, message: StoredMessage, /, *, lease: float, promise: Promise | None
+    ) -> Extended:
         """Renew the lease, which the consumer goes on renewing."""
-        return await self._client.extend(message, lease=lease)
+        return await self._client.extend(message, lease=lease, promise=promise)
 
     async def move(self, message: StoredMessage, /, *, to: str, reason: str | None) -> int | None:
         """Move the message, which then is not acked when its handler returns."""
