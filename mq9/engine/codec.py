@@ -198,6 +198,8 @@ ACTOR = Record(
     Field("barred", FLAG, False),
     Field("is_stranger", FLAG, False),
     Field("may_list", FLAG, False),
+    optional("reply_owner", TEXT),
+    Field("reply_barred", FLAG, False),
 )
 CALL = Record(
     Call,

@@ -276,10 +276,10 @@ CREATE TABLE awaited (
   sent_ms INTEGER NOT NULL,
   correlation_id TEXT NOT NULL,
   sender TEXT,                      -- of the question, who does not answer it
-  address TEXT NOT NULL,            -- the mailbox that was asked, and the msg_id there, for the notice
-  msg_id INTEGER NOT NULL,          -- below 0 while delayed: -1 less its id
-  asked INTEGER NOT NULL,           -- the mailbox that the question is in by now, and its msg_id there
-  question INTEGER NOT NULL
+  address TEXT NOT NULL,            -- the mailbox that was asked
+  msg_id INTEGER NOT NULL,          -- the answer to the SEND; of a delayed question -1 less its id
+  asked INTEGER NOT NULL,           -- the mailbox that the question is in by now
+  question INTEGER NOT NULL         -- its msg_id there; while it is delayed -1 less its id
 ) STRICT;
 CREATE INDEX awaited_due ON awaited (mailbox, due_ms, id);
 CREATE INDEX awaited_answer ON awaited (mailbox, correlation_id);

@@ -61,7 +61,7 @@ PAST = {
     "notices": ("at_ms",),
     "agents": ("seen_ms",),
 }
-# An instant that a sender has named, which may have passed when the message was sent.
+# An instant that a sender has named: one that had passed when the message was sent stays so.
 _SINCE_SENDING = "iif({0}>sent_ms, :now + {0} - sent_ms, {0})"
 # What is to come, by the column and by what it becomes where it is later than that. A duration
 # counts from now: a TTL from the last renewal, that of a message and its delay from the sending.
@@ -73,7 +73,7 @@ FUTURE = {
     ("delayed", "expires_ms"): ":now + expires_ms - sent_ms",
     ("delayed", "due_ms"): ":now + due_ms - sent_ms",
     ("delayed", "answer_by_ms"): _SINCE_SENDING.format("answer_by_ms"),
-    ("awaited", "due_ms"): _SINCE_SENDING.format("due_ms"),
+    ("awaited", "due_ms"): ":now + due_ms - sent_ms",
     ("awaited", "answer_by_ms"): _SINCE_SENDING.format("answer_by_ms"),
     ("agents", "expires_ms"): ":now + ttl_s * 1000",
     ("leases", "until_ms"): "max(:now, until_ms - :back)",

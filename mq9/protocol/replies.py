@@ -270,7 +270,7 @@ def _promise(data: dict[str, Any]) -> Promise:
     return _filled(Promise, data)
 
 
-def nothing(_outcome: None) -> dict[str, Any]:
+def nothing(_outcome: object) -> dict[str, Any]:
     """Write what a reply that only says that it succeeded has beside that."""
     return {}
 

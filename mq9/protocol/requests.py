@@ -233,6 +233,11 @@ class Send(Body[int | SendOutcome]):
         """The mailbox that it says it comes from."""
         return self.from_mailbox
 
+    @property
+    def told_address(self) -> str | None:
+        """The mailbox in which to tell of an overdue answer."""
+        return self.reply_to if self.tell_overdue else None
+
     def destination(self, mail_address: str) -> str | None:
         """Return the mailbox that the subject names."""
         return mail_address
@@ -342,8 +347,11 @@ class Ack(ByConsumer[tuple[int, ...]]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nack(ByConsumer[None]):
-    """MSG.NACK."""
+class Nack(ByConsumer[str | None]):
+    """MSG.NACK; comes to the mailbox in which an answer is overdue sooner now, if there is one.
+
+    Nobody is told that but who waits there.
+    """
 
     group_name: str = needed(checks.header_text)
     msg_id: int = needed(_msg_id)
