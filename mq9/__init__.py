@@ -17,7 +17,7 @@ _NAMES = {
     "client.connection": "UnreadWatch",
     "client.consumer": (
         "Consumer ConsumerCounters ConsumerEvent ConsumerEventKind ConsumerOptions ErrorHandler "
-        "EventHandler Handler Reject Retry back_at_work without_slot"
+        "EventHandler Handler Reject Retry back_at_work note_done without_slot"
     ),
     "client.error_answers": "ErrorAnswer Failure answer_id",
     "client.mailbox": "Mailbox",

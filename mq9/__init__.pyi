@@ -13,6 +13,7 @@ from mq9.client.consumer import Handler as Handler
 from mq9.client.consumer import Reject as Reject
 from mq9.client.consumer import Retry as Retry
 from mq9.client.consumer import back_at_work as back_at_work
+from mq9.client.consumer import note_done as note_done
 from mq9.client.consumer import without_slot as without_slot
 from mq9.client.error_answers import ErrorAnswer as ErrorAnswer
 from mq9.client.error_answers import Failure as Failure

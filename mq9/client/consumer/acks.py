@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mq9.client.by_offset import OffsetProgress
 from mq9.clock import Clock
-from mq9.models import Message, StoredMessage
+from mq9.models import Message, Promise, StoredMessage
 from mq9.protocol import checks
 
 if TYPE_CHECKING:
@@ -49,10 +49,15 @@ class Acks:
         if message.batch is None and self.progress is not None:
             self.progress.failed(message, self._clock.monotonic_ms() + round(delay * 1000))
             return
-        await self._client.nack(message, delay=delay, reason=reason and _as_reason(reason))
+        await self._client.nack(message, delay=delay, reason=reason and as_reason(reason))
 
     async def renew(
-        self, messages: Sequence[Message], lease_ms: int, *, begun: bool | None = None
+        self,
+        messages: Sequence[Message],
+        lease_ms: int,
+        *,
+        begun: bool | None = None,
+        promise: Promise | None = None,
     ) -> set[int]:
         """Renew leases, and return the ids of the messages whose leases are lost."""
         renewed = await self._client.extend(
@@ -61,6 +66,7 @@ class Acks:
             [message.msg_id for message in messages],
             lease_ms=lease_ms,
             begun=begun,
+            promise=promise,
             consumer=self._consumer,
         )
         return set(renewed.lost)
@@ -77,7 +83,7 @@ class Acks:
     async def move(self, message: Message, to: str, reason: str) -> bool:
         """Move a message to another mailbox, and tell whether it was still there to be moved."""
         if message.batch is not None:
-            moved = await self._client.move(message, to=to, reason=_as_reason(reason))
+            moved = await self._client.move(message, to=to, reason=as_reason(reason))
             return moved is not None
         await self._client.send(
             to,
@@ -94,6 +100,6 @@ class Acks:
         return True
 
 
-def _as_reason(text: str) -> str:
-    """Return ``text`` as a reason: such as UTF-8 can carry, and not too long."""
+def as_reason(text: str) -> str:
+    """Return ``text`` as a reason, or as what is done: such as UTF-8 can carry, not too long."""
     return text.encode("utf-8", "backslashreplace").decode()[: checks.MAX_REASON]
