@@ -151,3 +151,14 @@ def test_the_counters_are_right_whatever_happens(dice):
             assert all(row[0] == row[1] and 0 not in row[2:] for row in counted), (one, counted)
             most = max(most, *(row[0] for row in counted), 0)
     assert most > 0
+
+
+def test_a_question_that_replaces_its_sender_s_own_is_counted_once():
+    with Play(random.Random(0)) as play:
+        soon = play.now // 1_000 + 60
+        for which in "qr":
+            options = {"correlation_id": which, "answer_by": soon, "tell_overdue": True}
+            play.send(reply_to="asker", sender="ada", key="k", **options)
+        assert play.count("mailboxes", "awaited=1") == 1
+        play.send(address="asker", sender="bob", correlation_id="r")
+        assert (play.count("mailboxes", "awaited=0"), play.count("awaited")) == (2, 0)
