@@ -165,12 +165,14 @@ class Row(NamedTuple):
         return Participant(self.sender_name, bool(self.verified))
 
     @property
+    def is_copy(self) -> bool:
+        """Whether it was moved here, and not back."""
+        return self.moved is not None and not orjson.loads(self.moved).get("back")
+
+    @property
     def is_dead_letter(self) -> bool:
         """Whether it was moved here, and neither back nor aside."""
-        if self.moved is None:
-            return False
-        moved = orjson.loads(self.moved)
-        return not moved.get("back") and moved.get("reason") != MOVED_ASIDE
+        return self.is_copy and orjson.loads(self.moved or "{}").get("reason") != MOVED_ASIDE
 
     @property
     def place(self) -> tuple[int, int]:
@@ -382,9 +384,7 @@ class _Listing:
         ).fetchone()
         if len(rows) == _MOST_LOOKED_AT:
             return self._load_long(walked, name, rows)
-        senders = {
-            row.sender: Participant(row.sender_name, bool(row.verified)) for row in reversed(rows)
-        }
+        senders = dict.fromkeys(row.participant for row in reversed(rows))
         addresses = dict.fromkeys(row.address for row in reversed(rows))
         return _Found(
             walked,
@@ -392,7 +392,7 @@ class _Listing:
             rows,
             rows[-1],
             len(rows),
-            list(senders.values()),
+            list(senders),
             list(addresses),
         )
 
@@ -405,10 +405,10 @@ class _Listing:
             **values,
         }
         groups = self._db.execute(
-            "SELECT c.sender, coalesce(m.sender, d.sender),"  # noqa: S608  # constant text
-            " coalesce(m.sender_verified, d.sender_verified), b.address, count(*), max(c.at_ms)"
+            "SELECT coalesce(m.sender, d.sender), b.address,"  # noqa: S608  # constant text
+            " coalesce(m.sender_verified, d.sender_verified), count(*)"
             f" FROM {_NEWEST_ROWS}{LIVE} AND {visible}"
-            " GROUP BY c.sender, c.mailbox ORDER BY min(c.at_ms), c.mailbox",
+            " GROUP BY 1, 2, 3 ORDER BY min(c.at_ms), c.mailbox",
             given,
         ).fetchall()
         oldest = self._db.execute(
@@ -417,15 +417,15 @@ class _Listing:
             f"{LIVE} AND {visible} ORDER BY c.at_ms, c.mailbox, c.number LIMIT 1",
             given,
         ).fetchone()
-        senders = {row[0]: Participant(row[1], bool(row[2])) for row in groups}
+        senders = dict.fromkeys(Participant(row[0], bool(row[2])) for row in groups)
         return _Found(
             walked,
             name,
             rows,
             rows[-1] if oldest is None else Row(*oldest),
-            sum(row[4] for row in groups),
-            list(senders.values()),
-            list(dict.fromkeys(row[3] for row in groups)),
+            sum(row[3] for row in groups),
+            list(senders),
+            list(dict.fromkeys(row[1] for row in groups)),
         )
 
     def _matches(self, found: _Found) -> bool:

@@ -37,12 +37,12 @@ _NAME = (
     " WHERE correlation_id=m.correlation_id ORDER BY mailbox, msg_id"
     f" LIMIT {_MOST_NAMED_ALIKE}) o WHERE o.headers IS NOT NULL LIMIT 1), m.correlation_id)"
 )
-_IS_DEAD = (
-    "(m.moved IS NOT NULL AND coalesce(json_extract(m.moved, '$.back'), 0)=0"
-    " AND json_extract(m.moved, '$.reason') IS NOT '" + MOVED_ASIDE + "')"
-)
+# Whether it was moved to where it is, and not back: it was not sent there.
+_IS_COPY = "(m.moved IS NOT NULL AND coalesce(json_extract(m.moved, '$.back'), 0)=0)"
+_IS_DEAD = f"({_IS_COPY} AND json_extract(m.moved, '$.reason') IS NOT '{MOVED_ASIDE}')"
+COPIED = 1  # in place of the sender of a copy
 _NEW = (
-    f"SELECT m.msg_id, m.visible_ms, m.sender, m.sender_verified, {_NAME}, {_IS_DEAD}"  # noqa: S608  # constant text
+    f"SELECT m.msg_id, m.visible_ms, m.sender, m.sender_verified, {_NAME}, {_IS_COPY}, {_IS_DEAD}"  # noqa: S608  # constant text
     " FROM messages m WHERE m.mailbox=? AND m.msg_id>=? AND m.msg_id<? ORDER BY m.msg_id LIMIT ?"
 )
 _NEW_DELAYED = (
@@ -94,7 +94,7 @@ class _Taken(NamedTuple):
     mailbox: int
     number: int  # msg_id, or of a delayed message its negative id
     at_ms: int
-    sender: int  # its number among the senders
+    sender: int  # its number among the senders, or COPIED
     name: str | None
 
 
@@ -187,17 +187,17 @@ def _take_in_mailbox(db: Connection, mailbox: int, end: int, most: int) -> int:
     ).fetchone()
     begin = 0 if row is None else int(row[0])
     new = db.execute(_NEW, (mailbox, begin, end, most)).fetchall()
-    senders = _senders(db, ((sender, verified) for _, _, sender, verified, _, _ in new))
+    senders = _senders(db, ((row[2], row[3]) for row in new))
     _store(
         db,
         [
-            _Taken(mailbox, msg_id, at_ms, senders[sender, verified], name)
-            for msg_id, at_ms, sender, verified, name, _ in new
+            _Taken(mailbox, msg_id, at_ms, COPIED if copied else senders[sender, verified], name)
+            for msg_id, at_ms, sender, verified, name, copied, _ in new
         ],
     )
     db.executemany(
         "INSERT OR IGNORE INTO conversation_dead VALUES (?,?)",
-        [(mailbox, msg_id) for msg_id, _, _, _, _, is_dead in new if is_dead],
+        [(mailbox, row[0]) for row in new if row[6]],
     )
     next_id = end if len(new) < most else new[-1][0] + 1
     db.execute(
@@ -287,9 +287,10 @@ def _store(db: Connection, taken: Sequence[_Taken]) -> None:
                 ties[ids[one.name]] = tie
             id_ = ids[one.name]
         rows.append((id_, one.at_ms, one.mailbox, one.number, one.sender))
-        links[one.sender, one.mailbox] += 1
-        lasts[one.sender, one.mailbox] = max(lasts.get((one.sender, one.mailbox), 0), one.at_ms)
-        for place in (one.mailbox, one.sender):
+        if one.sender != COPIED:
+            links[one.sender, one.mailbox] += 1
+            lasts[one.sender, one.mailbox] = max(lasts.get((one.sender, one.mailbox), 0), one.at_ms)
+        for place in _places(one.mailbox, one.sender):
             last, count = places.get((place, id_), (0, 0))
             places[place, id_] = max(last, one.at_ms), count + 1
     db.executemany("INSERT INTO conversations (id, last_ms, tie) VALUES (?,?,?)", alone)
@@ -297,17 +298,18 @@ def _store(db: Connection, taken: Sequence[_Taken]) -> None:
     db.executemany(
         "INSERT INTO conversation_places VALUES (?,?,?,?,?) ON CONFLICT (place, conversation)"  # noqa: S608  # constant text
         f" DO UPDATE SET {_LATER}",
-        [
-            (place, id_, last, ties[id_], count)
-            for (place, id_), (last, count) in places.items()
-            if place
-        ],
+        [(place, id_, last, ties[id_], count) for (place, id_), (last, count) in places.items()],
     )
     db.executemany(
         "INSERT INTO conversation_links VALUES (?,?,?,?) ON CONFLICT (sender, mailbox)"  # noqa: S608  # constant text
         f" DO UPDATE SET {_LATER}",
         [(*link, count, lasts[link]) for link, count in links.items()],
     )
+
+
+def _places(mailbox: int, sender: int) -> tuple[int, ...]:
+    """Return where a conversation with such a message is to be found."""
+    return (mailbox, sender) if sender < 0 else (mailbox,)
 
 
 def _tie(name: str) -> int:
@@ -380,7 +382,7 @@ def _forget(db: Connection, rows: Sequence[tuple[int, int, int, int, int]]) -> N
         "DELETE FROM conversation_dead WHERE mailbox=? AND msg_id=?",
         [(mailbox, number) for _, _, mailbox, number, _ in rows],
     )
-    links = Counter((sender, mailbox) for _, _, mailbox, _, sender in rows)
+    links = Counter((sender, mailbox) for _, _, mailbox, _, sender in rows if sender != COPIED)
     db.executemany(
         "UPDATE conversation_links SET messages=messages-? WHERE sender=? AND mailbox=?",
         [(count, *link) for link, count in links.items()],
@@ -389,7 +391,7 @@ def _forget(db: Connection, rows: Sequence[tuple[int, int, int, int, int]]) -> N
         "DELETE FROM conversation_links WHERE messages<=0 AND sender=? AND mailbox=?", list(links)
     )
     gone = Counter(
-        (place, id_) for id_, _, mailbox, _, sender in rows for place in (mailbox, sender) if place
+        (place, id_) for id_, _, mailbox, _, sender in rows for place in _places(mailbox, sender)
     )
     db.executemany(
         "UPDATE conversation_places SET messages=messages-? WHERE place=? AND conversation=?",

@@ -215,7 +215,9 @@ def _questions(
             one
             for one in map(Row._make, asked)
             if one.reply_to is not None
-            and (rights.may_look(one.mailbox) or one.author == (actor.agent, 1))
+            and (
+                rights.may_look(one.mailbox) or (one.author == (actor.agent, 1) and not one.is_copy)
+            )
         )
     return sorted(found, key=lambda one: one.moved is not None)  # copies last
 

@@ -36,7 +36,7 @@ CONVERSATION_TABLES = {
     "conversations": "CREATE TABLE conversations (id INTEGER PRIMARY KEY, name TEXT UNIQUE,"
     " last_ms INTEGER NOT NULL, tie INTEGER NOT NULL) STRICT",
     # The number is a msg_id, or of a delayed message its id, negative. The sender is one of the
-    # places below; 0 for none.
+    # places below; 0 for none, and 1 for a message that was moved there.
     "conversation_messages": "CREATE TABLE conversation_messages (conversation INTEGER NOT NULL,"
     " at_ms INTEGER NOT NULL, mailbox INTEGER NOT NULL, number INTEGER NOT NULL,"
     " sender INTEGER NOT NULL, PRIMARY KEY (conversation, at_ms, mailbox, number))"
