@@ -153,6 +153,7 @@ class Row(NamedTuple):
     moved: str | None
     due_ms: int | None  # of a delayed message
     code: str | None  # of an error answer
+    is_note: int  # it only tells of a question: of progress, or that the answer is overdue
 
     @property
     def author(self) -> tuple[str | None, int]:
@@ -196,7 +197,9 @@ ROW_COLUMNS = (
     "c.at_ms, c.mailbox, c.number, c.sender, b.address, coalesce(m.sender, d.sender),"
     " coalesce(m.sender_verified, d.sender_verified), coalesce(m.reply_to, d.reply_to),"
     " coalesce(m.correlation_id, d.correlation_id), coalesce(m.priority, d.priority), m.moved,"
-    " d.due_ms, json_extract(m.headers, '$.error')"
+    " d.due_ms, json_extract(m.headers, '$.error'),"
+    " coalesce(json_extract(m.headers, '$.progress'), json_extract(m.headers, '$.overdue'))"
+    " IS NOT NULL"
 )
 _NEWEST_ROWS = (
     "(SELECT * FROM conversation_messages WHERE conversation=:conversation"
@@ -509,9 +512,9 @@ def state_of(db: Connection, rows: Sequence[Row], now: int) -> _State:
     for row in rows:
         if row.place in answers and row.correlation_id is not None:
             answered.setdefault(row.correlation_id, row)
-    others = [row for row in rows if row.place not in answers]
+    others = [row for row in rows if row.place not in answers and not row.is_note]
     if not others:
-        return _State("answered", rows[0], rows[0].at_ms)
+        return _State("answered" if answers else "done", rows[0], rows[0].at_ms)
     open_rows = [row for row in others if (row.correlation_id or "") not in answered]
     open_rows = open_rows[:_MOST_CANDIDATES]
     stand = standings(db, [row.wanted for row in open_rows if row.due_ms is None], now)

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import orjson
 
 from mq9.engine import state
-from mq9.models import Progress
-from mq9.protocol.reserved import MOVED_ASIDE, PART_OF
+from mq9.models import CONVERSATION, PART_OF, Progress
+from mq9.protocol.reserved import MOVED_ASIDE
 from mq9.storage.schema import CONVERSATION_INDEXES, CONVERSATION_TABLES
 
 VERSION = "1"  # of the rules by which messages are taken in
@@ -29,8 +29,8 @@ _MOST_NAMED_ALIKE = 4  # messages of a correlation id that are asked for its con
 # The name of the conversation of a message m; NULL for one that is a conversation by itself.
 # An answer need not repeat what its question says of that.
 _NAMED = (
-    "coalesce(json_extract(m.headers, '$.\"" + PART_OF + "\"'),"
-    " json_extract(m.headers, '$.conversation'))"
+    f"coalesce(json_extract(m.headers, '$.\"{PART_OF}\"'),"
+    f" json_extract(m.headers, '$.\"{CONVERSATION}\"'))"
 )
 _NAME = (
     f"coalesce({_NAMED}, (SELECT {_NAMED.replace('m.', 'o.')} FROM (SELECT headers FROM messages"  # noqa: S608  # constant text

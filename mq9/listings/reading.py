@@ -48,7 +48,7 @@ _ROWS = (
 )
 _QUESTIONS = (
     "SELECT m.visible_ms, m.mailbox, m.msg_id, 0, b.address, m.sender, m.sender_verified,"
-    " m.reply_to, m.correlation_id, m.priority, m.moved, NULL, NULL FROM messages m"
+    " m.reply_to, m.correlation_id, m.priority, m.moved, NULL, NULL, 0 FROM messages m"
     " INDEXED BY messages_correlation CROSS JOIN mailboxes b ON b.id=m.mailbox"
     " AND (b.expires_ms IS NULL OR b.expires_ms>:now) WHERE m.correlation_id=:correlation_id"
     " AND (m.expires_ms IS NULL OR m.expires_ms>:now) ORDER BY m.mailbox, m.msg_id LIMIT :most"
