@@ -46,9 +46,8 @@ def thread_of(config: RunnableConfig) -> str | None:
 def task_of(config: RunnableConfig) -> Before | None:
     """Tell of the message that a run works on, if that is known."""
     configurable = config.get("configurable", {})
-    if not configurable.get(PATH):
-        return None
-    return Before(tuple(configurable[PATH]), configurable.get(CONVERSATION_OF))
+    task = Before(tuple(configurable.get(PATH) or ()), configurable.get(CONVERSATION_OF))
+    return None if task == Before() else task
 
 
 def worked_mailbox(config: RunnableConfig) -> str | None:

@@ -22,9 +22,12 @@ from mq9.models import QUESTION_TAG, STUCK_KINDS, Moved, StuckMessage, StuckPage
 from mq9.protocol.requests import ListStuck
 from mq9.protocol.reserved import REDRIVE_GROUP
 
-_MOST_ROWS = 20_000  # that are looked at for a page, and for the counts
+_MOST_ROWS = 10_000  # that are looked at for a page, and for each count
 _MOST_COUNTED = 1_000  # messages of a kind
+_MOST_UNREAD = 1_000  # of the newest messages of a mailbox that nobody is known to read
 _AT_ONCE = 500
+_MAILBOXES = 5_000  # that are looked at together, which takes about as long as so many messages:
+_STEPS_OF_MAILBOXES = 500
 _HIGHEST = (1 << 63) - 1
 _LIVE = "(m.expires_ms IS NULL OR m.expires_ms>:now)"
 _LEASES = (
@@ -52,23 +55,23 @@ _BATCHES = (
     " WHERE (r.mailbox, r.lowest, r.number, m.msg_id)>(:a, :b, :c, :d)"
     " ORDER BY r.mailbox, r.lowest, r.number, m.msg_id LIMIT :most"
 )
-# Mailboxes with messages that nobody reads, and whether somebody is meant to.
+# Mailboxes with messages that nobody reads; from where on the messages are looked at; and whether
+# somebody is meant to read them.
 _UNREAD = (
-    "SELECT b.id, b.messages>b.delayed AND NOT EXISTS (SELECT 1 FROM groups g WHERE g.mailbox=b.id"
-    " AND g.name<>:redrive AND g.used_ms>:not_used) AND NOT EXISTS (SELECT 1 FROM agents a"
-    " WHERE a.mailbox=b.address AND a.seen_ms>:not_seen), EXISTS (SELECT 1 FROM groups g"
-    " WHERE g.mailbox=b.id AND g.name<>:redrive) OR EXISTS (SELECT 1 FROM agents a"
-    " WHERE a.mailbox=b.address) FROM mailboxes b WHERE b.id>=:a AND b.id<=:upto"
-    " ORDER BY b.id LIMIT :most"
+    "SELECT b.id, (SELECT min(min(g.critical, g.urgent, g.normal)) FROM groups g"  # noqa: S608  # constant text
+    " WHERE g.mailbox=b.id AND g.name<>:redrive), EXISTS (SELECT 1 FROM agents a"
+    f" WHERE a.mailbox=b.address), max(0, b.next_msg_id-{_MOST_UNREAD}) FROM mailboxes b"
+    " WHERE b.id BETWEEN :a AND :b AND b.messages>b.delayed AND NOT EXISTS (SELECT 1 FROM groups g"
+    " WHERE g.mailbox=b.id AND g.name<>:redrive AND g.used_ms>:not_used) AND NOT EXISTS"
+    " (SELECT 1 FROM agents a WHERE a.mailbox=b.address AND a.seen_ms>:not_seen) ORDER BY b.id"
 )
+_LAST_MAILBOX = "SELECT id FROM mailboxes WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1 OFFSET ?"
 _WAITING = (
-    "SELECT m.msg_id, m.priority, m.visible_ms FROM messages m WHERE m.mailbox=:mailbox"  # noqa: S608  # constant text
-    " AND m.msg_id>:b AND m.msg_id>=(SELECT coalesce(min(min(g.critical, g.urgent, g.normal)), 0)"
-    " FROM groups g WHERE g.mailbox=:mailbox AND g.name<>:redrive)"
-    f" AND m.visible_ms<=:longer AND {_LIVE} AND (:is_meant OR m.reply_to IS NOT NULL"
-    " AND m.correlation_id IS NOT NULL) AND instr(','||m.tags||',', :question)=0"
-    " AND NOT EXISTS (SELECT 1 FROM conversation_dead d WHERE d.mailbox=m.mailbox"
-    " AND d.msg_id=m.msg_id) ORDER BY m.msg_id LIMIT :most"
+    f"SELECT m.msg_id, m.priority, m.visible_ms, m.visible_ms<=:longer AND {_LIVE}"  # noqa: S608  # constant text
+    " AND (:is_meant OR m.reply_to IS NOT NULL AND m.correlation_id IS NOT NULL)"
+    " AND instr(','||m.tags||',', :question)=0 AND NOT EXISTS (SELECT 1 FROM conversation_dead d"
+    " WHERE d.mailbox=m.mailbox AND d.msg_id=m.msg_id) FROM messages m WHERE m.mailbox=:mailbox"
+    " AND m.msg_id>:b ORDER BY m.msg_id LIMIT :most"
 )
 _DEAD = (
     f"SELECT d.mailbox, d.msg_id, m.priority, iif({_LIVE}, m.moved, NULL)"  # noqa: S608  # constant text
@@ -156,37 +159,46 @@ class _Walk:
 
     def _undeliverable(self, place: tuple[int, ...]) -> Iterator[_Step]:
         """Yield what waits in mailboxes that nobody reads."""
-        at = place
+        upto = self.given(())["upto"]
+        mailbox, *at = place or (0 if self.only is None else self.only,)
         while self.has_index:
-            rows = self.db.execute(_UNREAD, self.given(at)).fetchall()
-            for mailbox, is_unread, is_meant in rows:
-                after = at[1] if at[:1] == (mailbox,) and len(at) > 1 else -1
-                if is_unread:
-                    yield from self._waiting(mailbox, after, is_meant)
-                yield _Step((mailbox + 1,))
-            if len(rows) < _AT_ONCE:
+            row = self.db.execute(_LAST_MAILBOX, (mailbox, upto, _MAILBOXES - 1)).fetchone()
+            last = upto if row is None else row[0]
+            unread = self.db.execute(_UNREAD, self.given((mailbox, last))).fetchall()
+            for id_, cursor, has_agent, newest in unread:
+                first = cursor if cursor is not None else 0 if has_agent else newest
+                after = at[0] if at and id_ == mailbox else first - 1
+                is_meant = cursor is not None or bool(has_agent)
+                yield from self._waiting(id_, after, is_meant=is_meant)
+            if row is None:
                 return
-            at = (rows[-1][0] + 1,)
+            mailbox, at = last + 1, []
+            yield from [_Step((mailbox,))] * _STEPS_OF_MAILBOXES
 
-    def _waiting(self, mailbox: int, after: int, is_meant: int) -> Iterator[_Step]:
+    def _waiting(self, mailbox: int, after: int, *, is_meant: bool) -> Iterator[_Step]:
         row = self.rights.row(mailbox)
         if row is None:
             return
         while True:
             given = {**self.given((mailbox, after)), "mailbox": mailbox, "is_meant": is_meant}
             rows = self.db.execute(_WAITING, given).fetchall()
-            wanted = [Wanted(mailbox, msg_id, lane, row.address) for msg_id, lane, _ in rows]
+            wanted = [
+                Wanted(mailbox, msg_id, lane, row.address)
+                for msg_id, lane, _, may_be in rows
+                if may_be
+            ]
             stand = standings(self.db, wanted, self.now)
-            for msg_id, _, visible_ms in rows:
+            for msg_id, _, visible_ms, may_be in rows:
                 standing = stand.get((mailbox, msg_id))
                 after, found = msg_id, None
-                if standing is None or (standing.state == WAITING and not standing.deliveries):
-                    group = None if standing is None else standing.group
+                if may_be and (
+                    standing is None or (standing.state == WAITING and not standing.deliveries)
+                ):
                     found = StuckMessage(
                         kind="undeliverable",
                         mail_address="",
                         msg_id=msg_id,
-                        group_name=group,
+                        group_name=None if standing is None else standing.group,
                         since=visible_ms / 1000,
                     )
                 yield _Step((mailbox, msg_id), mailbox, found)
