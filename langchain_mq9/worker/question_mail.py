@@ -178,6 +178,7 @@ class QuestionMail:
             ttl=None if expires is None else max(1, expires - self._now_s()),
             reply_to=self._answers,
             correlation_id=record.correlation_id_of(to),
+            answer_by=expires if to == record.escalate_to else record.escalate_at or expires,
             path=extended(record.origin.path, self._agent),
             # An agent that is asked has a conversation with each thread that asks it.
             headers={CONVERSATION: record.thread_id, RECEIPTS: "yes", **record.origin.headers()},

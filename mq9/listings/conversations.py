@@ -198,8 +198,7 @@ ROW_COLUMNS = (
     " coalesce(m.sender_verified, d.sender_verified), coalesce(m.reply_to, d.reply_to),"
     " coalesce(m.correlation_id, d.correlation_id), coalesce(m.priority, d.priority), m.moved,"
     " d.due_ms, json_extract(m.headers, '$.error'),"
-    " coalesce(json_extract(m.headers, '$.progress'), json_extract(m.headers, '$.overdue'))"
-    " IS NOT NULL"
+    " json_extract(m.headers, '$.progress') IS NOT NULL OR coalesce(m.overdue, 0)"
 )
 _NEWEST_ROWS = (
     "(SELECT * FROM conversation_messages WHERE conversation=:conversation"
@@ -555,6 +554,7 @@ def _open_state(
         row,
         row.at_ms if since is None else since[0],
         holder=standing.holder if is_held else None,
+        reason=standing.reason,
         deliveries=standing.deliveries,
     )
 

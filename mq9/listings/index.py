@@ -34,19 +34,25 @@ _NAMED = (
 )
 _NAME = (
     f"coalesce({_NAMED}, (SELECT {_NAMED.replace('m.', 'o.')} FROM (SELECT headers FROM messages"  # noqa: S608  # constant text
-    " WHERE correlation_id=m.correlation_id ORDER BY mailbox, msg_id"
-    f" LIMIT {_MOST_NAMED_ALIKE}) o WHERE o.headers IS NOT NULL LIMIT 1), m.correlation_id)"
+    " WHERE correlation_id={id} ORDER BY mailbox, msg_id"
+    f" LIMIT {_MOST_NAMED_ALIKE}) o WHERE o.headers IS NOT NULL LIMIT 1), {{id}})"
+)
+_NAME_DELAYED = _NAME.format(id="m.correlation_id")
+# The broker's notice of an overdue answer names its question in the body.
+_NAME_VISIBLE = _NAME.format(
+    id="iif(m.overdue, json_extract(CAST(m.payload AS TEXT), '$.correlation_id'), m.correlation_id)"
 )
 # Whether it was moved to where it is, and not back: it was not sent there.
 _IS_COPY = "(m.moved IS NOT NULL AND coalesce(json_extract(m.moved, '$.back'), 0)=0)"
 _IS_DEAD = f"({_IS_COPY} AND json_extract(m.moved, '$.reason') IS NOT '{MOVED_ASIDE}')"
 COPIED = 1  # in place of the sender of a copy
 _NEW = (
-    f"SELECT m.msg_id, m.visible_ms, m.sender, m.sender_verified, {_NAME}, {_IS_COPY}, {_IS_DEAD}"  # noqa: S608  # constant text
+    f"SELECT m.msg_id, m.visible_ms, m.sender, m.sender_verified, {_NAME_VISIBLE},"  # noqa: S608  # constant text
+    f" {_IS_COPY}, {_IS_DEAD}, m.correlation_id, m.answer_by_ms"
     " FROM messages m WHERE m.mailbox=? AND m.msg_id>=? AND m.msg_id<? ORDER BY m.msg_id LIMIT ?"
 )
 _NEW_DELAYED = (
-    f"SELECT m.id, m.mailbox, m.sent_ms, m.sender, m.sender_verified, {_NAME}"  # noqa: S608  # constant text
+    f"SELECT m.id, m.mailbox, m.sent_ms, m.sender, m.sender_verified, {_NAME_DELAYED}"  # noqa: S608  # constant text
     " FROM delayed m WHERE m.id>? ORDER BY m.id LIMIT ?"
 )
 _BEHIND = (
@@ -58,6 +64,18 @@ _BEHIND = (
 _REMOVED = (
     "SELECT mailbox FROM conversation_mailboxes c"
     " WHERE NOT EXISTS (SELECT 1 FROM mailboxes b WHERE b.id=c.mailbox) LIMIT ?"
+)
+# Whether a question q has an answer that is stored; and a question a of the index a certain one.
+IS_ANSWERED = (
+    "EXISTS (SELECT 1 FROM mailboxes b CROSS JOIN messages n ON n.correlation_id=q.correlation_id"
+    " AND n.mailbox=b.id AND (q.sender IS NULL OR n.sender IS NOT q.sender)"
+    " AND (n.mailbox, n.msg_id)<>(q.mailbox, q.msg_id) WHERE b.address=q.reply_to)"
+)
+_ITS_ANSWER = (
+    "SELECT 1 FROM messages q CROSS JOIN mailboxes b CROSS JOIN messages n"
+    " WHERE q.mailbox=a.mailbox AND q.msg_id=a.msg_id AND b.address=q.reply_to AND n.mailbox=?"
+    " AND n.msg_id=? AND n.mailbox=b.id AND (q.sender IS NULL OR n.sender IS NOT q.sender)"
+    " AND (n.mailbox, n.msg_id)<>(q.mailbox, q.msg_id)"
 )
 _LATER = "last_ms=max(last_ms, excluded.last_ms), messages=messages+excluded.messages"
 # Whether a row c of the index is of a message that is still there.
@@ -109,11 +127,11 @@ def is_usable(db: Connection) -> bool:
 
 def name_of(db: Connection, mailbox: int, number: int) -> str | None:
     """Return the name of a message's conversation; None where it is one by itself, or gone."""
-    table, which = ("messages", "mailbox=? AND msg_id=?")
+    name, which = _NAME_VISIBLE, "messages m WHERE mailbox=? AND msg_id=?"
     if number < 0:
-        table, which = ("delayed", "mailbox=? AND id=-?")
+        name, which = _NAME_DELAYED, "delayed m WHERE mailbox=? AND id=-?"
     row = db.execute(
-        f"SELECT {_NAME} FROM {table} m WHERE {which}",  # noqa: S608  # constant texts
+        f"SELECT {name} FROM {which}",  # noqa: S608  # constant texts
         (mailbox, number),
     ).fetchone()
     return None if row is None else row[0]
@@ -192,12 +210,23 @@ def _take_in_mailbox(db: Connection, mailbox: int, end: int, most: int) -> int:
         db,
         [
             _Taken(mailbox, msg_id, at_ms, COPIED if copied else senders[sender, verified], name)
-            for msg_id, at_ms, sender, verified, name, copied, _ in new
+            for msg_id, at_ms, sender, verified, name, copied, *_ in new
         ],
     )
     db.executemany(
         "INSERT OR IGNORE INTO conversation_dead VALUES (?,?)",
         [(mailbox, row[0]) for row in new if row[6]],
+    )
+    db.executemany(
+        "DELETE FROM conversation_awaited AS a WHERE a.correlation_id=?"  # noqa: S608  # constant text
+        f" AND EXISTS ({_ITS_ANSWER})",
+        [(row[7], mailbox, row[0]) for row in new if row[7] is not None],
+    )
+    db.executemany(
+        "INSERT OR IGNORE INTO conversation_awaited SELECT q.mailbox, q.msg_id, q.answer_by_ms,"  # noqa: S608  # constant text
+        " q.correlation_id FROM messages q WHERE q.mailbox=? AND q.msg_id=?"
+        f" AND q.reply_to IS NOT NULL AND q.correlation_id IS NOT NULL AND NOT {IS_ANSWERED}",
+        [(mailbox, row[0]) for row in new if row[8] is not None],
     )
     next_id = end if len(new) < most else new[-1][0] + 1
     db.execute(
@@ -335,9 +364,8 @@ def _forget_mailbox(db: Connection, task: ToDo) -> None:
         ).fetchall()
         _forget(db, rows)
         return
-    db.execute("DELETE FROM conversation_links WHERE mailbox=?", (mailbox,))
-    db.execute("DELETE FROM conversation_dead WHERE mailbox=?", (mailbox,))
-    db.execute("DELETE FROM conversation_mailboxes WHERE mailbox=?", (mailbox,))
+    for table in ("links", "dead", "awaited", "mailboxes"):
+        db.execute(f"DELETE FROM conversation_{table} WHERE mailbox=?", (mailbox,))  # noqa: S608  # constant names
     task.removed.pop()
 
 
@@ -378,10 +406,11 @@ def _forget(db: Connection, rows: Sequence[tuple[int, int, int, int, int]]) -> N
         " WHERE conversation=? AND at_ms=? AND mailbox=? AND number=?",
         [row[:4] for row in rows],
     )
-    db.executemany(
-        "DELETE FROM conversation_dead WHERE mailbox=? AND msg_id=?",
-        [(mailbox, number) for _, _, mailbox, number, _ in rows],
-    )
+    for table in ("conversation_dead", "conversation_awaited"):
+        db.executemany(
+            f"DELETE FROM {table} WHERE mailbox=? AND msg_id=?",  # noqa: S608  # constant names
+            [(mailbox, number) for _, _, mailbox, number, _ in rows],
+        )
     links = Counter((sender, mailbox) for _, _, mailbox, _, sender in rows if sender != COPIED)
     db.executemany(
         "UPDATE conversation_links SET messages=messages-? WHERE sender=? AND mailbox=?",

@@ -15,7 +15,15 @@ import orjson
 
 from mq9.engine import groups, mailboxes, state
 from mq9.engine.commands import Actor
-from mq9.engine.standings import ACKED, MOVED, WAITING, Wanted, standings
+from mq9.engine.standings import (
+    ACKED,
+    FETCHED,
+    MOVED,
+    WAITING,
+    GroupStanding,
+    Wanted,
+    standings,
+)
 from mq9.listings import index
 from mq9.listings.conversations import Rights, refuse_unknown, texts_of
 from mq9.models import QUESTION_TAG, STUCK_KINDS, Moved, StuckMessage, StuckPage
@@ -35,7 +43,8 @@ _LEASES = (
     " WHEN l.holder<>'' AND l.until_ms>:now AND coalesce(gr.made_ms, :now)<=:longer THEN 'leased'"
     " WHEN l.deliveries>1 OR l.deliveries=1 AND NOT coalesce(l.holder<>'' AND l.until_ms>:now, 0)"
     " THEN 'retrying' END, g.name, l.holder, l.until_ms, l.deliveries, l.deaths, gr.made_ms,"
-    " lr.made_ms FROM (SELECT * FROM leases WHERE (mailbox, msg_id, group_id)>(:a, :b, :c)"
+    " lr.made_ms, l.reason, l.promised_ms, l.done, l.promised_by, m.answer_by_ms"
+    " FROM (SELECT * FROM leases WHERE (mailbox, msg_id, group_id)>(:a, :b, :c)"
     " AND mailbox<=:upto ORDER BY mailbox, msg_id, group_id LIMIT :most) l"
     " LEFT JOIN groups g ON g.id=l.group_id AND g.used_ms>:unused AND g.name<>:redrive"
     f" LEFT JOIN messages m ON m.mailbox=l.mailbox AND m.msg_id=l.msg_id AND {_LIVE}"
@@ -47,7 +56,8 @@ _LEASES = (
 _BATCHES = (
     "SELECT r.mailbox, m.msg_id, r.group_id, CASE WHEN g.id IS NULL THEN NULL"  # noqa: S608  # constant text
     " WHEN r.until_ms<=:now THEN 'retrying' WHEN r.made_ms<=:longer THEN 'leased' END,"
-    " g.name, r.consumer, r.until_ms, 1, 0, r.made_ms, r.made_ms, r.lowest, r.number"
+    " g.name, r.consumer, r.until_ms, 1, 0, r.made_ms, r.made_ms, NULL, NULL, NULL, NULL,"
+    " m.answer_by_ms, r.lowest, r.number"
     " FROM (SELECT * FROM replies INDEXED BY replies_lowest WHERE until_ms IS NOT NULL"
     " AND (mailbox, lowest, number)>=(:a, :b, :c) AND mailbox<=:upto"
     f" ORDER BY mailbox, lowest, number LIMIT :most) r CROSS JOIN {groups.STORED} AND {_LIVE}"
@@ -72,6 +82,16 @@ _WAITING = (
     " AND instr(','||m.tags||',', :question)=0 AND NOT EXISTS (SELECT 1 FROM conversation_dead d"
     " WHERE d.mailbox=m.mailbox AND d.msg_id=m.msg_id) FROM messages m WHERE m.mailbox=:mailbox"
     " AND m.msg_id>:b ORDER BY m.msg_id LIMIT :most"
+)
+_AWAITED = (
+    "SELECT a.answer_by_ms, a.mailbox, a.msg_id, q.priority, q.msg_id IS NOT NULL"  # noqa: S608  # constant text
+    f" AND NOT {index.IS_ANSWERED} AND NOT EXISTS (SELECT 1 FROM conversation_dead d"
+    " WHERE d.mailbox=a.mailbox AND d.msg_id=a.msg_id) FROM conversation_awaited a"
+    " LEFT JOIN messages q ON q.mailbox=a.mailbox AND q.msg_id=a.msg_id"
+    " AND (q.expires_ms IS NULL OR q.expires_ms>:now) WHERE a.answer_by_ms<=:now"
+    " AND (a.answer_by_ms, a.mailbox, a.msg_id)>(:a, :b, :c)"
+    " AND (:only IS NULL OR a.mailbox=:only)"
+    " ORDER BY a.answer_by_ms, a.mailbox, a.msg_id LIMIT :most"
 )
 _DEAD = (
     f"SELECT d.mailbox, d.msg_id, m.priority, iif({_LIVE}, m.moved, NULL)"  # noqa: S608  # constant text
@@ -113,6 +133,7 @@ class _Walk:
             "redrive": REDRIVE_GROUP,
             "question": f",{QUESTION_TAG},",
             "upto": _HIGHEST if self.only is None else self.only,
+            "only": self.only,
             "most": _AT_ONCE,
             **dict(zip("abcd", (*(place or begin), -1, -1, -1, -1), strict=False)),
         }
@@ -146,16 +167,45 @@ class _Walk:
                     mailbox, msg_id, group_id, found, *rest = row
                     at = (mailbox, msg_id, group_id)
                     if number:
-                        at = (mailbox, row[11], row[12], msg_id)
+                        at = (mailbox, *row[16:], msg_id)
                     item = _leased(kind, msg_id, rest) if found == kind else None
                     yield _Step((number, *at), mailbox, item)
                 if len(rows) < _AT_ONCE:
                     break
             at = ()
 
-    def _overdue(self, _place: tuple[int, ...]) -> Iterator[_Step]:
-        """Yield what was to be answered by now."""
-        return iter(())
+    def _overdue(self, place: tuple[int, ...]) -> Iterator[_Step]:
+        """Yield questions that were to be answered by now, or when their holder promised."""
+        at = place or (-1,)
+        while self.has_index:
+            rows = self.db.execute(_AWAITED, self.given(at)).fetchall()
+            wanted = [
+                Wanted(mailbox, msg_id, lane, row.address)
+                for _, mailbox, msg_id, lane, is_open in rows
+                if is_open and (row := self.rights.row(mailbox)) is not None
+            ]
+            stand = standings(self.db, wanted, self.now)
+            for answer_by_ms, mailbox, msg_id, _, is_open in rows:
+                at, found = (answer_by_ms, mailbox, msg_id), None
+                standing = stand.get((mailbox, msg_id), GroupStanding("", WAITING))
+                due_ms = standing.promised_ms or answer_by_ms
+                if is_open and due_ms <= self.now and standing.state != MOVED:
+                    found = StuckMessage(
+                        kind="overdue",
+                        mail_address="",
+                        msg_id=msg_id,
+                        group_name=standing.group or None,
+                        consumer=standing.holder if standing.state == FETCHED else None,
+                        since=due_ms / 1000,
+                        until=None if standing.until_ms is None else standing.until_ms / 1000,
+                        deliveries=standing.deliveries,
+                        reason=standing.reason,
+                        promise=standing.promise,
+                        answer_by=answer_by_ms // 1000,
+                    )
+                yield _Step(at, mailbox, found)
+            if len(rows) < _AT_ONCE:
+                return
 
     def _undeliverable(self, place: tuple[int, ...]) -> Iterator[_Step]:
         """Yield what waits in mailboxes that nobody reads."""
@@ -237,7 +287,7 @@ class _Walk:
 
 
 def _leased(kind: str, msg_id: int, rest: list[Any]) -> StuckMessage:
-    group, holder, until_ms, deliveries, deaths, granted_ms, last_ms, *_ = rest
+    group, holder, until_ms, deliveries, deaths, granted_ms, last_ms, reason, *promised = rest
     since_ms = granted_ms if kind == "leased" else last_ms
     return StuckMessage(
         kind=kind,
@@ -249,6 +299,9 @@ def _leased(kind: str, msg_id: int, rest: list[Any]) -> StuckMessage:
         until=None if until_ms is None else until_ms / 1000,
         deliveries=deliveries,
         deaths=deaths,
+        reason=reason,
+        promise=groups.promise(*promised[:3]),
+        answer_by=None if promised[3] is None else promised[3] // 1000,
     )
 
 

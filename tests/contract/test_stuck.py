@@ -26,8 +26,8 @@ async def boxes(ada, bob):
 
 async def ask(asker, count=1, **options):
     for number in range(count):
-        options = {"reply_to": "ada", "correlation_id": f"q{number}", **options}
-        await asker.send("bob", f"Why {number}?", **options)
+        given = {"reply_to": "ada", "correlation_id": f"q{number}", **options}
+        await asker.send("bob", f"Why {number}?", **given)
 
 
 async def take(client, mail_address="bob", **options):
@@ -191,3 +191,71 @@ async def test_an_agent_sees_what_it_may_look_at(way, operator, ada, bob, boxes)
     assert await found(bob) == await found(operator) == [("dead", "bob.dead", 0)]
     await bob.mailbox_grant("bob.dead", viewers=["ada"])
     assert await found(ada) == [("dead", "bob.dead", 0)]
+
+
+class TestOverdue:
+    """Questions that were to be answered by now."""
+
+    async def test_from_the_instant_to_the_answer(self, way, operator, ada, bob, boxes):
+        await ask(ada, 2, answer_by=START + 60)
+        await way.clock.advance(59)
+        assert await found(operator) == []
+        await way.clock.advance(1)
+        page = await operator.stuck()
+        assert [(one.kind, one.msg_id) for one in page.items] == [("overdue", 0), ("overdue", 1)]
+        one = page.items[0]
+        assert (one.since, one.answer_by, one.promise) == (START + 60, START + 60, None)
+        [question, _] = await take(bob)
+        await bob.reply(question, "Late.")
+        assert await found(operator) == [("overdue", "bob", 1)]
+        assert await found(operator, mail_address="bob") == [("overdue", "bob", 1)]
+        assert await found(operator, mail_address="ada") == []
+        await bob.delete("bob", 1)
+        assert await found(operator) == []
+
+    async def test_a_promise_moves_it(self, way, operator, ada, bob, boxes):
+        await ask(ada, answer_by=START + 60)
+        [question] = await take(bob, consumer="bob/1", lease_ms=HOUR * 1_000)
+        await question.promise(START + 90, "read it", lease=HOUR)
+        await way.clock.advance(89)
+        assert await found(operator) == []
+        await way.clock.advance(1)
+        [one] = (await operator.stuck()).items
+        assert (one.kind, one.since, one.answer_by) == ("overdue", START + 90, START + 60)
+        assert (one.promise.until, one.promise.done) == (START + 90, "read it")
+        [told] = (await ada.conversation("q0")).messages
+        assert (told.standing.promise.done, told.standing.promise.by) == ("read it", None)
+
+    async def test_one_that_was_answered_before_its_question_is_taken_in(
+        self, way, operator, ada, bob, boxes
+    ):
+        await ask(ada, answer_by=START + 60)
+        await bob.send("ada", "Soon.", correlation_id="q0")
+        await way.clock.advance(60)
+        assert await found(operator) == []
+
+    async def test_one_that_was_moved_counts_where_it_is(self, way, operator, ada, bob, boxes):
+        await ask(ada, answer_by=START + 60)
+        await bob.mailbox_create(name="bob.aside")
+        reason = "its conversation waits for the answer to a question"
+        await bob.move((await take(bob))[0], to="bob.aside", reason=reason)
+        await way.clock.advance(60)
+        assert await found(operator) == [("overdue", "bob.aside", 0)]
+
+    async def test_the_notice_belongs_to_the_conversation(self, way, operator, ada, bob, boxes):
+        await ask(ada, answer_by=START + 60, tell_overdue=True)
+        await way.clock.advance(60)
+        [one] = (await operator.conversations()).conversations
+        assert (one.id, one.count, one.state) == ("q0", 2, "waiting")
+
+
+async def test_why_a_message_was_given_back(operator, ada, bob, boxes):
+    await ask(ada)
+    [question] = await take(bob)
+    await bob.nack(question, reason="ValueError: 7")
+    [one] = (await operator.stuck()).items
+    assert (one.kind, one.reason) == ("retrying", "ValueError: 7")
+    [conversation] = (await operator.conversations()).conversations
+    assert (conversation.state, conversation.reason) == ("retrying", "ValueError: 7")
+    [seen] = (await ada.conversations()).conversations
+    assert (seen.state, seen.reason) == ("retrying", None)
