@@ -65,11 +65,13 @@ _REMOVED = (
     "SELECT mailbox FROM conversation_mailboxes c"
     " WHERE NOT EXISTS (SELECT 1 FROM mailboxes b WHERE b.id=c.mailbox) LIMIT ?"
 )
-# Whether a question q has an answer that is stored; and a question a of the index a certain one.
+# Whether a question q has an answer that is stored, or nobody waits for one; and whether a certain
+# message answers a question a of the index.
 IS_ANSWERED = (
-    "EXISTS (SELECT 1 FROM mailboxes b CROSS JOIN messages n ON n.correlation_id=q.correlation_id"
-    " AND n.mailbox=b.id AND (q.sender IS NULL OR n.sender IS NOT q.sender)"
-    " AND (n.mailbox, n.msg_id)<>(q.mailbox, q.msg_id) WHERE b.address=q.reply_to)"
+    "(NOT EXISTS (SELECT 1 FROM mailboxes b WHERE b.address=q.reply_to)"
+    " OR EXISTS (SELECT 1 FROM mailboxes b CROSS JOIN messages n ON n.mailbox=b.id"
+    " AND n.correlation_id=q.correlation_id AND (q.sender IS NULL OR n.sender IS NOT q.sender)"
+    " AND (n.mailbox, n.msg_id)<>(q.mailbox, q.msg_id) WHERE b.address=q.reply_to))"
 )
 _ITS_ANSWER = (
     "SELECT 1 FROM messages q CROSS JOIN mailboxes b CROSS JOIN messages n"
@@ -186,7 +188,7 @@ def take_in_part(db: Connection, task: ToDo) -> None:
     db.execute("UPDATE conversations_index SET messages=messages+?", (taken,))
     task.done += taken
     task.left = max(0, task.left - taken)
-    _check_some(db, max(_CHECKED, 2 * taken) if task.progress is None else taken)
+    check_some(db, max(_CHECKED, 2 * taken) if task.progress is None else taken)
 
 
 def _make(db: Connection) -> None:
@@ -369,7 +371,7 @@ def _forget_mailbox(db: Connection, task: ToDo) -> None:
     task.removed.pop()
 
 
-def _check_some(db: Connection, most: int) -> None:
+def check_some(db: Connection, most: int) -> None:
     """Take out some messages that are no longer there, going on where it ended last."""
     place = db.execute(
         "SELECT conversation, at_ms, mailbox, number FROM conversations_index"

@@ -28,7 +28,7 @@ from mq9.protocol.requests import (
 from mq9.storage.backend import Backend, DerivedQuery, LocalChange
 
 R = TypeVar("R")
-_MOST_S = 0.5  # that one request builds the index; who asks again goes on
+MOST_S = 0.5  # that one request builds the index; who asks again goes on
 _ROUNDS = 3  # how often what changed while it was read is taken in and read again
 _MOST_TOLD_GONE = 500
 _MOST_ADVANCED = 50  # mailboxes in which something has fallen due, for one request
@@ -159,7 +159,7 @@ class Listings:
 
     async def _build(self, task: ToDo) -> None:
         """Do parts of what is to be done for some time, so that others get their turn between."""
-        end = time.perf_counter() + _MOST_S
+        end = time.perf_counter() + MOST_S
         while task.progress is not None:
             try:
                 await self._change(lambda db: index.take_in_part(db, task))
