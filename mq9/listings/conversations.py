@@ -38,6 +38,7 @@ _MOST_NAMED = 20  # participants and mailboxes of a conversation
 _MOST_PLACES = 1_000  # mailboxes of an agent whose conversations are walked one by one
 _MOST_ROWS = 20_000  # of the index, for a page
 _MOST_READ = 1_000  # conversations, for a page with filters
+_MOST_LISTED = 512 * 1024  # bytes of a page, as JSON, and one conversation
 _AT_ONCE = 200  # conversations of a place that are read together
 _NEWEST = (1 << 62, 1 << 62)
 _VISIBLE = (
@@ -238,6 +239,13 @@ class _Found:
     mailboxes: list[str]
 
     @property
+    def bytes(self) -> int:
+        """About how many it takes in a reply at the most."""
+        names = [one.name or "" for one in self.participants[:_MOST_NAMED]]
+        told = orjson.dumps([self.id, names, self.mailboxes[:_MOST_NAMED]])
+        return 6 * MOST_CHARACTERS + len(told) + 40 * len(names) + 400
+
+    @property
     def id(self) -> str:
         """What its reader calls it."""
         return id_of(self.name, self.oldest.address, self.oldest.number)
@@ -292,8 +300,10 @@ class _Listing:
         found: list[tuple[_Found, _State]] = []
         gone: list[int] = []
         examined, count, last, more = 0, 0, None, False
+        room = _MOST_LISTED
         for walked in self._walk():
-            if len(found) == self._request.limit or examined > _MOST_ROWS or count == _MOST_READ:
+            is_full = len(found) == self._request.limit or room < 0
+            if is_full or examined > _MOST_ROWS or count == _MOST_READ:
                 more = True
                 break
             last = walked
@@ -305,6 +315,7 @@ class _Listing:
             examined += one.count
             if self._matches(one) and (told := self._state(one)) is not None:
                 found.append((one, told))
+                room -= one.bytes
         texts = texts_of(self._db, [one.oldest.place for one, _ in found])
         return Listed(
             ConversationPage(

@@ -19,7 +19,11 @@ import orjson
 from mq9.engine import state
 from mq9.models import CONVERSATION, PART_OF, Progress
 from mq9.protocol.reserved import MOVED_ASIDE
-from mq9.storage.schema import CONVERSATION_INDEXES, CONVERSATION_TABLES
+from mq9.storage.schema import (
+    CONVERSATION_INDEXES,
+    CONVERSATION_TABLES,
+    drop_conversations,
+)
 
 VERSION = "1"  # of the rules by which messages are taken in
 AT_ONCE = 2_000  # messages that one transaction takes in
@@ -192,10 +196,8 @@ def take_in_part(db: Connection, task: ToDo) -> None:
 
 
 def _make(db: Connection) -> None:
-    for name, statement in CONVERSATION_TABLES.items():
-        db.execute(f"DROP TABLE IF EXISTS {name}")
-        db.execute(statement)
-    for statement in CONVERSATION_INDEXES:
+    drop_conversations(db)
+    for statement in (*CONVERSATION_TABLES.values(), *CONVERSATION_INDEXES):
         db.execute(statement)
     db.execute("INSERT INTO conversations_index VALUES (?,0,0,0,0,0,0)", (VERSION,))
 

@@ -32,6 +32,8 @@ from mq9.protocol.reserved import REDRIVE_GROUP
 
 _MOST_ROWS = 10_000  # that are looked at for a page, and for each count
 _MOST_COUNTED = 1_000  # messages of a kind
+_MOST_LISTED = 512 * 1024  # bytes of a page, as JSON, and one message
+_LONGEST_ITEM = 3_000  # bytes of a message beside reasons and promises
 _MOST_UNREAD = 1_000  # of the newest messages of a mailbox that nobody is known to read
 _AT_ONCE = 500
 _MAILBOXES = 5_000  # that are looked at together, which takes about as long as so many messages:
@@ -339,15 +341,18 @@ def _page(
         first, *numbers = request.after.split(".")
         place = tuple(map(int, numbers))
     found: list[tuple[_Step, StuckMessage]] = []
-    left, last = _MOST_ROWS, request.after
+    left, last, room = _MOST_ROWS, request.after, _MOST_LISTED
     for kind in kinds[kinds.index(first) if first in kinds else len(kinds) :]:
         for step in walk.steps(kind, place):
-            if len(found) == request.limit or left == 0:
+            if len(found) == request.limit or left == 0 or room < 0:
                 return found, last
             left -= 1
             last = ".".join((kind, *map(str, step.place)))
             if step.found is not None:
                 found.append((step, step.found))
+                promise = step.found.promise
+                told = (step.found.reason, None if promise is None else promise.done)
+                room -= _LONGEST_ITEM + 2 * len(orjson.dumps(told))  # a reason may be told twice
         place = ()
     return found, None
 

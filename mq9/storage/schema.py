@@ -140,6 +140,12 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path | None, *, is_curr
         raise UnusableFile(f"{path} lacks the table or index {min(needed)!r}: {_ADVICE}")
 
 
+def drop_conversations(connection: sqlite3.Connection) -> None:
+    """Remove the index of conversations; it is made anew when somebody asks."""
+    for name in CONVERSATION_TABLES:
+        connection.execute(f"DROP TABLE IF EXISTS {name}")
+
+
 @cache
 def of_engine() -> dict[str, str]:
     """Return what the engine makes, by name."""

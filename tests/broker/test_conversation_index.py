@@ -21,7 +21,7 @@ from mq9.engine.commands import Limits
 from mq9.listings import index
 from mq9.storage import store
 from mq9.storage.backend import InlineBackend
-from mq9.storage.schema import CONVERSATION_TABLES
+from mq9.storage.schema import drop_conversations
 from mq9.testing import ManualClock
 
 LISTER = Path(__file__).with_name("lister_to_kill.py")
@@ -75,8 +75,7 @@ def build(db):
 def built_anew(db):
     """What an index comes to that is made anew."""
     with store.transaction(db):
-        for name in CONVERSATION_TABLES:
-            db.execute(f"DROP TABLE IF EXISTS {name}")
+        drop_conversations(db)
     build(db)
     return content(db)
 
@@ -197,6 +196,22 @@ async def complete(url):
     async with Mq9Client(url) as client:
         while (await client.conversations()).building is not None:
             pass
+
+
+async def test_a_file_whose_time_is_set_back_has_another_order(tmp_path):
+    path = tmp_path / "mq9.db"
+    async with AsyncExitStack() as stack:
+        for now, id_ in ((1_800_000_000 + 30 * 86_400, "old"), (1_800_000_060, "new")):
+            clock = ManualClock(now)
+            broker = EmbeddedBroker.on_file(path, clock)
+            stack.push_async_callback(broker.close)
+            async with client_of(broker, BrokerSession(id_)) as client:
+                await client.mailbox_create(name="box", renew=True)
+                await client.send("box", "x", correlation_id=id_)
+                found = await client.conversations()
+            if id_ == "old":
+                store.set_file_time(path, 1_800_000_000_000)
+    assert [one.id for one in found.conversations] == ["new", "old"]
 
 
 @pytest.mark.programs
