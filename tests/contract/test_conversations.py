@@ -58,6 +58,7 @@ class TestStates:
         await way.clock.advance(5)
         [question] = await take(bob, "bob", consumer="bob/1")
         assert await self.state(operator) == ("leased", "bob", "bob/1", START + 5, 1)
+        assert await self.state(ada) == ("leased", "bob", None, START + 5, 1)
         await way.clock.advance(5)
         await bob.reply(question, "Because.")
         assert (await self.state(operator))[:4] == ("answered", "bob", None, START + 10)
@@ -240,6 +241,18 @@ class TestRights:
         assert (await bob.conversation("q")).messages == ()
         await way.clock.advance(60)
         assert (await ids(ada), await ids(bob)) == (["q"], ["q"])
+
+    async def test_a_question_that_is_not_seen_is_not_named(self, ada, bob, mail):
+        question = next(one for one in await take(mail, "carol") if one.correlation_id == "of bob")
+        await mail.reply(question, "Never.")
+        await bob.mailbox_grant("bob", viewers=["ada"])
+        [answer] = (await ada.conversation("of bob")).messages
+        assert (answer.message.text, answer.in_reply_to) == ("Never.", None)
+        read = (await bob.conversation("of bob")).messages
+        assert {one.message.text: one.in_reply_to for one in read} == {
+            "a secret of bob": None,
+            "Never.": ("carol", 1),
+        }
 
     async def test_it_is_the_same_for_who_may_look_at_many(self, ada, bob, mail, monkeypatch):
         before = [await listed(one) for one in (ada, bob, mail)]

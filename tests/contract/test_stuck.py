@@ -213,6 +213,24 @@ class TestOverdue:
         await bob.delete("bob", 1)
         assert await found(operator) == []
 
+    async def test_an_answer_counts_although_it_was_removed(self, way, operator, ada, bob, boxes):
+        await ask(ada, answer_by=START + 60)
+        assert await found(operator) == []
+        await bob.reply((await take(bob))[0], "Soon.")
+        assert await found(operator) == []
+        await ada.delete("ada", 0)
+        await bob.ack("bob", "bob", 0)
+        await way.clock.advance(60)
+        assert await found(operator) == []
+
+    async def test_nobody_waits_where_the_mailbox_for_the_answer_is_gone(
+        self, way, operator, ada, boxes
+    ):
+        await ask(ada, answer_by=START + 60)
+        await ada.mailbox_drop("ada")
+        await way.clock.advance(60)
+        assert await found(operator) == []
+
     async def test_a_promise_moves_it(self, way, operator, ada, bob, boxes):
         await ask(ada, answer_by=START + 60)
         [question] = await take(bob, consumer="bob/1", lease_ms=HOUR * 1_000)
