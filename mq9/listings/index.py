@@ -63,7 +63,7 @@ _BEHIND = (
     "SELECT b.id, b.next_msg_id, iif(c.next_id IS NULL, b.messages-b.delayed,"
     " min(b.messages-b.delayed, b.next_msg_id-c.next_id)) FROM mailboxes b"
     " LEFT JOIN conversation_mailboxes c ON c.mailbox=b.id"
-    " WHERE b.next_msg_id<>coalesce(c.next_id, 0)"
+    " WHERE b.next_msg_id>coalesce(c.next_id, 0)"
 )
 _REMOVED = (
     "SELECT mailbox FROM conversation_mailboxes c"
