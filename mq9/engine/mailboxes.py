@@ -376,17 +376,17 @@ def list_own(db: Connection, call: Call[ListMailboxes], now: int) -> MailboxPage
             "use a mailbox; authenticate as an agent, or remember the addresses"
         )
     # Each part of the union has an index, so an agent's list costs nothing for those of others.
-    which = "SELECT id FROM mailboxes WHERE address>:after"
+    which = "address>:after"
     if actor.agent is not None:
         which = (
-            "SELECT id FROM mailboxes WHERE creator=:agent AND address>:after"
+            "id IN (SELECT id FROM mailboxes WHERE creator=:agent AND address>:after"
             " UNION SELECT id FROM mailboxes WHERE address>:after AND address IN"
             " (SELECT value FROM json_each(:own))"
             " UNION SELECT id FROM mailboxes WHERE address>max(:after, :below)"
-            " AND address<:beyond"
+            " AND address<:beyond)"
         )
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM mailboxes WHERE id IN ({which})"  # noqa: S608  # constant texts
+        f"SELECT {_COLUMNS} FROM mailboxes WHERE {which}"  # noqa: S608  # constant texts
         " AND (expires_ms IS NULL OR expires_ms>:now)"
         " AND (:desc IS NULL OR substr(description, 1, length(:desc))=:desc)"
         " AND (:text IS NULL OR instr(address, lower(:text))"

@@ -273,10 +273,16 @@ class Listed(NamedTuple):
     gone: list[int]
 
 
-def page(db: Connection, request: ListConversations, actor: Actor, now: int) -> Listed:
+def page(
+    db: Connection,
+    request: ListConversations,
+    actor: Actor,
+    now: int,
+    building: Progress | None,
+) -> Listed:
     """Return a page of conversations, and where it ended."""
     refuse_unknown(actor)
-    position, building = state.position(db).applied, index.to_do(db).progress
+    position = state.position(db).applied
     if not index.is_usable(db):
         return Listed(ConversationPage(position=position, building=building), [])
     return _Listing(db, request, actor, now).page(position, building)
