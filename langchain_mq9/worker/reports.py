@@ -95,7 +95,7 @@ class RunProgress:
         except (PydanticSerializationError, ValueError) as error:
             logger.warning("what a node wrote for its listeners is no JSON: %s", error)
             return
-        headers = {PROGRESS: _header(name)}
+        headers = {PROGRESS: _header(name), **self._origin.headers()}
         if self._origin.correlation_id is not None:
             headers[PROGRESS_OF] = self._origin.correlation_id
         # The same again when the step is: a run that was cut off repeats what was not stored.

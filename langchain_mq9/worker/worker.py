@@ -555,6 +555,7 @@ def _origin(message: Message) -> Origin:
         reply_to=message.reply_to,
         correlation_id=message.correlation_id,
         answer_id=answer_id(message),
+        conversation=message.conversation,
     )
 
 

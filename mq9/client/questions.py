@@ -25,7 +25,7 @@ from mq9.errors import (
     ReplyForbidden,
     ReplyMailboxNotFound,
 )
-from mq9.models import QUESTION_TAG, Message, Payload, Priority, StoredMessage
+from mq9.models import PART_OF, QUESTION_TAG, Message, Payload, Priority, StoredMessage
 from mq9.protocol import checks, requests
 
 _logger = logging.getLogger("mq9.client")
@@ -162,7 +162,8 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             sender: Who answers.
             from_mailbox: A mailbox that the answer comes from; see ``send``. By default that is the
                 mailbox of the message, if it is tagged ``question``, as questions to people are.
-            headers: The answer's headers; see ``send``.
+            headers: The answer's headers; see ``send``. Where headers of the message name its
+                conversation, the answer gets the header ``part-of-conversation`` beside these.
             path: The agents that the conversation has passed through.
 
         Returns:
@@ -192,7 +193,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
                 sender=sender,
                 from_mailbox=from_mailbox,
                 path=path,
-                headers=headers,
+                headers=_in_conversation(message, headers),
             )
         except MailboxNotFound as error:
             raise ReplyMailboxNotFound(str(error)) from error
@@ -214,3 +215,13 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             message.mail_address,
         )
         return None
+
+
+def _in_conversation(
+    message: StoredMessage, headers: Mapping[str, str] | None
+) -> Mapping[str, str] | None:
+    """Return the headers of an answer, with the conversation of the question if that has a name."""
+    name = message.conversation
+    if name in {None, message.correlation_id}:
+        return headers
+    return {PART_OF: str(name), **(headers or {})}

@@ -189,9 +189,18 @@ def not_found(address: str) -> MailboxNotFound:
 
 def look(db: Connection, address: str, now: int) -> MailboxRow | None:
     """Return a mailbox as it is stored, or None when it is not there or has expired."""
+    return _look(db, "address", address, now)
+
+
+def look_by_id(db: Connection, id_: int, now: int) -> MailboxRow | None:
+    """Return a mailbox by its number in the table, as ``look`` does."""
+    return _look(db, "id", id_, now)
+
+
+def _look(db: Connection, column: str, value: str | int, now: int) -> MailboxRow | None:
     row = db.execute(
-        f"SELECT {_COLUMNS} FROM mailboxes WHERE address=?",  # noqa: S608  # constant columns
-        (address,),
+        f"SELECT {_COLUMNS} FROM mailboxes WHERE {column}=?",  # noqa: S608  # constant columns
+        (value,),
     ).fetchone()
     if row is None:
         return None
@@ -367,23 +376,26 @@ def list_own(db: Connection, call: Call[ListMailboxes], now: int) -> MailboxPage
             "use a mailbox; authenticate as an agent, or remember the addresses"
         )
     # Each part of the union has an index, so an agent's list costs nothing for those of others.
-    which = "SELECT id FROM mailboxes WHERE address>:after"
+    which = "address>:after"
     if actor.agent is not None:
         which = (
-            "SELECT id FROM mailboxes WHERE creator=:agent AND address>:after"
+            "id IN (SELECT id FROM mailboxes WHERE creator=:agent AND address>:after"
             " UNION SELECT id FROM mailboxes WHERE address>:after AND address IN"
             " (SELECT value FROM json_each(:own))"
             " UNION SELECT id FROM mailboxes WHERE address>max(:after, :below)"
-            " AND address<:beyond"
+            " AND address<:beyond)"
         )
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM mailboxes WHERE id IN ({which})"  # noqa: S608  # constant texts
+        f"SELECT {_COLUMNS} FROM mailboxes WHERE {which}"  # noqa: S608  # constant texts
         " AND (expires_ms IS NULL OR expires_ms>:now)"
-        " AND (:desc IS NULL OR substr(description, 1, length(:desc))=:desc) ORDER BY address",
+        " AND (:desc IS NULL OR substr(description, 1, length(:desc))=:desc)"
+        " AND (:text IS NULL OR instr(address, lower(:text))"
+        " OR instr(lower(description), lower(:text))) ORDER BY address",
         {
             "after": request.after or "",
             "now": now,
             "desc": request.desc_prefix,
+            "text": request.text,
             "agent": actor.agent,
             "own": orjson.dumps(actor.own).decode(),
             "below": None if actor.below is None else f"{actor.below}.",

@@ -75,19 +75,24 @@ def current(db: Connection, address: str, now: int) -> MailboxRow:
 
 def advance_due(db: Connection, now: int, most: int) -> int:
     """Advance mailboxes that nobody touches; how many messages fell due or expired."""
-    outdated = db.execute(
-        "SELECT address FROM mailboxes WHERE changes_ms<=? AND (expires_ms IS NULL OR expires_ms>?)"
-        " ORDER BY changes_ms, id LIMIT ?",
-        (now, now, most),
-    ).fetchall()
     changed = 0
-    for (address,) in outdated:
+    for address in due_mailboxes(db, now, most):
         mailbox = mailboxes.look(db, address, now)
         assert mailbox is not None  # noqa: S101  # it has just been listed
         changed += max(1, _advance(db, mailbox, now))
         if changed >= most:
             break
     return changed
+
+
+def due_mailboxes(db: Connection, now: int, most: int) -> list[str]:
+    """Return the addresses of mailboxes in which something may have fallen due or expired."""
+    found = db.execute(
+        "SELECT address FROM mailboxes WHERE changes_ms<=? AND (expires_ms IS NULL OR expires_ms>?)"
+        " ORDER BY changes_ms, id LIMIT ?",
+        (now, now, most),
+    )
+    return [address for (address,) in found]
 
 
 def _advance(db: Connection, mailbox: MailboxRow, now: int) -> int:

@@ -1,6 +1,19 @@
 """What the protocol speaks of: messages, priorities, agents, and the state of a mailbox."""
 
 from mq9.models.agents import AgentEntry, AgentMatch, AgentMatches, Match
+from mq9.models.listings import (
+    CONVERSATION_STATES,
+    STUCK_KINDS,
+    Conversation,
+    ConversationMessage,
+    ConversationMessages,
+    ConversationPage,
+    Link,
+    Participant,
+    Progress,
+    StuckMessage,
+    StuckPage,
+)
 from mq9.models.mailboxes import (
     Granted,
     GroupStatus,
@@ -17,7 +30,9 @@ from mq9.models.mailboxes import (
     Unread,
 )
 from mq9.models.messages import (
+    CONVERSATION,
     NO_HEADERS,
+    PART_OF,
     PRIORITIES,
     QUESTION_TAG,
     Deliver,
@@ -43,12 +58,20 @@ from mq9.models.sent import SendOutcome, Sent, SentAnswer, SentPage
 
 __all__ = [
     "AUTOMATIC",
+    "CONVERSATION",
+    "CONVERSATION_STATES",
     "NO_HEADERS",
+    "PART_OF",
     "PRIORITIES",
     "QUESTION_TAG",
+    "STUCK_KINDS",
     "AgentEntry",
     "AgentMatch",
     "AgentMatches",
+    "Conversation",
+    "ConversationMessage",
+    "ConversationMessages",
+    "ConversationPage",
     "Deliver",
     "Extended",
     "FetchResult",
@@ -57,6 +80,7 @@ __all__ = [
     "GroupStatus",
     "Held",
     "Leased",
+    "Link",
     "ListedMailbox",
     "LookPolicy",
     "MailboxPage",
@@ -72,8 +96,10 @@ __all__ = [
     "NoticeReceipt",
     "NoticeSender",
     "Occasion",
+    "Participant",
     "Payload",
     "Priority",
+    "Progress",
     "Promise",
     "PublicMailbox",
     "Removed",
@@ -84,6 +110,8 @@ __all__ = [
     "SentPage",
     "Standing",
     "StoredMessage",
+    "StuckMessage",
+    "StuckPage",
     "Totals",
     "Unread",
     "Waiting",

@@ -28,6 +28,10 @@ class Priority(StrEnum):
     NORMAL = "normal"
 
 
+# The header by which a sender names a conversation, and the one by which a message belongs to the
+# conversation of another message, whatever that is named.
+CONVERSATION = "conversation"
+PART_OF = "part-of-conversation"
 QUESTION_TAG = "question"  # of every message that asks a person something
 PRIORITIES = tuple(Priority)  # in the order of delivery
 
@@ -219,6 +223,12 @@ class StoredMessage(_ClientSlot):
     mail_address: str = ""
     group_name: str | None = None
     consumer: str | None = None
+
+    @property
+    def conversation(self) -> str | None:
+        """The name of its conversation; None for one that is a conversation by itself."""
+        named = self.headers.get(PART_OF) or self.headers.get(CONVERSATION)
+        return named or self.correlation_id
 
     @property
     def text(self) -> str:
