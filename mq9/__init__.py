@@ -37,11 +37,13 @@ _NAMES = {
         "UnusableFile"
     ),
     "models": (
-        "AgentEntry AgentMatch AgentMatches Deliver Extended FetchResult Gathered GroupStatus "
-        "Held Leased ListedMailbox LookPolicy MailboxPage MailboxStatus MailboxType Match "
-        "Message MessageHeaders MessageHistory Moved Notice NoticeReceipt NoticeSender Occasion "
-        "Payload Priority PublicMailbox Removed SendOutcome Sent SentAnswer SentPage Standing "
-        "StoredMessage Unread Waiting"
+        "AgentEntry AgentMatch AgentMatches Conversation ConversationMessage "
+        "ConversationMessages ConversationPage Deliver Extended FetchResult Gathered "
+        "GroupStatus Held Leased Link ListedMailbox LookPolicy MailboxPage MailboxStatus "
+        "MailboxType Match Message MessageHeaders MessageHistory Moved Notice NoticeReceipt "
+        "NoticeSender Occasion Participant Payload Priority Progress PublicMailbox Removed "
+        "SendOutcome Sent SentAnswer SentPage Standing StoredMessage StuckMessage StuckPage "
+        "Unread Waiting"
     ),
     "signals": "stop_on_signals",
     "transport.base": "Transport",

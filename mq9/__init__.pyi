@@ -58,6 +58,10 @@ from mq9.errors import UnusableFile as UnusableFile
 from mq9.models import AgentEntry as AgentEntry
 from mq9.models import AgentMatch as AgentMatch
 from mq9.models import AgentMatches as AgentMatches
+from mq9.models import Conversation as Conversation
+from mq9.models import ConversationMessage as ConversationMessage
+from mq9.models import ConversationMessages as ConversationMessages
+from mq9.models import ConversationPage as ConversationPage
 from mq9.models import Deliver as Deliver
 from mq9.models import Extended as Extended
 from mq9.models import FetchResult as FetchResult
@@ -65,6 +69,7 @@ from mq9.models import Gathered as Gathered
 from mq9.models import GroupStatus as GroupStatus
 from mq9.models import Held as Held
 from mq9.models import Leased as Leased
+from mq9.models import Link as Link
 from mq9.models import ListedMailbox as ListedMailbox
 from mq9.models import LookPolicy as LookPolicy
 from mq9.models import MailboxPage as MailboxPage
@@ -79,8 +84,10 @@ from mq9.models import Notice as Notice
 from mq9.models import NoticeReceipt as NoticeReceipt
 from mq9.models import NoticeSender as NoticeSender
 from mq9.models import Occasion as Occasion
+from mq9.models import Participant as Participant
 from mq9.models import Payload as Payload
 from mq9.models import Priority as Priority
+from mq9.models import Progress as Progress
 from mq9.models import PublicMailbox as PublicMailbox
 from mq9.models import Removed as Removed
 from mq9.models import SendOutcome as SendOutcome
@@ -89,6 +96,8 @@ from mq9.models import SentAnswer as SentAnswer
 from mq9.models import SentPage as SentPage
 from mq9.models import Standing as Standing
 from mq9.models import StoredMessage as StoredMessage
+from mq9.models import StuckMessage as StuckMessage
+from mq9.models import StuckPage as StuckPage
 from mq9.models import Unread as Unread
 from mq9.models import Waiting as Waiting
 from mq9.signals import stop_on_signals as stop_on_signals

@@ -35,6 +35,7 @@ from mq9.errors import (
     Unavailable,
     from_reply,
 )
+from mq9.listings.listings import Listings
 from mq9.models import Totals, Unread
 from mq9.protocol import headers, replies, requests, subjects
 from mq9.protocol.body import Body
@@ -54,6 +55,12 @@ _SUBJECTS = 1_024  # whose meaning is remembered
 _TOKEN_BYTES = 8  # of the token of a mailbox that is made
 _OK = "ok"
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
+
+
+def _of_call(
+    answer: Callable[[Call[Any]], Awaitable[Any]],
+) -> Callable[[Asked], Awaitable[Any]]:
+    return lambda asked: answer(asked.call)
 
 
 class Service:
@@ -92,6 +99,7 @@ class Service:
             requests.Fetch: self._fetch,
             requests.Discover: self._discover,
             requests.Whoami: self._whoami,
+            **{kind: _of_call(answer) for kind, answer in Listings(backend).answers.items()},
         }
 
     def forget(self, connection: str) -> None:
@@ -297,7 +305,7 @@ class Service:
         """Put a request together with who makes it, and with what the engine cannot make up."""
         if (
             session.max_reply is not None
-            and isinstance(body, requests.Fetch | requests.Query)
+            and isinstance(body, requests.Fetch | requests.Query | requests.ReadConversation)
             and body.max_bytes > session.max_reply
         ):
             body = replace(body, max_bytes=session.max_reply)

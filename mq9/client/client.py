@@ -10,6 +10,7 @@ from mq9.client.agents import AgentMethods
 from mq9.client.connection import BrokerConnection, UnreadWatch
 from mq9.client.consumer import Consumer, ConsumerOptions, Handler
 from mq9.client.gathering import GatherMethods
+from mq9.client.listings import ListingMethods
 from mq9.client.options import ClientOptions, checked_as, takes
 from mq9.models import Message, bind
 from mq9.protocol import checks
@@ -18,7 +19,7 @@ from mq9.transport.base import Transport
 from mq9.transport.open import check_url, default_url, open_transport, shown_url
 
 
-class Mq9Client(GatherMethods, AgentMethods):
+class Mq9Client(GatherMethods, AgentMethods, ListingMethods):
     """Talks to one mq9 broker.
 
     Use it as an async context manager, or call ``open`` and ``close``; ``await

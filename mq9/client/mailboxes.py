@@ -185,7 +185,13 @@ class MailboxMethods(ClientBase):
         )
 
     async def mailbox_list_own(
-        self, *, after: str | None = None, limit: int = 100, desc_prefix: str | None = None
+        self,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        desc_prefix: str | None = None,
+        details: bool = False,
+        text: str | None = None,
     ) -> MailboxPage:
         """List mailboxes by address: an agent's own, and all of them for an operator.
 
@@ -197,11 +203,17 @@ class MailboxMethods(ClientBase):
             after: Only addresses after this one, such as the last of the page before.
             limit: How many at the most, 1 to 1 000.
             desc_prefix: Only mailboxes whose description begins so.
+            details: Whether to tell what waits in each: ``pending``, ``leased``, ``oldest`` and
+                ``dead``.
+            text: Only mailboxes with this text in their address or description, a-z in capitals or
+                not.
 
         Raises:
             Forbidden: The broker does not know who asks.
         """
-        body = requests.ListMailboxes(after=after, limit=limit, desc_prefix=desc_prefix)
+        body = requests.ListMailboxes(
+            after=after, limit=limit, desc_prefix=desc_prefix, details=details, text=text
+        )
         return await self._connection.request(body)
 
     async def mailbox_list(self) -> list[PublicMailbox]:

@@ -18,7 +18,7 @@ from mq9.client.sync_messages import SyncMessage, as_sync
 from mq9.clock import Clock
 from mq9.concurrency.portal import Portal, Stopped
 from mq9.errors import NoReply, NotConnected, RequestFailed
-from mq9.models import FetchResult, Gathered, Message
+from mq9.models import ConversationMessage, ConversationMessages, FetchResult, Gathered, Message
 
 # A plain function may block, and so may the methods of its message; a coroutine function awaits.
 SyncHandler: TypeAlias = (
@@ -105,6 +105,24 @@ def _fetched(client: SyncMq9Client, fetched: FetchResult) -> FetchResult[SyncMes
         waiting=fetched.waiting,
         held=fetched.held,
         held_more=fetched.held_more,
+    )
+
+
+def _read(client: SyncMq9Client, read: ConversationMessages) -> ConversationMessages[SyncMessage]:
+    return ConversationMessages(
+        messages=tuple(
+            ConversationMessage(
+                message=as_sync(one.message, client),
+                standing=one.standing,
+                in_reply_to=one.in_reply_to,
+                due=one.due,
+            )
+            for one in read.messages
+        ),
+        more=read.more,
+        building=read.building,
+        position=read.position,
+        unchanged=read.unchanged,
     )
 
 
@@ -261,6 +279,10 @@ class SyncMq9Client:
     query = _blocking_as(_fetched, Mq9Client.query)
     send_detailed = _blocking(Mq9Client.send_detailed)
     sent = _blocking(Mq9Client.sent)
+    conversations = _blocking(Mq9Client.conversations)
+    conversation = _blocking_as(_read, Mq9Client.conversation)
+    links = _blocking(Mq9Client.links)
+    stuck = _blocking(Mq9Client.stuck)
     cancel = _blocking(Mq9Client.cancel)
     notice = _blocking(Mq9Client.notice)
     delete = _blocking(Mq9Client.delete)

@@ -30,20 +30,20 @@ from mq9.models import Deliver
 from mq9.protocol.requests import Fetch
 
 # Using a group keeps it for a month; noting that more often than hourly would be wasted writing.
-_USE_GRAIN_MS = 3_600_000
-FORGOTTEN_MS = 30 * 86_400_000 + _USE_GRAIN_MS  # after so long without use
+USE_GRAIN_MS = 3_600_000
+FORGOTTEN_MS = 30 * 86_400_000 + USE_GRAIN_MS  # after so long without use
 _CURSORS = ("critical", "urgent", "normal")  # columns of groups and replies, by lane
 _BY_LANE = "CASE lane WHEN 0 THEN r.critical{0} WHEN 1 THEN r.urgent{0} ELSE r.normal{0} END"
 # The messages of a whole batch r that are still stored. The cross joins keep SQLite from beginning
 # with the messages, and a lane of which nothing was in the batch from being searched.
-_STORED = (
+STORED = (
     "(SELECT 0 AS lane UNION ALL SELECT 1 UNION ALL SELECT 2)"
     f" CROSS JOIN messages m ON {_BY_LANE.format('_from')}<{_BY_LANE.format('')}"
     " AND m.mailbox=r.mailbox AND m.priority=lane"
     f" AND m.msg_id>={_BY_LANE.format('_from')} AND m.msg_id<{_BY_LANE.format('')}"
 )
 # Whether there are leases of a whole batch r.
-IS_LEASED = f"(r.until_ms IS NOT NULL AND EXISTS (SELECT 1 FROM {_STORED}))"  # noqa: S608  # constant text
+IS_LEASED = f"(r.until_ms IS NOT NULL AND EXISTS (SELECT 1 FROM {STORED}))"  # noqa: S608  # constant text
 # Whether a whole batch r whose lease is not over has the message w, of the lane w.lane.
 HOLDS_MESSAGE = (
     "r.until_ms IS NOT NULL AND w.msg_id BETWEEN r.lowest AND r.highest AND w.msg_id>="
@@ -53,7 +53,7 @@ HOLDS_MESSAGE = (
 _LEASES = (
     "SELECT r.group_id, m.msg_id, r.mailbox, m.priority, r.consumer AS holder, r.until_ms,"  # noqa: S608  # constant text
     " 1 AS deliveries, r.number AS reply, r.number AS granted, 0 AS returned, r.begun, 0 AS deaths"
-    f" FROM replies r CROSS JOIN {_STORED} WHERE r.until_ms IS NOT NULL"
+    f" FROM replies r CROSS JOIN {STORED} WHERE r.until_ms IS NOT NULL"
 )
 # All leases, to be read: of messages by themselves, and of those in whole batches.
 LEASES = (
@@ -99,7 +99,7 @@ class Group:
 
     def is_use_due(self, now: int) -> bool:
         """Tell whether a use of the group is to be noted."""
-        return now - self.used_ms >= _USE_GRAIN_MS
+        return now - self.used_ms >= USE_GRAIN_MS
 
 
 def find(db: Connection, mailbox: MailboxRow, name: str, now: int) -> Group | None:
@@ -352,7 +352,7 @@ def extend_batch(
 def _is_stored(db: Connection, batch: Batch) -> bool:
     """Tell whether nothing of a batch was removed."""
     (stored,) = db.execute(
-        f"SELECT count(*) FROM replies r CROSS JOIN {_STORED} WHERE r.mailbox=? AND r.number=?",  # noqa: S608  # constant text
+        f"SELECT count(*) FROM replies r CROSS JOIN {STORED} WHERE r.mailbox=? AND r.number=?",  # noqa: S608  # constant text
         (batch.mailbox, batch.number),
     ).fetchone()
     return bool(stored == len(batch.msg_ids))

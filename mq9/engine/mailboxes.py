@@ -186,9 +186,18 @@ def not_found(address: str) -> MailboxNotFound:
 
 def look(db: Connection, address: str, now: int) -> MailboxRow | None:
     """Return a mailbox as it is stored, or None when it is not there or has expired."""
+    return _look(db, "address", address, now)
+
+
+def look_by_id(db: Connection, id_: int, now: int) -> MailboxRow | None:
+    """Return a mailbox by its number in the table, as ``look`` does."""
+    return _look(db, "id", id_, now)
+
+
+def _look(db: Connection, column: str, value: str | int, now: int) -> MailboxRow | None:
     row = db.execute(
-        f"SELECT {_COLUMNS} FROM mailboxes WHERE address=?",  # noqa: S608  # constant columns
-        (address,),
+        f"SELECT {_COLUMNS} FROM mailboxes WHERE {column}=?",  # noqa: S608  # constant columns
+        (value,),
     ).fetchone()
     if row is None:
         return None
@@ -376,11 +385,14 @@ def list_own(db: Connection, call: Call[ListMailboxes], now: int) -> MailboxPage
     rows = db.execute(
         f"SELECT {_COLUMNS} FROM mailboxes WHERE id IN ({which})"  # noqa: S608  # constant texts
         " AND (expires_ms IS NULL OR expires_ms>:now)"
-        " AND (:desc IS NULL OR substr(description, 1, length(:desc))=:desc) ORDER BY address",
+        " AND (:desc IS NULL OR substr(description, 1, length(:desc))=:desc)"
+        " AND (:text IS NULL OR instr(address, lower(:text))"
+        " OR instr(lower(description), lower(:text))) ORDER BY address",
         {
             "after": request.after or "",
             "now": now,
             "desc": request.desc_prefix,
+            "text": request.text,
             "agent": actor.agent,
             "own": orjson.dumps(actor.own).decode(),
             "below": None if actor.below is None else f"{actor.below}.",

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from mq9.engine import access, groups, mailboxes
+from mq9.engine import access, mailboxes
 from mq9.engine.commands import Call
 from mq9.engine.mailboxes import MailboxRow
 from mq9.engine.messages import Outdated
+from mq9.engine.standings import FETCHED, WAITING, GroupStanding, Wanted
+from mq9.engine.standings import standings as of_messages
 from mq9.errors import Forbidden, InvalidRequest
 from mq9.models import PRIORITIES, Sent, SentAnswer, SentPage
 from mq9.protocol.requests import ListSent
@@ -51,29 +53,6 @@ def _union(visible_index: str, condition: str) -> str:
 _ALL = _union("messages_sent", "1")
 _OF_IDS = _union("messages_correlation", _NAMED)
 
-_WAITING, _FETCHED, _MOVED, _ACKED = range(4)
-_STATES = ("waiting", "fetched", "moved", "acked")
-_CURSOR = "(CASE w.lane WHEN 0 THEN g.critical WHEN 1 THEN g.urgent ELSE g.normal END)"
-# How messages stand with the group named like their mailbox, else with the group that has come
-# furthest. SQLite takes the columns beside a max() from the row that has it.
-_STANDINGS = (
-    "WITH wanted (mailbox, msg_id, lane, address) AS (SELECT json_extract(value, '$[0]'),"  # noqa: S608  # constant text
-    " json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')"
-    " FROM json_each(:wanted)), ones AS ("
-    " SELECT w.mailbox, w.msg_id, g.name=w.address AS is_own,"
-    " coalesce(l.until_ms, r.until_ms) AS until_ms, v.target,"
-    " coalesce(l.deliveries, r.until_ms IS NOT NULL) AS deliveries, CASE"
-    f" WHEN l.until_ms>:now AND l.holder<>'' OR r.until_ms>:now THEN {_FETCHED}"
-    " WHEN l.group_id IS NOT NULL OR r.until_ms IS NOT NULL"
-    f" OR w.msg_id>={_CURSOR} OR w.msg_id<g.start THEN {_WAITING}"
-    f" WHEN v.target IS NOT NULL THEN {_MOVED} ELSE {_ACKED} END AS state"
-    " FROM wanted w CROSS JOIN groups g ON g.mailbox=w.mailbox AND g.used_ms>:unused"
-    " LEFT JOIN leases l ON l.group_id=g.id AND l.msg_id=w.msg_id"
-    " LEFT JOIN moves v ON v.group_id=g.id AND v.msg_id=w.msg_id"
-    f" LEFT JOIN replies r ON r.group_id=g.id AND {groups.HOLDS_MESSAGE} AND l.group_id IS NULL)"
-    " SELECT mailbox, msg_id, max(4*is_own+state), state, until_ms, deliveries, target FROM ones"
-    " GROUP BY mailbox, msg_id"
-)
 # Of the messages with a correlation id in a mailbox, from an instant on, the first that is no error
 # answer, else the first. What is older is the question, if the message that was sent is an answer.
 _ANSWERS = (
@@ -111,14 +90,7 @@ class _Row(NamedTuple):
         return ".".join(map(str, self[:4]))
 
 
-class _Standing(NamedTuple):
-    state: str
-    until_ms: int | None
-    deliveries: int
-    target: str | None
-
-
-_UNTOUCHED = _Standing(_STATES[_WAITING], None, 0, None)
+_UNTOUCHED = GroupStanding("", WAITING)
 
 
 def list_sent(db: Connection, call: Call[ListSent], now: int) -> SentPage:
@@ -141,7 +113,8 @@ def list_sent(db: Connection, call: Call[ListSent], now: int) -> SentPage:
     rows = [_Row(*row) for row in found]
     page = rows[: request.limit]
     there = _mailboxes(db, call, page, now)
-    standings = _standings(db, page, now)
+    wanted = [Wanted(row.mailbox, row.id, row.lane, row.address) for row in page if row.is_visible]
+    standings = of_messages(db, wanted, now)
     answers = _answers(db, call, page, there, sender, now)
     return SentPage(
         sent=tuple(_sent(row, call, there, standings, answers) for row in page),
@@ -183,23 +156,6 @@ def _mailboxes(
     return there
 
 
-def _standings(db: Connection, page: Iterable[_Row], now: int) -> dict[tuple[int, int], _Standing]:
-    """Return how visible messages stand, by mailbox and msg_id; none for what no group met."""
-    wanted = [(row.mailbox, row.id, row.lane, row.address) for row in page if row.is_visible]
-    found = db.execute(
-        _STANDINGS,
-        {
-            "wanted": orjson.dumps(wanted).decode(),
-            "now": now,
-            "unused": now - groups.FORGOTTEN_MS,
-        },
-    )
-    return {
-        (mailbox, msg_id): _Standing(_STATES[state], until_ms, deliveries, target)
-        for mailbox, msg_id, _, state, until_ms, deliveries, target in found
-    }
-
-
 def _answers(
     db: Connection,
     call: Call[ListSent],
@@ -230,7 +186,7 @@ def _sent(
     row: _Row,
     call: Call[ListSent],
     there: Mapping[str, MailboxRow],
-    standings: Mapping[tuple[int, int], _Standing],
+    standings: Mapping[tuple[int, int], GroupStanding],
     answers: Mapping[_Asked, SentAnswer],
 ) -> Sent:
     told: dict[str, Any]
@@ -239,7 +195,7 @@ def _sent(
     else:
         standing = standings.get((row.mailbox, row.id), _UNTOUCHED)
         told = {"msg_id": row.id, "state": standing.state, "deliveries": standing.deliveries}
-        if standing.until_ms is not None and standing.state == _STATES[_FETCHED]:
+        if standing.until_ms is not None and standing.state == FETCHED:
             told["until"] = standing.until_ms / 1000
         if access.may_look(there[row.address], call.actor):
             told["moved_to"] = standing.target

@@ -1,6 +1,19 @@
 """What the protocol speaks of: messages, priorities, agents, and the state of a mailbox."""
 
 from mq9.models.agents import AgentEntry, AgentMatch, AgentMatches, Match
+from mq9.models.listings import (
+    CONVERSATION_STATES,
+    STUCK_KINDS,
+    Conversation,
+    ConversationMessage,
+    ConversationMessages,
+    ConversationPage,
+    Link,
+    Participant,
+    Progress,
+    StuckMessage,
+    StuckPage,
+)
 from mq9.models.mailboxes import (
     Granted,
     GroupStatus,
@@ -42,12 +55,18 @@ from mq9.models.sent import SendOutcome, Sent, SentAnswer, SentPage
 
 __all__ = [
     "AUTOMATIC",
+    "CONVERSATION_STATES",
     "NO_HEADERS",
     "PRIORITIES",
     "QUESTION_TAG",
+    "STUCK_KINDS",
     "AgentEntry",
     "AgentMatch",
     "AgentMatches",
+    "Conversation",
+    "ConversationMessage",
+    "ConversationMessages",
+    "ConversationPage",
     "Deliver",
     "Extended",
     "FetchResult",
@@ -56,6 +75,7 @@ __all__ = [
     "GroupStatus",
     "Held",
     "Leased",
+    "Link",
     "ListedMailbox",
     "LookPolicy",
     "MailboxPage",
@@ -71,8 +91,10 @@ __all__ = [
     "NoticeReceipt",
     "NoticeSender",
     "Occasion",
+    "Participant",
     "Payload",
     "Priority",
+    "Progress",
     "PublicMailbox",
     "Removed",
     "SendOutcome",
@@ -82,6 +104,8 @@ __all__ = [
     "SentPage",
     "Standing",
     "StoredMessage",
+    "StuckMessage",
+    "StuckPage",
     "Totals",
     "Unread",
     "Waiting",

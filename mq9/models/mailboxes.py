@@ -285,6 +285,13 @@ class ListedMailbox:
         stored: How many messages are visible.
         delayed: How many wait for their due time.
         expires_at: When it expires, in Unix seconds.
+        pending: With details, how many messages could be delivered to the group that is named like
+            it.
+        leased: With details, how many messages consumers of that group hold, or gave back with a
+            delay; up to 1 000.
+        oldest: With details, when the oldest message became visible that the group has not acked,
+            in Unix seconds; None where there is none.
+        dead: With details, whether there are dead letters in it, or were as far as is remembered.
     """
 
     mail_address: str
@@ -293,6 +300,10 @@ class ListedMailbox:
     stored: int = 0
     delayed: int = 0
     expires_at: float | None = None
+    pending: int | None = None
+    leased: int | None = None
+    oldest: float | None = None
+    dead: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

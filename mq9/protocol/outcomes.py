@@ -12,8 +12,10 @@ from mq9.models import (
     MailboxType,
     Match,
     Priority,
+    Progress,
     PublicMailbox,
     SendPolicy,
+    Standing,
     Unread,
     Waiting,
 )
@@ -123,3 +125,25 @@ class Discovered:
     agents: tuple[tuple[bytes | dict[str, Any], Match], ...]
     mode: str | None  # what ranked them, if the broker says so
     has_more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadMessage:
+    """A message of a conversation, as CONVERSATION.READ reads it."""
+
+    mail_address: str
+    stored: Stored
+    standing: Standing | None = None
+    in_reply_to: tuple[str, int] | None = None  # a mailbox, and a msg_id there
+    due: float | None = None  # of a delayed message, whose msg_id is -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadPart:
+    """The outcome of CONVERSATION.READ: messages, oldest first, and where to read on."""
+
+    position: int
+    messages: tuple[ReadMessage, ...] = ()
+    more: str | None = None
+    building: Progress | None = None
+    unchanged: bool = False

@@ -69,7 +69,8 @@ T = TypeVar("T")
 
 
 @contextmanager
-def _reading() -> Iterator[None]:
+def reading() -> Iterator[None]:
+    """Raise BadReply where a reply is not of the form that what is inside reads."""
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -130,7 +131,7 @@ def ids(reply: dict[str, Any], name: str) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _filled(kind: type[T], data: dict[str, Any], **convert: Callable[[Any], Any]) -> T:
+def filled(kind: type[T], data: dict[str, Any], **convert: Callable[[Any], Any]) -> T:
     """Make a dataclass of the fields that have its names; one that is null counts as absent.
 
     Args:
@@ -176,7 +177,7 @@ def encode_message(message: Stored, *, as_base64: bool) -> dict[str, Any]:
     return item
 
 
-def _decode_message(item: dict[str, Any]) -> Stored:
+def decode_message(item: dict[str, Any]) -> Stored:
     """Read a message of a FETCH or QUERY reply.
 
     ``encoding`` is obeyed where it stands; an item without it but with a ``header`` field comes
@@ -198,7 +199,7 @@ def _decode_message(item: dict[str, Any]) -> Stored:
     )
 
 
-@_reading()
+@reading()
 def messages_of(
     fetched: Fetched | Found,
     mail_address: str,
@@ -212,7 +213,7 @@ def messages_of(
         else (None, None, None)
     )
     return FetchResult(
-        (_message(one, mail_address, batch, group_name, consumer) for one in fetched.messages),
+        (message_of(one, mail_address, batch, group_name, consumer) for one in fetched.messages),
         batch=batch,
         lease_until=lease_until,
         more=fetched.more,
@@ -222,13 +223,14 @@ def messages_of(
     )
 
 
-def _message(
+def message_of(
     stored: Stored,
     mail_address: str,
     batch: str | None,
     group_name: str | None,
     consumer: str | None,
 ) -> Message:
+    """Return a stored message as the client shows it."""
     beside = stored.envelope or {}
     return Message(
         msg_id=stored.msg_id,
@@ -244,8 +246,8 @@ def _message(
         correlation_id=beside.get("correlation_id"),
         path=tuple(beside.get("path") or ()),
         headers=MessageHeaders(sent) if (sent := beside.get("headers")) else NO_HEADERS,
-        moved=_filled(Moved, moved) if (moved := beside.get("moved")) else None,
-        standing=_filled(Standing, standing) if (standing := beside.get("standing")) else None,
+        moved=filled(Moved, moved) if (moved := beside.get("moved")) else None,
+        standing=filled(Standing, standing) if (standing := beside.get("standing")) else None,
         delivery_count=stored.delivery_count,
         deaths=stored.deaths,
         batch=batch,
@@ -274,7 +276,7 @@ def encode_created(created: Created) -> dict[str, Any]:
     return fields | (told | {"enforced": created.enforced} if told else {})
 
 
-@_reading()
+@reading()
 def decode_created(reply: dict[str, Any]) -> Created:
     """Read the reply to a CREATE."""
     return Created(
@@ -288,11 +290,11 @@ def decode_created(reply: dict[str, Any]) -> Created:
     )
 
 
-@_reading()
+@reading()
 def decode_grants(reply: dict[str, Any]) -> Grants:
     """Read the reply to a GRANT."""
     lists = dict.fromkeys(("readers", "viewers", "senders"), tuple)
-    return _filled(Grants, reply, **lists, send_policy=SendPolicy, look_policy=LookPolicy)
+    return filled(Grants, reply, **lists, send_policy=SendPolicy, look_policy=LookPolicy)
 
 
 def encode_send(sent: int | SendOutcome) -> dict[str, Any]:
@@ -312,7 +314,7 @@ def encode_acked(acked: tuple[int, ...]) -> dict[str, Any]:
     return {"acked": acked}
 
 
-@_reading()
+@reading()
 def decode_acked(reply: dict[str, Any]) -> tuple[int, ...]:
     """Read the reply to an ACK."""
     return tuple(reply.get("acked") or ())
@@ -350,16 +352,16 @@ def encode_notice(notice: Notice) -> dict[str, Any]:
     return fields
 
 
-@_reading()
+@reading()
 def decode_notice(reply: dict[str, Any]) -> Notice:
     """Read the reply to a NOTICE."""
     field(reply, "told")
-    return _filled(
+    return filled(
         Notice,
         {**reply, "unread": field(reply, "waiting")},
         new=_unread,
         unread=_unread,
-        senders=lambda items: tuple(_filled(NoticeSender, one) for one in items),
+        senders=lambda items: tuple(filled(NoticeSender, one) for one in items),
     )
 
 
@@ -403,21 +405,21 @@ def encode_fetch(fetched: Fetched, *, as_base64: bool) -> dict[str, Any]:
     return reply
 
 
-@_reading()
+@reading()
 def decode_fetch(reply: dict[str, Any]) -> Fetched:
     """Read the reply to a FETCH."""
     waiting = reply.get("waiting")
     return Fetched(
         mail_address="",
         generation="",
-        messages=tuple(map(_decode_message, reply.get("messages") or ())),
+        messages=tuple(map(decode_message, reply.get("messages") or ())),
         batch=reply.get("batch"),
         lease_until=reply.get("lease_until"),
         more=reply.get("more", False),
-        waiting=_filled(Waiting, {"stored": 0, "delayed": 0, **waiting}, leased=_leased)
+        waiting=filled(Waiting, {"stored": 0, "delayed": 0, **waiting}, leased=_leased)
         if waiting
         else None,
-        held=tuple(_filled(Held, one, priority=Priority) for one in reply["held"])
+        held=tuple(filled(Held, one, priority=Priority) for one in reply["held"])
         if "held" in reply
         else None,
         held_more=reply.get("held_more", False),
@@ -438,10 +440,10 @@ def encode_query(found: Found, *, as_base64: bool) -> dict[str, Any]:
     return fields
 
 
-@_reading()
+@reading()
 def decode_query(reply: dict[str, Any]) -> Found:
     """Read the reply to a QUERY."""
-    messages = tuple(map(_decode_message, reply.get("messages") or ()))
+    messages = tuple(map(decode_message, reply.get("messages") or ()))
     return Found(messages=messages, more=reply.get("more", False))
 
 
@@ -459,37 +461,37 @@ def encode_mailboxes(page: MailboxPage) -> dict[str, Any]:
     return fields | ({"more": True} if page.more else {})
 
 
-@_reading()
+@reading()
 def decode_mailboxes(reply: dict[str, Any]) -> MailboxPage:
     """Read the reply to a OWN.LIST."""
     return MailboxPage(
-        mailboxes=tuple(_filled(ListedMailbox, one) for one in field(reply, "mailboxes")),
+        mailboxes=tuple(filled(ListedMailbox, one) for one in field(reply, "mailboxes")),
         more=reply.get("more", False),
     )
 
 
-@_reading()
+@reading()
 def decode_sent(reply: dict[str, Any]) -> SentPage:
     """Read the reply to a SENT."""
     return SentPage(
         sent=tuple(
-            _filled(Sent, one, priority=Priority, answer=lambda data: _filled(SentAnswer, data))
+            filled(Sent, one, priority=Priority, answer=lambda data: filled(SentAnswer, data))
             for one in field(reply, "sent")
         ),
         more=reply.get("more"),
     )
 
 
-@_reading()
+@reading()
 def decode_status(reply: dict[str, Any]) -> MailboxStatus:
     """Read the reply to a STATUS."""
     field(reply, "mail_address")
-    return _filled(
+    return filled(
         MailboxStatus,
         reply,
         type=MailboxType,
-        removed=lambda data: _filled(Removed, data),
-        group=lambda data: _filled(GroupStatus, data, pending=_unread, leased=_leased),
+        removed=lambda data: filled(Removed, data),
+        group=lambda data: filled(GroupStatus, data, pending=_unread, leased=_leased),
         message=_history,
         send_policy=SendPolicy,
         look_policy=LookPolicy,
@@ -499,21 +501,19 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
 
 def _history(data: dict[str, Any]) -> MessageHistory:
     def moved(data: dict[str, Any]) -> Moved:
-        return _filled(Moved, data)
+        return filled(Moved, data)
 
-    return _filled(
+    return filled(
         MessageHistory,
         data,
         priority=Priority,
         moved=moved,
-        groups=lambda items: tuple(_filled(Standing, item, moved=moved) for item in items),
-        notices=lambda items: tuple(
-            _filled(NoticeReceipt, one, occasion=Occasion) for one in items
-        ),
+        groups=lambda items: tuple(filled(Standing, item, moved=moved) for item in items),
+        notices=lambda items: tuple(filled(NoticeReceipt, one, occasion=Occasion) for one in items),
     )
 
 
-@_reading()
+@reading()
 def decode_unread(reply: dict[str, Any]) -> Unread | None:
     """Read the ``unread`` field, where the broker sent one."""
     unread = reply.get("unread")
@@ -521,7 +521,7 @@ def decode_unread(reply: dict[str, Any]) -> Unread | None:
 
 
 def _unread(data: dict[str, int]) -> Unread:
-    return _filled(Unread, data)
+    return filled(Unread, data)
 
 
 def encode_public(page: PublicPage) -> dict[str, Any]:
@@ -532,10 +532,10 @@ def encode_public(page: PublicPage) -> dict[str, Any]:
     return fields
 
 
-@_reading()
+@reading()
 def decode_public(reply: dict[str, Any]) -> PublicPage:
     """Read the reply to PUBLIC.LIST."""
-    mailboxes = tuple(_filled(PublicMailbox, item) for item in reply.get("mailboxes") or ())
+    mailboxes = tuple(filled(PublicMailbox, item) for item in reply.get("mailboxes") or ())
     return PublicPage(mailboxes=mailboxes, more=reply.get("more") is True)
 
 
@@ -552,7 +552,7 @@ def encode_discover(found: Discovered) -> dict[str, Any]:
     }
 
 
-@_reading()
+@reading()
 def decode_discover(reply: dict[str, Any]) -> Discovered:
     """Read the reply to DISCOVER."""
     agents = reply.get("agents") or ()
@@ -564,7 +564,7 @@ def decode_discover(reply: dict[str, Any]) -> Discovered:
         if match is None:
             found.append(robustmq.decode_agent(registered))
         else:
-            found.append((registered, _filled(Match, {"name": "", "mailbox": "", **match})))
+            found.append((registered, filled(Match, {"name": "", "mailbox": "", **match})))
     return Discovered(
         agents=tuple(found), mode=reply.get("mode"), has_more=bool(reply.get("has_more"))
     )
@@ -587,10 +587,10 @@ def encode_lookup(found: tuple[AgentEntry, ...]) -> dict[str, Any]:
     return {"agents": [without_none(one) for one in found]}
 
 
-@_reading()
+@reading()
 def decode_lookup(reply: dict[str, Any]) -> tuple[AgentEntry, ...]:
     """Read the reply to a LOOKUP."""
-    return tuple(_filled(AgentEntry, item) for item in field(reply, "agents"))
+    return tuple(filled(AgentEntry, item) for item in field(reply, "agents"))
 
 
 def without_none(value: Any) -> dict[str, Any]:

@@ -13,9 +13,13 @@ from typing import Any, ClassVar, Self
 from mq9 import address as addresses
 from mq9.errors import InvalidRequest
 from mq9.models import (
+    CONVERSATION_STATES,
+    STUCK_KINDS,
     AgentEntry,
+    ConversationPage,
     Deliver,
     Extended,
+    Link,
     LookPolicy,
     MailboxPage,
     MailboxStatus,
@@ -26,6 +30,7 @@ from mq9.models import (
     SendOutcome,
     SendPolicy,
     SentPage,
+    StuckPage,
 )
 from mq9.protocol import checks
 from mq9.protocol.body import Body, ByConsumer, given, needed
@@ -46,6 +51,7 @@ from mq9.protocol.outcomes import (
     Grants,
     MoveOutcome,
     PublicPage,
+    ReadPart,
 )
 
 DEFAULT_LEASE_MS = 60_000
@@ -55,6 +61,9 @@ MAX_LINGER_MS = 60_000
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
 DEFAULT_LIMIT = 100  # messages of a QUERY
 DEFAULT_SENT = 20  # messages of a SENT
+DEFAULT_CONVERSATIONS = 50
+DEFAULT_LINKS = 200
+DEFAULT_LEASED_LONGER_S = 600
 MAX_REASON = 1_024  # characters
 # Of automatic turns, which a NOTICE begins.
 DEFAULT_IN_A_ROW = 3
@@ -68,6 +77,7 @@ _lease_ms = whole(1_000, MAX_LEASE_MS)
 _max_bytes = whole(1, 64 * 1024 * 1024)
 _count = whole(1, 1_000)
 _turns = whole(0, 100)
+_position = whole(0, (1 << 63) - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +162,8 @@ class ListMailboxes(Body[MailboxPage]):
     after: str | None = given(None, optional(checks.mail_address))
     limit: int = given(DEFAULT_LIMIT, otherwise(DEFAULT_LIMIT, _count))
     desc_prefix: str | None = given(None, optional(checks.prose(1_024)))
+    details: bool = given(False, checks.flag)
+    text: str | None = given(None, optional(checks.prose(1_024)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -417,15 +429,17 @@ class Query(Body[Found]):
             )
 
 
-_SENT_PLACE = re.compile(r"\d{1,18}(\.\d{1,18}){3}", re.ASCII)
+def _place(pattern: str) -> checks.Check:
+    """Return a check for the place at which a page ended, as the reply has it in ``more``."""
+    expected = re.compile(pattern, re.ASCII)
 
+    def check(name: str, value: Any) -> str:
+        text: str = checks.header_text(name, value)
+        if not expected.fullmatch(text):
+            raise InvalidRequest(f"{name}: {checks.shown(text)} is not the field more of a reply")
+        return text
 
-def _sent_place(name: str, value: Any) -> str:
-    """Check for the place at which a page of SENT ended, as the reply has it in ``more``."""
-    text: str = checks.header_text(name, value)
-    if not _SENT_PLACE.fullmatch(text):
-        raise InvalidRequest(f"{name}: {checks.shown(text)} is not the field more of a reply")
-    return text
+    return check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -436,13 +450,70 @@ class ListSent(Body[SentPage]):
 
     sender: str | None = given(None, optional(checks.header_text))
     correlation_ids: tuple[str, ...] | None = given(None, optional(checks.correlation_ids))
-    before: str | None = given(None, optional(_sent_place))
+    before: str | None = given(None, optional(_place(r"\d{1,18}(\.\d{1,18}){3}")))
     limit: int = given(DEFAULT_SENT, otherwise(DEFAULT_SENT, _count))
 
     @property
     def claimed_agent(self) -> str | None:
         """The agent whose messages are asked for."""
         return self.sender
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListConversations(Body[ConversationPage]):
+    """CONVERSATION.LIST."""
+
+    tells_addresses: ClassVar[bool] = True
+
+    agent: str | None = given(None, optional(checks.header_text))
+    mail_address: str | None = given(None, optional(checks.mail_address))
+    state: str | None = given(None, optional(checks.word(*CONVERSATION_STATES)))
+    text: str | None = given(None, optional(checks.prose(1_024)))
+    before: str | None = given(None, optional(_place(r"\d{1,18}\.\d{1,18}")))
+    limit: int = given(DEFAULT_CONVERSATIONS, otherwise(DEFAULT_CONVERSATIONS, _count))
+    if_changed_from: int | None = given(None, optional(_position))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadConversation(Body[ReadPart]):
+    """CONVERSATION.READ."""
+
+    tells_addresses: ClassVar[bool] = True
+    reads_messages: ClassVar[bool] = True
+
+    id: str = needed(checks.prose(1_024))
+    after: str | None = given(None, optional(_place(r"\d{1,18}\.\d{1,18}\.-?\d{1,18}")))
+    limit: int = given(DEFAULT_LIMIT, otherwise(DEFAULT_LIMIT, _count))
+    max_bytes: int = given(DEFAULT_MAX_BYTES, _max_bytes)
+    if_changed_from: int | None = given(None, optional(_position))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListLinks(Body[tuple[Link, ...]]):
+    """CONVERSATION.LINKS."""
+
+    tells_addresses: ClassVar[bool] = True
+
+    since: int | None = given(None, optional(whole(0, MAX_UNIX_SECONDS)))
+    limit: int = given(DEFAULT_LINKS, otherwise(DEFAULT_LINKS, _count))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListStuck(Body[StuckPage]):
+    """STUCK.LIST."""
+
+    tells_addresses: ClassVar[bool] = True
+
+    kind: str | None = given(None, optional(checks.word(*STUCK_KINDS)))
+    mail_address: str | None = given(None, optional(checks.mail_address))
+    after: str | None = given(
+        None, optional(_place(rf"({'|'.join(STUCK_KINDS)})(\.-?\d{{1,19}}){{1,5}}"))
+    )
+    limit: int = given(DEFAULT_LIMIT, otherwise(DEFAULT_LIMIT, _count))
+    leased_longer_s: int = given(
+        DEFAULT_LEASED_LONGER_S, otherwise(DEFAULT_LEASED_LONGER_S, whole(1, MAX_SECONDS))
+    )
+    if_changed_from: int | None = given(None, optional(_position))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

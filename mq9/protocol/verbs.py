@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, Final
 
 from mq9.errors import Mq9Error
-from mq9.protocol import replies, requests
+from mq9.protocol import listing_replies, replies, requests
 from mq9.protocol.body import Body, Named
 from mq9.protocol.headers import RequestHeaders
 
@@ -179,6 +179,42 @@ _TABLE = (
         _BROKER,
         replies.encode_sent,
         replies.decode_sent,
+        reads=True,
+        repeatable=True,
+    ),
+    Verb(
+        "CONVERSATION.LIST",
+        requests.ListConversations,
+        _BROKER,
+        listing_replies.encode_conversations,
+        listing_replies.decode_conversations,
+        reads=True,
+        repeatable=True,
+    ),
+    Verb(
+        "CONVERSATION.READ",
+        requests.ReadConversation,
+        _BROKER,
+        listing_replies.encode_conversation,
+        listing_replies.decode_conversation,
+        reads=True,
+        repeatable=True,
+    ),
+    Verb(
+        "CONVERSATION.LINKS",
+        requests.ListLinks,
+        _BROKER,
+        listing_replies.encode_links,
+        listing_replies.decode_links,
+        reads=True,
+        repeatable=True,
+    ),
+    Verb(
+        "STUCK.LIST",
+        requests.ListStuck,
+        _BROKER,
+        listing_replies.encode_stuck,
+        listing_replies.decode_stuck,
         reads=True,
         repeatable=True,
     ),

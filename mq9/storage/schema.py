@@ -16,8 +16,8 @@ from pathlib import Path
 from mq9 import engine
 from mq9.errors import UnusableFile
 
-# Of `mq9.discovery`. They stand here since a file with any other table is refused. Another form
-# needs another `store.VERSION`, whose migration drops the former one.
+# Of `mq9.discovery`. All derived tables stand here since a file with any other is refused. Another
+# form needs another `store.VERSION`, whose migration drops the former one.
 AGENTS_INDEX = (
     "CREATE TABLE agents_index"
     " (version TEXT NOT NULL, id INTEGER NOT NULL, removal INTEGER NOT NULL) STRICT"
@@ -30,8 +30,46 @@ AGENTS_VECTORS = (
     "CREATE TABLE agents_vectors"
     " (agent INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL) STRICT"
 )
+# Of `mq9.listings`, by name.
+CONVERSATION_TABLES = {
+    # One without a name is a message by itself. The tie orders those of one instant.
+    "conversations": "CREATE TABLE conversations (id INTEGER PRIMARY KEY, name TEXT UNIQUE,"
+    " last_ms INTEGER NOT NULL, tie INTEGER NOT NULL) STRICT",
+    # The number is a msg_id, or of a delayed message its id, negative. The sender is one of the
+    # places below; 0 for none, and 1 for a message that was moved there.
+    "conversation_messages": "CREATE TABLE conversation_messages (conversation INTEGER NOT NULL,"
+    " at_ms INTEGER NOT NULL, mailbox INTEGER NOT NULL, number INTEGER NOT NULL,"
+    " sender INTEGER NOT NULL, PRIMARY KEY (conversation, at_ms, mailbox, number))"
+    " STRICT, WITHOUT ROWID",
+    # Where a conversation is: a mailbox, or at a sender, by its negative id.
+    "conversation_places": "CREATE TABLE conversation_places (place INTEGER NOT NULL,"
+    " conversation INTEGER NOT NULL, last_ms INTEGER NOT NULL, tie INTEGER NOT NULL,"
+    " messages INTEGER NOT NULL, PRIMARY KEY (place, conversation)) STRICT, WITHOUT ROWID",
+    "conversation_senders": "CREATE TABLE conversation_senders (id INTEGER PRIMARY KEY,"
+    " name TEXT NOT NULL, verified INTEGER NOT NULL, UNIQUE (name, verified)) STRICT",
+    "conversation_links": "CREATE TABLE conversation_links (sender INTEGER NOT NULL,"
+    " mailbox INTEGER NOT NULL, messages INTEGER NOT NULL, last_ms INTEGER NOT NULL,"
+    " PRIMARY KEY (sender, mailbox)) STRICT, WITHOUT ROWID",
+    # Up to which msg_id a mailbox was taken in.
+    "conversation_mailboxes": "CREATE TABLE conversation_mailboxes (mailbox INTEGER PRIMARY KEY,"
+    " next_id INTEGER NOT NULL) STRICT",
+    # Messages that were moved to where they are, as dead letters are.
+    "conversation_dead": "CREATE TABLE conversation_dead (mailbox INTEGER NOT NULL,"
+    " msg_id INTEGER NOT NULL, PRIMARY KEY (mailbox, msg_id)) STRICT, WITHOUT ROWID",
+    # How many messages are in it, the highest id of a delayed one, and the row that was looked at
+    # last for whether its message is still there.
+    "conversations_index": "CREATE TABLE conversations_index (version TEXT NOT NULL,"
+    " messages INTEGER NOT NULL, delayed INTEGER NOT NULL, conversation INTEGER NOT NULL,"
+    " at_ms INTEGER NOT NULL, mailbox INTEGER NOT NULL, number INTEGER NOT NULL) STRICT",
+}
+CONVERSATION_INDEXES = (
+    "CREATE INDEX conversations_last ON conversations (last_ms, tie)",
+    "CREATE INDEX conversation_places_last ON conversation_places (place, last_ms, tie)",
+    "CREATE INDEX conversation_links_last ON conversation_links (last_ms)",
+)
 DERIVED = (
     *(AGENTS_INDEX, AGENTS_TEXT, AGENTS_VECTORS),
+    *(*CONVERSATION_TABLES.values(), *CONVERSATION_INDEXES),
     # FTS5 makes these for the text.
     "CREATE TABLE 'agents_text_data'(id INTEGER PRIMARY KEY, block BLOB)",
     "CREATE TABLE 'agents_text_idx'(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID",

@@ -1,0 +1,421 @@
+"""The tables that are derived from messages: which conversation each belongs to.
+
+They are followed when somebody asks, in parts: what is new is found by the next msg_id of each
+mailbox, and by the highest id of the delayed messages. What was removed is left out by those who
+read, and taken out of the tables little by little. The tables may be dropped at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from sqlite3 import Connection
+from typing import NamedTuple
+
+import orjson
+
+from mq9.engine import state
+from mq9.models import Progress
+from mq9.protocol.reserved import MOVED_ASIDE, PART_OF
+from mq9.storage.schema import CONVERSATION_INDEXES, CONVERSATION_TABLES
+
+VERSION = "1"  # of the rules by which messages are taken in
+AT_ONCE = 2_000  # messages that one transaction takes in
+_CHECKED = 500  # rows that are looked at, at least, for whether their message is still there
+_GONE_AT_ONCE = 100  # mailboxes that were removed
+_MOST_NAMED_ALIKE = 4  # messages of a correlation id that are asked for its conversation
+# The name of the conversation of a message m; NULL for one that is a conversation by itself.
+# An answer need not repeat what its question says of that.
+_NAMED = (
+    "coalesce(json_extract(m.headers, '$.\"" + PART_OF + "\"'),"
+    " json_extract(m.headers, '$.conversation'))"
+)
+_NAME = (
+    f"coalesce({_NAMED}, (SELECT {_NAMED.replace('m.', 'o.')} FROM (SELECT headers FROM messages"  # noqa: S608  # constant text
+    " WHERE correlation_id=m.correlation_id ORDER BY mailbox, msg_id"
+    f" LIMIT {_MOST_NAMED_ALIKE}) o WHERE o.headers IS NOT NULL LIMIT 1), m.correlation_id)"
+)
+# Whether it was moved to where it is, and not back: it was not sent there.
+_IS_COPY = "(m.moved IS NOT NULL AND coalesce(json_extract(m.moved, '$.back'), 0)=0)"
+_IS_DEAD = f"({_IS_COPY} AND json_extract(m.moved, '$.reason') IS NOT '{MOVED_ASIDE}')"
+COPIED = 1  # in place of the sender of a copy
+_NEW = (
+    f"SELECT m.msg_id, m.visible_ms, m.sender, m.sender_verified, {_NAME}, {_IS_COPY}, {_IS_DEAD}"  # noqa: S608  # constant text
+    " FROM messages m WHERE m.mailbox=? AND m.msg_id>=? AND m.msg_id<? ORDER BY m.msg_id LIMIT ?"
+)
+_NEW_DELAYED = (
+    f"SELECT m.id, m.mailbox, m.sent_ms, m.sender, m.sender_verified, {_NAME}"  # noqa: S608  # constant text
+    " FROM delayed m WHERE m.id>? ORDER BY m.id LIMIT ?"
+)
+_BEHIND = (
+    "SELECT b.id, b.next_msg_id, iif(c.next_id IS NULL, b.messages-b.delayed,"
+    " min(b.messages-b.delayed, b.next_msg_id-c.next_id)) FROM mailboxes b"
+    " LEFT JOIN conversation_mailboxes c ON c.mailbox=b.id"
+    " WHERE b.next_msg_id<>coalesce(c.next_id, 0)"
+)
+_REMOVED = (
+    "SELECT mailbox FROM conversation_mailboxes c"
+    " WHERE NOT EXISTS (SELECT 1 FROM mailboxes b WHERE b.id=c.mailbox) LIMIT ?"
+)
+_LATER = "last_ms=max(last_ms, excluded.last_ms), messages=messages+excluded.messages"
+# Whether a row c of the index is of a message that is still there.
+IS_STORED = (
+    "iif(c.number<0, EXISTS (SELECT 1 FROM delayed d WHERE d.id=-c.number),"
+    " EXISTS (SELECT 1 FROM messages m WHERE m.mailbox=c.mailbox AND m.msg_id=c.number))"
+    " AND EXISTS (SELECT 1 FROM mailboxes b WHERE b.id=c.mailbox)"
+)
+
+
+@dataclass(slots=True)
+class ToDo:
+    """What the index has to take in."""
+
+    position: int  # how far the state has come
+    done: int = 0  # messages in the index
+    left: int = 0  # messages that are not, about
+    mailboxes: list[tuple[int, int]] = field(default_factory=list)  # ids and next msg_ids
+    removed: list[int] = field(default_factory=list)  # mailboxes
+    delayed: int = 0  # the highest id
+    has_delayed: bool = False
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far it is; None when there is nothing to do."""
+        if not (self.mailboxes or self.removed or self.has_delayed):
+            return None
+        return Progress(self.done, self.done + max(self.left, 1))
+
+
+class _Taken(NamedTuple):
+    """A message that is taken in."""
+
+    mailbox: int
+    number: int  # msg_id, or of a delayed message its negative id
+    at_ms: int
+    sender: int  # its number among the senders, or COPIED
+    name: str | None
+
+
+def is_usable(db: Connection) -> bool:
+    """Tell whether the tables are there, by the present rules."""
+    found = db.execute("SELECT 1 FROM sqlite_schema WHERE name='conversations_index'").fetchone()
+    if found is None:
+        return False
+    row = db.execute("SELECT version FROM conversations_index").fetchone()
+    return row is not None and row[0] == VERSION
+
+
+def name_of(db: Connection, mailbox: int, number: int) -> str | None:
+    """Return the name of a message's conversation; None where it is one by itself, or gone."""
+    table, which = ("messages", "mailbox=? AND msg_id=?")
+    if number < 0:
+        table, which = ("delayed", "mailbox=? AND id=-?")
+    row = db.execute(
+        f"SELECT {_NAME} FROM {table} m WHERE {which}",  # noqa: S608  # constant texts
+        (mailbox, number),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def to_do(db: Connection) -> ToDo:
+    """Return what the index has to take in."""
+    position = state.position(db).applied
+    if not is_usable(db):
+        left, highest = db.execute(
+            "SELECT coalesce(sum(messages), 0), (SELECT coalesce(max(id), 0) FROM delayed)"
+            " FROM mailboxes"
+        ).fetchone()
+        behind = db.execute("SELECT id, next_msg_id FROM mailboxes WHERE next_msg_id>0").fetchall()
+        return ToDo(position, 0, left, behind, [], highest, highest > 0)
+    behind = db.execute(_BEHIND).fetchall()
+    done, taken, highest = db.execute(
+        "SELECT messages, delayed, (SELECT coalesce(max(id), 0) FROM delayed)"
+        " FROM conversations_index"
+    ).fetchone()
+    removed = [id_ for (id_,) in db.execute(_REMOVED, (_GONE_AT_ONCE,))]
+    return ToDo(
+        position,
+        done,
+        sum(left for _, _, left in behind),
+        [(mailbox, next_id) for mailbox, next_id, _ in behind],
+        removed,
+        highest,
+        highest > taken,
+    )
+
+
+def take_in_part(db: Connection, task: ToDo) -> None:
+    """Do a part of what is to be done, and note in the task what is left."""
+    if not is_usable(db):
+        _make(db)
+    if task.removed:
+        _forget_mailbox(db, task)
+        return
+    room, taken = AT_ONCE, 0
+    while task.mailboxes and room > 0:
+        mailbox, end = task.mailboxes[-1]
+        count = _take_in_mailbox(db, mailbox, end, room)
+        if count < room:
+            task.mailboxes.pop()
+        taken += count
+        room -= max(count, 1)
+    if task.has_delayed and room > 0:
+        count, highest = _take_in_delayed(db, room)
+        task.has_delayed = highest < task.delayed
+        taken += count
+    db.execute("UPDATE conversations_index SET messages=messages+?", (taken,))
+    task.done += taken
+    task.left = max(0, task.left - taken)
+    _check_some(db, max(_CHECKED, 2 * taken) if task.progress is None else taken)
+
+
+def _make(db: Connection) -> None:
+    for name, statement in CONVERSATION_TABLES.items():
+        db.execute(f"DROP TABLE IF EXISTS {name}")
+        db.execute(statement)
+    for statement in CONVERSATION_INDEXES:
+        db.execute(statement)
+    db.execute("INSERT INTO conversations_index VALUES (?,0,0,0,0,0,0)", (VERSION,))
+
+
+def _take_in_mailbox(db: Connection, mailbox: int, end: int, most: int) -> int:
+    """Take in messages of a mailbox, up to a msg_id; how many."""
+    row = db.execute(
+        "SELECT next_id FROM conversation_mailboxes WHERE mailbox=?", (mailbox,)
+    ).fetchone()
+    begin = 0 if row is None else int(row[0])
+    new = db.execute(_NEW, (mailbox, begin, end, most)).fetchall()
+    senders = _senders(db, ((row[2], row[3]) for row in new))
+    _store(
+        db,
+        [
+            _Taken(mailbox, msg_id, at_ms, COPIED if copied else senders[sender, verified], name)
+            for msg_id, at_ms, sender, verified, name, copied, _ in new
+        ],
+    )
+    db.executemany(
+        "INSERT OR IGNORE INTO conversation_dead VALUES (?,?)",
+        [(mailbox, row[0]) for row in new if row[6]],
+    )
+    next_id = end if len(new) < most else new[-1][0] + 1
+    db.execute(
+        "INSERT INTO conversation_mailboxes VALUES (?,?)"
+        " ON CONFLICT (mailbox) DO UPDATE SET next_id=max(next_id, excluded.next_id)",
+        (mailbox, next_id),
+    )
+    return len(new)
+
+
+def _take_in_delayed(db: Connection, most: int) -> tuple[int, int]:
+    """Take in delayed messages; how many, and the id up to which that is done."""
+    (after,) = db.execute("SELECT delayed FROM conversations_index").fetchone()
+    new = db.execute(_NEW_DELAYED, (after, most)).fetchall()
+    senders = _senders(db, ((sender, verified) for _, _, _, sender, verified, _ in new))
+    _store(
+        db,
+        [
+            _Taken(mailbox, -id_, at_ms, senders[sender, verified], name)
+            for id_, mailbox, at_ms, sender, verified, name in new
+        ],
+    )
+    if len(new) < most:
+        (highest,) = db.execute("SELECT coalesce(max(id), 0) FROM delayed").fetchone()
+        after = max(after, highest)
+    else:
+        after = new[-1][0]
+    db.execute("UPDATE conversations_index SET delayed=?", (after,))
+    return len(new), after
+
+
+def _senders(
+    db: Connection, wanted: Iterable[tuple[str | None, int]]
+) -> dict[tuple[str | None, int], int]:
+    """Return the numbers of senders, which are negative; 0 for none."""
+    found: dict[tuple[str | None, int], int] = {}
+    for sender in set(wanted):
+        name, verified = sender
+        if name is None:
+            found[sender] = 0
+            continue
+        db.execute(
+            "INSERT OR IGNORE INTO conversation_senders (name, verified) VALUES (?,?)", sender
+        )
+        found[sender] = sender_number(db, name, verified)
+    return found
+
+
+def sender_number(db: Connection, name: str, verified: int) -> int:
+    """Return the number of a sender among the places; 0 where the index has none of it."""
+    row = db.execute(
+        "SELECT -id FROM conversation_senders WHERE name=? AND verified=?", (name, verified)
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _store(db: Connection, taken: Sequence[_Taken]) -> None:
+    """Put messages that have a place in no conversation yet into theirs."""
+    named: dict[str, int] = {}  # when the newest became visible
+    for one in taken:
+        if one.name is not None:
+            named[one.name] = max(named.get(one.name, 0), one.at_ms)
+    db.executemany(
+        "INSERT INTO conversations (name, last_ms, tie) VALUES (?,?,?)"
+        " ON CONFLICT (name) DO UPDATE SET last_ms=max(last_ms, excluded.last_ms)",
+        [(name, at_ms, _tie(name)) for name, at_ms in named.items()],
+    )
+    (newest,) = db.execute("SELECT coalesce(max(id), 0) FROM conversations").fetchone()
+    alone: list[tuple[int, int, int]] = []
+    rows: list[tuple[int, int, int, int, int]] = []
+    ids: dict[str, int] = {}
+    ties: dict[int, int] = {}
+    places: dict[tuple[int, int], tuple[int, int]] = {}  # the newest, and how many
+    links: Counter[tuple[int, int]] = Counter()
+    lasts: dict[tuple[int, int], int] = {}
+    for one in taken:
+        if one.name is None:
+            newest += 1
+            id_ = newest
+            ties[id_] = _tie(f"{one.mailbox}/{one.number}")
+            alone.append((id_, one.at_ms, ties[id_]))
+        else:
+            if one.name not in ids:
+                ids[one.name], tie = db.execute(
+                    "SELECT id, tie FROM conversations WHERE name=?", (one.name,)
+                ).fetchone()
+                ties[ids[one.name]] = tie
+            id_ = ids[one.name]
+        rows.append((id_, one.at_ms, one.mailbox, one.number, one.sender))
+        if one.sender != COPIED:
+            links[one.sender, one.mailbox] += 1
+            lasts[one.sender, one.mailbox] = max(lasts.get((one.sender, one.mailbox), 0), one.at_ms)
+        for place in _places(one.mailbox, one.sender):
+            last, count = places.get((place, id_), (0, 0))
+            places[place, id_] = max(last, one.at_ms), count + 1
+    db.executemany("INSERT INTO conversations (id, last_ms, tie) VALUES (?,?,?)", alone)
+    db.executemany("INSERT OR IGNORE INTO conversation_messages VALUES (?,?,?,?,?)", rows)
+    db.executemany(
+        "INSERT INTO conversation_places VALUES (?,?,?,?,?) ON CONFLICT (place, conversation)"  # noqa: S608  # constant text
+        f" DO UPDATE SET {_LATER}",
+        [(place, id_, last, ties[id_], count) for (place, id_), (last, count) in places.items()],
+    )
+    db.executemany(
+        "INSERT INTO conversation_links VALUES (?,?,?,?) ON CONFLICT (sender, mailbox)"  # noqa: S608  # constant text
+        f" DO UPDATE SET {_LATER}",
+        [(*link, count, lasts[link]) for link, count in links.items()],
+    )
+
+
+def _places(mailbox: int, sender: int) -> tuple[int, ...]:
+    """Return where a conversation with such a message is to be found."""
+    return (mailbox, sender) if sender < 0 else (mailbox,)
+
+
+def _tie(name: str) -> int:
+    """Return what orders conversations of the same instant, alike in every index."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest())
+
+
+def _forget_mailbox(db: Connection, task: ToDo) -> None:
+    """Forget some conversations of a mailbox that was removed, or that is done."""
+    mailbox = task.removed[-1]
+    ids = [
+        id_
+        for (id_,) in db.execute(
+            "SELECT conversation FROM conversation_places WHERE place=? LIMIT ?",
+            (mailbox, AT_ONCE // 4),
+        )
+    ]
+    if ids:
+        rows = db.execute(
+            "SELECT conversation, at_ms, mailbox, number, sender FROM conversation_messages"
+            " WHERE mailbox=? AND conversation IN (SELECT value FROM json_each(?)) LIMIT ?",
+            (mailbox, orjson.dumps(ids).decode(), AT_ONCE),
+        ).fetchall()
+        _forget(db, rows)
+        return
+    db.execute("DELETE FROM conversation_links WHERE mailbox=?", (mailbox,))
+    db.execute("DELETE FROM conversation_dead WHERE mailbox=?", (mailbox,))
+    db.execute("DELETE FROM conversation_mailboxes WHERE mailbox=?", (mailbox,))
+    task.removed.pop()
+
+
+def _check_some(db: Connection, most: int) -> None:
+    """Take out some messages that are no longer there, going on where it ended last."""
+    place = db.execute(
+        "SELECT conversation, at_ms, mailbox, number FROM conversations_index"
+    ).fetchone()
+    rows = db.execute(
+        "SELECT c.conversation, c.at_ms, c.mailbox, c.number, c.sender,"  # noqa: S608  # constant text
+        f" {IS_STORED} FROM conversation_messages c"
+        " WHERE (c.conversation, c.at_ms, c.mailbox, c.number)>(?,?,?,?)"
+        " ORDER BY c.conversation, c.at_ms, c.mailbox, c.number LIMIT ?",
+        (*place, most),
+    ).fetchall()
+    _forget(db, [row[:5] for row in rows if not row[5]])
+    at = rows[-1][:4] if len(rows) == most else (0, 0, 0, 0)
+    db.execute("UPDATE conversations_index SET conversation=?, at_ms=?, mailbox=?, number=?", at)
+
+
+def forget_gone(db: Connection, conversations: Iterable[int]) -> None:
+    """Take messages that are no longer there out of some conversations."""
+    rows = db.execute(
+        "SELECT c.conversation, c.at_ms, c.mailbox, c.number, c.sender"  # noqa: S608  # constant text
+        " FROM json_each(?) j CROSS JOIN conversation_messages c ON c.conversation=j.value"
+        f" WHERE NOT ({IS_STORED}) LIMIT ?",
+        (orjson.dumps(list(conversations)).decode(), AT_ONCE),
+    ).fetchall()
+    _forget(db, rows)
+
+
+def _forget(db: Connection, rows: Sequence[tuple[int, int, int, int, int]]) -> None:
+    """Take messages out of their conversations."""
+    if not rows:
+        return
+    db.executemany(
+        "DELETE FROM conversation_messages"
+        " WHERE conversation=? AND at_ms=? AND mailbox=? AND number=?",
+        [row[:4] for row in rows],
+    )
+    db.executemany(
+        "DELETE FROM conversation_dead WHERE mailbox=? AND msg_id=?",
+        [(mailbox, number) for _, _, mailbox, number, _ in rows],
+    )
+    links = Counter((sender, mailbox) for _, _, mailbox, _, sender in rows if sender != COPIED)
+    db.executemany(
+        "UPDATE conversation_links SET messages=messages-? WHERE sender=? AND mailbox=?",
+        [(count, *link) for link, count in links.items()],
+    )
+    db.executemany(
+        "DELETE FROM conversation_links WHERE messages<=0 AND sender=? AND mailbox=?", list(links)
+    )
+    gone = Counter(
+        (place, id_) for id_, _, mailbox, _, sender in rows for place in _places(mailbox, sender)
+    )
+    db.executemany(
+        "UPDATE conversation_places SET messages=messages-? WHERE place=? AND conversation=?",
+        [(count, *place) for place, count in gone.items()],
+    )
+    db.executemany(
+        "DELETE FROM conversation_places WHERE messages<=0 AND place=? AND conversation=?",
+        list(gone),
+    )
+    # What is left of a conversation has its newest message where it now is.
+    ids = list({id_ for id_, *_ in rows})
+    left = "(SELECT max(at_ms) FROM conversation_messages WHERE conversation=?1)"
+    db.executemany(
+        f"UPDATE conversations SET last_ms={left} WHERE id=?1 AND last_ms>{left}",  # noqa: S608  # constant text
+        [(id_,) for id_ in ids],
+    )
+    db.executemany(
+        f"DELETE FROM conversations WHERE id=?1 AND {left} IS NULL",  # noqa: S608  # constant text
+        [(id_,) for id_ in ids],
+    )
+    db.executemany(
+        "UPDATE conversation_places SET last_ms=(SELECT last_ms FROM conversations WHERE id=?2)"
+        " WHERE place=?1 AND conversation=?2"
+        " AND last_ms>(SELECT last_ms FROM conversations WHERE id=?2)",
+        list(gone),
+    )
+    db.execute("UPDATE conversations_index SET messages=messages-?", (len(rows),))

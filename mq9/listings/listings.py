@@ -1,0 +1,159 @@
+"""Answers what is asked of the index of conversations, which is brought up to date first."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from sqlite3 import Connection
+from typing import Any, TypeVar
+
+from mq9.engine import state
+from mq9.engine.commands import Call
+from mq9.errors import Unavailable
+from mq9.listings import conversations, index, own, reading, stuck
+from mq9.listings.index import ToDo
+from mq9.models import ConversationPage, Link, MailboxPage, StuckPage
+from mq9.protocol.body import Body
+from mq9.protocol.outcomes import ReadPart
+from mq9.protocol.requests import (
+    ListConversations,
+    ListLinks,
+    ListMailboxes,
+    ListStuck,
+    ReadConversation,
+)
+from mq9.storage.backend import Backend, DerivedQuery, LocalChange
+
+R = TypeVar("R")
+_MOST_S = 0.5  # that one request builds the index; who asks again goes on
+_ROUNDS = 3  # how often what changed while it was read is taken in and read again
+_MOST_TOLD_GONE = 500
+
+
+class Listings:
+    """Lists conversations, links, stuck messages, and mailboxes with details.
+
+    Of the requests of a process that come together, one builds the index, and the others answer
+    from what there is.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._building = threading.Lock()
+        self._complete_at: int | None = None  # how far the state had come when all was in the index
+        self.answers: dict[type[Body[Any]], Callable[[Call[Any]], Awaitable[Any]]] = {
+            ListConversations: self.conversations,
+            ReadConversation: self.conversation,
+            ListLinks: self.links,
+            ListStuck: self.stuck,
+            ListMailboxes: self.mailboxes,
+        }
+
+    async def conversations(self, call: Call[ListConversations]) -> ConversationPage:
+        """Return a page of conversations."""
+        request = call.request
+        position = await self._unchanged(request.if_changed_from)
+        if position is not None:
+            conversations.refuse_unknown(call.actor)
+            return ConversationPage(position=position, unchanged=True)
+        listed = await self._read(
+            lambda db, now: conversations.page(db, request, call.actor, now),
+            lambda listed: listed.page.position,
+        )
+        if listed.gone:
+            gone = listed.gone[:_MOST_TOLD_GONE]
+            await self._change(lambda db: index.forget_gone(db, gone))
+        return listed.page
+
+    async def conversation(self, call: Call[ReadConversation]) -> ReadPart:
+        """Return a part of a conversation."""
+        request = call.request
+        position = await self._unchanged(request.if_changed_from)
+        if position is not None:
+            conversations.refuse_unknown(call.actor)
+            return ReadPart(position=position, unchanged=True)
+        return await self._read(
+            lambda db, now: reading.read(db, request, call.actor, now, as_text=call.as_text),
+            lambda part: part.position,
+        )
+
+    async def links(self, call: Call[ListLinks]) -> tuple[Link, ...]:
+        """Return who writes to whom."""
+        request = call.request
+        return await self._read(lambda db, now: reading.links(db, request, call.actor, now))
+
+    async def stuck(self, call: Call[ListStuck]) -> StuckPage:
+        """Return a page of what is stuck."""
+        request = call.request
+        position = await self._unchanged(request.if_changed_from)
+        if position is not None:
+            conversations.refuse_unknown(call.actor)
+            return StuckPage(position=position, unchanged=True)
+        return await self._read(
+            lambda db, now: stuck.page(db, request, call.actor, now),
+            lambda page: page.position,
+        )
+
+    async def mailboxes(self, call: Call[ListMailboxes]) -> MailboxPage:
+        """Return a page of mailboxes, with details where they are asked for."""
+        if not call.request.details:
+            return await self._backend.read(call)
+        return await self._read(lambda db, now: own.page(db, call, now))
+
+    async def _unchanged(self, position: int | None) -> int | None:
+        """Return how far the state has come, if nothing has changed and all is in the index."""
+        if position is None or self._complete_at != position:
+            return None
+        is_still = await self._query(lambda db, _: state.position(db).applied == position)
+        return position if is_still else None
+
+    async def _read(
+        self,
+        look: Callable[[Connection, int], R],
+        position_of: Callable[[R], int] | None = None,
+    ) -> R:
+        """Bring the index up to date, as far as one request does, and look at it."""
+        rounds = _ROUNDS
+        while True:
+            rounds -= 1
+            position = await self._follow()
+            found = await self._query(look)
+            # A read makes visible what has fallen due, which then is to be taken in.
+            is_current = position_of is None or position_of(found) == position
+            if is_current or position is None or not rounds:
+                return found
+
+    async def _follow(self) -> int | None:
+        """Take in what is new; how far the state had come, or None where more is to be done."""
+        if not self._building.acquire(blocking=False):
+            return None
+        try:
+            task = await self._query(lambda db, _: index.to_do(db))
+            if task.progress is not None:
+                await self._build(task)
+            if task.progress is not None:
+                return None
+            self._complete_at = task.position
+            return task.position
+        finally:
+            self._building.release()
+
+    async def _build(self, task: ToDo) -> None:
+        """Do parts of what is to be done for some time, so that others get their turn between."""
+        end = time.perf_counter() + _MOST_S
+        while task.progress is not None:
+            try:
+                await self._change(lambda db: index.take_in_part(db, task))
+            except Unavailable:
+                return  # another process writes
+            if time.perf_counter() > end:
+                return
+            await asyncio.sleep(0)
+
+    async def _query(self, look: Callable[[Connection, int], R]) -> R:
+        return await self._backend.read(Call(DerivedQuery(look)))
+
+    async def _change(self, change: Callable[[Connection], None]) -> None:
+        await self._backend.run(Call(LocalChange(change)))

@@ -1,0 +1,305 @@
+"""What needs somebody: messages that are held, given back, waited for or dead for too long.
+
+Each kind is walked in an order that stays, so that a page goes on where the one before ended, and
+so many rows are looked at for one page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from sqlite3 import Connection
+from typing import Any, NamedTuple
+
+import orjson
+
+from mq9.engine import groups, mailboxes, state
+from mq9.engine.commands import Actor
+from mq9.engine.standings import ACKED, MOVED, WAITING, Wanted, standings
+from mq9.listings import index
+from mq9.listings.conversations import Rights, refuse_unknown, texts_of
+from mq9.models import QUESTION_TAG, STUCK_KINDS, Moved, StuckMessage, StuckPage
+from mq9.protocol.requests import ListStuck
+from mq9.protocol.reserved import REDRIVE_GROUP
+
+_MOST_ROWS = 20_000  # that are looked at for a page, and for the counts
+_MOST_COUNTED = 1_000  # messages of a kind
+_AT_ONCE = 500
+_HIGHEST = (1 << 63) - 1
+_LIVE = "(m.expires_ms IS NULL OR m.expires_ms>:now)"
+_LEASES = (
+    "SELECT l.mailbox, l.msg_id, l.group_id, CASE WHEN m.msg_id IS NULL OR g.id IS NULL THEN NULL"  # noqa: S608  # constant text
+    " WHEN l.holder<>'' AND l.until_ms>:now AND coalesce(gr.made_ms, :now)<=:longer THEN 'leased'"
+    " WHEN l.deliveries>1 OR l.deliveries=1 AND NOT coalesce(l.holder<>'' AND l.until_ms>:now, 0)"
+    " THEN 'retrying' END, g.name, l.holder, l.until_ms, l.deliveries, l.deaths, gr.made_ms,"
+    " lr.made_ms FROM (SELECT * FROM leases WHERE (mailbox, msg_id, group_id)>(:a, :b, :c)"
+    " AND mailbox<=:upto ORDER BY mailbox, msg_id, group_id LIMIT :most) l"
+    " LEFT JOIN groups g ON g.id=l.group_id AND g.used_ms>:unused AND g.name<>:redrive"
+    f" LEFT JOIN messages m ON m.mailbox=l.mailbox AND m.msg_id=l.msg_id AND {_LIVE}"
+    " LEFT JOIN replies gr ON gr.mailbox=l.mailbox AND gr.number=l.granted"
+    " LEFT JOIN replies lr ON lr.mailbox=l.mailbox AND lr.number=l.reply"
+    " ORDER BY l.mailbox, l.msg_id, l.group_id"
+)
+# The same of whole batches, of which no message was treated apart.
+_BATCHES = (
+    "SELECT r.mailbox, m.msg_id, r.group_id, CASE WHEN g.id IS NULL THEN NULL"  # noqa: S608  # constant text
+    " WHEN r.until_ms<=:now THEN 'retrying' WHEN r.made_ms<=:longer THEN 'leased' END,"
+    " g.name, r.consumer, r.until_ms, 1, 0, r.made_ms, r.made_ms, r.lowest, r.number"
+    " FROM (SELECT * FROM replies INDEXED BY replies_lowest WHERE until_ms IS NOT NULL"
+    " AND (mailbox, lowest, number)>=(:a, :b, :c) AND mailbox<=:upto"
+    f" ORDER BY mailbox, lowest, number LIMIT :most) r CROSS JOIN {groups.STORED} AND {_LIVE}"
+    " LEFT JOIN groups g ON g.id=r.group_id AND g.used_ms>:unused AND g.name<>:redrive"
+    " WHERE (r.mailbox, r.lowest, r.number, m.msg_id)>(:a, :b, :c, :d)"
+    " ORDER BY r.mailbox, r.lowest, r.number, m.msg_id LIMIT :most"
+)
+# Mailboxes with messages that nobody reads, and whether somebody is meant to.
+_UNREAD = (
+    "SELECT b.id, b.messages>b.delayed AND NOT EXISTS (SELECT 1 FROM groups g WHERE g.mailbox=b.id"
+    " AND g.name<>:redrive AND g.used_ms>:not_used) AND NOT EXISTS (SELECT 1 FROM agents a"
+    " WHERE a.mailbox=b.address AND a.seen_ms>:not_seen), EXISTS (SELECT 1 FROM groups g"
+    " WHERE g.mailbox=b.id AND g.name<>:redrive) OR EXISTS (SELECT 1 FROM agents a"
+    " WHERE a.mailbox=b.address) FROM mailboxes b WHERE b.id>=:a AND b.id<=:upto"
+    " ORDER BY b.id LIMIT :most"
+)
+_WAITING = (
+    "SELECT m.msg_id, m.priority, m.visible_ms FROM messages m WHERE m.mailbox=:mailbox"  # noqa: S608  # constant text
+    " AND m.msg_id>:b AND m.msg_id>=(SELECT coalesce(min(min(g.critical, g.urgent, g.normal)), 0)"
+    " FROM groups g WHERE g.mailbox=:mailbox AND g.name<>:redrive)"
+    f" AND m.visible_ms<=:longer AND {_LIVE} AND (:is_meant OR m.reply_to IS NOT NULL"
+    " AND m.correlation_id IS NOT NULL) AND instr(','||m.tags||',', :question)=0"
+    " AND NOT EXISTS (SELECT 1 FROM conversation_dead d WHERE d.mailbox=m.mailbox"
+    " AND d.msg_id=m.msg_id) ORDER BY m.msg_id LIMIT :most"
+)
+_DEAD = (
+    f"SELECT d.mailbox, d.msg_id, m.priority, iif({_LIVE}, m.moved, NULL)"  # noqa: S608  # constant text
+    " FROM conversation_dead d LEFT JOIN messages m ON m.mailbox=d.mailbox AND m.msg_id=d.msg_id"
+    " WHERE (d.mailbox, d.msg_id)>(:a, :b) AND d.mailbox<=:upto"
+    " ORDER BY d.mailbox, d.msg_id LIMIT :most"
+)
+
+
+class _Step(NamedTuple):
+    """A row that was looked at: where that is, and the stuck message if it is one."""
+
+    place: tuple[int, ...]
+    mailbox: int = 0
+    found: StuckMessage | None = None
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Walks what is stuck."""
+
+    db: Connection
+    now: int
+    longer_s: int
+    only: int | None  # mailbox
+    rights: Rights
+    has_index: bool
+
+    def given(self, place: tuple[int, ...]) -> dict[str, Any]:
+        """Return the values of the statements above, to go on from a place."""
+        longer_ms = self.longer_s * 1000
+        begin = () if self.only is None else (self.only,)
+        return {
+            "now": self.now,
+            "longer": self.now - longer_ms,
+            "not_used": self.now - longer_ms - groups.USE_GRAIN_MS,
+            "not_seen": self.now - longer_ms,
+            "unused": self.now - groups.FORGOTTEN_MS,
+            "redrive": REDRIVE_GROUP,
+            "question": f",{QUESTION_TAG},",
+            "upto": _HIGHEST if self.only is None else self.only,
+            "most": _AT_ONCE,
+            **dict(zip("abcd", (*(place or begin), -1, -1, -1, -1), strict=False)),
+        }
+
+    def steps(self, kind: str, place: tuple[int, ...]) -> Iterator[_Step]:
+        """Yield what is looked at for a kind, from a place on."""
+        walks: dict[str, Callable[[tuple[int, ...]], Iterator[_Step]]] = {
+            "leased": lambda place: self._leases("leased", place),
+            "retrying": lambda place: self._leases("retrying", place),
+            "overdue": self._overdue,
+            "undeliverable": self._undeliverable,
+            "dead": self._dead,
+        }
+        for step in walks[kind](place):
+            if step.found is None or not self.rights.may_look(step.mailbox):
+                yield step._replace(found=None)
+            else:
+                row = self.rights.row(step.mailbox)
+                address = "" if row is None else row.address
+                yield step._replace(found=replace(step.found, mail_address=address))
+
+    def _leases(self, kind: str, place: tuple[int, ...]) -> Iterator[_Step]:
+        """Yield leases of messages by themselves, and then those of whole batches."""
+        source, at = (place[0], place[1:]) if place else (0, ())
+        for number, select in enumerate((_LEASES, _BATCHES)):
+            if number < source:
+                continue
+            while True:
+                rows = self.db.execute(select, self.given(at)).fetchall()
+                for row in rows:
+                    mailbox, msg_id, group_id, found, *rest = row
+                    at = (mailbox, msg_id, group_id)
+                    if number:
+                        at = (mailbox, row[11], row[12], msg_id)
+                    item = _leased(kind, msg_id, rest) if found == kind else None
+                    yield _Step((number, *at), mailbox, item)
+                if len(rows) < _AT_ONCE:
+                    break
+            at = ()
+
+    def _overdue(self, _place: tuple[int, ...]) -> Iterator[_Step]:
+        """Yield what was to be answered by now."""
+        return iter(())
+
+    def _undeliverable(self, place: tuple[int, ...]) -> Iterator[_Step]:
+        """Yield what waits in mailboxes that nobody reads."""
+        at = place
+        while self.has_index:
+            rows = self.db.execute(_UNREAD, self.given(at)).fetchall()
+            for mailbox, is_unread, is_meant in rows:
+                after = at[1] if at[:1] == (mailbox,) and len(at) > 1 else -1
+                if is_unread:
+                    yield from self._waiting(mailbox, after, is_meant)
+                yield _Step((mailbox + 1,))
+            if len(rows) < _AT_ONCE:
+                return
+            at = (rows[-1][0] + 1,)
+
+    def _waiting(self, mailbox: int, after: int, is_meant: int) -> Iterator[_Step]:
+        row = self.rights.row(mailbox)
+        if row is None:
+            return
+        while True:
+            given = {**self.given((mailbox, after)), "mailbox": mailbox, "is_meant": is_meant}
+            rows = self.db.execute(_WAITING, given).fetchall()
+            wanted = [Wanted(mailbox, msg_id, lane, row.address) for msg_id, lane, _ in rows]
+            stand = standings(self.db, wanted, self.now)
+            for msg_id, _, visible_ms in rows:
+                standing = stand.get((mailbox, msg_id))
+                after, found = msg_id, None
+                if standing is None or (standing.state == WAITING and not standing.deliveries):
+                    group = None if standing is None else standing.group
+                    found = StuckMessage(
+                        kind="undeliverable",
+                        mail_address="",
+                        msg_id=msg_id,
+                        group_name=group,
+                        since=visible_ms / 1000,
+                    )
+                yield _Step((mailbox, msg_id), mailbox, found)
+            if len(rows) < _AT_ONCE:
+                return
+
+    def _dead(self, place: tuple[int, ...]) -> Iterator[_Step]:
+        """Yield dead letters that nobody has dealt with."""
+        at = place
+        while self.has_index:
+            rows = self.db.execute(_DEAD, self.given(at)).fetchall()
+            wanted = [
+                Wanted(mailbox, msg_id, lane, row.address)
+                for mailbox, msg_id, lane, moved in rows
+                if moved is not None and (row := self.rights.row(mailbox)) is not None
+            ]
+            stand = standings(self.db, wanted, self.now)
+            for mailbox, msg_id, _, moved in rows:
+                at, found = (mailbox, msg_id), None
+                standing = stand.get(at)
+                if moved is not None and (standing is None or standing.state not in {ACKED, MOVED}):
+                    told = Moved(**orjson.loads(moved))
+                    found = StuckMessage(
+                        kind="dead",
+                        mail_address="",
+                        msg_id=msg_id,
+                        group_name=told.group,
+                        since=told.at,
+                        deliveries=told.deliveries,
+                        reason=told.reason,
+                        moved=told,
+                    )
+                yield _Step(at, mailbox, found)
+            if len(rows) < _AT_ONCE:
+                return
+
+
+def _leased(kind: str, msg_id: int, rest: list[Any]) -> StuckMessage:
+    group, holder, until_ms, deliveries, deaths, granted_ms, last_ms, *_ = rest
+    since_ms = granted_ms if kind == "leased" else last_ms
+    return StuckMessage(
+        kind=kind,
+        mail_address="",
+        msg_id=msg_id,
+        group_name=group,
+        consumer=holder or None,
+        since=None if since_ms is None else since_ms / 1000,
+        until=None if until_ms is None else until_ms / 1000,
+        deliveries=deliveries,
+        deaths=deaths,
+    )
+
+
+def page(db: Connection, request: ListStuck, actor: Actor, now: int) -> StuckPage:
+    """Return a page of what is stuck."""
+    refuse_unknown(actor)
+    position, building = state.position(db).applied, index.to_do(db).progress
+    only = None
+    if request.mail_address is not None:
+        mailbox = mailboxes.look(db, request.mail_address, now)
+        only = 0 if mailbox is None else mailbox.id
+    rights = Rights(db, actor, now)
+    walk = _Walk(db, now, request.leased_longer_s, only, rights, index.is_usable(db))
+    kinds = STUCK_KINDS if request.kind is None else (request.kind,)
+    steps, more = _page(walk, kinds, request)
+    texts = texts_of(db, [(step.mailbox, one.msg_id) for step, one in steps])
+    return StuckPage(
+        items=tuple(
+            _with_sender(db, step.mailbox, replace(one, text=text))
+            for (step, one), text in zip(steps, texts, strict=True)
+        ),
+        counts={kind: _count(walk, kind) for kind in STUCK_KINDS},
+        more=more,
+        building=building,
+        position=position,
+    )
+
+
+def _page(
+    walk: _Walk, kinds: tuple[str, ...], request: ListStuck
+) -> tuple[list[tuple[_Step, StuckMessage]], str | None]:
+    first = kinds[0]
+    place: tuple[int, ...] = ()
+    if request.after is not None:
+        first, *numbers = request.after.split(".")
+        place = tuple(map(int, numbers))
+    found: list[tuple[_Step, StuckMessage]] = []
+    left, last = _MOST_ROWS, request.after
+    for kind in kinds[kinds.index(first) if first in kinds else len(kinds) :]:
+        for step in walk.steps(kind, place):
+            if len(found) == request.limit or left == 0:
+                return found, last
+            left -= 1
+            last = ".".join((kind, *map(str, step.place)))
+            if step.found is not None:
+                found.append((step, step.found))
+        place = ()
+    return found, None
+
+
+def _count(walk: _Walk, kind: str) -> int:
+    """Count the messages of a kind, up to some."""
+    count = 0
+    for looked, step in enumerate(walk.steps(kind, ())):
+        if count == _MOST_COUNTED or looked == _MOST_ROWS:
+            break
+        count += step.found is not None
+    return count
+
+
+def _with_sender(db: Connection, mailbox: int, found: StuckMessage) -> StuckMessage:
+    sender, verified = db.execute(
+        "SELECT sender, sender_verified FROM messages WHERE mailbox=? AND msg_id=?",
+        (mailbox, found.msg_id),
+    ).fetchone()
+    return replace(found, sender=sender, verified=bool(verified))
