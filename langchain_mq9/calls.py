@@ -18,10 +18,13 @@ from typing import Any, cast
 from langchain_core.runnables import RunnableConfig
 
 from mq9.operations.caller import Step
+from mq9.operations.conversations import Before
 from mq9.operations.identity import agent_key, code
 from mq9.protocol import checks
 
-PATH = "mq9_path"  # in a run's configuration: that of the message which the run works on
+# In a run's configuration: the path of the message that the run works on, and its conversation.
+PATH = "mq9_path"
+CONVERSATION_OF = "mq9_conversation"
 # In the metadata of a worker's run, and so of its checkpoints: the key of its message, which begins
 # with the mailbox that the message came to.
 MESSAGE = "mq9_message"
@@ -40,9 +43,11 @@ def thread_of(config: RunnableConfig) -> str | None:
     return None if thread is None else str(thread)
 
 
-def task_path(config: RunnableConfig) -> tuple[str, ...]:
-    """Return the path of the message that a run works on; empty if unknown."""
-    return tuple(config.get("configurable", {}).get(PATH) or ())
+def task_of(config: RunnableConfig) -> Before | None:
+    """Tell of the message that a run works on, if that is known."""
+    configurable = config.get("configurable", {})
+    task = Before(tuple(configurable.get(PATH) or ()), configurable.get(CONVERSATION_OF))
+    return None if task == Before() else task
 
 
 def worked_mailbox(config: RunnableConfig) -> str | None:

@@ -17,7 +17,7 @@ _NAMES = {
     "client.connection": "UnreadWatch",
     "client.consumer": (
         "Consumer ConsumerCounters ConsumerEvent ConsumerEventKind ConsumerOptions ErrorHandler "
-        "EventHandler Handler Reject Retry back_at_work without_slot"
+        "EventHandler Handler Reject Retry back_at_work note_done without_slot"
     ),
     "client.error_answers": "ErrorAnswer Failure answer_id",
     "client.mailbox": "Mailbox",
@@ -41,9 +41,9 @@ _NAMES = {
         "ConversationMessages ConversationPage Deliver Extended FetchResult Gathered "
         "GroupStatus Held Leased Link ListedMailbox LookPolicy MailboxPage MailboxStatus "
         "MailboxType Match Message MessageHeaders MessageHistory Moved Notice NoticeReceipt "
-        "NoticeSender Occasion Participant Payload Priority Progress PublicMailbox Removed "
-        "SendOutcome Sent SentAnswer SentPage Standing StoredMessage StuckMessage StuckPage "
-        "Unread Waiting"
+        "NoticeSender Occasion Participant Payload Priority Progress Promise PublicMailbox "
+        "Removed SendOutcome Sent SentAnswer SentPage Standing StoredMessage StuckMessage "
+        "StuckPage Unread Waiting"
     ),
     "signals": "stop_on_signals",
     "transport.base": "Transport",

@@ -13,6 +13,7 @@ from mq9.client.consumer import Handler as Handler
 from mq9.client.consumer import Reject as Reject
 from mq9.client.consumer import Retry as Retry
 from mq9.client.consumer import back_at_work as back_at_work
+from mq9.client.consumer import note_done as note_done
 from mq9.client.consumer import without_slot as without_slot
 from mq9.client.error_answers import ErrorAnswer as ErrorAnswer
 from mq9.client.error_answers import Failure as Failure
@@ -88,6 +89,7 @@ from mq9.models import Participant as Participant
 from mq9.models import Payload as Payload
 from mq9.models import Priority as Priority
 from mq9.models import Progress as Progress
+from mq9.models import Promise as Promise
 from mq9.models import PublicMailbox as PublicMailbox
 from mq9.models import Removed as Removed
 from mq9.models import SendOutcome as SendOutcome

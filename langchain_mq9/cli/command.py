@@ -101,6 +101,11 @@ _OPTIONS = {
     "handler_timeout": option(float, "Seconds for one run."),
     "stop_timeout": option(float, "Seconds that runs are given to finish."),
     **HANDLING,
+    "promise_within": option(
+        float | None,
+        "Time in which answers are promised.  [default: as asked]",
+        "SECONDS",
+    ),
     "human": option(
         list[str] | None,
         "Agent or mailbox to ask when the graph interrupts. Repeatable.",

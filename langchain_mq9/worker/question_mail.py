@@ -24,7 +24,9 @@ from mq9 import (
     Payload,
     answer_id,
 )
-from mq9.operations.conversations import CONVERSATION, extended
+from mq9.models import CONVERSATION
+from mq9.operations.conversations import extended
+from mq9.protocol.reserved import MOVED_ASIDE
 from mq9.questions import RECEIPTS, TAG, AnswerOutcome, Receipt, closed
 
 logger = logging.getLogger("mq9.worker")
@@ -155,7 +157,7 @@ class QuestionMail:
                 id=id_,
                 correlation_id=origin.correlation_id,
                 path=extended(origin.path, self._agent),
-                headers=headers,
+                headers={**origin.headers(origin.correlation_id), **headers},
                 sender=self._agent,
             )
         except (MailboxNotFound, Forbidden) as error:
@@ -176,9 +178,10 @@ class QuestionMail:
             ttl=None if expires is None else max(1, expires - self._now_s()),
             reply_to=self._answers,
             correlation_id=record.correlation_id_of(to),
+            answer_by=expires if to == record.escalate_to else record.escalate_at or expires,
             path=extended(record.origin.path, self._agent),
             # An agent that is asked has a conversation with each thread that asks it.
-            headers={CONVERSATION: record.thread_id, RECEIPTS: "yes"},
+            headers={CONVERSATION: record.thread_id, RECEIPTS: "yes", **record.origin.headers()},
             sender=self._agent,
         )
 
@@ -211,7 +214,6 @@ def digest_of(message: Message) -> str:
     return hashlib.sha256(who + message.payload).hexdigest()
 
 
-_REASON = "its conversation waits for the answer to a question"
 _AT_ONCE = 100
 
 
@@ -226,7 +228,7 @@ class Parking:
         """Move a message aside."""
         aside = self._aside(thread_id)
         await self._agent.make_own_mailbox(aside)
-        await message.move(aside, reason=_REASON)
+        await message.move(aside, reason=MOVED_ASIDE)
 
     async def release(self, thread_id: str) -> None:
         """Move back what was moved aside, if anything was."""

@@ -15,6 +15,7 @@ import orjson
 from langchain_mq9.worker.interrupts import Kind
 from mq9 import IdConflict, Mq9Client
 from mq9.models import Message
+from mq9.operations.conversations import Before
 from mq9.operations.presence import make_own_mailbox
 from mq9.questions import MailedQuestion
 
@@ -79,6 +80,17 @@ class Origin:
     reply_to: str | None = None
     correlation_id: str | None = None
     answer_id: str | None = None  # the idempotency id of the answer
+    conversation: str | None = None
+
+    def headers(self, correlation_id: str | None = None) -> dict[str, str]:
+        """Return the headers of a message that belongs to the same conversation."""
+        return Before(self.path, self.conversation).headers(correlation_id)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the stored form; its conversation is stored apart, for earlier releases."""
+        fields = dataclasses.asdict(self)
+        del fields["conversation"]
+        return fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +129,8 @@ class QuestionRecord:
         return {
             **fields,
             "question": self.question.to_json(),
-            "origin": dataclasses.asdict(self.origin),
+            "origin": self.origin.to_json(),
+            "conversation": self.origin.conversation,
         }
 
     @classmethod
@@ -129,7 +142,10 @@ class QuestionRecord:
                 one.name: stored[one.name] for one in dataclasses.fields(cls) if one.name in stored
             }
             question = MailedQuestion.from_json(fields["question"])
-            origin = Origin(**fields["origin"] | {"path": tuple(fields["origin"]["path"])})
+            origin = Origin(
+                **fields["origin"] | {"path": tuple(fields["origin"]["path"])},
+                conversation=stored.get("conversation"),
+            )
             read: dict[str, Any] = {
                 "kind": Kind(fields["kind"]),
                 "question": question,

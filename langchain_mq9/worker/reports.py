@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from langchain_mq9.calls import PROGRESS, PROGRESS_OF
 from langchain_mq9.worker.records import Origin, WorkerAgent
-from mq9 import ConsumerCounters, IdConflict, MailboxNotFound, Mq9Error
+from mq9 import ConsumerCounters, IdConflict, MailboxNotFound, Mq9Error, note_done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,20 @@ logger = logging.getLogger("mq9.worker")
 _LONGEST_HEADER = 256
 
 
+def _ended_node(mode: str, event: Any) -> str | None:
+    """Return the node that an event of a run's tasks says has ended; None for any other event."""
+    if mode != "tasks" or "result" not in event or event.get("error") or event.get("interrupts"):
+        return None
+    return str(event["name"])
+
+
+async def note_node(mode: str, event: Any) -> None:
+    """Note which node has ended last, for what is promised of the message."""
+    node = _ended_node(mode, event)
+    if node is not None:
+        note_done(node)
+
+
 class RunProgress:
     """Sends the progress of a run to the asker.
 
@@ -64,11 +78,12 @@ class RunProgress:
 
     async def listen(self, mode: str, event: Any) -> None:
         """Report a node that has ended, or a value that a node has streamed."""
+        await note_node(mode, event)
+        node = _ended_node(mode, event)
         if mode == "custom":
             await self._send("custom", {"type": "progress", "value": event}, None)
-        elif "result" in event and not event.get("error") and not event.get("interrupts"):
-            name = str(event["name"])
-            await self._send(name, {"type": "progress", "node": name}, str(event["id"]))
+        elif node is not None:
+            await self._send(node, {"type": "progress", "node": node}, str(event["id"]))
 
     async def tell_failure(self, reference: str) -> None:
         """Report the first failure, with its reference in the log."""
@@ -80,7 +95,7 @@ class RunProgress:
         except (PydanticSerializationError, ValueError) as error:
             logger.warning("what a node wrote for its listeners is no JSON: %s", error)
             return
-        headers = {PROGRESS: _header(name)}
+        headers = {PROGRESS: _header(name), **self._origin.headers()}
         if self._origin.correlation_id is not None:
             headers[PROGRESS_OF] = self._origin.correlation_id
         # The same again when the step is: a run that was cut off repeats what was not stored.

@@ -14,7 +14,7 @@ from langgraph.pregel import Pregel
 from langgraph.pregel.protocol import PregelProtocol
 from langgraph.types import Command, StateSnapshot
 
-from langchain_mq9.calls import MESSAGE, PATH
+from langchain_mq9.calls import CONVERSATION_OF, MESSAGE, PATH
 from langchain_mq9.worker.fence import FencedSaver
 from langchain_mq9.worker.records import Origin
 from langchain_mq9.worker.turns import Turn
@@ -50,7 +50,11 @@ class Run:
     def config(self) -> RunnableConfig:
         """The configuration of the run."""
         return {
-            "configurable": {"thread_id": self.thread_id, PATH: list(self.origin.path)},
+            "configurable": {
+                "thread_id": self.thread_id,
+                PATH: list(self.origin.path),
+                CONVERSATION_OF: self.origin.conversation,
+            },
             "metadata": {MESSAGE: self.origin.message},
         }
 

@@ -22,7 +22,7 @@ from langchain_mq9.worker.people import (
     mailboxes_of,
 )
 from langchain_mq9.worker.records import Origin, QuestionRecord, WorkerAgent
-from langchain_mq9.worker.reports import RunProgress, WorkerCounters
+from langchain_mq9.worker.reports import RunProgress, WorkerCounters, note_node
 from langchain_mq9.worker.runs import How, Listener, Run, Runs, has_ended, refuses_answer
 from langchain_mq9.worker.turns import Turn, Turns
 from mq9 import (
@@ -88,6 +88,8 @@ class WorkerOptions(HandlingOptions, ClientOptions, total=False):
         max_retry_delay: The longest delay, in seconds, up to a day. Default: 300.
         lease_ms: Milliseconds after which another worker goes on if this process dies, 1 000 to
             86 400 000; renewed while the graph runs. Default: 15 000.
+        promise_within: Within how many seconds an answer is promised to a message that has
+            ``answer_by``; 0 for no promise. Default: ``answer_by`` itself.
         on_event: Receives events about messages; see ``ConsumerOptions``.
     """
 
@@ -447,7 +449,7 @@ class MailboxWorker:
 
     async def _settle(self, message: Message, run: Run, turn: Turn) -> tuple[How, StateSnapshot]:
         """Run the graph to its end with `Runs.settle`, and report the progress of the run."""
-        with self._progress(run.origin) as listener:
+        with self._progress(run.origin, is_promised=message.answer_by is not None) as listener:
             try:
                 return await self._runs.settle(
                     run,
@@ -464,10 +466,13 @@ class MailboxWorker:
                 raise
 
     @contextlib.contextmanager
-    def _progress(self, origin: Origin) -> Iterator[Listener | None]:
-        """Give the listener that reports the progress of a run, if anybody wants it."""
+    def _progress(self, origin: Origin, *, is_promised: bool = False) -> Iterator[Listener | None]:
+        """Give the listener that reports the progress of a run, if anybody wants it.
+
+        ``is_promised``: whether the answer is, and so it matters which node has ended last.
+        """
         if not self._tells_progress or origin.reply_to is None:
-            yield None
+            yield note_node if is_promised else None
             return
         progress = RunProgress(self._working_as, origin, origin.reply_to)
         try:
@@ -550,6 +555,7 @@ def _origin(message: Message) -> Origin:
         reply_to=message.reply_to,
         correlation_id=message.correlation_id,
         answer_id=answer_id(message),
+        conversation=message.conversation,
     )
 
 

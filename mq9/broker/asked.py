@@ -53,21 +53,31 @@ class BrokerSession:
         return self.agent is not None or (self.reserved is not None and not self.is_stranger)
 
     def actor(
-        self, address: str = "", other: str | None = None, destination: str | None = None
+        self,
+        address: str = "",
+        other: str | None = None,
+        destination: str | None = None,
+        told: str | None = None,
     ) -> Actor:
         """Return who asks for the mailbox at an address, with all that configuration says of them.
 
         ``other`` is a second mailbox that the request names, ``destination`` the one that a message
-        goes to. Where agents are configured, what has no creator is closed to them.
+        goes to, ``told`` one that is to be told of an overdue answer. Where agents are configured,
+        what has no creator is closed to them.
         """
         reserved, agent = self.reserved, self.agent
         if reserved is None:
             return ANYBODY if agent is None else Actor(agent)
         owner = reserved.owner_of_address(address)
         other_owner = None if other is None else reserved.owner_of_address(other)
+        reply_owner = None if told is None else reserved.owner_of_address(told)
         if agent is None:
             return Actor(
-                owner=owner, closed=True, other_owner=other_owner, is_stranger=self.is_stranger
+                owner=owner,
+                closed=True,
+                other_owner=other_owner,
+                is_stranger=self.is_stranger,
+                reply_owner=reply_owner,
             )
         below = reserved.slug(agent)
         return Actor(
@@ -79,6 +89,8 @@ class BrokerSession:
             below=below,
             apart=() if below is None else reserved.apart(below),
             barred=destination is not None and not reserved.may_send(agent, destination),
+            reply_owner=reply_owner,
+            reply_barred=told is not None and not reserved.may_send(agent, told),
         )
 
     def refuse_reserved(self, name: str | None, mailbox: str | None) -> None:

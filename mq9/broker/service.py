@@ -255,11 +255,10 @@ class Service:
             self._waiters.notify(call.address)
         elif verb.wakes is Wakes.EVERYBODY:
             self._waiters.wake(call.address)
-        elif isinstance(call.request, requests.Move):
-            if outcome.msg_id is not None:
-                self._waiters.notify(call.request.to)
-            if outcome.is_dead_letter:
-                self._observer.dead_lettered()
+        for address in commands.with_news(call, outcome):
+            self._waiters.notify(address)
+        if isinstance(call.request, requests.Move) and outcome.is_dead_letter:
+            self._observer.dead_lettered()
 
     def _fields(self, asked: Asked, reply: Reply[Any]) -> dict[str, Any]:
         """Return the fields of a reply."""
@@ -330,7 +329,10 @@ class Service:
         return Call(
             body,
             address,
-            actor or session.actor(address, body.other_address, body.destination(address)),
+            actor
+            or session.actor(
+                address, body.other_address, body.destination(address), body.told_address
+            ),
             session.consumer,
             payload,
             token,

@@ -71,8 +71,11 @@ def tell(status: MailboxStatus, message: MessageHistory, now: float) -> list[str
         *_end(status, message, now),
         *_noticed(message, now),
     ]
+    if message.answer_by is not None:
+        sentences.append(f"Its sender wants an answer by {moment(message.answer_by, now)}.")
     if message.state == "stored":
-        sentences += [_stands(one, now) for one in message.groups]
+        for one in message.groups:
+            sentences += [_stands(one, now), *_told(one, now)]
     else:
         sentences += [_stood(one) for one in message.groups]
     if not message.groups:
@@ -197,6 +200,18 @@ def _stands(standing: Standing, now: float) -> str:
     if standing.state in reasons:
         return f"{group} does not see it: {reasons[standing.state]}."
     return f"{group}: {quoted(standing.state)}."
+
+
+def _told(standing: Standing, now: float) -> list[str]:
+    """Say what the group's consumers told of a message: a promise, and why it came back."""
+    told = []
+    promise = standing.promise
+    if promise is not None:
+        done = "" if promise.done is None else f", having done: {one_line(promise.done)}"
+        told.append(f"{quoted(promise.by)} has promised it by {moment(promise.until, now)}{done}.")
+    if standing.reason is not None:
+        told.append(f"It was given back because: {one_line(standing.reason)}.")
+    return told
 
 
 def _stood(standing: Standing) -> str:

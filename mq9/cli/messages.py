@@ -44,6 +44,14 @@ async def send(
     ),
     reply_to: str | None = typer.Option(None, help="The mailbox for answers."),
     correlation_id: str | None = typer.Option(None, help="Which question it is, or answers."),
+    answer_by: str | None = typer.Option(
+        None,
+        metavar="SECONDS",
+        help="Seconds until an answer is wanted, or a time such as 2026-11-21T07:09.",
+    ),
+    tell_overdue: bool = typer.Option(
+        False, "--tell-overdue", help="Tell --reply-to when no answer has come by then."
+    ),
     header: list[str] | None = typer.Option(
         None, help="What else is to be known, as 'name: value'; may be repeated."
     ),
@@ -66,6 +74,8 @@ async def send(
             sender=sender,
             reply_to=reply_to,
             correlation_id=correlation_id,
+            answer_by=_answer_by(answer_by, client.clock.now_ms()),
+            tell_overdue=tell_overdue,
             headers=headers,
         )
     call.warn_of_memory()
@@ -77,6 +87,13 @@ async def send(
         else f"stored as message {msg_id}",
     )
     return 0
+
+
+def _answer_by(text: str | None, now_ms: int) -> float | None:
+    """Read until when an answer is wanted: in how many seconds, or a date and time."""
+    if text is None or not _DIGITS.fullmatch(text):
+        return _instant("answer-by", text, "seconds")
+    return now_ms / 1000 + int(text)
 
 
 def _headers(lines: list[str]) -> dict[str, str]:
@@ -271,7 +288,7 @@ async def query(
     return 0
 
 
-def _instant(name: str, text: str | None) -> int | None:
+def _instant(name: str, text: str | None, number: str = "Unix seconds") -> int | None:
     """Read a point in time: Unix seconds, or a date and time of this machine's zone."""
     if text is None:
         return None
@@ -281,8 +298,7 @@ def _instant(name: str, text: str | None) -> int | None:
         return int(datetime.fromisoformat(text).timestamp())
     except (ValueError, OverflowError, OSError):
         raise InvalidRequest(
-            f"{name}: {checks.shown(text)} is neither Unix seconds nor a time such as"
-            " 2026-11-21T07:09"
+            f"{name}: {checks.shown(text)} is neither {number} nor a time such as 2026-11-21T07:09"
         ) from None
 
 
@@ -309,6 +325,8 @@ def _fields(message: Message) -> dict[str, Any]:
         "path": message.path,
         "headers": dict(message.headers),
         "moved": message.moved and replies.without_none(message.moved),
+        "answer_by": message.answer_by,
+        "overdue": message.overdue,
     }
     stored = Stored(
         message.msg_id,
@@ -328,6 +346,10 @@ def _message(message: Message) -> str:
         head.append(f"from {known_as(message.sender, message.sender_verified)}")
     if message.delivery_count > 1:
         head.append(f"delivery {message.delivery_count}")
+    if message.answer_by is not None:
+        head.append(f"answer by {when(message.answer_by)}")
+    if message.overdue:
+        head.append("notice of the broker: an answer is overdue")
     more = {
         "key": message.key,
         "tags": ",".join(message.tags),

@@ -122,6 +122,7 @@ class GatherMethods(QuestionMethods):
             sender=sender,
             reply_to=answered_at,
             path=arguments.path(path),
+            answer_by=self._in(seconds),
             headers=arguments.headers(headers),
         )
         wanted = _with_correlation_ids(secret or self.new_id(), asked)

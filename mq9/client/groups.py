@@ -11,7 +11,7 @@ from mq9 import address as addresses
 from mq9.client import arguments, tracing
 from mq9.client.base import ClientBase
 from mq9.errors import InvalidRequest
-from mq9.models import Deliver, Extended, FetchResult, Priority, StoredMessage
+from mq9.models import Deliver, Extended, FetchResult, Priority, Promise, StoredMessage
 from mq9.protocol import checks, replies, requests
 
 
@@ -248,7 +248,9 @@ class GroupMethods(ClientBase):
         return list(await self._connection.request(body, one.mail_address))
 
     @overload
-    async def nack(self, message: StoredMessage, /, *, delay: float = 0.0) -> None: ...
+    async def nack(
+        self, message: StoredMessage, /, *, delay: float = 0.0, reason: str | None = None
+    ) -> None: ...
     @overload
     async def nack(
         self,
@@ -258,6 +260,7 @@ class GroupMethods(ClientBase):
         *,
         batch: str | None = None,
         delay_ms: int = 0,
+        reason: str | None = None,
         consumer: str | None = None,
     ) -> None: ...
     async def nack(
@@ -268,18 +271,20 @@ class GroupMethods(ClientBase):
         *,
         batch: str | None = None,
         delay_ms: int | None = None,
+        reason: str | None = None,
         consumer: str | None = None,
         delay: float | None = None,
     ) -> None:
         """Give a message back before its lease ends, so that it is delivered again.
 
         Args:
-            mail_address: A message that a group fetched, with nothing but ``delay``; or the mailbox
-                it was fetched from.
+            mail_address: A message that a group fetched, with nothing but ``delay`` and ``reason``;
+                or the mailbox it was fetched from.
             group_name: The group it was fetched by.
             msg_id: The message.
             batch: The token of the fetch; the client knows it for what it fetched itself.
             delay_ms: Milliseconds in which nobody gets it, 0 to 86 400 000; 0 by default.
+            reason: Why, up to 1 024 characters; whoever may look sees it.
             consumer: Who fetched it, when not this client as such.
             delay: For a message: seconds in which nobody gets it, 0 to 86 400; 0 by default.
 
@@ -301,6 +306,7 @@ class GroupMethods(ClientBase):
             consumer=self._acting(one.consumer),
             batch=one.batch,
             delay_ms=0 if delay_ms is None else delay_ms,
+            reason=reason,
         )
         await self._connection.request(self._with_token(body, one), one.mail_address)
 
@@ -370,7 +376,9 @@ class GroupMethods(ClientBase):
         return moved.msg_id
 
     @overload
-    async def extend(self, message: StoredMessage, /, *, lease: float = 60.0) -> Extended: ...
+    async def extend(
+        self, message: StoredMessage, /, *, lease: float = 60.0, promise: Promise | None = None
+    ) -> Extended: ...
     @overload
     async def extend(
         self,
@@ -380,6 +388,7 @@ class GroupMethods(ClientBase):
         *,
         lease_ms: int = requests.DEFAULT_LEASE_MS,
         begun: bool | None = None,
+        promise: Promise | None = None,
         consumer: str | None = None,
     ) -> Extended: ...
     async def extend(
@@ -390,19 +399,22 @@ class GroupMethods(ClientBase):
         *,
         lease_ms: int | None = None,
         begun: bool | None = None,
+        promise: Promise | None = None,
         consumer: str | None = None,
         lease: float | None = None,
     ) -> Extended:
         """Renew leases that are still held; they may end sooner than before, too.
 
         Args:
-            mail_address: A message that a group fetched, with nothing but ``lease``; or the
-                mailbox.
+            mail_address: A message that a group fetched, with nothing but ``lease`` and
+                ``promise``; or the mailbox.
             group_name: The group.
             msg_ids: 1 to 1 000 messages.
             lease_ms: Milliseconds from now until the leases end, 1 000 to 86 400 000; 60 000 by
                 default.
             begun: Whether the handling of them has begun, see ``fetch``; None to leave that.
+            promise: Until when they will be answered, and what is done so far; None to leave what
+                was promised.
             consumer: Who holds them, when not this client as such.
             lease: For a message: seconds from now until its lease ends, 1 to 86 400; 60 by default.
 
@@ -434,6 +446,7 @@ class GroupMethods(ClientBase):
             msg_ids=checks.msg_ids("msg_ids", msg_ids),
             lease_ms=requests.DEFAULT_LEASE_MS if lease_ms is None else lease_ms,
             begun=begun,
+            promise=promise,
         )
         return await self._connection.request(body, address)
 

@@ -75,7 +75,7 @@ class ListingMethods(ClientBase):
         Args:
             id: The ``id`` of a ``Conversation``; also ``/mail_address/msg_id``, for that of a
                 message. Of one that is not there it has no messages.
-            after: Where the part before ended: its ``more``.
+            after: The address at which the part before ended: its ``more``.
             limit: How many at the most, 1 to 1 000.
             max_bytes: How large the reply may be, up to 64 MiB; one message always fits.
             if_changed_from: As for ``conversations``.
@@ -119,7 +119,7 @@ class ListingMethods(ClientBase):
         Args:
             kind: Only those of a kind; see ``StuckMessage``.
             mail_address: Only those in this mailbox.
-            after: Where the page before ended: its ``more``.
+            after: The address at which the page before ended: its ``more``.
             limit: How many at the most, 1 to 1 000.
             leased_longer_s: From how many seconds on a message counts as held too long by one
                 consumer, and a mailbox as one that nobody reads.

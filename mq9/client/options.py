@@ -84,6 +84,11 @@ class SendOptions(TypedDict, total=False):
         reply_to: The address that the answer goes to.
         correlation_id: Which question it answers, or is.
         path: The agents that this conversation has passed through.
+        answer_by: Until when an answer is wanted, in Unix seconds, for the reader to see. A
+            fraction is rounded up.
+        tell_overdue: Whether to be told, by a message to ``reply_to``, when no answer has come by
+            then. It needs ``answer_by``, ``correlation_id``, and a mailbox ``reply_to`` that the
+            sender may send to.
         headers: Further headers, such as ``traceparent``: up to 64, 8 KiB together. Names are those
             of HTTP, no matter their case, and begin neither with ``mq9-`` nor with ``nats-``;
             values are 1 to 256 printable characters.
@@ -100,6 +105,8 @@ class SendOptions(TypedDict, total=False):
     reply_to: Annotated[str | None, _ABSENT]
     correlation_id: Annotated[str | None, _ABSENT]
     path: Annotated[Sequence[str] | None, _ABSENT]
+    answer_by: Annotated[float | None, _ABSENT]
+    tell_overdue: Annotated[bool, Option(False, unchecked)]
     headers: Annotated[Mapping[str, str] | None, _ABSENT]
 
 

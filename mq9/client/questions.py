@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from math import ceil
 
 from mq9 import address as addresses
 from mq9.client import arguments, tracing
@@ -24,7 +25,7 @@ from mq9.errors import (
     ReplyForbidden,
     ReplyMailboxNotFound,
 )
-from mq9.models import QUESTION_TAG, Message, Payload, Priority, StoredMessage
+from mq9.models import PART_OF, QUESTION_TAG, Message, Payload, Priority, StoredMessage
 from mq9.protocol import checks, requests
 
 _logger = logging.getLogger("mq9.client")
@@ -49,6 +50,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
         priority: Priority | str = Priority.NORMAL,
         sender: str | None = None,
         headers: Mapping[str, str] | None = None,
+        answer_by: float | None = None,
     ) -> Message:
         """Ask a question and return its answer.
 
@@ -64,6 +66,8 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             priority: The question's priority.
             sender: Who asks.
             headers: The question's headers; see ``send``.
+            answer_by: Until when the reader sees that an answer is wanted, in Unix seconds. By
+                default the end of ``timeout``.
 
         Raises:
             NoReply: No answer came in time. The question may still be read until it expires.
@@ -83,6 +87,11 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             sender=sender,
             reply_to=reply_to,
             correlation_id=correlation_id,
+            answer_by=(
+                self._in(seconds)
+                if answer_by is None
+                else checks.unix_seconds("answer_by", answer_by)
+            ),
             headers=arguments.headers(headers),
         )
         with tracing.requesting(address) as answers:
@@ -107,6 +116,11 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             if failed is not None:
                 raise failed.as_error(address)
         return answer
+
+    def _in(self, seconds: float) -> int:
+        """Return the instant in so many seconds, in whole Unix seconds."""
+        instant = ceil(self.clock.now_ms() / 1000 + seconds)
+        return min(instant, checks.MAX_UNIX_SECONDS)
 
     @asynccontextmanager
     async def _private_mailbox(self, mail_address: str, lifetime: int) -> AsyncIterator[None]:
@@ -148,7 +162,8 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             sender: Who answers.
             from_mailbox: A mailbox that the answer comes from; see ``send``. By default that is the
                 mailbox of the message, if it is tagged ``question``, as questions to people are.
-            headers: The answer's headers; see ``send``.
+            headers: The answer's headers; see ``send``. Where headers of the message name its
+                conversation, the answer gets the header ``part-of-conversation`` beside these.
             path: The agents that the conversation has passed through.
 
         Returns:
@@ -178,7 +193,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
                 sender=sender,
                 from_mailbox=from_mailbox,
                 path=path,
-                headers=headers,
+                headers=_in_conversation(message, headers),
             )
         except MailboxNotFound as error:
             raise ReplyMailboxNotFound(str(error)) from error
@@ -200,3 +215,13 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             message.mail_address,
         )
         return None
+
+
+def _in_conversation(
+    message: StoredMessage, headers: Mapping[str, str] | None
+) -> Mapping[str, str] | None:
+    """Return the headers of an answer, with the conversation of the question if that has a name."""
+    name = message.conversation
+    if name in {None, message.correlation_id}:
+        return headers
+    return {PART_OF: str(name), **(headers or {})}

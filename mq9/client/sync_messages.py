@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING
 
 from mq9.errors import NotConnected
-from mq9.models import Extended, Payload, StoredMessage
+from mq9.models import Extended, Payload, Promise, StoredMessage
 
 if TYPE_CHECKING:
     from mq9.client.sync_client import SyncMq9Client
@@ -25,13 +26,17 @@ class SyncMessage(StoredMessage):
         """Confirm this message, or with it every one before it in its fetch; see ``Message``."""
         return self._its_client().ack(self, individual=individual)
 
-    def nack(self, *, delay: float = 0.0) -> None:
+    def nack(self, *, delay: float = 0.0, reason: str | None = None) -> None:
         """Give this message back before its lease ends; ``delay`` in seconds; see ``Message``."""
-        self._its_client().nack(self, delay=delay)
+        self._its_client().nack(self, delay=delay, reason=reason)
 
-    def extend(self, *, lease: float = 60.0) -> Extended:
+    def extend(self, *, lease: float = 60.0, promise: Promise | None = None) -> Extended:
         """Renew the lease of this message; ``lease`` in seconds; see ``Message``."""
-        return self._its_client().extend(self, lease=lease)
+        return self._its_client().extend(self, lease=lease, promise=promise)
+
+    def promise(self, until: float, done: str | None = None, *, lease: float = 60.0) -> Extended:
+        """Promise to answer this message by an instant, in Unix seconds; see ``Message``."""
+        return self.extend(lease=lease, promise=Promise(until=ceil(until), done=done))
 
     def move(self, to: str, *, reason: str | None = None) -> int | None:
         """Move this message to another mailbox; see ``Message``."""

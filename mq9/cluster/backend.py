@@ -23,11 +23,19 @@ from mq9.cluster.replica import Applied, Digests, Replica, Snapshot
 from mq9.cluster.unappended import Appended, Awaited, Ticket, Unappended, Undecided
 from mq9.engine import machine
 from mq9.engine.codec import UnreadableEntry
-from mq9.engine.commands import Advance, Call, Limits, Outcome, SetLimits, Undo, undo_of
+from mq9.engine.commands import (
+    Advance,
+    Call,
+    Limits,
+    Outcome,
+    SetLimits,
+    Undo,
+    undo_of,
+    with_news,
+)
 from mq9.engine.machine import UNCHANGING
 from mq9.engine.messages import Outdated
 from mq9.errors import Mq9Error, NotConnected, OutcomeUnknown, Unavailable
-from mq9.protocol import requests
 from mq9.protocol.body import Request
 from mq9.storage.backend import MAX_STEPS, LocalChange, TooLong, advanced_at, read, storage_error
 from mq9.storage.readers import Readers
@@ -528,8 +536,8 @@ class ClusterBackend:
             return
         if call.address:
             self._on_news(call.address)
-        if isinstance(call.request, requests.Move):
-            self._on_news(call.request.to)
+        for address in with_news(call, outcome.value):
+            self._on_news(address)
 
     def _undo(self, ticket: Ticket, outcome: Outcome[Any]) -> None:
         """Take back a lease that reached nobody; other changes stand, as if a reply were lost."""

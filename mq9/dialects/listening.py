@@ -53,6 +53,7 @@ _HEADERS = {
     "from_mailbox": "mq9-from-mailbox",
     "reply_to": "mq9-reply-to",
     "correlation_id": "mq9-correlation-id",
+    "answer_by": "mq9-answer-by",
 }
 _LISTS = {"tags": "mq9-tags", "path": "mq9-path"}
 
@@ -71,7 +72,9 @@ def headers_of(message: Stored) -> list[tuple[str, str]]:
     envelope = message.envelope
     if envelope is None:
         return headers
-    headers += [(_HEADERS[name], value) for name, value in envelope.items() if name in _HEADERS]
+    headers += [
+        (_HEADERS[name], str(value)) for name, value in envelope.items() if name in _HEADERS
+    ]
     headers += [
         (_LISTS[name], ",".join(value)) for name, value in envelope.items() if name in _LISTS
     ]

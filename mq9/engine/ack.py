@@ -8,7 +8,7 @@ from sqlite3 import Connection
 
 import orjson
 
-from mq9.engine import access, fetch, groups, mailboxes, messages, send
+from mq9.engine import access, awaited, fetch, groups, mailboxes, messages, send
 from mq9.engine.commands import Call, Limits, Undo, consumer_of
 from mq9.engine.groups import FORGOTTEN_MS, Batch, Group
 from mq9.engine.mailboxes import MailboxRow
@@ -216,21 +216,29 @@ def _confirm(
     return tuple(acked)
 
 
-def nack(db: Connection, call: Call[Nack], now: int, _limits: Limits) -> None:
-    """Give a lease back; nobody gets the message until the delay is over."""
+def nack(db: Connection, call: Call[Nack], now: int, _limits: Limits) -> str | None:
+    """Give a lease back; nobody gets the message until the delay is over.
+
+    Returns the address of the mailbox where its answer is overdue sooner now, if it is.
+    """
     request = call.request
     mailbox = messages.advance(db, call.address, now)
     chosen = chosen_reply(db, mailbox, call, now)
     if chosen is None:
-        return
+        return None
     group, reply = chosen
     groups.split_batch(db, mailbox.id, reply.number)
     holder, until_ms = (GIVEN_BACK, now + request.delay_ms) if request.delay_ms else (None, None)
     db.execute(
-        "UPDATE leases SET holder=?, until_ms=?, returned=?, begun=0"
+        "UPDATE leases SET holder=?, until_ms=?, returned=?, begun=0, reason=?,"
+        " promised_ms=NULL, done=NULL, promised_by=NULL"
         " WHERE group_id=? AND msg_id=? AND holder=? AND until_ms>?",
-        (holder, until_ms, mailbox.next_reply, group.id, request.msg_id, reply.consumer, now),
+        (
+            *(holder, until_ms, mailbox.next_reply, request.reason),
+            *(group.id, request.msg_id, reply.consumer, now),
+        ),
     )
+    return awaited.give_up_promise(db, mailbox, request.msg_id, now)
 
 
 def extend(db: Connection, call: Call[Extend], now: int, _limits: Limits) -> Extended:
@@ -251,6 +259,14 @@ def extend(db: Connection, call: Call[Extend], now: int, _limits: Limits) -> Ext
             ).rowcount
         )
         (extended if renewed else lost).append(msg_id)
+        if renewed and group is not None and request.promise is not None:
+            promise = request.promise
+            db.execute(
+                "UPDATE leases SET promised_ms=?, done=?, promised_by=?"
+                " WHERE group_id=? AND msg_id=?",
+                (promise.until * 1000, promise.done, consumer, group.id, msg_id),
+            )
+            awaited.promise(db, mailbox, msg_id, promise.until * 1000, now)
     if group is not None:
         group.note_use(db, now)
     return Extended(tuple(extended), tuple(lost))
@@ -259,7 +275,7 @@ def extend(db: Connection, call: Call[Extend], now: int, _limits: Limits) -> Ext
 def _extend_whole(
     db: Connection, mailbox: MailboxRow, group: Group, call: Call[Extend], now: int
 ) -> set[int]:
-    """Renew the leases of all in a whole batch, or split it where not all are meant; which ones."""
+    """Renew the leases of all in a whole batch, or split it where that cannot be; which."""
     request, consumer = call.request, consumer_of(call)
     held = "r.group_id=? AND r.consumer=? AND r.until_ms>?"
     renewed: set[int] = set()
@@ -274,7 +290,9 @@ def _extend_whole(
         if batch is None or batch.consumer != consumer or not batch.is_held(now):
             continue
         until_ms = now + request.lease_ms
-        if groups.extend_batch(db, batch, request.msg_ids, until_ms, begun=request.begun):
+        if request.promise is None and groups.extend_batch(
+            db, batch, request.msg_ids, until_ms, begun=request.begun
+        ):
             renewed.update(batch.msg_ids)
         else:
             groups.split_batch(db, mailbox.id, batch.number)
@@ -387,6 +405,7 @@ def move(db: Connection, call: Call[Move], now: int, limits: Limits) -> MoveOutc
         at=now / 1000,
         back=before is not None and not before.back and before.mailbox == request.to,
     )
+    sooner = awaited.give_up_promise(db, mailbox, request.msg_id, now)
     target = messages.advance(db, request.to, now)
     access.refuse_sender(target, call.actor.elsewhere)
     copy = _store_copy(db, mailbox, target, moved, before, now, limits)
@@ -398,7 +417,7 @@ def move(db: Connection, call: Call[Move], now: int, limits: Limits) -> MoveOutc
         "UPDATE deliveries SET moved_to=?, moved_as=? WHERE mailbox=? AND reply=? AND msg_id=?",
         (request.to, copy, mailbox.id, reply.number, request.msg_id),
     )
-    return MoveOutcome(msg_id=copy, is_dead_letter=not moved.back)
+    return MoveOutcome(msg_id=copy, is_dead_letter=not moved.back, sooner=sooner)
 
 
 def _store_copy(
@@ -411,8 +430,9 @@ def _store_copy(
     limits: Limits,
 ) -> int:
     """Store a message in another mailbox as well, without its key and its ttl; its id there."""
-    size, key = db.execute(
-        "SELECT size, key FROM messages WHERE mailbox=? AND msg_id=?", (source.id, moved.msg_id)
+    size, key, sender, correlation_id = db.execute(
+        "SELECT size, key, sender, correlation_id FROM messages WHERE mailbox=? AND msg_id=?",
+        (source.id, moved.msg_id),
     ).fetchone()
     size += _counted_bytes(moved) - messages.text_bytes(key)
     if before is not None:
@@ -420,17 +440,22 @@ def _store_copy(
     copy = target.next_msg_id
     target.next_msg_id += 1
     target.visible_ms = max(target.visible_ms, now)
-    replaced = messages.replace_older(db, target, None, target.visible_ms, copy)
+    replaced = messages.replace_older(db, target, None, target.visible_ms, copy, sender)
     send.make_room(db, target, size, now, limits, has_replaced=replaced is not None)
     db.execute(
         "INSERT INTO messages (mailbox, msg_id, visible_ms, sent_ms, moved, size, priority, tags,"
-        " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers, payload)"
+        " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers,"
+        " answer_by_ms, overdue, payload)"
         " SELECT ?,?,?,?,?,?, priority, tags,"
-        " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers, payload"
+        " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers,"
+        " answer_by_ms, overdue, payload"
         " FROM messages WHERE mailbox=? AND msg_id=?",
         (target.id, copy, target.visible_ms, now, _told(moved), size, source.id, moved.msg_id),
     )
     messages.complete_blocks(db, target, copy)
+    awaited.follow(db, source, moved.msg_id, target, copy)
+    if target.awaited and correlation_id is not None:
+        awaited.end(db, target, copy, correlation_id, sender)
     target.messages += 1
     target.bytes += size
     target.save(db)

@@ -33,7 +33,7 @@ from mq9.engine.shapes import (
     text_or,
     tuple_of,
 )
-from mq9.models import Deliver, LookPolicy, MailboxType, Occasion, Priority, SendPolicy
+from mq9.models import Deliver, LookPolicy, MailboxType, Occasion, Priority, Promise, SendPolicy
 from mq9.protocol import requests
 from mq9.protocol.body import Request
 
@@ -57,6 +57,7 @@ LIMITS = Record(
     Field("max_ids", WHOLE),
     Field("max_redelivered", WHOLE),
 )
+PROMISE = Record(Promise, Field("until", WHOLE), optional("done", TEXT), optional("by", TEXT))
 # Of each command its name, which is never given to another one, and its fields. A command stays
 # here as long as a log may hold it.
 COMMANDS: Mapping[str, Record] = {
@@ -97,6 +98,8 @@ COMMANDS: Mapping[str, Record] = {
         Field("headers", _PAIRS, ()),
         optional("from_mailbox", TEXT),
         Field("details", FLAG, False),
+        optional("answer_by", WHOLE),
+        Field("tell_overdue", FLAG, False),
     ),
     "fetch": Record(
         requests.Fetch,
@@ -127,7 +130,15 @@ COMMANDS: Mapping[str, Record] = {
         _BATCH,
         Field("individual", FLAG, False),
     ),
-    "nack": Record(requests.Nack, _CONSUMER, _GROUP, _MSG_ID, _BATCH, Field("delay_ms", WHOLE, 0)),
+    "nack": Record(
+        requests.Nack,
+        _CONSUMER,
+        _GROUP,
+        _MSG_ID,
+        _BATCH,
+        Field("delay_ms", WHOLE, 0),
+        optional("reason", TEXT),
+    ),
     "move": Record(
         requests.Move,
         _CONSUMER,
@@ -144,6 +155,7 @@ COMMANDS: Mapping[str, Record] = {
         Field("msg_ids", WHOLES),
         Field("lease_ms", WHOLE, 60_000),
         optional("begun", FLAG),
+        optional("promise", PROMISE),
     ),
     "release": Record(requests.Release, _CONSUMER, _GROUP, Field("request_id", TEXT)),
     "delete": Record(requests.Delete, _MSG_ID),
@@ -186,6 +198,8 @@ ACTOR = Record(
     Field("barred", FLAG, False),
     Field("is_stranger", FLAG, False),
     Field("may_list", FLAG, False),
+    optional("reply_owner", TEXT),
+    Field("reply_barred", FLAG, False),
 )
 CALL = Record(
     Call,

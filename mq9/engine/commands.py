@@ -6,6 +6,7 @@ that changes something is an entry of a log, with its number and its instant.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -57,6 +58,11 @@ class Actor:
     # where agents are configured, or a program in the broker's process. For ``tells_addresses``.
     may_list: bool = False
 
+    # Of the mailbox ``reply_to`` of a SEND that is to be told of an overdue answer: the agent that
+    # it belongs to, and whether the agent's allow-list leaves it out.
+    reply_owner: str | None = None
+    reply_barred: bool = False
+
     @property
     def is_known(self) -> bool:
         """Whether who asks is told apart from others: as an agent, or as none of them."""
@@ -74,6 +80,11 @@ class Actor:
     def elsewhere(self) -> Actor:
         """Who asks, as seen from the other mailbox that the request names."""
         return replace(self, owner=self.other_owner, other_owner=None)
+
+    @property
+    def at_reply_to(self) -> Actor:
+        """Who asks, as seen from the mailbox that is to be told of an overdue answer."""
+        return replace(self, owner=self.reply_owner, other_owner=None, barred=self.reply_barred)
 
 
 ANYBODY = Actor()
@@ -193,6 +204,20 @@ class WhyEmpty(Request[Waiting]):
 
     group_name: str | None
     position: int = 0
+
+
+def with_news(call: Call[Any], value: Any) -> Iterator[str]:
+    """Yield the addresses of other mailboxes in which a command has left something to look at."""
+    request = call.request
+    if isinstance(request, requests.Send) and request.told_address is not None:
+        yield request.told_address
+    elif isinstance(request, requests.Nack) and value is not None:
+        yield value
+    elif isinstance(request, requests.Move):
+        if value.msg_id is not None:
+            yield request.to
+        if value.sooner is not None:
+            yield value.sooner
 
 
 MOST_HELD = 100  # messages that one reply lists

@@ -23,7 +23,7 @@ from typing import Any
 
 import orjson
 
-from mq9.engine import agents, groups, mailboxes, messages
+from mq9.engine import agents, awaited, groups, mailboxes, messages
 from mq9.engine.commands import Call, Limits, consumer_of
 from mq9.engine.groups import Group
 from mq9.engine.mailboxes import MailboxRow
@@ -367,7 +367,7 @@ def _lease(
 
 def next_delivery(db: Connection, mailbox: MailboxRow, group: Group | None) -> int | None:
     """Return the instant at which, if nobody does anything, a FETCH could find more."""
-    due_ms = messages.next_due(db, mailbox)
+    due_ms = sooner(messages.next_due(db, mailbox), awaited.next_due(db, mailbox))
     until_ms = None
     if group is not None:
         (until_ms,) = db.execute(

@@ -26,7 +26,7 @@ import orjson
 from mq9.engine.commands import Limits
 from mq9.engine.mailboxes import MailboxRow
 from mq9.errors import LimitReached
-from mq9.models import Deliver
+from mq9.models import Deliver, Promise
 from mq9.protocol.requests import Fetch
 
 # Using a group keeps it for a month; noting that more often than hourly would be wasted writing.
@@ -52,13 +52,15 @@ HOLDS_MESSAGE = (
 )
 _LEASES = (
     "SELECT r.group_id, m.msg_id, r.mailbox, m.priority, r.consumer AS holder, r.until_ms,"  # noqa: S608  # constant text
-    " 1 AS deliveries, r.number AS reply, r.number AS granted, 0 AS returned, r.begun, 0 AS deaths"
+    " 1 AS deliveries, r.number AS reply, r.number AS granted, 0 AS returned, r.begun, 0 AS deaths,"
+    " NULL AS reason, NULL AS promised_ms, NULL AS done, NULL AS promised_by"
     f" FROM replies r CROSS JOIN {STORED} WHERE r.until_ms IS NOT NULL"
 )
 # All leases, to be read: of messages by themselves, and of those in whole batches.
 LEASES = (
     "(SELECT group_id, msg_id, mailbox, priority, holder, until_ms, deliveries, reply, granted,"  # noqa: S608  # constant text
-    f" returned, begun, deaths FROM leases UNION ALL {_LEASES})"
+    " returned, begun, deaths, reason, promised_ms, done, promised_by FROM leases"
+    f" UNION ALL {_LEASES})"
 )
 SOURCES = ("leases", f"({_LEASES})")  # the same, to be read one after the other
 _DELIVERIES = (
@@ -226,6 +228,11 @@ def first_since(db: Connection, mailbox: MailboxRow, instant: int) -> int:
     return low
 
 
+def promise(promised_ms: int | None, done: str | None, by: str | None) -> Promise | None:
+    """Return what a lease says of a promise, if it does."""
+    return None if promised_ms is None else Promise(until=promised_ms // 1000, done=done, by=by)
+
+
 def token(mailbox: MailboxRow, number: int) -> str:
     """Return the batch token of a reply."""
     return f"{mailbox.generation}-{number}"
@@ -374,7 +381,8 @@ def split_batches(db: Connection, which: str, values: tuple[Any, ...]) -> None:
     # The columns have their order in the schema, and not in a file that was migrated.
     db.execute(
         "INSERT INTO leases (group_id, msg_id, mailbox, priority, holder, until_ms, deliveries,"
-        f" reply, granted, returned, begun, deaths) {_LEASES} AND {which}",
+        " reply, granted, returned, begun, deaths, reason, promised_ms, done, promised_by)"
+        f" {_LEASES} AND {which}",
         values,
     )
     db.execute(

@@ -24,7 +24,7 @@ from mq9.protocol.requests import CreateMailbox, DropMailbox, ListMailboxes, Lis
 _COLUMNS = (
     "id, address, generation, description, public, type, creator, readers, viewers, senders, "
     "send_policy, look_policy, ttl_s, expires_ms, changes_ms, next_msg_id, next_reply, "
-    "visible_ms, messages, delayed, bytes, evict_from, ids, "
+    "visible_ms, messages, delayed, bytes, evict_from, ids, awaited, "
     "expired, replaced, deleted, evicted"
 )
 _LISTED_AT_ONCE = 1_000
@@ -35,6 +35,7 @@ _PLAIN = CreateMailbox()  # of an agent that registers without one
 _OF_A_MAILBOX = (
     ("messages", "mailbox, msg_id"),
     ("delayed", "id"),
+    ("awaited", "id"),
     ("sent_ids", "mailbox, id"),
     ("tombstones", "mailbox, msg_id"),
     ("leases", "group_id, msg_id"),
@@ -78,6 +79,7 @@ class MailboxRow:
     bytes: int
     evict_from: int
     ids: int
+    awaited: int
     expired: int
     replaced: int
     deleted: int
@@ -114,8 +116,8 @@ class MailboxRow:
     def _write(self, db: Connection) -> None:
         db.execute(
             "UPDATE mailboxes SET changes_ms=?, next_msg_id=?, next_reply=?, visible_ms=?, "
-            "messages=?, delayed=?, bytes=?, evict_from=?, ids=?, expired=?, replaced=?, "
-            "deleted=?, evicted=? WHERE id=?",
+            "messages=?, delayed=?, bytes=?, evict_from=?, ids=?, awaited=?, expired=?, "
+            "replaced=?, deleted=?, evicted=? WHERE id=?",
             (
                 self.changes_ms,
                 self.next_msg_id,
@@ -126,6 +128,7 @@ class MailboxRow:
                 self.bytes,
                 self.evict_from,
                 self.ids,
+                self.awaited,
                 self.expired,
                 self.replaced,
                 self.deleted,

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from mq9.engine import groups, mailboxes
+from mq9.engine import awaited, groups, mailboxes
+from mq9.engine.awaited import Overdue, Shown
 from mq9.engine.commands import Advance, Call, Limits
 from mq9.engine.groups import Group
 from mq9.engine.mailboxes import MailboxRow
 from mq9.errors import MessageNotFound
-from mq9.models import PRIORITIES, MailboxType
+from mq9.models import PRIORITIES, MailboxType, Priority
 from mq9.protocol.outcomes import Stored
 from mq9.protocol.requests import Delete
 
@@ -27,9 +28,9 @@ LANES = {priority: lane for lane, priority in enumerate(PRIORITIES)}
 # has nothing but its payload.
 COLUMNS = (
     "msg_id, payload, priority, visible_ms/1000, CASE WHEN coalesce(key, sender, reply_to,"
-    " correlation_id, headers, moved, from_mailbox) IS NOT NULL OR tags<>'' OR path<>'' THEN"
-    " json_array(key, tags, sender, sender_verified, from_mailbox, reply_to, correlation_id, path,"
-    " headers, moved) END"
+    " correlation_id, headers, moved, from_mailbox, answer_by_ms) IS NOT NULL OR tags<>''"
+    " OR path<>'' OR overdue THEN json_array(key, tags, sender, sender_verified, from_mailbox,"
+    " reply_to, correlation_id, path, headers, moved, answer_by_ms/1000, overdue) END"
 )
 _OVERHEAD = 256  # bytes of a message in a reply beside what is counted
 _CONTROL = bytes(range(0x20))
@@ -74,13 +75,8 @@ def current(db: Connection, address: str, now: int) -> MailboxRow:
 
 def advance_due(db: Connection, now: int, most: int) -> int:
     """Advance mailboxes that nobody touches; how many messages fell due or expired."""
-    outdated = db.execute(
-        "SELECT address FROM mailboxes WHERE changes_ms<=? AND (expires_ms IS NULL OR expires_ms>?)"
-        " ORDER BY changes_ms, id LIMIT ?",
-        (now, now, most),
-    ).fetchall()
     changed = 0
-    for (address,) in outdated:
+    for address in due_mailboxes(db, now, most):
         mailbox = mailboxes.look(db, address, now)
         assert mailbox is not None  # noqa: S101  # it has just been listed
         changed += max(1, _advance(db, mailbox, now))
@@ -89,17 +85,55 @@ def advance_due(db: Connection, now: int, most: int) -> int:
     return changed
 
 
+def due_mailboxes(db: Connection, now: int, most: int) -> list[str]:
+    """Return the addresses of mailboxes in which something may have fallen due or expired."""
+    found = db.execute(
+        "SELECT address FROM mailboxes WHERE changes_ms<=? AND (expires_ms IS NULL OR expires_ms>?)"
+        " ORDER BY changes_ms, id LIMIT ?",
+        (now, now, most),
+    )
+    return [address for (address,) in found]
+
+
 def _advance(db: Connection, mailbox: MailboxRow, now: int) -> int:
-    changed = _make_due_visible(db, mailbox, now)
+    changed = 0
+    while mailbox.awaited and (overdue := awaited.first_overdue(db, mailbox, now)) is not None:
+        # An answer that was delayed until then is in time.
+        shown = _make_due_visible(db, mailbox, overdue.due_ms)
+        if not shown:
+            _tell_overdue(db, mailbox, overdue)
+        changed += max(1, shown)
+    changed += _make_due_visible(db, mailbox, now)
     changed += _remove_expired(db, mailbox, now)
     (mailbox.changes_ms,) = db.execute(
         "SELECT min(instant) FROM ("
         " SELECT min(due_ms) AS instant FROM delayed WHERE mailbox=:id UNION ALL"
+        " SELECT min(due_ms) FROM awaited WHERE mailbox=:id UNION ALL"
         " SELECT min(expires_ms) FROM messages WHERE mailbox=:id AND expires_ms IS NOT NULL)",
         {"id": mailbox.id},
     ).fetchone()
     mailbox.save(db)
     return changed
+
+
+def _tell_overdue(db: Connection, mailbox: MailboxRow, overdue: Overdue) -> None:
+    """Store the notice of an answer that is overdue, also where the mailbox is full."""
+    notice = overdue.notice(db)
+    msg_id = mailbox.next_msg_id
+    mailbox.next_msg_id += 1
+    mailbox.visible_ms = max(mailbox.visible_ms, overdue.due_ms)
+    db.execute(
+        "INSERT INTO messages (mailbox, msg_id, priority, visible_ms, sent_ms, tags,"
+        " sender_verified, path, overdue, size, payload) VALUES (?,?,?,?,?,'',0,'',1,?,?)",
+        (
+            *(mailbox.id, msg_id, LANES[Priority.NORMAL], mailbox.visible_ms, overdue.due_ms),
+            *(len(notice), notice),
+        ),
+    )
+    complete_blocks(db, mailbox, msg_id)
+    mailbox.messages += 1
+    mailbox.bytes += len(notice)
+    awaited.forget(db, mailbox, overdue)
 
 
 def next_due(db: Connection, mailbox: MailboxRow) -> int | None:
@@ -116,7 +150,8 @@ def next_due(db: Connection, mailbox: MailboxRow) -> int | None:
 def _make_due_visible(db: Connection, mailbox: MailboxRow, now: int) -> int:
     """Make visible what has fallen due; how many messages: there may be a whole mailbox of them."""
     due = db.execute(
-        "SELECT id, due_ms, key, expires_ms, sender, sender_verified FROM delayed"
+        "SELECT id, due_ms, key, expires_ms, sender, sender_verified, correlation_id, answer_by_ms"
+        " FROM delayed"
         " WHERE mailbox=? AND due_ms<=? ORDER BY due_ms, id",
         (mailbox.id, now),
     ).fetchall()
@@ -126,8 +161,9 @@ def _make_due_visible(db: Connection, mailbox: MailboxRow, now: int) -> int:
     first = mailbox.next_msg_id
     keys: dict[int, str | None] = {}  # of those that stay visible
     shown: list[tuple[int, int, int]] = []
+    noted: list[Shown] = []
     removals: list[Removal] = []
-    for row_id, due_ms, wanted, expires_ms, sender, verified in due:
+    for row_id, due_ms, wanted, expires_ms, sender, verified, correlation_id, answer_by_ms in due:
         key, msg_id = wanted, mailbox.next_msg_id
         place = _place(mailbox, key)
         older = None
@@ -144,6 +180,7 @@ def _make_due_visible(db: Connection, mailbox: MailboxRow, now: int) -> int:
             visible[place] = _Older(msg_id, expires_ms, sender, verified)
         mailbox.visible_ms = max(mailbox.visible_ms, due_ms)
         shown.append((row_id, msg_id, mailbox.visible_ms))
+        noted.append(Shown(row_id, msg_id, sender, correlation_id, answer_by_ms))
         keys[msg_id] = key
         mailbox.next_msg_id += 1
     remove(db, mailbox, [one for one in removals if one.msg_id < first], "replaced")
@@ -154,10 +191,10 @@ def _make_due_visible(db: Connection, mailbox: MailboxRow, now: int) -> int:
         " FROM json_each(?))"
         " INSERT INTO messages (mailbox, msg_id, priority, visible_ms, sent_ms, expires_ms, key,"
         " tags, sender, sender_verified, reply_to, correlation_id, path, headers, from_mailbox,"
-        " size, payload)"
+        " answer_by_ms, size, payload)"
         " SELECT mailbox, new_id, priority, shown_ms, sent_ms, expires_ms, new_key,"
         " tags, sender, sender_verified, reply_to, correlation_id, path, headers, from_mailbox,"
-        " size, payload"
+        " answer_by_ms, size, payload"
         " FROM shown CROSS JOIN delayed ON id=row_id",
         (orjson.dumps([(*one, keys.get(one[1])) for one in shown]).decode(),),
     )
@@ -165,6 +202,7 @@ def _make_due_visible(db: Connection, mailbox: MailboxRow, now: int) -> int:
     mailbox.delayed -= len(due)
     remove(db, mailbox, [one for one in removals if one.msg_id >= first], "replaced")
     complete_blocks(db, mailbox, first)
+    awaited.note_visible(db, mailbox, noted)
     return len(due)
 
 
@@ -182,6 +220,7 @@ class _Older(NamedTuple):
     expires_ms: int | None
     sender: str | None
     sender_verified: bool
+    answer_by_ms: int | None = None
 
 
 def _place(mailbox: MailboxRow, key: str | None) -> str | None:
@@ -199,7 +238,8 @@ def _at_place(db: Connection, mailbox: MailboxRow, key: str | None) -> _Older | 
     else:
         return None
     row = db.execute(
-        f"SELECT msg_id, expires_ms, sender, sender_verified FROM messages WHERE {where}",  # noqa: S608  # constant text
+        "SELECT msg_id, expires_ms, sender, sender_verified, answer_by_ms"  # noqa: S608  # constant text
+        f" FROM messages WHERE {where}",
         values,
     ).fetchone()
     return None if row is None else _Older(*row)
@@ -233,13 +273,20 @@ def may_replace(
 
 
 def replace_older(
-    db: Connection, mailbox: MailboxRow, key: str | None, instant: int, newer: int
+    db: Connection,
+    mailbox: MailboxRow,
+    key: str | None,
+    instant: int,
+    newer: int,
+    sender: str | None,
 ) -> int | None:
     """Remove the message whose place another takes; its msg_id, if any. Saves nothing."""
     older = _at_place(db, mailbox, key)
     if older is None:
         return None
     remove(db, mailbox, [Removal(older.msg_id, instant, newer)], "replaced")
+    if older.answer_by_ms is not None:
+        awaited.withdraw(db, mailbox, older.msg_id, sender, instant)
     return older.msg_id
 
 
@@ -319,9 +366,10 @@ def from_row(row: tuple[Any, ...], deliveries: int = 0) -> Stored:
 
 
 def _envelope(beside: str) -> dict[str, Any] | None:
-    key, tags, sender, verified, from_mailbox, reply_to, correlation_id, path, headers, moved = (
-        orjson.loads(beside)
+    key, tags, sender, verified, from_mailbox, reply_to, correlation_id, path, *rest = orjson.loads(
+        beside
     )
+    headers, moved, answer_by, overdue = rest
     fields = {
         "key": key,
         "tags": tags and tags.strip(",").split(","),
@@ -334,6 +382,8 @@ def _envelope(beside: str) -> dict[str, Any] | None:
         "headers": headers and orjson.loads(headers),
         "moved": moved
         and {name: one for name, one in orjson.loads(moved).items() if one is not None},
+        "answer_by": answer_by,
+        "overdue": bool(overdue),
     }
     return {name: value for name, value in fields.items() if value} or None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from sqlite3 import Connection
 from typing import Any
@@ -197,12 +197,20 @@ def _standings(
         for msg_id, state in states.items()
     }
     leases = db.execute(
-        f"SELECT msg_id, nullif(holder, ''), until_ms, deliveries FROM {groups.LEASES}"  # noqa: S608  # constant text
+        "SELECT msg_id, nullif(holder, ''), until_ms, deliveries, reason, promised_ms, done,"  # noqa: S608  # constant text
+        f" promised_by FROM {groups.LEASES}"
         f" WHERE group_id=:group AND {_AMONG}",
         given,
     )
-    for msg_id, holder, until_ms, deliveries in leases:
+    for msg_id, holder, until_ms, deliveries, reason, *promised in leases:
         told[msg_id]["deliveries"] = deliveries
+        if reason is not None:
+            told[msg_id]["reason"] = reason
+        promise = groups.promise(*promised)
+        if promise is not None:
+            told[msg_id]["promise"] = {
+                name: one for name, one in asdict(promise).items() if one is not None
+            }
         if states[msg_id] != "pending":
             told[msg_id]["until"] = until_ms / 1000
             if holder is not None:

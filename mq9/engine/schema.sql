@@ -36,7 +36,7 @@ CREATE TABLE mailboxes (
   look_policy TEXT NOT NULL DEFAULT 'granted',   -- who may look: granted or everyone
   ttl_s INTEGER NOT NULL,           -- 0: never expires
   expires_ms INTEGER,
-  changes_ms INTEGER,               -- no message falls due or expires before this
+  changes_ms INTEGER,               -- nothing falls due or expires before this
   next_msg_id INTEGER NOT NULL DEFAULT 0,
   next_reply INTEGER NOT NULL DEFAULT 0,
   visible_ms INTEGER NOT NULL DEFAULT 0,   -- of the newest message: create_time never decreases
@@ -45,6 +45,7 @@ CREATE TABLE mailboxes (
   bytes INTEGER NOT NULL DEFAULT 0,        -- their sizes together
   evict_from INTEGER NOT NULL DEFAULT 0,   -- no message below this one can make room
   ids INTEGER NOT NULL DEFAULT 0,          -- rows in sent_ids
+  awaited INTEGER NOT NULL DEFAULT 0,      -- rows in awaited
   expired INTEGER NOT NULL DEFAULT 0,      -- messages removed so far, by reason
   replaced INTEGER NOT NULL DEFAULT 0,
   deleted INTEGER NOT NULL DEFAULT 0,
@@ -77,6 +78,8 @@ CREATE TABLE messages (
   headers TEXT,                     -- JSON: value by name, in lower case
   from_mailbox TEXT,                -- one that the sender may take from; checked where it is verified
   moved TEXT,                       -- JSON: which mailbox it was moved here from, by whom, why
+  answer_by_ms INTEGER,             -- until when its sender wants an answer
+  overdue INTEGER NOT NULL DEFAULT 0,      -- whether it is the broker's notice of an overdue answer
   size INTEGER NOT NULL,            -- in bytes, of the payload and all text beside it
   payload BLOB NOT NULL,            -- last, so that the other columns are read without it
   PRIMARY KEY (mailbox, msg_id)
@@ -122,6 +125,7 @@ CREATE TABLE delayed (
   path TEXT NOT NULL,
   headers TEXT,
   from_mailbox TEXT,
+  answer_by_ms INTEGER,
   size INTEGER NOT NULL,
   payload BLOB NOT NULL
 ) STRICT;
@@ -187,6 +191,10 @@ CREATE TABLE leases (
   returned INTEGER NOT NULL DEFAULT 0,     -- replies before this one were given back by a NACK
   begun INTEGER NOT NULL DEFAULT 0,        -- whether the holder has begun to handle it
   deaths INTEGER NOT NULL DEFAULT 0,       -- how many leases ended while it was begun
+  reason TEXT,                      -- why it was given back, if a NACK said so
+  promised_ms INTEGER,              -- until when a holder has promised to be done; kept beyond its lease
+  done TEXT,                        -- what it had done by then, in its own words
+  promised_by TEXT,                 -- that holder
   PRIMARY KEY (group_id, msg_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX leases_order ON leases (group_id, holder, priority, msg_id);
@@ -258,6 +266,24 @@ CREATE TABLE moves (
   PRIMARY KEY (group_id, msg_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX moves_message ON moves (mailbox, msg_id);
+
+-- Answers that are awaited in a mailbox, whose askers are to be told when none has come in time.
+CREATE TABLE awaited (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order of sending
+  mailbox INTEGER NOT NULL,         -- where the answer is to come
+  due_ms INTEGER NOT NULL,          -- when it is overdue: answer_by_ms, or a later promise
+  answer_by_ms INTEGER NOT NULL,
+  sent_ms INTEGER NOT NULL,
+  correlation_id TEXT NOT NULL,
+  sender TEXT,                      -- of the question, who does not answer it
+  address TEXT NOT NULL,            -- the mailbox that was asked
+  msg_id INTEGER NOT NULL,          -- the answer to the SEND; of a delayed question -1 less its id
+  asked INTEGER NOT NULL,           -- the mailbox that the question is in by now
+  question INTEGER NOT NULL         -- its msg_id there; while it is delayed -1 less its id
+) STRICT;
+CREATE INDEX awaited_due ON awaited (mailbox, due_ms, id);
+CREATE INDEX awaited_answer ON awaited (mailbox, correlation_id);
+CREATE INDEX awaited_question ON awaited (asked, question);
 
 -- Sessions of hosts that were told of mail, and how far.
 CREATE TABLE notice_sessions (

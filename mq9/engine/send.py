@@ -9,17 +9,25 @@ from sqlite3 import Connection
 
 import orjson
 
-from mq9.engine import access, groups, mailboxes, messages
+from mq9.engine import access, awaited, groups, mailboxes, messages
 from mq9.engine.commands import Call, Limits
 from mq9.engine.mailboxes import MailboxRow
 from mq9.engine.messages import LANES, Removal
-from mq9.errors import Forbidden, IdConflict, LimitReached, MailboxFull, MessageNotFound
+from mq9.errors import (
+    Forbidden,
+    IdConflict,
+    InvalidRequest,
+    LimitReached,
+    MailboxFull,
+    MessageNotFound,
+)
 from mq9.models import MailboxType, SendOutcome
 from mq9.protocol.requests import Cancel, Send
 
 _SENT = (  # after an id and an instant
     "sent_ms, mailbox, priority, expires_ms, key, tags, sender, sender_verified, reply_to,"
-    f" correlation_id, path, headers, from_mailbox, size, payload) VALUES ({','.join('?' * 17)})"
+    " correlation_id, path, headers, from_mailbox, answer_by_ms, size, payload)"
+    f" VALUES ({','.join('?' * 18)})"
 )
 _STORE = f"INSERT INTO messages (msg_id, visible_ms, {_SENT}"
 _DELAY = f"INSERT INTO delayed (id, due_ms, {_SENT}"
@@ -49,6 +57,7 @@ def send_what_fits(
         and mailbox.ids < limits.max_ids
         and call.request.key is None
         and call.request.from_mailbox is None
+        and not call.request.tell_overdue
         and mailbox.may_send(call.actor)
         and mailbox.type != MailboxType.LATEST
         and mailboxes.is_current(mailbox, now)
@@ -70,10 +79,11 @@ def _send(
         raise Forbidden(f"key: {request.key!r} in {call.address} belongs to another sender")
     access.refuse_sender(mailbox, call.actor)
     access.check_source(db, call, now)
+    awaiting = _awaiting(db, mailbox, call, now)
     replaced = delayed_id = None
     if not request.delay:
         instant = max(mailbox.visible_ms, now)
-        replaced = messages.replace_older(db, mailbox, request.key, instant, answer)
+        replaced = messages.replace_older(db, mailbox, request.key, instant, answer, sender)
     make_room(db, mailbox, size, now, limits, has_replaced=replaced is not None)
     row_id = db.execute(
         _DELAY if request.delay else _STORE,
@@ -93,6 +103,7 @@ def _send(
             ",".join(request.path),
             orjson.dumps(dict(request.headers)).decode() if request.headers else None,
             request.from_mailbox,
+            None if request.answer_by is None else request.answer_by * 1000,
             size,
             call.payload,
         ),
@@ -105,13 +116,40 @@ def _send(
         mailbox.visible_ms = instant
         mailbox.next_msg_id += 1
         messages.complete_blocks(db, mailbox, answer)
+        if mailbox.awaited and request.correlation_id is not None:
+            awaited.end(db, mailbox, answer, request.correlation_id, sender)
     mailbox.messages += 1
     mailbox.bytes += size
     mailbox.expect_change(instant if request.delay else expires_ms)
     mailbox.save(db)
+    if awaiting is not None:
+        asked_as = answer if delayed_id is None else -1 - delayed_id
+        awaited.begin(db, call, mailbox, asked_as, awaiting, now, limits)
     if not request.details:
         return answer
     return SendOutcome(msg_id=answer, delayed_id=delayed_id, replaced=replaced)
+
+
+def _awaiting(db: Connection, mailbox: MailboxRow, call: Call[Send], now: int) -> MailboxRow | None:
+    """Return the mailbox in which to tell of an overdue answer; None where nobody wants that."""
+    address = call.request.reply_to
+    if not call.request.tell_overdue or address is None:
+        return None
+    if address == mailbox.address:
+        awaiting = mailbox
+    elif mailboxes.look(db, address, now) is None:
+        raise InvalidRequest(f"reply_to: {address} does not exist, where overdue answers are told")
+    else:
+        awaiting = messages.advance(db, address, now)
+    if not awaiting.may_send(call.actor.at_reply_to):
+        raise Forbidden(
+            f"reply_to: you may not send to {address}; so nobody tells of an overdue answer there"
+        )
+    if awaiting.type == MailboxType.LATEST:
+        raise InvalidRequest(
+            f"reply_to: {address} keeps the newest message only, which a notice would replace"
+        )
+    return awaiting
 
 
 def cancel(db: Connection, call: Call[Cancel], now: int, _limits: Limits) -> None:
@@ -119,10 +157,10 @@ def cancel(db: Connection, call: Call[Cancel], now: int, _limits: Limits) -> Non
     mailbox = messages.advance(db, call.address, now)
     delayed_id, actor = call.request.delayed_id, call.actor
     row = db.execute(
-        "SELECT size, sender, sender_verified FROM delayed WHERE mailbox=? AND id=?",
+        "SELECT size, answer_by_ms, sender, sender_verified FROM delayed WHERE mailbox=? AND id=?",
         (mailbox.id, delayed_id),
     ).fetchone()
-    size, *sent_by = (0, None, None) if row is None else row
+    size, answer_by_ms, *sent_by = (0, None, None, None) if row is None else row
     is_sender = call.agent is not None and sent_by == [call.agent, actor.agent is not None]
     # Who names a sender means a message of that sender only.
     may_take = call.request.sender is None and mailbox.may_take(actor)
@@ -132,6 +170,8 @@ def cancel(db: Connection, call: Call[Cancel], now: int, _limits: Limits) -> Non
             "may be visible by now"
         )
     db.execute("DELETE FROM delayed WHERE id=?", (delayed_id,))
+    if answer_by_ms is not None:
+        awaited.withdraw(db, mailbox, -1 - delayed_id, call.agent, now)
     mailbox.messages -= 1
     mailbox.delayed -= 1
     mailbox.bytes -= size

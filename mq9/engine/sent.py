@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from mq9.engine import access, mailboxes
+from mq9.engine import access, groups, mailboxes
 from mq9.engine.commands import Call
 from mq9.engine.mailboxes import MailboxRow
 from mq9.engine.messages import Outdated
@@ -23,7 +23,8 @@ _NEWEST = (1 << 62,) * 4
 # that a MOVE made was not sent, unless it brought the message back.
 _FOUND = (
     "SELECT m.sent_ms, m.mailbox, {is_visible} AS is_visible, m.{id} AS id, b.address, m.priority,"
-    " {due_ms}, m.key, m.correlation_id, m.reply_to FROM {table} m INDEXED BY {index}"
+    " {due_ms}, m.key, m.correlation_id, m.reply_to, m.answer_by_ms"
+    " FROM {table} m INDEXED BY {index}"
     " CROSS JOIN mailboxes b ON b.id=m.mailbox WHERE m.sender=:sender"
     " AND m.correlation_id IS NOT NULL AND {condition}"
     " AND (:verified IS NULL OR m.sender_verified=:verified)"
@@ -83,6 +84,7 @@ class _Row(NamedTuple):
     key: str | None
     correlation_id: str
     reply_to: str | None
+    answer_by_ms: int | None
 
     @property
     def place(self) -> str:
@@ -194,7 +196,12 @@ def _sent(
         told = {"delayed_id": row.id, "state": "delayed", "due": row.due_ms / 1000}
     else:
         standing = standings.get((row.mailbox, row.id), _UNTOUCHED)
-        told = {"msg_id": row.id, "state": standing.state, "deliveries": standing.deliveries}
+        told = {
+            "msg_id": row.id,
+            "state": standing.state,
+            "deliveries": standing.deliveries,
+            "promise": groups.promise(standing.promised_ms, standing.done, None),
+        }
         if standing.until_ms is not None and standing.state == FETCHED:
             told["until"] = standing.until_ms / 1000
         if access.may_look(there[row.address], call.actor):
@@ -208,6 +215,7 @@ def _sent(
         key=row.key,
         correlation_id=row.correlation_id,
         reply_to=row.reply_to,
+        answer_by=None if row.answer_by_ms is None else row.answer_by_ms // 1000,
         answer=None if asked is None else answers.get(asked),
         **told,
     )

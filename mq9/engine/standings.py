@@ -9,6 +9,7 @@ from typing import NamedTuple
 import orjson
 
 from mq9.engine import groups
+from mq9.models import Promise
 
 WAITING, FETCHED, MOVED, ACKED = STATES = ("waiting", "fetched", "moved", "acked")
 _CURSOR = "(CASE w.lane WHEN 0 THEN g.critical WHEN 1 THEN g.urgent ELSE g.normal END)"
@@ -21,6 +22,7 @@ _STANDINGS = (
     " SELECT w.mailbox, w.msg_id, g.name=w.address AS is_own, g.name, w.msg_id<g.start AS skipped,"
     " coalesce(l.until_ms, r.until_ms) AS until_ms, v.target, v.copy, v.moved,"
     " coalesce(l.deliveries, r.until_ms IS NOT NULL) AS deliveries,"
+    " l.reason, l.promised_ms, l.done, l.promised_by,"
     " coalesce(l.holder, r.consumer) AS holder, coalesce(l.granted, r.number) AS granted, CASE"
     " WHEN l.until_ms>:now AND l.holder<>'' OR r.until_ms>:now THEN 1"
     " WHEN l.group_id IS NOT NULL OR r.until_ms IS NOT NULL"
@@ -31,7 +33,8 @@ _STANDINGS = (
     " LEFT JOIN moves v ON v.group_id=g.id AND v.msg_id=w.msg_id"
     f" LEFT JOIN replies r ON r.group_id=g.id AND {groups.HOLDS_MESSAGE} AND l.group_id IS NULL)"
     " SELECT o.mailbox, o.msg_id, max(4*o.is_own+o.state), o.name, o.state, o.until_ms,"
-    " o.deliveries, o.holder, o.target, o.copy, o.moved, o.skipped, o.granted"
+    " o.deliveries, o.holder, o.target, o.copy, o.moved, o.skipped, o.granted,"
+    " o.reason, o.promised_ms, o.done, o.promised_by"
     " FROM ones o GROUP BY o.mailbox, o.msg_id"
 )
 
@@ -58,6 +61,15 @@ class GroupStanding(NamedTuple):
     moved: str | None = None  # JSON, what the copy says of the move
     is_skipped: bool = False
     granted: int | None = None  # the reply by which the holder got it
+    reason: str | None = None  # why it was given back the last time
+    promised_ms: int | None = None
+    done: str | None = None
+    promised_by: str | None = None
+
+    @property
+    def promise(self) -> Promise | None:
+        """What its holder has promised."""
+        return groups.promise(self.promised_ms, self.done, self.promised_by)
 
 
 def standings(

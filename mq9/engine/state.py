@@ -28,6 +28,7 @@ _LIMIT_COLUMNS = ", ".join(_LIMITS)
 STATE = (
     "agents",
     "agents_removed",
+    "awaited",
     "delayed",
     "deliveries",
     "erased",
@@ -51,6 +52,7 @@ PAST = {
     "mailboxes": ("visible_ms",),
     "messages": ("visible_ms", "sent_ms"),
     "delayed": ("sent_ms",),
+    "awaited": ("sent_ms",),
     "sent_ids": ("sent_ms",),
     "tombstones": ("removed_ms", "sent_ms", "visible_ms"),
     "groups": ("used_ms",),
@@ -59,16 +61,23 @@ PAST = {
     "notices": ("at_ms",),
     "agents": ("seen_ms",),
 }
+# An instant that a sender has named: one that had passed when the message was sent stays so.
+_SINCE_SENDING = "iif({0}>sent_ms, :now + {0} - sent_ms, {0})"
 # What is to come, by the column and by what it becomes where it is later than that. A duration
 # counts from now: a TTL from the last renewal, that of a message and its delay from the sending.
 FUTURE = {
     ("mailboxes", "expires_ms"): ":now + ttl_s * 1000",
     ("mailboxes", "changes_ms"): ":now",  # it is only a lower bound
     ("messages", "expires_ms"): ":now + expires_ms - sent_ms",
+    ("messages", "answer_by_ms"): _SINCE_SENDING.format("answer_by_ms"),
     ("delayed", "expires_ms"): ":now + expires_ms - sent_ms",
     ("delayed", "due_ms"): ":now + due_ms - sent_ms",
+    ("delayed", "answer_by_ms"): _SINCE_SENDING.format("answer_by_ms"),
+    ("awaited", "due_ms"): ":now + due_ms - sent_ms",
+    ("awaited", "answer_by_ms"): _SINCE_SENDING.format("answer_by_ms"),
     ("agents", "expires_ms"): ":now + ttl_s * 1000",
     ("leases", "until_ms"): "max(:now, until_ms - :back)",
+    ("leases", "promised_ms"): "max(:now, promised_ms - :back)",
     ("replies", "until_ms"): "max(:now, until_ms - :back)",
 }
 

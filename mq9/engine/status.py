@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass, replace
 from sqlite3 import Connection
+from typing import NamedTuple
 
 import orjson
 
@@ -31,6 +32,7 @@ from mq9.models import (
     MailboxType,
     MessageHistory,
     Moved,
+    Promise,
     Removed,
     SendPolicy,
     Standing,
@@ -240,12 +242,12 @@ def _history(db: Connection, mailbox: MailboxRow, msg_id: int, now: int) -> Mess
     """Tell what happened to a message."""
     told = notices.of_message(db, mailbox, msg_id)
     stored = db.execute(
-        "SELECT sent_ms, visible_ms, priority, expires_ms, key, moved FROM messages"
+        "SELECT sent_ms, visible_ms, priority, expires_ms, key, moved, answer_by_ms FROM messages"
         " WHERE mailbox=? AND msg_id=?",
         (mailbox.id, msg_id),
     ).fetchone()
     if stored is not None:
-        sent_ms, visible_ms, lane, expires_ms, key, moved = stored
+        sent_ms, visible_ms, lane, expires_ms, key, moved, answer_by_ms = stored
         return MessageHistory(
             msg_id=msg_id,
             state="stored",
@@ -255,6 +257,7 @@ def _history(db: Connection, mailbox: MailboxRow, msg_id: int, now: int) -> Mess
             expires=None if expires_ms is None else expires_ms / 1000,
             priority=PRIORITIES[lane],
             key=key,
+            answer_by=None if answer_by_ms is None else answer_by_ms // 1000,
             moved=None if moved is None else Moved(**orjson.loads(moved)),
             groups=_standings(db, mailbox, msg_id, lane, now),
             notices=told,
@@ -319,7 +322,7 @@ def _standing(
     db: Connection, mailbox: MailboxRow, group: _Group, msg_id: int, lane: int, now: int
 ) -> Standing:
     lease = _lease(db, mailbox, group, msg_id)
-    holder, until_ms, deliveries = lease or (None, None, 0)
+    holder, until_ms, deliveries, reason, promise = lease or _Lease(None, None, 0)
     if until_ms is not None and until_ms > now:
         return Standing(
             group_name=group.name,
@@ -327,12 +330,16 @@ def _standing(
             consumer=holder or None,
             until=until_ms / 1000,
             deliveries=deliveries,
+            reason=reason,
+            promise=promise,
         )
     if lease is not None or msg_id >= group.cursors[lane]:
         return Standing(
             group_name=group.name,
             state="pending",
             deliveries=deliveries,
+            reason=reason,
+            promise=promise,
             ahead=_count_ahead(db, mailbox, group, msg_id, lane, now),
         )
     if msg_id < group.start:
@@ -352,21 +359,32 @@ def _standing(
     )
 
 
-def _lease(
-    db: Connection, mailbox: MailboxRow, group: _Group, msg_id: int
-) -> tuple[str | None, int | None, int] | None:
+class _Lease(NamedTuple):
+    """What is known of a message that a group was given and has not acked."""
+
+    holder: str | None
+    until_ms: int | None
+    deliveries: int
+    reason: str | None = None
+    promise: Promise | None = None
+
+
+def _lease(db: Connection, mailbox: MailboxRow, group: _Group, msg_id: int) -> _Lease | None:
     """Return who got a stored message, until when, and how often the group was given it."""
-    lease: tuple[str | None, int | None, int] | None = db.execute(
-        "SELECT holder, until_ms, deliveries FROM leases WHERE group_id=? AND msg_id=?",
+    row = db.execute(
+        "SELECT holder, until_ms, deliveries, reason, promised_ms, done, promised_by FROM leases"
+        " WHERE group_id=? AND msg_id=?",
         (group.id, msg_id),
     ).fetchone()
-    if lease is None:
-        batch = groups.batch_of_message(
-            db, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
-        )
-        if batch is not None and batch.until_ms is not None:
-            lease = batch.consumer, batch.until_ms, 1
-    return lease
+    if row is not None:
+        holder, until_ms, deliveries, reason, *promised = row
+        return _Lease(holder, until_ms, deliveries, reason, groups.promise(*promised))
+    batch = groups.batch_of_message(
+        db, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
+    )
+    if batch is None or batch.until_ms is None:
+        return None
+    return _Lease(batch.consumer, batch.until_ms, 1)
 
 
 def _count_ahead(

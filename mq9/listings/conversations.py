@@ -38,6 +38,7 @@ _MOST_NAMED = 20  # participants and mailboxes of a conversation
 _MOST_PLACES = 1_000  # mailboxes of an agent whose conversations are walked one by one
 _MOST_ROWS = 20_000  # of the index, for a page
 _MOST_READ = 1_000  # conversations, for a page with filters
+_MOST_LISTED = 512 * 1024  # bytes of a page, as JSON, and one conversation
 _AT_ONCE = 200  # conversations of a place that are read together
 _NEWEST = (1 << 62, 1 << 62)
 _VISIBLE = (
@@ -153,6 +154,7 @@ class Row(NamedTuple):
     moved: str | None
     due_ms: int | None  # of a delayed message
     code: str | None  # of an error answer
+    is_note: int  # it only tells of a question: of progress, or that the answer is overdue
 
     @property
     def author(self) -> tuple[str | None, int]:
@@ -196,7 +198,8 @@ ROW_COLUMNS = (
     "c.at_ms, c.mailbox, c.number, c.sender, b.address, coalesce(m.sender, d.sender),"
     " coalesce(m.sender_verified, d.sender_verified), coalesce(m.reply_to, d.reply_to),"
     " coalesce(m.correlation_id, d.correlation_id), coalesce(m.priority, d.priority), m.moved,"
-    " d.due_ms, json_extract(m.headers, '$.error')"
+    " d.due_ms, json_extract(m.headers, '$.error'),"
+    " json_extract(m.headers, '$.progress') IS NOT NULL OR coalesce(m.overdue, 0)"
 )
 _NEWEST_ROWS = (
     "(SELECT * FROM conversation_messages WHERE conversation=:conversation"
@@ -234,6 +237,13 @@ class _Found:
     count: int
     participants: list[Participant]
     mailboxes: list[str]
+
+    @property
+    def bytes(self) -> int:
+        """About how many it takes in a reply at the most."""
+        names = [one.name or "" for one in self.participants[:_MOST_NAMED]]
+        told = orjson.dumps([self.id, names, self.mailboxes[:_MOST_NAMED]])
+        return 6 * MOST_CHARACTERS + len(told) + 40 * len(names) + 400
 
     @property
     def id(self) -> str:
@@ -290,8 +300,10 @@ class _Listing:
         found: list[tuple[_Found, _State]] = []
         gone: list[int] = []
         examined, count, last, more = 0, 0, None, False
+        room = _MOST_LISTED
         for walked in self._walk():
-            if len(found) == self._request.limit or examined > _MOST_ROWS or count == _MOST_READ:
+            is_full = len(found) == self._request.limit or room < 0
+            if is_full or examined > _MOST_ROWS or count == _MOST_READ:
                 more = True
                 break
             last = walked
@@ -303,6 +315,7 @@ class _Listing:
             examined += one.count
             if self._matches(one) and (told := self._state(one)) is not None:
                 found.append((one, told))
+                room -= one.bytes
         texts = texts_of(self._db, [one.oldest.place for one, _ in found])
         return Listed(
             ConversationPage(
@@ -509,9 +522,9 @@ def state_of(db: Connection, rows: Sequence[Row], now: int) -> _State:
     for row in rows:
         if row.place in answers and row.correlation_id is not None:
             answered.setdefault(row.correlation_id, row)
-    others = [row for row in rows if row.place not in answers]
+    others = [row for row in rows if row.place not in answers and not row.is_note]
     if not others:
-        return _State("answered", rows[0], rows[0].at_ms)
+        return _State("answered" if answers else "done", rows[0], rows[0].at_ms)
     open_rows = [row for row in others if (row.correlation_id or "") not in answered]
     open_rows = open_rows[:_MOST_CANDIDATES]
     stand = standings(db, [row.wanted for row in open_rows if row.due_ms is None], now)
@@ -552,6 +565,7 @@ def _open_state(
         row,
         row.at_ms if since is None else since[0],
         holder=standing.holder if is_held else None,
+        reason=standing.reason,
         deliveries=standing.deliveries,
     )
 

@@ -17,9 +17,13 @@ from typing import NamedTuple
 import orjson
 
 from mq9.engine import state
-from mq9.models import Progress
-from mq9.protocol.reserved import MOVED_ASIDE, PART_OF
-from mq9.storage.schema import CONVERSATION_INDEXES, CONVERSATION_TABLES
+from mq9.models import CONVERSATION, PART_OF, Progress
+from mq9.protocol.reserved import MOVED_ASIDE
+from mq9.storage.schema import (
+    CONVERSATION_INDEXES,
+    CONVERSATION_TABLES,
+    drop_conversations,
+)
 
 VERSION = "1"  # of the rules by which messages are taken in
 AT_ONCE = 2_000  # messages that one transaction takes in
@@ -29,35 +33,55 @@ _MOST_NAMED_ALIKE = 4  # messages of a correlation id that are asked for its con
 # The name of the conversation of a message m; NULL for one that is a conversation by itself.
 # An answer need not repeat what its question says of that.
 _NAMED = (
-    "coalesce(json_extract(m.headers, '$.\"" + PART_OF + "\"'),"
-    " json_extract(m.headers, '$.conversation'))"
+    f"coalesce(json_extract(m.headers, '$.\"{PART_OF}\"'),"
+    f" json_extract(m.headers, '$.\"{CONVERSATION}\"'))"
 )
 _NAME = (
     f"coalesce({_NAMED}, (SELECT {_NAMED.replace('m.', 'o.')} FROM (SELECT headers FROM messages"  # noqa: S608  # constant text
-    " WHERE correlation_id=m.correlation_id ORDER BY mailbox, msg_id"
-    f" LIMIT {_MOST_NAMED_ALIKE}) o WHERE o.headers IS NOT NULL LIMIT 1), m.correlation_id)"
+    " WHERE correlation_id={id} ORDER BY mailbox, msg_id"
+    f" LIMIT {_MOST_NAMED_ALIKE}) o WHERE o.headers IS NOT NULL LIMIT 1), {{id}})"
+)
+_NAME_DELAYED = _NAME.format(id="m.correlation_id")
+# The broker's notice of an overdue answer names its question in the body.
+_NAME_VISIBLE = _NAME.format(
+    id="iif(m.overdue, json_extract(CAST(m.payload AS TEXT), '$.correlation_id'), m.correlation_id)"
 )
 # Whether it was moved to where it is, and not back: it was not sent there.
 _IS_COPY = "(m.moved IS NOT NULL AND coalesce(json_extract(m.moved, '$.back'), 0)=0)"
 _IS_DEAD = f"({_IS_COPY} AND json_extract(m.moved, '$.reason') IS NOT '{MOVED_ASIDE}')"
 COPIED = 1  # in place of the sender of a copy
 _NEW = (
-    f"SELECT m.msg_id, m.visible_ms, m.sender, m.sender_verified, {_NAME}, {_IS_COPY}, {_IS_DEAD}"  # noqa: S608  # constant text
+    f"SELECT m.msg_id, m.visible_ms, m.sender, m.sender_verified, {_NAME_VISIBLE},"  # noqa: S608  # constant text
+    f" {_IS_COPY}, {_IS_DEAD}, m.correlation_id, m.answer_by_ms"
     " FROM messages m WHERE m.mailbox=? AND m.msg_id>=? AND m.msg_id<? ORDER BY m.msg_id LIMIT ?"
 )
 _NEW_DELAYED = (
-    f"SELECT m.id, m.mailbox, m.sent_ms, m.sender, m.sender_verified, {_NAME}"  # noqa: S608  # constant text
+    f"SELECT m.id, m.mailbox, m.sent_ms, m.sender, m.sender_verified, {_NAME_DELAYED}"  # noqa: S608  # constant text
     " FROM delayed m WHERE m.id>? ORDER BY m.id LIMIT ?"
 )
 _BEHIND = (
     "SELECT b.id, b.next_msg_id, iif(c.next_id IS NULL, b.messages-b.delayed,"
     " min(b.messages-b.delayed, b.next_msg_id-c.next_id)) FROM mailboxes b"
     " LEFT JOIN conversation_mailboxes c ON c.mailbox=b.id"
-    " WHERE b.next_msg_id<>coalesce(c.next_id, 0)"
+    " WHERE b.next_msg_id>coalesce(c.next_id, 0)"
 )
 _REMOVED = (
     "SELECT mailbox FROM conversation_mailboxes c"
     " WHERE NOT EXISTS (SELECT 1 FROM mailboxes b WHERE b.id=c.mailbox) LIMIT ?"
+)
+# Whether a question q has an answer that is stored, or nobody waits for one; and whether a certain
+# message answers a question a of the index.
+IS_ANSWERED = (
+    "(NOT EXISTS (SELECT 1 FROM mailboxes b WHERE b.address=q.reply_to)"
+    " OR EXISTS (SELECT 1 FROM mailboxes b CROSS JOIN messages n ON n.mailbox=b.id"
+    " AND n.correlation_id=q.correlation_id AND (q.sender IS NULL OR n.sender IS NOT q.sender)"
+    " AND (n.mailbox, n.msg_id)<>(q.mailbox, q.msg_id) WHERE b.address=q.reply_to))"
+)
+_ITS_ANSWER = (
+    "SELECT 1 FROM messages q CROSS JOIN mailboxes b CROSS JOIN messages n"
+    " WHERE q.mailbox=a.mailbox AND q.msg_id=a.msg_id AND b.address=q.reply_to AND n.mailbox=?"
+    " AND n.msg_id=? AND n.mailbox=b.id AND (q.sender IS NULL OR n.sender IS NOT q.sender)"
+    " AND (n.mailbox, n.msg_id)<>(q.mailbox, q.msg_id)"
 )
 _LATER = "last_ms=max(last_ms, excluded.last_ms), messages=messages+excluded.messages"
 # Whether a row c of the index is of a message that is still there.
@@ -109,11 +133,11 @@ def is_usable(db: Connection) -> bool:
 
 def name_of(db: Connection, mailbox: int, number: int) -> str | None:
     """Return the name of a message's conversation; None where it is one by itself, or gone."""
-    table, which = ("messages", "mailbox=? AND msg_id=?")
+    name, which = _NAME_VISIBLE, "messages m WHERE mailbox=? AND msg_id=?"
     if number < 0:
-        table, which = ("delayed", "mailbox=? AND id=-?")
+        name, which = _NAME_DELAYED, "delayed m WHERE mailbox=? AND id=-?"
     row = db.execute(
-        f"SELECT {_NAME} FROM {table} m WHERE {which}",  # noqa: S608  # constant texts
+        f"SELECT {name} FROM {which}",  # noqa: S608  # constant texts
         (mailbox, number),
     ).fetchone()
     return None if row is None else row[0]
@@ -168,14 +192,12 @@ def take_in_part(db: Connection, task: ToDo) -> None:
     db.execute("UPDATE conversations_index SET messages=messages+?", (taken,))
     task.done += taken
     task.left = max(0, task.left - taken)
-    _check_some(db, max(_CHECKED, 2 * taken) if task.progress is None else taken)
+    check_some(db, max(_CHECKED, 2 * taken) if task.progress is None else taken)
 
 
 def _make(db: Connection) -> None:
-    for name, statement in CONVERSATION_TABLES.items():
-        db.execute(f"DROP TABLE IF EXISTS {name}")
-        db.execute(statement)
-    for statement in CONVERSATION_INDEXES:
+    drop_conversations(db)
+    for statement in (*CONVERSATION_TABLES.values(), *CONVERSATION_INDEXES):
         db.execute(statement)
     db.execute("INSERT INTO conversations_index VALUES (?,0,0,0,0,0,0)", (VERSION,))
 
@@ -192,12 +214,23 @@ def _take_in_mailbox(db: Connection, mailbox: int, end: int, most: int) -> int:
         db,
         [
             _Taken(mailbox, msg_id, at_ms, COPIED if copied else senders[sender, verified], name)
-            for msg_id, at_ms, sender, verified, name, copied, _ in new
+            for msg_id, at_ms, sender, verified, name, copied, *_ in new
         ],
     )
     db.executemany(
         "INSERT OR IGNORE INTO conversation_dead VALUES (?,?)",
         [(mailbox, row[0]) for row in new if row[6]],
+    )
+    db.executemany(
+        "DELETE FROM conversation_awaited AS a WHERE a.correlation_id=?"  # noqa: S608  # constant text
+        f" AND EXISTS ({_ITS_ANSWER})",
+        [(row[7], mailbox, row[0]) for row in new if row[7] is not None],
+    )
+    db.executemany(
+        "INSERT OR IGNORE INTO conversation_awaited SELECT q.mailbox, q.msg_id, q.answer_by_ms,"  # noqa: S608  # constant text
+        " q.correlation_id FROM messages q WHERE q.mailbox=? AND q.msg_id=?"
+        f" AND q.reply_to IS NOT NULL AND q.correlation_id IS NOT NULL AND NOT {IS_ANSWERED}",
+        [(mailbox, row[0]) for row in new if row[8] is not None],
     )
     next_id = end if len(new) < most else new[-1][0] + 1
     db.execute(
@@ -335,13 +368,12 @@ def _forget_mailbox(db: Connection, task: ToDo) -> None:
         ).fetchall()
         _forget(db, rows)
         return
-    db.execute("DELETE FROM conversation_links WHERE mailbox=?", (mailbox,))
-    db.execute("DELETE FROM conversation_dead WHERE mailbox=?", (mailbox,))
-    db.execute("DELETE FROM conversation_mailboxes WHERE mailbox=?", (mailbox,))
+    for table in ("links", "dead", "awaited", "mailboxes"):
+        db.execute(f"DELETE FROM conversation_{table} WHERE mailbox=?", (mailbox,))  # noqa: S608  # constant names
     task.removed.pop()
 
 
-def _check_some(db: Connection, most: int) -> None:
+def check_some(db: Connection, most: int) -> None:
     """Take out some messages that are no longer there, going on where it ended last."""
     place = db.execute(
         "SELECT conversation, at_ms, mailbox, number FROM conversations_index"
@@ -378,10 +410,11 @@ def _forget(db: Connection, rows: Sequence[tuple[int, int, int, int, int]]) -> N
         " WHERE conversation=? AND at_ms=? AND mailbox=? AND number=?",
         [row[:4] for row in rows],
     )
-    db.executemany(
-        "DELETE FROM conversation_dead WHERE mailbox=? AND msg_id=?",
-        [(mailbox, number) for _, _, mailbox, number, _ in rows],
-    )
+    for table in ("conversation_dead", "conversation_awaited"):
+        db.executemany(
+            f"DELETE FROM {table} WHERE mailbox=? AND msg_id=?",  # noqa: S608  # constant names
+            [(mailbox, number) for _, _, mailbox, number, _ in rows],
+        )
     links = Counter((sender, mailbox) for _, _, mailbox, _, sender in rows if sender != COPIED)
     db.executemany(
         "UPDATE conversation_links SET messages=messages-? WHERE sender=? AND mailbox=?",

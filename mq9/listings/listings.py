@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from sqlite3 import Connection
 from typing import Any, TypeVar
 
-from mq9.engine import state
+from mq9.engine import messages, state
 from mq9.engine.commands import Call
+from mq9.engine.messages import Outdated
 from mq9.errors import Unavailable
 from mq9.listings import conversations, index, own, reading, stuck
 from mq9.listings.index import ToDo
@@ -27,9 +28,25 @@ from mq9.protocol.requests import (
 from mq9.storage.backend import Backend, DerivedQuery, LocalChange
 
 R = TypeVar("R")
-_MOST_S = 0.5  # that one request builds the index; who asks again goes on
+MOST_S = 0.5  # that one request builds the index; who asks again goes on
 _ROUNDS = 3  # how often what changed while it was read is taken in and read again
 _MOST_TOLD_GONE = 500
+_MOST_ADVANCED = 50  # mailboxes in which something has fallen due, for one request
+
+
+class _ToDo:
+    """Looks for what the index has to take in, when what has fallen due is visible."""
+
+    def __init__(self) -> None:
+        self._has_looked = False
+
+    def __call__(self, db: Connection, now: int) -> ToDo:
+        if not self._has_looked:
+            self._has_looked = True
+            due = messages.due_mailboxes(db, now, _MOST_ADVANCED)
+            if due:
+                raise Outdated(*due)
+        return index.to_do(db)
 
 
 class Listings:
@@ -130,7 +147,7 @@ class Listings:
         if not self._building.acquire(blocking=False):
             return None
         try:
-            task = await self._query(lambda db, _: index.to_do(db))
+            task = await self._query(_ToDo())
             if task.progress is not None:
                 await self._build(task)
             if task.progress is not None:
@@ -142,7 +159,7 @@ class Listings:
 
     async def _build(self, task: ToDo) -> None:
         """Do parts of what is to be done for some time, so that others get their turn between."""
-        end = time.perf_counter() + _MOST_S
+        end = time.perf_counter() + MOST_S
         while task.progress is not None:
             try:
                 await self._change(lambda db: index.take_in_part(db, task))

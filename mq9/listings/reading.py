@@ -48,14 +48,15 @@ _ROWS = (
 )
 _QUESTIONS = (
     "SELECT m.visible_ms, m.mailbox, m.msg_id, 0, b.address, m.sender, m.sender_verified,"
-    " m.reply_to, m.correlation_id, m.priority, m.moved, NULL, NULL FROM messages m"
+    " m.reply_to, m.correlation_id, m.priority, m.moved, NULL, NULL, 0 FROM messages m"
     " INDEXED BY messages_correlation CROSS JOIN mailboxes b ON b.id=m.mailbox"
     " AND (b.expires_ms IS NULL OR b.expires_ms>:now) WHERE m.correlation_id=:correlation_id"
     " AND (m.expires_ms IS NULL OR m.expires_ms>:now) ORDER BY m.mailbox, m.msg_id LIMIT :most"
 )
 _DELAYED = (
     "SELECT -1, payload, priority, due_ms/1000, json_array(key, tags, sender, sender_verified,"
-    " from_mailbox, reply_to, correlation_id, path, headers, NULL) FROM delayed WHERE id=?"
+    " from_mailbox, reply_to, correlation_id, path, headers, NULL, answer_by_ms/1000, 0)"
+    " FROM delayed WHERE id=?"
 )
 
 
@@ -90,11 +91,9 @@ def read(
         question = question_of(row, questions)
         standing = None
         if row.due_ms is None:
-            standing = _standing(row, stand.get((row.mailbox, row.number)), now)
+            standing = _standing(row, stand.get(row.place), now)
             if not rights.may_look(row.mailbox):
-                standing = replace(
-                    standing, consumer=None, moved_to=None, moved_as=None, moved=None
-                )
+                standing = _of_sender(standing)
         told.append(
             ReadMessage(
                 mail_address=row.address,
@@ -185,7 +184,13 @@ def _stored(db: Connection, row: Row) -> Stored:
 def _standing(row: Row, standing: GroupStanding | None, now: int) -> Standing:
     if standing is None:
         return Standing(group_name=row.address, state="pending")
-    told = Standing(group_name=standing.group, state=standing.state, deliveries=standing.deliveries)
+    told = Standing(
+        group_name=standing.group,
+        state=standing.state,
+        deliveries=standing.deliveries,
+        reason=standing.reason,
+        promise=standing.promise,
+    )
     until = None if standing.until_ms is None else standing.until_ms / 1000
     if standing.state == FETCHED:
         return replace(told, state="leased", consumer=standing.holder, until=until)
@@ -199,6 +204,18 @@ def _standing(row: Row, standing: GroupStanding | None, now: int) -> Standing:
     if standing.holder == "" and standing.until_ms is not None and standing.until_ms > now:
         return replace(told, state="given_back", until=until)
     return replace(told, state="skipped" if standing.is_skipped else "pending")
+
+
+def _of_sender(standing: Standing) -> Standing:
+    """Leave out what is told only to those who may look at the mailbox, as SENT does."""
+    promise = standing.promise
+    return Standing(
+        group_name=standing.group_name,
+        state=standing.state,
+        until=standing.until,
+        deliveries=standing.deliveries,
+        promise=None if promise is None else replace(promise, by=None),
+    )
 
 
 def _questions(

@@ -15,16 +15,29 @@ import orjson
 
 from mq9.engine import groups, mailboxes, state
 from mq9.engine.commands import Actor
-from mq9.engine.standings import ACKED, MOVED, WAITING, Wanted, standings
+from mq9.engine.standings import (
+    ACKED,
+    FETCHED,
+    MOVED,
+    WAITING,
+    GroupStanding,
+    Wanted,
+    standings,
+)
 from mq9.listings import index
 from mq9.listings.conversations import Rights, refuse_unknown, texts_of
 from mq9.models import QUESTION_TAG, STUCK_KINDS, Moved, StuckMessage, StuckPage
 from mq9.protocol.requests import ListStuck
 from mq9.protocol.reserved import REDRIVE_GROUP
 
-_MOST_ROWS = 20_000  # that are looked at for a page, and for the counts
+_MOST_ROWS = 10_000  # that are looked at for a page, and for each count
 _MOST_COUNTED = 1_000  # messages of a kind
+_MOST_LISTED = 512 * 1024  # bytes of a page, as JSON, and one message
+_LONGEST_ITEM = 3_000  # bytes of a message beside reasons and promises
+_MOST_UNREAD = 1_000  # of the newest messages of a mailbox that nobody is known to read
 _AT_ONCE = 500
+_MAILBOXES = 5_000  # that are looked at together, which takes about as long as so many messages:
+_STEPS_OF_MAILBOXES = 500
 _HIGHEST = (1 << 63) - 1
 _LIVE = "(m.expires_ms IS NULL OR m.expires_ms>:now)"
 _LEASES = (
@@ -32,7 +45,8 @@ _LEASES = (
     " WHEN l.holder<>'' AND l.until_ms>:now AND coalesce(gr.made_ms, :now)<=:longer THEN 'leased'"
     " WHEN l.deliveries>1 OR l.deliveries=1 AND NOT coalesce(l.holder<>'' AND l.until_ms>:now, 0)"
     " THEN 'retrying' END, g.name, l.holder, l.until_ms, l.deliveries, l.deaths, gr.made_ms,"
-    " lr.made_ms FROM (SELECT * FROM leases WHERE (mailbox, msg_id, group_id)>(:a, :b, :c)"
+    " lr.made_ms, l.reason, l.promised_ms, l.done, l.promised_by, m.answer_by_ms"
+    " FROM (SELECT * FROM leases WHERE (mailbox, msg_id, group_id)>(:a, :b, :c)"
     " AND mailbox<=:upto ORDER BY mailbox, msg_id, group_id LIMIT :most) l"
     " LEFT JOIN groups g ON g.id=l.group_id AND g.used_ms>:unused AND g.name<>:redrive"
     f" LEFT JOIN messages m ON m.mailbox=l.mailbox AND m.msg_id=l.msg_id AND {_LIVE}"
@@ -44,7 +58,8 @@ _LEASES = (
 _BATCHES = (
     "SELECT r.mailbox, m.msg_id, r.group_id, CASE WHEN g.id IS NULL THEN NULL"  # noqa: S608  # constant text
     " WHEN r.until_ms<=:now THEN 'retrying' WHEN r.made_ms<=:longer THEN 'leased' END,"
-    " g.name, r.consumer, r.until_ms, 1, 0, r.made_ms, r.made_ms, r.lowest, r.number"
+    " g.name, r.consumer, r.until_ms, 1, 0, r.made_ms, r.made_ms, NULL, NULL, NULL, NULL,"
+    " m.answer_by_ms, r.lowest, r.number"
     " FROM (SELECT * FROM replies INDEXED BY replies_lowest WHERE until_ms IS NOT NULL"
     " AND (mailbox, lowest, number)>=(:a, :b, :c) AND mailbox<=:upto"
     f" ORDER BY mailbox, lowest, number LIMIT :most) r CROSS JOIN {groups.STORED} AND {_LIVE}"
@@ -52,23 +67,33 @@ _BATCHES = (
     " WHERE (r.mailbox, r.lowest, r.number, m.msg_id)>(:a, :b, :c, :d)"
     " ORDER BY r.mailbox, r.lowest, r.number, m.msg_id LIMIT :most"
 )
-# Mailboxes with messages that nobody reads, and whether somebody is meant to.
+# Mailboxes with messages that nobody reads; from where on the messages are looked at; and whether
+# somebody is meant to read them.
 _UNREAD = (
-    "SELECT b.id, b.messages>b.delayed AND NOT EXISTS (SELECT 1 FROM groups g WHERE g.mailbox=b.id"
-    " AND g.name<>:redrive AND g.used_ms>:not_used) AND NOT EXISTS (SELECT 1 FROM agents a"
-    " WHERE a.mailbox=b.address AND a.seen_ms>:not_seen), EXISTS (SELECT 1 FROM groups g"
-    " WHERE g.mailbox=b.id AND g.name<>:redrive) OR EXISTS (SELECT 1 FROM agents a"
-    " WHERE a.mailbox=b.address) FROM mailboxes b WHERE b.id>=:a AND b.id<=:upto"
-    " ORDER BY b.id LIMIT :most"
+    "SELECT b.id, (SELECT min(min(g.critical, g.urgent, g.normal)) FROM groups g"  # noqa: S608  # constant text
+    " WHERE g.mailbox=b.id AND g.name<>:redrive), EXISTS (SELECT 1 FROM agents a"
+    f" WHERE a.mailbox=b.address), max(0, b.next_msg_id-{_MOST_UNREAD}) FROM mailboxes b"
+    " WHERE b.id BETWEEN :a AND :b AND b.messages>b.delayed AND NOT EXISTS (SELECT 1 FROM groups g"
+    " WHERE g.mailbox=b.id AND g.name<>:redrive AND g.used_ms>:not_used) AND NOT EXISTS"
+    " (SELECT 1 FROM agents a WHERE a.mailbox=b.address AND a.seen_ms>:not_seen) ORDER BY b.id"
 )
+_LAST_MAILBOX = "SELECT id FROM mailboxes WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1 OFFSET ?"
 _WAITING = (
-    "SELECT m.msg_id, m.priority, m.visible_ms FROM messages m WHERE m.mailbox=:mailbox"  # noqa: S608  # constant text
-    " AND m.msg_id>:b AND m.msg_id>=(SELECT coalesce(min(min(g.critical, g.urgent, g.normal)), 0)"
-    " FROM groups g WHERE g.mailbox=:mailbox AND g.name<>:redrive)"
-    f" AND m.visible_ms<=:longer AND {_LIVE} AND (:is_meant OR m.reply_to IS NOT NULL"
-    " AND m.correlation_id IS NOT NULL) AND instr(','||m.tags||',', :question)=0"
-    " AND NOT EXISTS (SELECT 1 FROM conversation_dead d WHERE d.mailbox=m.mailbox"
-    " AND d.msg_id=m.msg_id) ORDER BY m.msg_id LIMIT :most"
+    f"SELECT m.msg_id, m.priority, m.visible_ms, m.visible_ms<=:longer AND {_LIVE}"  # noqa: S608  # constant text
+    " AND (:is_meant OR m.reply_to IS NOT NULL AND m.correlation_id IS NOT NULL)"
+    " AND instr(','||m.tags||',', :question)=0 AND NOT EXISTS (SELECT 1 FROM conversation_dead d"
+    " WHERE d.mailbox=m.mailbox AND d.msg_id=m.msg_id) FROM messages m WHERE m.mailbox=:mailbox"
+    " AND m.msg_id>:b ORDER BY m.msg_id LIMIT :most"
+)
+_AWAITED = (
+    "SELECT a.answer_by_ms, a.mailbox, a.msg_id, q.priority, q.msg_id IS NOT NULL"  # noqa: S608  # constant text
+    f" AND NOT {index.IS_ANSWERED} AND NOT EXISTS (SELECT 1 FROM conversation_dead d"
+    " WHERE d.mailbox=a.mailbox AND d.msg_id=a.msg_id) FROM conversation_awaited a"
+    " LEFT JOIN messages q ON q.mailbox=a.mailbox AND q.msg_id=a.msg_id"
+    " AND (q.expires_ms IS NULL OR q.expires_ms>:now) WHERE a.answer_by_ms<=:now"
+    " AND (a.answer_by_ms, a.mailbox, a.msg_id)>(:a, :b, :c)"
+    " AND (:only IS NULL OR a.mailbox=:only)"
+    " ORDER BY a.answer_by_ms, a.mailbox, a.msg_id LIMIT :most"
 )
 _DEAD = (
     f"SELECT d.mailbox, d.msg_id, m.priority, iif({_LIVE}, m.moved, NULL)"  # noqa: S608  # constant text
@@ -110,6 +135,7 @@ class _Walk:
             "redrive": REDRIVE_GROUP,
             "question": f",{QUESTION_TAG},",
             "upto": _HIGHEST if self.only is None else self.only,
+            "only": self.only,
             "most": _AT_ONCE,
             **dict(zip("abcd", (*(place or begin), -1, -1, -1, -1), strict=False)),
         }
@@ -143,50 +169,88 @@ class _Walk:
                     mailbox, msg_id, group_id, found, *rest = row
                     at = (mailbox, msg_id, group_id)
                     if number:
-                        at = (mailbox, row[11], row[12], msg_id)
+                        at = (mailbox, *row[16:], msg_id)
                     item = _leased(kind, msg_id, rest) if found == kind else None
                     yield _Step((number, *at), mailbox, item)
                 if len(rows) < _AT_ONCE:
                     break
             at = ()
 
-    def _overdue(self, _place: tuple[int, ...]) -> Iterator[_Step]:
-        """Yield what was to be answered by now."""
-        return iter(())
+    def _overdue(self, place: tuple[int, ...]) -> Iterator[_Step]:
+        """Yield questions that were to be answered by now, or when their holder promised."""
+        at = place or (-1,)
+        while self.has_index:
+            rows = self.db.execute(_AWAITED, self.given(at)).fetchall()
+            wanted = [
+                Wanted(mailbox, msg_id, lane, row.address)
+                for _, mailbox, msg_id, lane, is_open in rows
+                if is_open and (row := self.rights.row(mailbox)) is not None
+            ]
+            stand = standings(self.db, wanted, self.now)
+            for answer_by_ms, mailbox, msg_id, _, is_open in rows:
+                at, found = (answer_by_ms, mailbox, msg_id), None
+                standing = stand.get((mailbox, msg_id), GroupStanding("", WAITING))
+                due_ms = standing.promised_ms or answer_by_ms
+                if is_open and due_ms <= self.now and standing.state != MOVED:
+                    found = StuckMessage(
+                        kind="overdue",
+                        mail_address="",
+                        msg_id=msg_id,
+                        group_name=standing.group or None,
+                        consumer=standing.holder if standing.state == FETCHED else None,
+                        since=due_ms / 1000,
+                        until=None if standing.until_ms is None else standing.until_ms / 1000,
+                        deliveries=standing.deliveries,
+                        reason=standing.reason,
+                        promise=standing.promise,
+                        answer_by=answer_by_ms // 1000,
+                    )
+                yield _Step(at, mailbox, found)
+            if len(rows) < _AT_ONCE:
+                return
 
     def _undeliverable(self, place: tuple[int, ...]) -> Iterator[_Step]:
         """Yield what waits in mailboxes that nobody reads."""
-        at = place
+        upto = self.given(())["upto"]
+        mailbox, *at = place or (0 if self.only is None else self.only,)
         while self.has_index:
-            rows = self.db.execute(_UNREAD, self.given(at)).fetchall()
-            for mailbox, is_unread, is_meant in rows:
-                after = at[1] if at[:1] == (mailbox,) and len(at) > 1 else -1
-                if is_unread:
-                    yield from self._waiting(mailbox, after, is_meant)
-                yield _Step((mailbox + 1,))
-            if len(rows) < _AT_ONCE:
+            row = self.db.execute(_LAST_MAILBOX, (mailbox, upto, _MAILBOXES - 1)).fetchone()
+            last = upto if row is None else row[0]
+            unread = self.db.execute(_UNREAD, self.given((mailbox, last))).fetchall()
+            for id_, cursor, has_agent, newest in unread:
+                first = cursor if cursor is not None else 0 if has_agent else newest
+                after = at[0] if at and id_ == mailbox else first - 1
+                is_meant = cursor is not None or bool(has_agent)
+                yield from self._waiting(id_, after, is_meant=is_meant)
+            if row is None:
                 return
-            at = (rows[-1][0] + 1,)
+            mailbox, at = last + 1, []
+            yield from [_Step((mailbox,))] * _STEPS_OF_MAILBOXES
 
-    def _waiting(self, mailbox: int, after: int, is_meant: int) -> Iterator[_Step]:
+    def _waiting(self, mailbox: int, after: int, *, is_meant: bool) -> Iterator[_Step]:
         row = self.rights.row(mailbox)
         if row is None:
             return
         while True:
             given = {**self.given((mailbox, after)), "mailbox": mailbox, "is_meant": is_meant}
             rows = self.db.execute(_WAITING, given).fetchall()
-            wanted = [Wanted(mailbox, msg_id, lane, row.address) for msg_id, lane, _ in rows]
+            wanted = [
+                Wanted(mailbox, msg_id, lane, row.address)
+                for msg_id, lane, _, may_be in rows
+                if may_be
+            ]
             stand = standings(self.db, wanted, self.now)
-            for msg_id, _, visible_ms in rows:
+            for msg_id, _, visible_ms, may_be in rows:
                 standing = stand.get((mailbox, msg_id))
                 after, found = msg_id, None
-                if standing is None or (standing.state == WAITING and not standing.deliveries):
-                    group = None if standing is None else standing.group
+                if may_be and (
+                    standing is None or (standing.state == WAITING and not standing.deliveries)
+                ):
                     found = StuckMessage(
                         kind="undeliverable",
                         mail_address="",
                         msg_id=msg_id,
-                        group_name=group,
+                        group_name=None if standing is None else standing.group,
                         since=visible_ms / 1000,
                     )
                 yield _Step((mailbox, msg_id), mailbox, found)
@@ -225,7 +289,7 @@ class _Walk:
 
 
 def _leased(kind: str, msg_id: int, rest: list[Any]) -> StuckMessage:
-    group, holder, until_ms, deliveries, deaths, granted_ms, last_ms, *_ = rest
+    group, holder, until_ms, deliveries, deaths, granted_ms, last_ms, reason, *promised = rest
     since_ms = granted_ms if kind == "leased" else last_ms
     return StuckMessage(
         kind=kind,
@@ -237,6 +301,9 @@ def _leased(kind: str, msg_id: int, rest: list[Any]) -> StuckMessage:
         until=None if until_ms is None else until_ms / 1000,
         deliveries=deliveries,
         deaths=deaths,
+        reason=reason,
+        promise=groups.promise(*promised[:3]),
+        answer_by=None if promised[3] is None else promised[3] // 1000,
     )
 
 
@@ -274,15 +341,18 @@ def _page(
         first, *numbers = request.after.split(".")
         place = tuple(map(int, numbers))
     found: list[tuple[_Step, StuckMessage]] = []
-    left, last = _MOST_ROWS, request.after
+    left, last, room = _MOST_ROWS, request.after, _MOST_LISTED
     for kind in kinds[kinds.index(first) if first in kinds else len(kinds) :]:
         for step in walk.steps(kind, place):
-            if len(found) == request.limit or left == 0:
+            if len(found) == request.limit or left == 0 or room < 0:
                 return found, last
             left -= 1
             last = ".".join((kind, *map(str, step.place)))
             if step.found is not None:
                 found.append((step, step.found))
+                promise = step.found.promise
+                told = (step.found.reason, None if promise is None else promise.done)
+                room -= _LONGEST_ITEM + 2 * len(orjson.dumps(told))  # a reason may be told twice
         place = ()
     return found, None
 

@@ -30,7 +30,9 @@ from mq9.models.mailboxes import (
     Unread,
 )
 from mq9.models.messages import (
+    CONVERSATION,
     NO_HEADERS,
+    PART_OF,
     PRIORITIES,
     QUESTION_TAG,
     Deliver,
@@ -45,6 +47,7 @@ from mq9.models.messages import (
     Moved,
     Payload,
     Priority,
+    Promise,
     Standing,
     StoredMessage,
     Waiting,
@@ -55,8 +58,10 @@ from mq9.models.sent import SendOutcome, Sent, SentAnswer, SentPage
 
 __all__ = [
     "AUTOMATIC",
+    "CONVERSATION",
     "CONVERSATION_STATES",
     "NO_HEADERS",
+    "PART_OF",
     "PRIORITIES",
     "QUESTION_TAG",
     "STUCK_KINDS",
@@ -95,6 +100,7 @@ __all__ = [
     "Payload",
     "Priority",
     "Progress",
+    "Promise",
     "PublicMailbox",
     "Removed",
     "SendOutcome",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from mq9.models.messages import Moved, Standing, StoredMessage
+from mq9.models.messages import Moved, Promise, Standing, StoredMessage
 
 CONVERSATION_STATES = ("delayed", "waiting", "leased", "retrying", "answered", "done", "dead")
 STUCK_KINDS = ("leased", "retrying", "overdue", "undeliverable", "dead")
@@ -173,7 +173,7 @@ class StuckMessage:
         deliveries: How often the group was given it.
         deaths: How many leases ended after its handling had begun.
         reason: Why it was given back or moved.
-        promise: What its holder has promised, if that.
+        promise: What its holder has promised.
         answer_by: By when its answer was asked for.
         text: The first 200 characters of its body.
         sender: Who sent it: a claim, unless ``verified``.
@@ -191,7 +191,7 @@ class StuckMessage:
     deliveries: int = 0
     deaths: int = 0
     reason: str | None = None
-    promise: str | None = None
+    promise: Promise | None = None
     answer_by: int | None = None
     text: str = ""
     sender: str | None = None

@@ -155,6 +155,7 @@ class MessageHistory:
         expires: When it expires.
         priority: Its priority.
         key: Its key.
+        answer_by: Until when its sender wants an answer; None when it is no longer stored.
         replaced_by: The newer message that took its key, or its place in a mailbox that keeps the
             newest only.
         moved: Where it was before it was moved to this mailbox, if it was; None when it is no
@@ -172,6 +173,7 @@ class MessageHistory:
     expires: float | None = None
     priority: Priority | None = None
     key: str | None = None
+    answer_by: int | None = None
     replaced_by: int | None = None
     moved: Moved | None = None
     groups: tuple[Standing, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 import orjson
@@ -27,6 +28,10 @@ class Priority(StrEnum):
     NORMAL = "normal"
 
 
+# The header by which a sender names a conversation, and the one by which a message belongs to the
+# conversation of another message, whatever that is named.
+CONVERSATION = "conversation"
+PART_OF = "part-of-conversation"
 QUESTION_TAG = "question"  # of every message that asks a person something
 PRIORITIES = tuple(Priority)  # in the order of delivery
 
@@ -105,6 +110,21 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """Until when the holder of a message wants to have answered it.
+
+    Attributes:
+        until: Until when, in whole Unix seconds.
+        done: What the holder has done so far, in its own words; up to 1 024 characters.
+        by: The consumer that promised it, as the broker tells it.
+    """
+
+    until: int
+    done: str | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """Where one message stands with one consumer group.
 
@@ -123,6 +143,9 @@ class Standing:
         moved_as: The msg_id of its copy there.
         moved: Who moved it, when and why; None when it is no longer stored, and in what QUERY
             finds.
+        reason: Why it was given back the last time, in the words of who did.
+        promise: What its holder has promised; kept when the lease ends, until the message is acked,
+            moved or given back.
     """
 
     group_name: str
@@ -134,6 +157,8 @@ class Standing:
     moved_to: str | None = None
     moved_as: int | None = None
     moved: Moved | None = None
+    reason: str | None = None
+    promise: Promise | None = None
 
 
 class _ClientSlot:
@@ -162,6 +187,9 @@ class StoredMessage(_ClientSlot):
         path: The agents that this conversation has passed through, in order.
         headers: What was sent beside these, such as ``traceparent``.
         moved: Where it was before, if it was moved here; None for one that was sent here.
+        answer_by: Until when its sender wants an answer, in whole Unix seconds.
+        overdue: Whether it is a notice of the broker's own, of a question without an answer. The
+            broker alone can make one.
         standing: Where it stands with the group that a query named; None without one.
         delivery_count: How often it was delivered to this group; 0 outside groups.
         deaths: How many leases of this group ended after its handling had begun: how many workers
@@ -186,6 +214,8 @@ class StoredMessage(_ClientSlot):
     path: tuple[str, ...] = ()
     headers: MessageHeaders = NO_HEADERS
     moved: Moved | None = None
+    answer_by: int | None = None
+    overdue: bool = False
     standing: Standing | None = None
     delivery_count: int = 0
     deaths: int = 0
@@ -193,6 +223,12 @@ class StoredMessage(_ClientSlot):
     mail_address: str = ""
     group_name: str | None = None
     consumer: str | None = None
+
+    @property
+    def conversation(self) -> str | None:
+        """The name of its conversation; None for one that is a conversation by itself."""
+        named = self.headers.get(PART_OF) or self.headers.get(CONVERSATION)
+        return named or self.correlation_id
 
     @property
     def text(self) -> str:
@@ -224,10 +260,12 @@ class MessageClient(Protocol):
     async def ack(self, message: StoredMessage, /, *, individual: bool) -> list[int]:
         """Confirm a message."""
 
-    async def nack(self, message: StoredMessage, /, *, delay: float) -> None:
+    async def nack(self, message: StoredMessage, /, *, delay: float, reason: str | None) -> None:
         """Give a message back; ``delay`` in seconds."""
 
-    async def extend(self, message: StoredMessage, /, *, lease: float) -> Extended:
+    async def extend(
+        self, message: StoredMessage, /, *, lease: float, promise: Promise | None
+    ) -> Extended:
         """Renew the lease of a message; ``lease`` in seconds."""
 
     async def move(self, message: StoredMessage, /, *, to: str, reason: str | None) -> int | None:
@@ -276,23 +314,25 @@ class Message(StoredMessage):
         """
         return await self._its_client().ack(self, individual=individual)
 
-    async def nack(self, *, delay: float = 0.0) -> None:
+    async def nack(self, *, delay: float = 0.0, reason: str | None = None) -> None:
         """Give this message back before its lease ends, so that it is delivered again.
 
         Args:
             delay: Seconds until it is delivered again, 0 to 86 400.
+            reason: Why, up to 1 024 characters.
 
         Raises:
             InvalidRequest: It was not fetched by a group.
             MailboxNotFound: The mailbox is not there.
         """
-        await self._its_client().nack(self, delay=delay)
+        await self._its_client().nack(self, delay=delay, reason=reason)
 
-    async def extend(self, *, lease: float = 60.0) -> Extended:
+    async def extend(self, *, lease: float = 60.0, promise: Promise | None = None) -> Extended:
         """Renew the lease of this message, if it is still held.
 
         Args:
             lease: Seconds from now until it ends, 1 to 86 400.
+            promise: Until when it will be answered, and what is done so far.
 
         Returns:
             Whether it was renewed: its id is in ``extended``, else in ``lost``.
@@ -301,7 +341,26 @@ class Message(StoredMessage):
             InvalidRequest: It was not fetched by a group.
             MailboxNotFound: The mailbox is not there.
         """
-        return await self._its_client().extend(self, lease=lease)
+        return await self._its_client().extend(self, lease=lease, promise=promise)
+
+    async def promise(
+        self, until: float, done: str | None = None, *, lease: float = 60.0
+    ) -> Extended:
+        """Promise to answer this message by an instant, and renew its lease, if it is still held.
+
+        Whoever may look sees the promise. If it is later than ``answer_by``, the asker who wants to
+        be told of an overdue answer is told then.
+
+        Args:
+            until: The instant, in Unix seconds; a fraction is rounded up.
+            done: What is done so far, up to 1 024 characters.
+            lease: Seconds from now until the lease ends, 1 to 86 400.
+
+        Raises:
+            InvalidRequest: It was not fetched by a group.
+            MailboxNotFound: The mailbox is not there.
+        """
+        return await self.extend(lease=lease, promise=Promise(until=ceil(until), done=done))
 
     async def move(self, to: str, *, reason: str | None = None) -> int | None:
         """Move this message to another mailbox: store it there, confirm it here, or neither.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mq9.models.messages import Priority
+from mq9.models.messages import Priority, Promise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,8 @@ class Sent:
         until: When the lease of a fetched message ends, in Unix seconds.
         deliveries: How often the group was given it, where it is waiting or fetched.
         moved_to: The mailbox that it was moved to, where the asker may look at the mailbox.
+        answer_by: Until when an answer was wanted, in Unix seconds.
+        promise: What the group's last holder has promised, without its name.
         answer: The first good answer by another sender, else the first error answer. None where
             there is none yet, or the asker may not look at the mailbox ``reply_to``.
     """
@@ -74,6 +76,8 @@ class Sent:
     until: float | None = None
     deliveries: int = 0
     moved_to: str | None = None
+    answer_by: int | None = None
+    promise: Promise | None = None
     answer: SentAnswer | None = None
 
 

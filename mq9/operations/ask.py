@@ -74,6 +74,7 @@ async def ask_all(
 
     found = await at_once(partial(_recipient, caller), questions)
     pairs = [(to, one.content) for to, one in zip(found, questions, strict=True)]
+    trace = caller.trace_to(found[0], None) if found else None
     return await caller.client.gather(
         pairs,
         timeout=timeout,
@@ -81,8 +82,8 @@ async def ask_all(
         id=None if step is None else step.secret,
         reply_to=None if step is None else step.mail_address,
         sender=None if caller.identity is None else caller.identity.name,
-        path=caller.path_to(found[0], None) if found else None,
-        headers=caller.headers,
+        path=None if trace is None else trace.path,
+        headers=None if trace is None else trace.headers,
     )
 
 

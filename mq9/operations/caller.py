@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mq9 import address as addresses
 from mq9.client.client import Mq9Client
 from mq9.errors import Forbidden, InvalidRequest, MailboxNotFound, Mq9Error
 from mq9.models import LookPolicy, Unread
-from mq9.operations.conversations import Conversations, extended
+from mq9.operations.conversations import Before, Conversations, extended
 from mq9.operations.identity import (
     DEFAULT_MAX_CHARS,
     DEFAULT_REGISTRATION_TTL_S,
@@ -75,6 +76,13 @@ def description(agent: str) -> str:
     return f"private to a thread of agent {agent}"
 
 
+class Trace(NamedTuple):
+    """What a message says of where it comes from."""
+
+    path: tuple[str, ...]
+    headers: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The agent and run on whose behalf an operation runs, and their limits."""
@@ -95,7 +103,7 @@ class Caller:
     headers: Mapping[str, str] = field(default_factory=dict)  # of each message that it sends
     idempotency_id: str | None = None  # of this call, the same when it is made again
     conversations: Conversations = field(default_factory=Conversations)
-    task: Sequence[str] = ()  # the path of the message that it works on
+    task: Before | None = None  # of the message that it works on
     send_hops: int | None = None  # names in the path of what it sends
     private: PrivateMailbox | None = None  # where its thread gets answers
     step: Step | None = None  # None outside of threads
@@ -239,23 +247,30 @@ class Caller:
             return group_name
         return mail_address if self.identity is None else self.identity.mail_address
 
-    def path_to(self, mail_address: str, correlation_id: str | None) -> tuple[str, ...]:
-        """Return the path of what the agent sends, if it may have so many names."""
+    def trace_to(
+        self, mail_address: str, correlation_id: str | None, made_up: str | None = None
+    ) -> Trace:
+        """Return path and headers of what the agent sends, if its path may have so many names.
+
+        ``made_up`` is the correlation id of a message that is given none.
+        """
         if self.identity is None:
-            return ()
-        before = self.conversations.path_before(
+            return Trace((), dict(self.headers))
+        before = self.conversations.before(
             self.consumer,
             mail_address,
             correlation_id,
             task=self.task,
             now_ms=self.client.clock.monotonic_ms(),
         )
-        if self.send_hops is not None and len(before) >= self.send_hops:
+        hops = len(before.path)
+        if self.send_hops is not None and hops >= self.send_hops:
             raise Forbidden(
-                f"mail_address: this conversation has passed through {len(before)} agents, and may "
+                f"mail_address: this conversation has passed through {hops} agents, and may "
                 "not be sent on"
             )
-        return extended(before, self.identity.name)
+        headers = {**self.headers, **before.headers(correlation_id or made_up)}
+        return Trace(extended(before.path, self.identity.name), headers)
 
     async def ensure_mailbox(self) -> None:
         """Make the agent's own mailbox, once, if it is missing; who may only read, makes none."""

@@ -12,11 +12,11 @@ import uuid
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from mq9.models import StoredMessage
+from mq9.models import CONVERSATION, PART_OF, StoredMessage
 from mq9.protocol import checks
 
-CONVERSATION = "conversation"  # the header by which a sender names a conversation
 DEFAULT_MAX_HOPS = 32
 HIGHEST_MAX_HOPS = checks.MAX_TAGS - 1  # what such a message leads to has one more
 
@@ -135,6 +135,7 @@ class _Taken:
     reply_to: str | None
     correlation_id: str | None
     path: tuple[str, ...]
+    conversation: str | None
     is_answer: bool
     at_ms: int
     is_answered: bool = False
@@ -144,6 +145,19 @@ class _Taken:
         if correlation_id is not None and self.correlation_id is not None:
             return correlation_id == self.correlation_id
         return mail_address == self.reply_to
+
+
+class Before(NamedTuple):
+    """What a message goes on with: the path of another one, and its conversation."""
+
+    path: tuple[str, ...] = ()
+    conversation: str | None = None
+
+    def headers(self, correlation_id: str | None) -> dict[str, str]:
+        """Return the headers by which a message belongs to the same conversation."""
+        if self.conversation in {None, correlation_id}:
+            return {}
+        return {PART_OF: str(self.conversation)}
 
 
 class Conversations:
@@ -189,6 +203,7 @@ class Conversations:
                 reply_to=message.reply_to,
                 correlation_id=message.correlation_id,
                 path=message.path,
+                conversation=message.conversation,
                 is_answer=is_answer,
                 at_ms=now_ms,
                 is_answered=known is not None and known.is_answered,
@@ -196,29 +211,29 @@ class Conversations:
             while len(self._taken) > _MOST:
                 self._taken.popitem(last=False)
 
-    def path_before(
+    def before(
         self,
         scope: str,
         mail_address: str,
         correlation_id: str | None,
         *,
-        task: Sequence[str] = (),
+        task: Before | None = None,
         now_ms: int,
-    ) -> tuple[str, ...]:
-        """Return the path of the message that the agent sends another one for."""
+    ) -> Before:
+        """Tell of the message that the agent sends another one for."""
         with self._lock:
             lately = [
                 one for one in reversed(self._taken.values()) if now_ms - one.at_ms <= _CONTINUED_MS
             ]
         for one in lately:
             if one.is_followed_by(mail_address, correlation_id):
-                return one.path
-        if task:
-            return tuple(task)
+                return Before(one.path, one.conversation)
+        if task is not None:
+            return task
         for one in lately:
             if one.scope == scope and not (one.is_answer or one.is_answered):
-                return one.path
-        return ()
+                return Before(one.path, one.conversation)
+        return Before()
 
     def sent(self, mail_address: str, correlation_id: str | None, *, made_up: bool = False) -> None:
         """Note a message that was sent: an answer, or a question with a correlation id.

@@ -120,6 +120,7 @@ class EnvelopeView(BaseModel):
     )
     reply_to: str | None = Field(default=None, description="Where the answer goes.")
     correlation_id: str | None = Field(default=None, description="Repeat it in the answer.")
+    answer_by: str | None = Field(default=None, description="Until when to answer, UTC.")
     key: str | None = None
     tags: list[str] | None = None
 
@@ -128,6 +129,7 @@ OWN = "your own"
 ELSEWHERE = "not the mailbox that the sender is registered with"
 GENUINE = "genuine; that gives it no authority"
 CLAIMED = "claimed, not checked"
+BROKER = "none; the broker itself tells you that an answer is overdue"
 
 
 class SenderView(BaseModel):
@@ -214,6 +216,7 @@ def views(
             sender=_visible(message.sender),
             reply_to=_visible(message.reply_to),
             correlation_id=_visible(message.correlation_id),
+            answer_by=None if message.answer_by is None else time_at(message.answer_by),
             key=_visible(message.key),
             tags=_tags(message.tags) or None,
         )
@@ -237,6 +240,8 @@ def views(
 
 
 def _sender(message: Message) -> SenderView | None:
+    if message.overdue:
+        return SenderView(name_is=BROKER)
     if message.sender is None:
         return None
     return SenderView(name_is=GENUINE if message.sender_verified else CLAIMED)

@@ -189,6 +189,7 @@ async def _send_to(
 ) -> SendResult:
     given = arguments.correlation_id
     correlation_id = given or _made_up(caller, id_ or caller.idempotency_id)
+    trace = caller.trace_to(address, given, correlation_id)
     try:
         outcome = await caller.client.send_detailed(
             address,
@@ -202,8 +203,8 @@ async def _send_to(
             sender=None if caller.identity is None else caller.identity.name,
             reply_to=reply_to,
             correlation_id=correlation_id,
-            path=caller.path_to(address, given),
-            headers=caller.headers,
+            path=trace.path,
+            headers=trace.headers,
         )
     except PayloadTooLarge as error:
         raise PayloadTooLarge(f"content: {error}") from None

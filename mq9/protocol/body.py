@@ -141,6 +141,11 @@ class Body(Request[R_co]):
         """The mailbox that it names beside the one in the subject; None where it names none."""
         return None
 
+    @property
+    def told_address(self) -> str | None:
+        """The mailbox to which the broker may have to send on its behalf; None where it has not."""
+        return None
+
     def destination(self, mail_address: str) -> str | None:
         """Return the mailbox to which it brings a message, given the one in the subject."""
         return None

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from enum import Enum
+from math import ceil
 from typing import Any, TypeVar
 
 from mq9 import address
 from mq9.errors import InvalidRequest
+from mq9.models import Promise
 
 MAX_MSG_ID = 2**53 - 1
 MAX_SECONDS = 10 * 365 * 86_400  # ten years
@@ -24,6 +27,7 @@ MAX_READERS = 64  # of one mailbox
 WAKERS = EVERYONE, KNOWN = "everyone", "known"  # who may begin automatic turns, but for names
 MAX_CORRELATION_IDS = 100  # of one SENT
 MAX_LOOKED_UP = 100  # names, or mailboxes, of agents
+MAX_REASON = 1_024  # characters of a reason, or of what was done
 MAX_HEADERS = 64  # of one message, beside those of the protocol
 MAX_HEADER_BYTES = 8 * 1024  # names and values of these together
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")  # a token, as in HTTP
@@ -74,6 +78,21 @@ def seconds(most: int = MAX_SECONDS, *, above_zero: bool = False) -> Callable[[s
         return float(value)
 
     return check
+
+
+def unix_seconds(name: str, value: Any) -> int:
+    """Check for an instant in Unix seconds, and round it up to whole ones."""
+    instant: float = number(0, MAX_UNIX_SECONDS)(name, value)
+    return ceil(instant)
+
+
+def promise(name: str, value: Any) -> Promise:
+    """Check for until when a message will be answered, and what was done so far."""
+    given = asdict(value) if isinstance(value, Promise) else json_object(name, value)
+    if is_absent(given.get("until")):
+        raise InvalidRequest(f"{name}: {shown(value)} has no until")
+    done = optional(prose(MAX_REASON))(f"{name}.done", given.get("done"))
+    return Promise(until=unix_seconds(f"{name}.until", given.get("until")), done=done)
 
 
 def is_absent(value: Any) -> bool:

@@ -12,10 +12,8 @@ from mq9.models import (
     ConversationMessages,
     ConversationPage,
     Link,
-    Moved,
     Participant,
     Progress,
-    Standing,
     StuckMessage,
     StuckPage,
 )
@@ -26,7 +24,10 @@ from mq9.protocol.replies import (
     field,
     filled,
     message_of,
+    moved_of,
+    promise_of,
     reading,
+    standing_of,
     without_none,
 )
 
@@ -107,14 +108,10 @@ def _decode_read(item: dict[str, Any]) -> ReadMessage:
     return ReadMessage(
         mail_address=item["mail_address"],
         stored=decode_message(item),
-        standing=None if standing is None else filled(Standing, standing, moved=_moved),
+        standing=None if standing is None else standing_of(standing),
         in_reply_to=None if question is None else (question["mail_address"], question["msg_id"]),
         due=item.get("due"),
     )
-
-
-def _moved(data: dict[str, Any]) -> Moved:
-    return filled(Moved, data)
 
 
 def messages_of(part: ReadPart) -> ConversationMessages:
@@ -160,4 +157,9 @@ def encode_stuck(page: StuckPage) -> dict[str, Any]:
 def decode_stuck(reply: dict[str, Any]) -> StuckPage:
     """Read the reply to a STUCK.LIST."""
     field(reply, "position")
-    return filled(StuckPage, reply, items=_each(StuckMessage, moved=_moved), building=_progress)
+    return filled(
+        StuckPage,
+        reply,
+        items=_each(StuckMessage, moved=moved_of, promise=promise_of),
+        building=_progress,
+    )

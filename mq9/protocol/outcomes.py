@@ -99,6 +99,7 @@ class MoveOutcome:
 
     msg_id: int | None  # of the copy; None where there was nothing to move
     is_dead_letter: bool = False  # this call stored it, and did not take back an earlier move
+    sooner: str | None = None  # the mailbox in which its answer is overdue sooner now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

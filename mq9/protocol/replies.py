@@ -42,6 +42,7 @@ from mq9.models import (
     NoticeSender,
     Occasion,
     Priority,
+    Promise,
     PublicMailbox,
     Removed,
     SendOutcome,
@@ -246,8 +247,10 @@ def message_of(
         correlation_id=beside.get("correlation_id"),
         path=tuple(beside.get("path") or ()),
         headers=MessageHeaders(sent) if (sent := beside.get("headers")) else NO_HEADERS,
-        moved=filled(Moved, moved) if (moved := beside.get("moved")) else None,
-        standing=filled(Standing, standing) if (standing := beside.get("standing")) else None,
+        moved=moved_of(moved) if (moved := beside.get("moved")) else None,
+        answer_by=beside.get("answer_by"),
+        overdue=beside.get("overdue") is True,
+        standing=standing_of(standing) if (standing := beside.get("standing")) else None,
         delivery_count=stored.delivery_count,
         deaths=stored.deaths,
         batch=batch,
@@ -257,7 +260,22 @@ def message_of(
     )
 
 
-def nothing(_outcome: None) -> dict[str, Any]:
+def standing_of(data: dict[str, Any]) -> Standing:
+    """Read how a message stands with a group."""
+    return filled(Standing, data, moved=moved_of, promise=promise_of)
+
+
+def moved_of(data: dict[str, Any]) -> Moved:
+    """Read where a message was before it was moved."""
+    return filled(Moved, data)
+
+
+def promise_of(data: dict[str, Any]) -> Promise:
+    """Read what a holder has promised."""
+    return filled(Promise, data)
+
+
+def nothing(_outcome: object) -> dict[str, Any]:
     """Write what a reply that only says that it succeeded has beside that."""
     return {}
 
@@ -475,11 +493,15 @@ def decode_sent(reply: dict[str, Any]) -> SentPage:
     """Read the reply to a SENT."""
     return SentPage(
         sent=tuple(
-            filled(Sent, one, priority=Priority, answer=lambda data: filled(SentAnswer, data))
+            filled(Sent, one, priority=Priority, promise=promise_of, answer=_answer)
             for one in field(reply, "sent")
         ),
         more=reply.get("more"),
     )
+
+
+def _answer(data: dict[str, Any]) -> SentAnswer:
+    return filled(SentAnswer, data)
 
 
 @reading()
@@ -500,15 +522,12 @@ def decode_status(reply: dict[str, Any]) -> MailboxStatus:
 
 
 def _history(data: dict[str, Any]) -> MessageHistory:
-    def moved(data: dict[str, Any]) -> Moved:
-        return filled(Moved, data)
-
     return filled(
         MessageHistory,
         data,
         priority=Priority,
-        moved=moved,
-        groups=lambda items: tuple(filled(Standing, item, moved=moved) for item in items),
+        moved=moved_of,
+        groups=lambda items: tuple(map(standing_of, items)),
         notices=lambda items: tuple(filled(NoticeReceipt, one, occasion=Occasion) for one in items),
     )
 

@@ -27,6 +27,7 @@ from mq9.models import (
     Notice,
     Occasion,
     Priority,
+    Promise,
     SendOutcome,
     SendPolicy,
     SentPage,
@@ -36,6 +37,7 @@ from mq9.protocol import checks
 from mq9.protocol.body import Body, ByConsumer, given, needed
 from mq9.protocol.checks import (
     MAX_MSG_ID,
+    MAX_REASON,
     MAX_SECONDS,
     MAX_UNIX_SECONDS,
     optional,
@@ -64,7 +66,6 @@ DEFAULT_SENT = 20  # messages of a SENT
 DEFAULT_CONVERSATIONS = 50
 DEFAULT_LINKS = 200
 DEFAULT_LEASED_LONGER_S = 600
-MAX_REASON = 1_024  # characters
 # Of automatic turns, which a NOTICE begins.
 DEFAULT_IN_A_ROW = 3
 DEFAULT_PER_HOUR = 12
@@ -199,12 +200,18 @@ class Send(Body[int | SendOutcome]):
         None, optional(checks.header_text), header="mq9-correlation-id"
     )
     path: tuple[str, ...] = given((), checks.path, header="mq9-path")
+    answer_by: int | None = given(None, optional(checks.unix_seconds), header="mq9-answer-by")
+    tell_overdue: bool = given(False, checks.flag, header="mq9-tell-overdue")
     details: bool = given(False, checks.flag, header="mq9-details")
     headers: tuple[tuple[str, str], ...] = given((), checks.message_headers)
 
     def __post_init__(self) -> None:
-        """Check every option, and that the message outlives its delay."""
+        """Check every option, and that those are together which go together."""
         Body.__post_init__(self)
+        if self.tell_overdue:
+            for name in ("answer_by", "correlation_id", "reply_to"):
+                if getattr(self, name) is None:
+                    raise InvalidRequest(f"{name}: needed with tell_overdue")
         if self.ttl is not None and self.delay and self.ttl <= self.delay:
             raise InvalidRequest(f"ttl: {self.ttl} s is not more than the delay of {self.delay} s")
 
@@ -238,6 +245,11 @@ class Send(Body[int | SendOutcome]):
         """The mailbox that it says it comes from."""
         return self.from_mailbox
 
+    @property
+    def told_address(self) -> str | None:
+        """The mailbox in which to tell of an overdue answer."""
+        return self.reply_to if self.tell_overdue else None
+
     def destination(self, mail_address: str) -> str | None:
         """Return the mailbox that the subject names."""
         return mail_address
@@ -267,7 +279,7 @@ def _parse(header: str, text: str, default: object, name: str) -> Any:
         if text not in {"true", "false"}:
             raise InvalidRequest(f"{header}: {checks.shown(text)} is neither true nor false")
         return text == "true"
-    if name in {"delay", "ttl"}:
+    if name in {"delay", "ttl", "answer_by"}:
         if not (text.isascii() and text.isdigit() and len(text) <= 20):
             raise InvalidRequest(f"{header}: {checks.shown(text)} is not a whole number of seconds")
         return int(text)
@@ -347,13 +359,17 @@ class Ack(ByConsumer[tuple[int, ...]]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nack(ByConsumer[None]):
-    """MSG.NACK."""
+class Nack(ByConsumer[str | None]):
+    """MSG.NACK; comes to the mailbox in which an answer is overdue sooner now, if there is one.
+
+    Nobody is told that but who waits there.
+    """
 
     group_name: str = needed(checks.header_text)
     msg_id: int = needed(_msg_id)
     batch: str | None = given(None, optional(checks.header_text))
     delay_ms: int = given(0, otherwise(0, whole(0, MAX_LEASE_MS)))
+    reason: str | None = given(None, optional(checks.prose(MAX_REASON)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -389,6 +405,7 @@ class Extend(ByConsumer[Extended]):
     msg_ids: tuple[int, ...] = needed(checks.msg_ids)
     lease_ms: int = given(DEFAULT_LEASE_MS, _lease_ms)
     begun: bool | None = given(None, optional(checks.flag))
+    promise: Promise | None = given(None, optional(checks.promise))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,6 @@ from mq9.protocol.address_patterns import AddressPatterns
 REDRIVE_GROUP = "mq9.redrive"
 # The reason of a move that only makes a message wait: it is no dead letter.
 MOVED_ASIDE = "its conversation waits for the answer to a question"
-# The header by which a message belongs to the conversation of another one.
-PART_OF = "part-of-conversation"
 
 
 def _slug(name: str) -> str | None:

@@ -56,6 +56,10 @@ CONVERSATION_TABLES = {
     # Messages that were moved to where they are, as dead letters are.
     "conversation_dead": "CREATE TABLE conversation_dead (mailbox INTEGER NOT NULL,"
     " msg_id INTEGER NOT NULL, PRIMARY KEY (mailbox, msg_id)) STRICT, WITHOUT ROWID",
+    # Questions with an instant by which they want an answer, and none yet.
+    "conversation_awaited": "CREATE TABLE conversation_awaited (mailbox INTEGER NOT NULL,"
+    " msg_id INTEGER NOT NULL, answer_by_ms INTEGER NOT NULL, correlation_id TEXT NOT NULL,"
+    " PRIMARY KEY (mailbox, msg_id)) STRICT, WITHOUT ROWID",
     # How many messages are in it, the highest id of a delayed one, and the row that was looked at
     # last for whether its message is still there.
     "conversations_index": "CREATE TABLE conversations_index (version TEXT NOT NULL,"
@@ -65,6 +69,8 @@ CONVERSATION_TABLES = {
 CONVERSATION_INDEXES = (
     "CREATE INDEX conversations_last ON conversations (last_ms, tie)",
     "CREATE INDEX conversation_places_last ON conversation_places (place, last_ms, tie)",
+    "CREATE INDEX conversation_awaited_due ON conversation_awaited (answer_by_ms, mailbox, msg_id)",
+    "CREATE INDEX conversation_awaited_answer ON conversation_awaited (correlation_id)",
     "CREATE INDEX conversation_links_last ON conversation_links (last_ms)",
 )
 DERIVED = (
@@ -132,6 +138,12 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path | None, *, is_curr
             raise UnusableFile(f"{path} holds the {shown} in a form of its own: {_ADVICE}")
     if needed:
         raise UnusableFile(f"{path} lacks the table or index {min(needed)!r}: {_ADVICE}")
+
+
+def drop_conversations(connection: sqlite3.Connection) -> None:
+    """Remove the index of conversations; it is made anew when somebody asks."""
+    for name in CONVERSATION_TABLES:
+        connection.execute(f"DROP TABLE IF EXISTS {name}")
 
 
 @cache

@@ -31,7 +31,7 @@ from mq9.storage import schema
 logger = logging.getLogger("mq9.broker")
 APPLICATION_ID = 0x6D713901  # "mq9\1", in the header of every file of ours
 _UNRELEASED_ID = 0x6D713900  # in those written before the first release
-VERSION = 3
+VERSION = 4
 # The statements that bring each older schema to the next; applied in order up to VERSION.
 _MIGRATIONS = {
     1: """
@@ -68,6 +68,32 @@ CREATE TABLE notices (
   most INTEGER,
   PRIMARY KEY (mailbox, number)
 ) STRICT, WITHOUT ROWID;
+""",
+    3: """
+ALTER TABLE mailboxes ADD COLUMN awaited INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE messages ADD COLUMN answer_by_ms INTEGER;
+ALTER TABLE messages ADD COLUMN overdue INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE delayed ADD COLUMN answer_by_ms INTEGER;
+ALTER TABLE leases ADD COLUMN reason TEXT;
+ALTER TABLE leases ADD COLUMN promised_ms INTEGER;
+ALTER TABLE leases ADD COLUMN done TEXT;
+ALTER TABLE leases ADD COLUMN promised_by TEXT;
+CREATE TABLE awaited (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  mailbox INTEGER NOT NULL,
+  due_ms INTEGER NOT NULL,
+  answer_by_ms INTEGER NOT NULL,
+  sent_ms INTEGER NOT NULL,
+  correlation_id TEXT NOT NULL,
+  sender TEXT,
+  address TEXT NOT NULL,
+  msg_id INTEGER NOT NULL,
+  asked INTEGER NOT NULL,
+  question INTEGER NOT NULL
+) STRICT;
+CREATE INDEX awaited_due ON awaited (mailbox, due_ms, id);
+CREATE INDEX awaited_answer ON awaited (mailbox, correlation_id);
+CREATE INDEX awaited_question ON awaited (asked, question);
 """,
 }
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
@@ -525,3 +551,4 @@ def set_file_time(path: Path, machine_ms: int) -> None:
     """
     with closing(open_file(path)) as connection, transaction(connection):
         set_time(connection, machine_ms)
+        schema.drop_conversations(connection)  # in the order of instants that are others now

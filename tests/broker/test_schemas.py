@@ -22,6 +22,12 @@ def of_schema_2(path):
     return _written(path, 2)
 
 
+@pytest.fixture
+def of_schema_3(path):
+    """A file as that of schema 2, but message 0 is given back, and message 1 leased, by inbox."""
+    return _written(path, 3)
+
+
 def _written(path, version):
     with closing(sqlite3.connect(path)) as connection:
         script = Path(__file__).with_name(f"schema_{version}.sql").read_text("utf-8")
@@ -84,3 +90,25 @@ async def test_sessions_are_told_of_the_mail_of_schema_2(of_schema_2, url):
         notice = await client.notice("inbox", **asked)
         assert (notice.told, notice.unread.total, notice.new.total) == (True, 2, 2)
         assert not (await client.notice("inbox", **asked)).told
+
+
+def test_schema_3_becomes_todays(of_schema_3, tmp_path):
+    store.open_file(of_schema_3).close()
+    store.open_file(tmp_path / "new.db").close()
+    assert schema_of(of_schema_3) == schema_of(tmp_path / "new.db")
+    backup = of_schema_3.with_name(f"{of_schema_3.name}.schema-3.backup")
+    assert query(backup, "PRAGMA user_version") == [(3,)]
+
+
+async def test_what_was_leased_under_schema_3_is_promised_and_given_back(of_schema_3, url):
+    async with Mq9Client(url, agent="alice") as client:
+        found = await client.query("inbox", group_name="inbox")
+        assert [one.standing.state for one in found] == ["given_back", "leased", "pending"]
+        assert [(one.answer_by, one.overdue, one.standing.reason) for one in found] == [
+            (None, False, None)
+        ] * 3
+        [left] = await client.fetch("inbox", group_name="inbox", num_msgs=10)
+        await left.promise(4_102_448_400, "one line")
+        await left.nack(reason="a comma is missing")
+        [_, _, back] = await client.query("inbox", group_name="inbox")
+        assert (back.standing.reason, back.standing.promise) == ("a comma is missing", None)

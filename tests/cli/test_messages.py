@@ -1,6 +1,7 @@
 """send, fetch, ack, query."""
 
 import base64
+import json
 import shlex
 
 import pytest
@@ -263,3 +264,28 @@ def test_what_is_wrong_with_an_argument_is_said_in_one_line(mq9, inbox, argument
     assert done.err.startswith("error: ")
     assert complaint in done.err
     assert done.err.count("\n") == 1
+
+
+def test_an_answer_is_wanted_in_seconds_or_by_a_time(timed):
+    timed.ok("send", "inbox", "in a minute", "--answer-by", 60)
+    timed.ok("send", "inbox", "by then", "--answer-by", "2100-01-01T12:00+00:00")
+    found = timed.ok("query", "inbox", "--json").document["messages"]
+    now = found[0]["create_time"]
+    assert [one["answer_by"] for one in found] == [now + 60, 4_102_488_000]
+    assert "answer by 20" in timed.ok("query", "inbox", "--msg-id", 0).out
+    done = timed("send", "inbox", "x", "--answer-by", "soon")
+    assert done.code == 2
+    assert "answer-by: 'soon' is neither seconds nor a time such as" in done.err
+
+
+def test_who_asks_in_the_shell_is_told_of_an_overdue_answer(timed):
+    words = ["--reply-to", "inbox", "--correlation-id", "q", "--answer-by", 60]
+    timed.ok("send", "inbox", "x", *words, "--tell-overdue")
+    timed.pass_time(60)
+    [_, notice] = timed.ok("query", "inbox", "--json").document["messages"]
+    assert notice["overdue"] is True
+    assert json.loads(notice["payload"])["type"] == "overdue"
+    shown = timed.ok("query", "inbox", "--msg-id", 1).out
+    assert "notice of the broker: an answer is overdue" in shown
+    done = timed("send", "inbox", "x", "--tell-overdue")
+    assert "answer_by: needed with tell_overdue" in done.err

@@ -234,3 +234,25 @@ def test_one_that_outlives_its_mailbox_goes_with_it(timed):
         timed.ok("send", "brief", "x", "--ttl", ttl)
     assert "expires at" in timed.ok("why", "brief", "0").out
     assert "It is stored and goes with its mailbox at" in timed.ok("why", "brief", "1").out
+
+
+def test_a_promise_and_why_it_came_back_are_told(timed):
+    words = ["--correlation-id", "q", "--reply-to", "inbox", "--from", "asker"]
+    timed.ok("send", "inbox", "x", "--answer-by", 600, "--tell-overdue", *words)
+    assert story(timed, 0)[2].startswith("Its sender wants an answer by 20")
+    assert story(timed, 0)[2].endswith("(in 10 min).")
+
+    async def promise(client):
+        [message] = await client.fetch("inbox", group_name="g", consumer="ann")
+        await message.promise(client.clock.now_ms() / 1000 + 300, "a\nline")
+
+    timed.sdk(promise)
+    told = story(timed, 0)[-1]
+    assert told.startswith("ann has promised it by 20")
+    assert told.endswith("(in 5 min), having done: a\\nline.")
+
+    async def give_back(client):
+        await client.nack("inbox", "g", 0, consumer="ann", reason="no oven")
+
+    timed.sdk(give_back)
+    assert story(timed, 0)[-1] == "It was given back because: no oven."

@@ -2,6 +2,8 @@
 
 import pytest
 
+from .reading import START
+
 
 @pytest.fixture
 def way(open_way):
@@ -54,3 +56,52 @@ async def test_a_page_holds_few_long_descriptions(ada):
     rest = await ada.mailbox_list_own(after=page.mailboxes[-1].mail_address)
     assert (len(rest.mailboxes), rest.more) == (5, False)
     assert len(await ada.mailbox_list()) == 90
+
+
+class TestDetails:
+    """What waits in each mailbox, for those who ask for it."""
+
+    async def detailed(self, client, **options):
+        page = await client.mailbox_list_own(details=True, **options)
+        return {
+            one.mail_address: (one.pending, one.leased, one.oldest, one.dead)
+            for one in page.mailboxes
+        }
+
+    async def test_from_the_sending_to_the_ack(self, way, ada, bob, operator):
+        await ada.mailbox_create(name="work")
+        assert await self.detailed(ada) == {"work": (0, 0, None, False)}
+        for priority in ("normal", "urgent", "normal"):
+            await way.clock.advance(1)
+            await bob.send("work", "x", priority=priority)
+        assert await self.detailed(ada) == {"work": (3, 0, START + 1, False)}
+        urgent, *_ = await ada.fetch("work", group_name="work", num_msgs=2, max_wait_ms=0)
+        assert await self.detailed(operator) == {"work": (1, 2, START + 1, False)}
+        await ada.nack("work", "work", 0, delay_ms=0)
+        assert await self.detailed(ada) == {"work": (2, 1, START + 1, False)}
+        await ada.ack(urgent)
+        [oldest, _] = await ada.fetch("work", group_name="work", max_wait_ms=0)
+        await ada.ack(oldest)
+        assert await self.detailed(ada) == {"work": (0, 1, START + 3, False)}
+        [plain] = (await ada.mailbox_list_own()).mailboxes
+        assert (plain.pending, plain.leased, plain.oldest, plain.dead) == (None,) * 4
+
+    async def test_dead_letters(self, ada, bob):
+        for name in ("work", "work.dead"):
+            await ada.mailbox_create(name=name)
+        await bob.send("work", "x")
+        [taken] = await ada.fetch("work", group_name="work", max_wait_ms=0)
+        await ada.move(taken, to="work.dead")
+        assert {name: dead for name, (*_, dead) in (await self.detailed(ada)).items()} == {
+            "work": False,
+            "work.dead": True,
+        }
+
+    async def test_texts_and_pages(self, ada):
+        for name, desc in (("a.one", "Tea"), ("b.two", "cakes"), ("c.tea", "")):
+            await ada.mailbox_create(name=name, desc=desc)
+        for details in (False, True):
+            page = await ada.mailbox_list_own(text="TEA", details=details, limit=1)
+            assert ([one.mail_address for one in page.mailboxes], page.more) == (["a.one"], True)
+            page = await ada.mailbox_list_own(text="TEA", details=details, after="a.one")
+            assert ([one.mail_address for one in page.mailboxes], page.more) == (["c.tea"], False)

@@ -180,3 +180,16 @@ async def test_bytes_that_are_no_text_are_read_in_each(way, read):
     for message in await read(way, box):
         assert message["encoding"] == "base64"
         assert message["payload"] == "/wD+"
+
+
+@pytest.mark.parametrize("writer", GENERATIONS)
+async def test_it_is_among_the_conversations(open_way, writer):
+    way = open_way(agents=["ada"])
+    operator = await way.client()
+    box = await make(way, FIRST)
+    await write(way, writer, box.address, b"Tea?")
+
+    [one] = (await operator.conversations()).conversations
+    assert (one.text, one.state, one.mailboxes) == ("Tea?", "waiting", (box.address,))
+    [read] = (await operator.conversation(one.id)).messages
+    assert (read.message.text, read.message.mail_address) == ("Tea?", box.address)

@@ -16,7 +16,13 @@ from .codec_examples import CALLS
 FILE = Path(__file__).with_name("codec_corpus.jsonl")
 RECORDS = {
     record.kind: record
-    for record in (codec.CALL, codec.ACTOR, codec.LIMITS, *codec.COMMANDS.values())
+    for record in (
+        codec.CALL,
+        codec.ACTOR,
+        codec.LIMITS,
+        codec.PROMISE,
+        *codec.COMMANDS.values(),
+    )
 }
 NAMES = {record.kind: name for name, record in codec.COMMANDS.items()}
 

@@ -12,7 +12,7 @@ from mq9.engine.commands import (
     Sweep,
     Undo,
 )
-from mq9.models import Deliver, LookPolicy, MailboxType, Occasion, Priority, SendPolicy
+from mq9.models import Deliver, LookPolicy, MailboxType, Occasion, Priority, Promise, SendPolicy
 from mq9.protocol.checks import MAX_MSG_ID, MAX_SECONDS, MAX_UNIX_SECONDS
 from mq9.protocol.requests import (
     Ack,
@@ -82,6 +82,13 @@ REQUESTS = {
         ),
         Send(from_mailbox="planner.questions"),
         Send(details=True),
+        Send(answer_by=MAX_UNIX_SECONDS),
+        Send(
+            answer_by=1_900_000_000,
+            tell_overdue=True,
+            reply_to="planner.replies",
+            correlation_id="question-1",
+        ),
         Send(priority=Priority.URGENT),
         Send(),
     ],
@@ -127,6 +134,7 @@ REQUESTS = {
             batch="batch-1",
             delay_ms=86_400_000,
         ),
+        Nack(group_name="workers", msg_id=7, reason=WORDS),
         Nack(group_name="workers", msg_id=7),
     ],
     "move": [
@@ -150,6 +158,10 @@ REQUESTS = {
         Extend(group_name="workers", msg_ids=(1,)),
         Extend(group_name="workers", msg_ids=(1,), begun=True),
         Extend(group_name="workers", msg_ids=(1,), begun=False),
+        Extend(
+            group_name="workers", msg_ids=(1,), promise=Promise(until=1_900_000_000, done=WORDS)
+        ),
+        Extend(group_name="workers", msg_ids=(1,), promise=Promise(until=MAX_UNIX_SECONDS)),
     ],
     "release": [
         Release(consumer="worker/1", group_name="workers", request_id="request-1"),

@@ -6,7 +6,7 @@ import orjson
 
 from mq9.engine import commands
 from mq9.engine.commands import Actor, Call, Limits
-from mq9.models import Deliver, MailboxType, Occasion, Priority, SendPolicy
+from mq9.models import Deliver, MailboxType, Occasion, Priority, Promise, SendPolicy
 from mq9.protocol import requests
 
 ADDRESSES = ("box", "box", "box", "box", "state", "ada", "ada.dead")
@@ -144,6 +144,9 @@ class RandomCalls:
 
     def send(self):
         delay = self._perhaps(1, 2, 60, chance=0.2)
+        reply_to, correlation_id = self._perhaps("ada", "box"), self._perhaps("q", "r")
+        answer_by = self._perhaps(*(self._now_ms // 1000 + one for one in (-1, 1, 3, 60)))
+        may_await = None not in {reply_to, correlation_id, answer_by}
         request = requests.Send(
             priority=self._one(*Priority, Priority.NORMAL),
             key=self._perhaps("k", "l"),
@@ -152,8 +155,10 @@ class RandomCalls:
             tags=self._one((), ("x",), ("y", "x")),
             id=self._perhaps("i", "j", f"{self._tokens}"),
             sender=self._perhaps(*AGENTS),
-            reply_to=self._perhaps("ada"),
-            correlation_id=self._perhaps("q", "r"),
+            reply_to=reply_to,
+            correlation_id=correlation_id,
+            answer_by=answer_by,
+            tell_overdue=may_await and self._one(True, True, False),
             path=self._one((), ("ada", "bob")),
             headers=self._one((), (("traceparent", "00"), ("x-words", "你好"))),
             from_mailbox=self._perhaps(*ADDRESSES, chance=0.1),
@@ -194,7 +199,8 @@ class RandomCalls:
         return self._confirm(requests.Ack, individual=self._one(True, False))
 
     def nack(self):
-        return self._confirm(requests.Nack, delay_ms=self._one(0, 0, 500, 3_000))
+        delay_ms = self._one(0, 0, 500, 3_000)
+        return self._confirm(requests.Nack, delay_ms=delay_ms, reason=self._perhaps(*WORDS))
 
     def move(self):
         to = self._one(*ADDRESSES, "dead")
@@ -208,6 +214,10 @@ class RandomCalls:
             msg_ids=tuple(dict.fromkeys((*receipt.msg_ids, self._id()))),
             lease_ms=self._one(*LEASES_MS),
             begun=self._one(True, False, None),
+            promise=self._perhaps(
+                Promise(until=self._now_ms // 1000 + 2),
+                Promise(until=self._now_ms // 1000 + 40, done=self._one(*WORDS)),
+            ),
         )
         return self._of(request, receipt.address)
 

@@ -1,5 +1,6 @@
 """An operator sets the time of a state: back without losing mail, or ahead."""
 
+import json
 import re
 from importlib import resources
 
@@ -7,9 +8,10 @@ import pytest
 from calls import call, carry_out
 
 from mq9 import engine
+from mq9.engine import machine
 from mq9.engine.state import FUTURE, PAST, position, set_time
 from mq9.errors import MailboxNotFound
-from mq9.protocol.requests import CreateMailbox, Fetch, Register, Send
+from mq9.protocol.requests import CreateMailbox, Extend, Fetch, Query, Register, Send
 
 NOW = 1_800_000_000_000
 YEARS = 30 * 365 * 86_400_000
@@ -35,6 +37,8 @@ def test_each_instant_of_the_schema_is_set():
 def jumped(connection):
     """A state that went on 30 years ahead, with mail from before and after; its time."""
     carry_out(connection, call(CreateMailbox, "box"), NOW)
+    carry_out(connection, call(CreateMailbox, "asked", token="q"), NOW)
+    carry_out(connection, call(CreateMailbox, "answers", token="w"), NOW)
     carry_out(connection, call(CreateMailbox, "hour", token="h", ttl=3_600), NOW)
     carry_out(connection, call(Send, "box", payload=b"before"), NOW)
     carry_out(connection, call(Send, "hour", payload=b"in an hour box"), NOW)
@@ -49,6 +53,15 @@ def jumped(connection):
     carry_out(connection, register, ahead)
     fetch = call(Fetch, "new", group_name="g", consumer="c", num_msgs=1)
     carry_out(connection, fetch, ahead)
+    for correlation_id, answer_by in (("ahead", ahead), ("true", NOW)):
+        options = {"correlation_id": correlation_id, "answer_by": answer_by // 1000 + 300}
+        carry_out(
+            connection, call(Send, "asked", reply_to="answers", tell_overdue=True, **options), ahead
+        )
+    carry_out(connection, call(Fetch, "asked", group_name="g", consumer="c", num_msgs=1), ahead)
+    promise = {"until": ahead // 1000 + 600, "done": "half"}
+    extend = call(Extend, "asked", group_name="g", consumer="c", msg_ids=(0,), promise=promise)
+    carry_out(connection, extend, ahead)
     return ahead + MINUTE
 
 
@@ -86,6 +99,22 @@ def test_a_lease_runs_for_as_long_as_it_had_left(connection, jumped):
     until = connection.execute("SELECT max(until_ms) FROM replies").fetchone()[0]
     assert NOW < until < NOW + 3_600_000
     assert taken(NOW + 3_600_000 - 1) == b"after"
+
+
+def test_who_asked_is_told_when_as_much_time_has_passed(connection, jumped):
+    set_time(connection, NOW)
+
+    def told(now):
+        return [json.loads(one)["correlation_id"] for one in texts(connection, "answers", now)]
+
+    assert told(NOW) == ["true"]  # which was over when it was asked
+    assert told(NOW + 600_000 - 1) == ["true"]
+    assert told(NOW + 600_000) == ["true", "ahead"]
+    query = call(Query, "asked", group_name="g")
+    ahead, true = (one.envelope for one in machine.read(connection, query, NOW + 600_000).messages)
+    assert (ahead["answer_by"], true["answer_by"]) == (NOW // 1000 + 300, NOW // 1000 + 300)
+    promised = ahead["standing"]["promise"]["until"]
+    assert NOW // 1000 + 540 <= promised <= NOW // 1000 + 600
 
 
 def newest(connection, table, column):

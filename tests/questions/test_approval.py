@@ -45,6 +45,21 @@ async def test_a_question_is_mailed_and_its_answer_lets_the_run_go_on(client):
     assert await refusals(client) == []
 
 
+async def test_what_a_person_is_asked_belongs_to_the_conversation_of_the_message(client):
+    async with working(client, Asking("May I?").graph):
+        await begin(client)
+        [(message, _)] = await asked(client)
+        await answer(client, message, "yes")
+        await outcome(client)
+
+    read = await client.conversation("task")
+    by_mailbox = {one.message.mail_address: one.message for one in read.messages}
+    assert by_mailbox.keys() == {"lawyer", "boss", "lawyer.answers", "asker"}
+    question, reply = by_mailbox["boss"], by_mailbox["lawyer.answers"]
+    assert question.headers["conversation"] != question.headers["part-of-conversation"] == "task"
+    assert reply.headers["part-of-conversation"] == "task"
+
+
 async def test_the_mailboxes_of_whoever_is_asked_are_made(client):
     async with working(
         client, Asking("May I?").graph, human="carl", escalate_to="dora", escalate_after=60

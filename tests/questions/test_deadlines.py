@@ -149,3 +149,23 @@ async def test_what_only_looks_like_a_timer_is_an_answer(client, body, first_que
     async with first_question() as message:
         await set_timer(client, body, message.correlation_id)
         assert len(await outcome(client)) == 1
+
+
+async def test_a_question_says_until_when_its_reader_is_the_one_to_answer(client):
+    expires = {"expires": 3 * HOUR}
+    async with working(client, Asking("May I?").graph, **ESCALATION, **expires):
+        await begin(client)
+        now = client.clock.now_ms() // 1000
+        await settle(client, HOUR)
+        [(first, _)] = await asked(client)
+        [(second, _)] = await asked(client, "chief")
+        wanted = [now + HOUR, now + 3 * HOUR]
+        assert [one.answer_by for one in (first, second)] == pytest.approx(wanted, abs=1)
+
+
+@pytest.mark.parametrize("options", [{}, {"expires": HOUR}])
+async def test_a_question_that_nobody_else_answers_is_wanted_until_it_expires(client, options):
+    async with working(client, Asking("May I?").graph, **options):
+        await begin(client)
+        [(message, question)] = await asked(client)
+        assert message.answer_by == question.expires

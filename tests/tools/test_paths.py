@@ -307,3 +307,45 @@ async def test_what_cannot_be_moved_is_given_back_for_a_while():
             await broker.clock.advance(600)
             assert fetch(toolkit)["stopped"]["moved_to"] == "dead"
         assert [one.text for one in await client.query("dead")] == ["far travelled"]
+
+
+class TestConversations:
+    """Which messages people are shown as one conversation."""
+
+    async def conversations(self, broker):
+        page = await broker.client().conversations()
+        return [(one.id, one.count) for one in page.conversations]
+
+    async def test_the_rounds_of_two_agents_are_one(self, agents, broker):
+        agents.send("A", "B", "Tea?", correlation_id="first")
+        [question] = ids(fetch(agents["B"]))
+        do(agents["B"], "send_message", reply_to_msg=question, content="Green?")
+        [first] = ids(fetch(agents["A"]))
+        do(agents["A"], "send_message", reply_to_msg=first, content="Black.")
+        [second] = ids(fetch(agents["B"]))
+        do(agents["B"], "send_message", reply_to_msg=second, content="Milk?")
+        [third] = ids(fetch(agents["A"]))
+        do(agents["A"], "send_message", to="b", content="No milk.")
+
+        assert await self.conversations(broker) == [("first", 5)]
+        last = (await broker.client().conversation("first")).messages[-1].message
+        assert last.headers == {"part-of-conversation": "first"}
+        assert last.correlation_id != "first"
+        assert third > first
+
+    async def test_what_is_asked_for_a_message_belongs_to_it(self, agents, broker):
+        agents.send("A", "B", "Tea?", correlation_id="first")
+        agents.take("B")
+        agents.send("B", "C", "Have we tea?")
+        [question] = ids(fetch(agents["C"]))
+        do(agents["C"], "send_message", reply_to_msg=question, content="Yes.")
+        agents.take("B")
+        agents.send("B", "A", "Here it is.", correlation_id="first")
+        assert await self.conversations(broker) == [("first", 4)]
+        [answer] = await broker.client().query("a")
+        assert not answer.headers  # its correlation id says it
+
+    async def test_other_questions_are_others(self, agents, broker):
+        agents.send("A", "B", correlation_id="1")
+        agents.send("A", "B", correlation_id="2")
+        assert sorted(await self.conversations(broker)) == [("1", 1), ("2", 1)]

@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from mq9.operations.catalog import OPERATIONS
-from mq9.operations.message_views import visible
+from mq9.operations.message_views import time_at, visible
 
 from .examples import REQUIRED, with_mailbox
 from .tool_calls import (
@@ -167,6 +167,22 @@ async def test_a_verified_sender_is_marked(broker, planner, inbox):
 
     assert message["untrusted_envelope"]["from"] == "worker"
     assert message["sender"]["name_is"] == "genuine; that gives it no authority"
+
+
+async def test_a_model_sees_until_when_to_answer_and_who_tells_that_it_did_not(
+    broker, planner, inbox
+):
+    async with broker.client() as client:
+        now = client.clock.now_ms() // 1000
+        options = {"sender": "boss", "reply_to": inbox, "correlation_id": "q"}
+        await client.send(inbox, "?", answer_by=now, tell_overdue=True, **options)
+
+    question, notice = (await ado(planner, "query_messages"))["messages"]
+
+    assert question["untrusted_envelope"]["answer_by"] == time_at(now)
+    assert question["sender"]["name_is"] == "claimed, not checked"
+    assert notice["sender"]["name_is"].startswith("none; the broker itself tells you")
+    assert "untrusted_envelope" not in notice
 
 
 async def empty(toolkit, **arguments):

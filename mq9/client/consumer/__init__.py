@@ -21,7 +21,7 @@ from mq9.client.consumer.options import (
     HandlingOptions,
 )
 from mq9.client.consumer.outcomes import Reject, Retry
-from mq9.client.consumer.processing import back_at_work, without_slot
+from mq9.client.consumer.processing import back_at_work, note_done, without_slot
 from mq9.client.options import Option, checked_as, takes
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Retry",
     "back_at_work",
     "checked_as",
+    "note_done",
     "takes",
     "without_slot",
 ]

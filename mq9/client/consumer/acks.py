@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from mq9.client.by_offset import OffsetProgress
 from mq9.clock import Clock
-from mq9.models import Message, StoredMessage
-from mq9.protocol import requests
+from mq9.models import Message, Promise, StoredMessage
+from mq9.protocol import checks
 
 if TYPE_CHECKING:
     from mq9.client.client import Mq9Client
@@ -42,15 +42,22 @@ class Acks:
         """Confirm a message and all before it, on a broker without leases."""
         await self._client.ack(self.mail_address, self.group_name, msg_id, consumer=self._consumer)
 
-    async def give_back(self, message: StoredMessage, delay: float) -> None:
-        """Let a message be delivered again after so many seconds."""
+    async def give_back(
+        self, message: StoredMessage, delay: float, reason: str | None = None
+    ) -> None:
+        """Let a message be delivered again after so many seconds, and say why."""
         if message.batch is None and self.progress is not None:
             self.progress.failed(message, self._clock.monotonic_ms() + round(delay * 1000))
             return
-        await self._client.nack(message, delay=delay)
+        await self._client.nack(message, delay=delay, reason=reason and as_reason(reason))
 
     async def renew(
-        self, messages: Sequence[Message], lease_ms: int, *, begun: bool | None = None
+        self,
+        messages: Sequence[Message],
+        lease_ms: int,
+        *,
+        begun: bool | None = None,
+        promise: Promise | None = None,
     ) -> set[int]:
         """Renew leases, and return the ids of the messages whose leases are lost."""
         renewed = await self._client.extend(
@@ -59,6 +66,7 @@ class Acks:
             [message.msg_id for message in messages],
             lease_ms=lease_ms,
             begun=begun,
+            promise=promise,
             consumer=self._consumer,
         )
         return set(renewed.lost)
@@ -75,7 +83,7 @@ class Acks:
     async def move(self, message: Message, to: str, reason: str) -> bool:
         """Move a message to another mailbox, and tell whether it was still there to be moved."""
         if message.batch is not None:
-            moved = await self._client.move(message, to=to, reason=_as_reason(reason))
+            moved = await self._client.move(message, to=to, reason=as_reason(reason))
             return moved is not None
         await self._client.send(
             to,
@@ -92,6 +100,6 @@ class Acks:
         return True
 
 
-def _as_reason(text: str) -> str:
-    """Return ``text`` as the reason of a move: such as UTF-8 can carry, and not too long."""
-    return text.encode("utf-8", "backslashreplace").decode()[: requests.MAX_REASON]
+def as_reason(text: str) -> str:
+    """Return ``text`` as a reason, or as what is done: such as UTF-8 can carry, not too long."""
+    return text.encode("utf-8", "backslashreplace").decode()[: checks.MAX_REASON]

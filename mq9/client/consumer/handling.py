@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from math import ceil
 from typing import TYPE_CHECKING
 
-from mq9.client.consumer.acks import Acks
+from mq9.client.consumer.acks import Acks, as_reason
 from mq9.client.consumer.options import ConsumerOptions
-from mq9.models import Extended, Message, Payload, StoredMessage, bind
+from mq9.models import Extended, Message, Payload, Promise, StoredMessage, bind
 
 if TYPE_CHECKING:
     from mq9.client.client import Mq9Client
@@ -40,9 +41,13 @@ class Handling:
         self.is_told_to_wait = self.is_alone
         self.is_answered = False
         self.is_delivered_anew = False  # to this consumer, the lease having ended
+        self.promised: Promise | None = None  # by the consumer, as the broker knows it
+        self._done: str | None = None
         self._client = client
         self._acks = acks
         self._options = options
+        # Until when the consumer promises an answer by itself: not where the handler has done so.
+        self._until = self._promised_until()
 
     def __enter__(self) -> Handling:
         bind(self.message, self)
@@ -60,14 +65,18 @@ class Handling:
         self._decide(Decision.ACKED)
         return confirmed
 
-    async def nack(self, message: StoredMessage, /, *, delay: float) -> None:
+    async def nack(self, message: StoredMessage, /, *, delay: float, reason: str | None) -> None:
         """Give the message back, which then is not acked when its handler returns."""
-        await self._acks.give_back(message, delay)
+        await self._acks.give_back(message, delay, reason)
         self._decide(Decision.GIVEN_BACK)
 
-    async def extend(self, message: StoredMessage, /, *, lease: float) -> Extended:
+    async def extend(
+        self, message: StoredMessage, /, *, lease: float, promise: Promise | None
+    ) -> Extended:
         """Renew the lease, which the consumer goes on renewing."""
-        return await self._client.extend(message, lease=lease)
+        if promise is not None:
+            self._until = None
+        return await self._client.extend(message, lease=lease, promise=promise)
 
     async def move(self, message: StoredMessage, /, *, to: str, reason: str | None) -> int | None:
         """Move the message, which then is not acked when its handler returns."""
@@ -99,6 +108,26 @@ class Handling:
         )
         self.is_answered = True
         return msg_id
+
+    def note_done(self, done: str) -> None:
+        """Keep what is done so far for the next promise."""
+        self._done = as_reason(done)
+
+    def due_promise(self, now_ms: int) -> Promise | None:
+        """Return what the consumer has still to promise, if anything."""
+        until = self._until
+        if until is None or not self.is_leased or until * 1000 <= now_ms:
+            return None
+        promise = Promise(until=until, done=self._done)
+        return None if promise == self.promised else promise
+
+    def _promised_until(self) -> int | None:
+        seconds = self._options["promise_within"]
+        if self.message.answer_by is None or not self.is_leased or seconds == 0:
+            return None
+        if seconds is None:
+            return self.message.answer_by
+        return ceil(self._client.clock.now_ms() / 1000 + seconds)
 
     def _decide(self, decision: Decision) -> None:
         self.decision = decision

@@ -60,6 +60,7 @@ class HandlingOptions(TypedDict, total=False):
     handler_timeout: Annotated[
         float | None, Option(None, checks.optional(checks.seconds(above_zero=True)))
     ]
+    promise_within: Annotated[float | None, Option(None, checks.optional(checks.seconds()))]
     stop_timeout: Annotated[float, Option(30.0, checks.seconds())]
     on_event: Annotated[EventHandler | None, Option(None, checks.optional(_plain_function))]
 
@@ -108,6 +109,8 @@ class ConsumerOptions(CommonOptions, total=False):
         retry_delay: Seconds before a failed message is delivered again for the first time.
         max_retry_delay: The longest that delay grows to, in seconds; up to a day.
         handler_timeout: Seconds that a handler may take for one message; None for any.
+        promise_within: Within how many seconds of taking it on an answer is promised to a message
+            that has ``answer_by``; 0 for no promise. None promises ``answer_by`` itself.
         stop_timeout: Seconds that handlers are given to finish when the consumer is stopped.
         agent: The agent that it works for: its fetches are that agent's signs of activity, and the
             answers that handlers return are sent in its name.

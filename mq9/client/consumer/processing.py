@@ -20,13 +20,14 @@ from mq9.client.consumer.outcomes import Reject, Retry, RetryPolicy
 from mq9.client.error_answers import Failure, reference_of
 from mq9.clock import sleep, wait_for_any
 from mq9.errors import Mq9Error, ReplyForbidden, ReplyMailboxNotFound
-from mq9.models import Message
+from mq9.models import Message, Promise
 
 _logger = logging.getLogger("mq9.consumer")
 
 _ANSWERS = (str, bytes, bytearray, memoryview, Mapping, list, tuple)
 _MOST_BEGUN = 1_000  # messages, those included whose handlers wait
 _FREE_SOON_MS = 1_000  # the shortest lease
+_PROMISED_AFTER_S = 1.0  # so that what is answered at once takes no further request
 _CANCEL_GRACE_S = 1.0  # for a cancelled handler to end
 _LAST_REQUESTS_S = 3.0  # for everything that follows when handlers are given no more time
 
@@ -36,6 +37,7 @@ _without_slot: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextV
 _back_at_work: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar(
     "mq9_back_at_work", default=None
 )
+_note_done: ContextVar[Callable[[str], None] | None] = ContextVar("mq9_note_done", default=None)
 
 if TYPE_CHECKING:
     from mq9.client.client import Mq9Client
@@ -57,6 +59,21 @@ async def back_at_work() -> None:
     again = _back_at_work.get()
     if again is not None:
         await again()
+
+
+def note_done(done: str) -> None:
+    """Say what is done so far of the message whose handler calls this.
+
+    What the consumer promises of the message has it from the next renewal of its lease on. A
+    message without ``answer_by`` is promised by nobody, and so nothing follows. Outside of handlers
+    it does nothing.
+
+    Args:
+        done: What is done, cut at 1 024 characters.
+    """
+    note = _note_done.get()
+    if note is not None:
+        note(done)
 
 
 class _Interrupted(Exception):
@@ -251,6 +268,9 @@ class Processor:
             await sleep(self._clock, lease_ms(self._options) / 3000)
             held = [one for one in self._running.values() if one.is_leased]
             await self._renew(held)  # all at once, so that they would come again in their order
+            for one in held:
+                if one.promised is not None:
+                    await self._promise(one)
             await self._tell_who_rests()
 
     async def _tell_who_rests(self) -> None:
@@ -264,12 +284,45 @@ class Processor:
             one.is_told_to_wait = True
         await self._renew(resting, begun=False)
 
-    async def _renew(self, held: list[Handling], *, begun: bool | None = None) -> None:
+    @contextmanager
+    def _promising(self, handling: Handling) -> Iterator[None]:
+        """Promise an answer unless the message is handled within a moment."""
+        if handling.due_promise(self._clock.now_ms()) is None:
+            yield
+            return
+
+        async def promise() -> None:
+            await sleep(self._clock, _PROMISED_AFTER_S)
+            await self._promise(handling)
+
+        task = asyncio.create_task(promise())
+        task.add_done_callback(log_unexpected)
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _promise(self, handling: Handling) -> None:
+        """Promise an answer to a message that is to be answered in time, or say what is done."""
+        promise = handling.due_promise(self._clock.now_ms())
+        if promise is not None:
+            await self._renew([handling], promise=promise)
+            handling.promised = promise
+
+    async def _renew(
+        self,
+        held: list[Handling],
+        *,
+        begun: bool | None = None,
+        promise: Promise | None = None,
+    ) -> None:
         if not held:
             return
         messages = [one.message for one in held]
         try:
-            lost = await self._acks.renew(messages, lease_ms(self._options), begun=begun)
+            lost = await self._acks.renew(
+                messages, lease_ms(self._options), begun=begun, promise=promise
+            )
         except Mq9Error as error:
             _logger.warning("%s could not renew its leases: %s", self._name, error)
         else:
@@ -292,6 +345,7 @@ class Processor:
         message = handling.message
         _without_slot.set(lambda: self._waiting(handling))
         _back_at_work.set(lambda: self._enter(handling))
+        _note_done.set(handling.note_done)
         self._recorder.note(ConsumerEventKind.RECEIVED, message)
         reason = self._retries.why_not(message)
         try:
@@ -303,7 +357,7 @@ class Processor:
             await self._enter(handling)
             if handling.is_alone and not handling.is_leased:
                 return  # whoever has it now handles it
-            with handling:
+            with handling, self._promising(handling):
                 begun_ms = self._clock.monotonic_ms()
                 error = await self._attempt(handling)
                 seconds = (self._clock.monotonic_ms() - begun_ms) / 1000
@@ -414,7 +468,7 @@ class Processor:
                 await self._ack(message)
             case _Interrupted():
                 if self.gives_back:
-                    await self._give_back(message, 0)
+                    await self._give_back(message, 0, str(error))
                 elif message.batch is not None:
                     await self._renew([handling], begun=False)
             case Reject():
@@ -447,7 +501,7 @@ class Processor:
                 await self._call(before, message, cause)
             except Exception as error:  # noqa: BLE001  # a function of the user's; it is reported
                 await self._report(message, error)
-                await self._give_back(message, self._retries.longest_delay_ms)
+                await self._give_back(message, self._retries.longest_delay_ms, _reason(error))
                 return
             if not await self._still_holds(handling):
                 return
@@ -498,7 +552,7 @@ class Processor:
         if not handling.is_answered:
             await self._error_answers.send_if_expiring(message, delay_ms, told)
         self._recorder.note(ConsumerEventKind.RETRIED, message, error=error)
-        await self._give_back(message, delay_ms)
+        await self._give_back(message, delay_ms, _reason(error))
 
     async def _move(self, message: Message, dead_letter: str, reason: str) -> None:
         """Move a message to the dead-letter mailbox; where that fails, it is tried again later."""
@@ -506,7 +560,7 @@ class Processor:
             is_moved = await self._acks.move(message, dead_letter, reason)
         except Mq9Error as error:
             await self._report(message, error)
-            await self._give_back(message, self._retries.longest_delay_ms)
+            await self._give_back(message, self._retries.longest_delay_ms, reason)
             return
         if is_moved:
             self._recorder.note(ConsumerEventKind.DEAD_LETTERED, message)
@@ -519,9 +573,9 @@ class Processor:
             await self._report(message, error)
             return False
 
-    async def _give_back(self, message: Message, delay_ms: int) -> None:
+    async def _give_back(self, message: Message, delay_ms: int, reason: str) -> None:
         try:
-            await self._acks.give_back(message, delay_ms / 1000)
+            await self._acks.give_back(message, delay_ms / 1000, reason)
         except Mq9Error as error:
             _logger.warning(
                 "%s could not give back message %d, its lease runs out instead: %s",
@@ -554,7 +608,7 @@ class Processor:
 
 
 def _reason(error: Exception) -> str:
-    """Return an error as the reason of a move, with the notes that were added to it."""
+    """Return an error as a reason, with the notes that were added to it."""
     notes: list[str] = getattr(error, "__notes__", [])
     return "\n".join([f"{type(error).__name__}: {error}", *notes])
 
