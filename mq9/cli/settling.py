@@ -18,7 +18,7 @@ from mq9.models import Message, Standing
 from mq9.operations.conversations import mailbox_of_turn, thread_id
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Place:
     """A message as one consumer group sees it.
 

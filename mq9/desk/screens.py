@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from mq9.desk import live
-from mq9.desk.pages import questions
+from mq9.desk.pages import conversations, questions, stuck
 
-ROUTES = [*questions.ROUTES, *live.ROUTES]
+ROUTES = [
+    *questions.ROUTES,
+    *conversations.ROUTES,
+    *stuck.ROUTES,
+    *live.ROUTES,
+]
