@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from mq9.desk import live
-from mq9.desk.pages import conversations, questions, stuck
+from mq9.desk.pages import agents, conversations, mailboxes, questions, stuck
 
 ROUTES = [
     *questions.ROUTES,
     *conversations.ROUTES,
+    *agents.ROUTES,
     *stuck.ROUTES,
+    *mailboxes.ROUTES,
     *live.ROUTES,
 ]
