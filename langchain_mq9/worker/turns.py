@@ -33,16 +33,12 @@ from mq9 import (
 from mq9.clock import sleep
 from mq9.errors import MailboxExists, MailboxNotFound
 from mq9.models import FetchResult
+from mq9.operations.conversations import mailbox_of_turn
 
 logger = logging.getLogger("mq9.worker")
 
 _GROUP = "turn"
 _LEASES_KEPT = 3  # after so many a mailbox expires that nobody uses
-
-
-def mailbox_of_turn(mail_address: str, thread_id: str) -> str:
-    """Return the mailbox whose message is leased by a thread's turn."""
-    return f"{mail_address}.turns.{thread_id.replace('-', '')}"
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

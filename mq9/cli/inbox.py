@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 import typer
@@ -22,43 +19,26 @@ from mq9 import address as addresses
 from mq9.cli.messages import stdin_payload
 from mq9.cli.output import Table, as_json, count, quoted, span, when
 from mq9.cli.program import Address, CommandCall
-from mq9.cli.sent_answers import SentAnswers, SentReply, gets_receipt
-from mq9.client import arguments
 from mq9.client.answers import once_there
 from mq9.client.client import Mq9Client
 from mq9.errors import (
-    Forbidden,
     InvalidRequest,
-    MailboxFull,
-    MailboxNotFound,
-    MessageNotFound,
-    PayloadTooLarge,
 )
-from mq9.models import Message, Payload
+from mq9.inbox import answering
+from mq9.inbox.open_questions import OpenQuestion, has_expired, open_questions, with_answers
+from mq9.inbox.sent_answers import SentAnswers, SentReply
+from mq9.models import Payload
 from mq9.protocol import checks
 from mq9.questions import (
-    TAG,
     Action,
     AnswerOutcome,
     InvalidAnswer,
     MailedQuestion,
-    closing_note,
     decision_word,
     decisions_of,
 )
 
-_MOST_QUESTIONS = 1_000
-_NOT_SENT = (Forbidden, InvalidRequest, MailboxFull, MailboxNotFound, PayloadTooLarge)
 _COLUMNS = ("ID", "FROM", "ASKED", "EXPIRES", "QUESTION", "ACTIONS", "ANSWERS")
-
-
-@dataclass(slots=True)
-class _Open:
-    """An open question."""
-
-    message: Message
-    question: MailedQuestion
-    sent: SentReply | None = None
 
 
 async def inbox(
@@ -122,18 +102,15 @@ async def reply(
     If the asker sends receipts, the question stays until the answer is confirmed.
     """
     async with call.client() as client:
-        asked = await _message(client, address, msg_id)
+        asked = await answering.question_at(client, address, msg_id)
         question = MailedQuestion.from_payload(asked.payload)
-        if _has_expired(question, client.clock.now_ms() / 1000):
+        if has_expired(question, client.clock.now_ms() / 1000):
             raise InvalidRequest(
                 f"msg_id: the question has expired at {when(question.expires or 0)}"
             )
         given = await asyncio.to_thread(_answer, question, answer, args or [], message)
         sender = sender or address
-        if gets_receipt(asked):
-            answered = await _confirmed(client, asked, given, sender, wait)
-        else:
-            answered = await _sent(client, asked, given, sender)
+        answered = await answering.answer(client, asked, given, sender, wait)
     document = {
         "mail_address": address,
         "msg_id": msg_id,
@@ -166,116 +143,21 @@ async def reply(
             return 0
 
 
-async def _message(client: Mq9Client, address: str, msg_id: int) -> Message:
-    """Return the message that is to be answered."""
-    found = await client.query(address, msg_id=msg_id)
-    if found:
-        return found[0]
-    text = f"message not found: {msg_id} of {address} is not there"
-    history = (await client.mailbox_status(address, msg_id=msg_id)).message
-    newer = None if history is None else history.replaced_by
-    for one in [] if newer is None else await client.query(address, msg_id=newer):
-        if TAG in one.tags:
-            text = f"{text}: it was asked again as message {newer}. See it: mq9 inbox {address}"
-        elif (note := closing_note(one.payload)) is not None:
-            text = f"{text}: it needs no answer any more, {note}"
-    raise MessageNotFound(text)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answered:
-    """What became of an answer."""
-
-    answered_as: int | None  # message id at the asker; None if an earlier call sent it
-    outcome: AnswerOutcome | Literal["unconfirmed"] | None = (
-        None  # None if the asker sends no receipts
-    )
-    text: str | None = None
-
-
-async def _sent(client: Mq9Client, asked: Message, payload: Payload, sender: str) -> _Answered:
-    """Answer a message whose sender does not say what becomes of the answer."""
-    answered_as = await client.reply(asked, payload, id=_reply_id(asked), sender=sender)
-    if TAG in asked.tags:
-        await _remove(client, asked)
-    return _Answered(answered_as=answered_as)
-
-
-async def _confirmed(
-    client: Mq9Client, asked: Message, given: Payload, sender: str, seconds: float
-) -> _Answered:
-    """Answer a question, and wait for its receipt."""
-    answers = SentAnswers(client, await client.whoami())
-    payload = arguments.payload(given)
-    sent = await answers.begin(asked, payload, _shown(given))
-    answered_as = None
-    if sent.receipt is None:
-        try:
-            answered_as = await client.send(
-                asked.reply_to or "",
-                payload,
-                id=sent.id,
-                sender=sender,
-                from_mailbox=asked.mail_address,
-                reply_to=sent.mail_address,
-                correlation_id=asked.correlation_id,
-            )
-        except _NOT_SENT:
-            await answers.forget(sent)
-            raise
-        sent = await answers.wait(asked, seconds) or sent
-    receipt = sent.receipt
-    if receipt is None:
-        return _Answered(answered_as=answered_as, outcome="unconfirmed")
-    if receipt.outcome is not AnswerOutcome.REFUSED:
-        await _remove(client, asked)
-    await answers.forget(sent)
-    return _Answered(answered_as=answered_as, outcome=receipt.outcome, text=receipt.text)
-
-
-async def _remove(client: Mq9Client, asked: Message) -> None:
-    with suppress(MessageNotFound):  # by a repeat, which removed it first
-        await client.delete(asked.mail_address, asked.msg_id)
-
-
 async def _wait_for_open(
     client: Mq9Client, mailbox: str, seconds: float
-) -> tuple[list[_Open], bool]:
+) -> tuple[list[OpenQuestion], bool]:
     """Wait for open questions; return them, and whether there are more."""
     deadline_ms = client.clock.monotonic_ms() + round(seconds * 1000)
     answers = SentAnswers(client, await client.whoami())
     while True:
         newest = await client.query(mailbox, limit=1)
-        found = await client.query(mailbox, tags=[TAG], limit=_MOST_QUESTIONS)
-        now = client.clock.now_ms() / 1000
-        asked = [_Open(message, MailedQuestion.from_payload(message.payload)) for message in found]
-        open_ = [
-            one
-            for one in asked
-            if not _has_expired(one.question, now)
-            and not await _is_acked(client, one.message)
-            and not await _is_settled(client, answers, one)
-        ]
+        found = await open_questions(client, mailbox)
+        open_ = await with_answers(client, answers, list(found.questions))
         left_ms = deadline_ms - client.clock.monotonic_ms()
         if open_ or left_ms <= 0:
             return open_, found.more
         after = newest[0].msg_id + 1 if newest else 0
         await client.fetch(mailbox, deliver="from_id", from_id=after, max_wait_ms=left_ms)
-
-
-async def _is_settled(client: Mq9Client, answers: SentAnswers, asked: _Open) -> bool:
-    """Look for the receipt of an answer to a question, and remove a question that is closed."""
-    if not gets_receipt(asked.message):
-        return False
-    asked.sent = await answers.find(asked.message)
-    receipt = None if asked.sent is None else asked.sent.receipt
-    if receipt is None or receipt.outcome is AnswerOutcome.REFUSED:
-        return False
-    with suppress(Forbidden):  # the person may look at the mailbox, and not delete there
-        await _remove(client, asked.message)
-        if asked.sent is not None:
-            await answers.forget(asked.sent)
-    return True
 
 
 async def _own_mailbox(client: Mq9Client) -> str:
@@ -285,19 +167,7 @@ async def _own_mailbox(client: Mq9Client) -> str:
     return addresses.slug(agent)
 
 
-def _has_expired(question: MailedQuestion, now: float) -> bool:
-    return question.expires is not None and question.expires <= now
-
-
-async def _is_acked(client: Mq9Client, message: Message) -> bool:
-    """Tell whether the agent whose mailbox it is has done with a message by its tools."""
-    status = await client.mailbox_status(message.mail_address, msg_id=message.msg_id)
-    groups = () if status.message is None else status.message.groups
-    done = {one.group_name for one in groups if one.state in {"acked", "moved"}}
-    return message.mail_address in done
-
-
-def _document(asked: _Open) -> dict[str, Any]:
+def _document(asked: OpenQuestion) -> dict[str, Any]:
     message, question = asked.message, asked.question
     return {
         "msg_id": message.msg_id,
@@ -319,7 +189,7 @@ def _answered(sent: SentReply) -> dict[str, Any]:
     return {"answer": sent.text, "at": sent.at, "outcome": outcome, "text": refused}
 
 
-def _row(asked: _Open, now: float) -> tuple[str, ...]:
+def _row(asked: OpenQuestion, now: float) -> tuple[str, ...]:
     message, question, sent = asked.message, asked.question, asked.sent
     sender = "" if message.sender is None else quoted(message.sender)
     if message.sender_verified:
@@ -355,17 +225,6 @@ def _answer(
         raise InvalidRequest(f"answer: {count(len(words), 'word')} were given; put them in quotes")
     [text] = words
     return stdin_payload() if text == "-" else text.encode("utf-8", "surrogateescape")
-
-
-def _shown(given: Payload) -> str:
-    """Return an answer as people read it."""
-    if not isinstance(given, Mapping):
-        return arguments.payload(given).decode("utf-8", "backslashreplace")
-    words = []
-    for one in given["decisions"]:
-        beside = one["edited_action"]["args"] if "edited_action" in one else one.get("message")
-        words.append(one["type"] if beside is None else f"{one['type']} {as_json(beside)}")
-    return "; ".join(words)
 
 
 def _decisions(
@@ -406,12 +265,6 @@ def _parsed(text: str) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise InvalidRequest(f"args: {checks.shown(text)} is no JSON object")
     return parsed
-
-
-def _reply_id(asked: Message) -> str:
-    """Return the id of a question's answer, so that it is stored once, however often it is sent."""
-    what = (asked.mail_address, asked.msg_id, asked.create_time, asked.correlation_id)
-    return f"reply.{hashlib.sha256(repr(what).encode()).hexdigest()}"
 
 
 _VARIABLES = ("VISUAL", "EDITOR")

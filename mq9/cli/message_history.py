@@ -8,6 +8,7 @@ import typer
 
 from mq9.cli.output import count, known_as, moment, one_line, quoted, span
 from mq9.cli.program import NOTHING_THERE, Address, CommandCall
+from mq9.client.client import Mq9Client
 from mq9.models import (
     GroupStatus,
     MailboxStatus,
@@ -32,8 +33,25 @@ async def why(
 ) -> int:
     """Tell what happened to a message, and why a consumer group does or does not see it."""
     async with call.client() as client:
-        status = await client.mailbox_status(address, group_name=group, msg_id=msg_id)
-        now = client.clock.now_ms() / 1000
+        message, story = await story_of(client, address, msg_id, group)
+    document = {"mail_address": address, "message": dataclasses.asdict(message), "story": story}
+    call.out.show(document, *story)
+    return NOTHING_THERE if message.state in _UNHEARD_OF else 0
+
+
+async def story_of(
+    client: Mq9Client, address: str, msg_id: int, group: str | None = None
+) -> tuple[MessageHistory, list[str]]:
+    """Ask the broker what happened to a message; return that, and the same as sentences.
+
+    Args:
+        client: Whose request it is.
+        address: The mailbox.
+        msg_id: The message.
+        group: Tell only where it stands with this consumer group. Default: with all groups.
+    """
+    status = await client.mailbox_status(address, group_name=group, msg_id=msg_id)
+    now = client.clock.now_ms() / 1000
     message = status.message
     if message is None:  # not every broker tells of single messages
         message = MessageHistory(msg_id=msg_id, state="unknown")
@@ -41,10 +59,7 @@ async def why(
         message = dataclasses.replace(
             message, groups=tuple(one for one in message.groups if one.group_name == group)
         )
-    story = tell(status, message, now)
-    document = {"mail_address": address, "message": dataclasses.asdict(message), "story": story}
-    call.out.show(document, *story)
-    return NOTHING_THERE if message.state in _UNHEARD_OF else 0
+    return message, tell(status, message, now)
 
 
 def tell(status: MailboxStatus, message: MessageHistory, now: float) -> list[str]:

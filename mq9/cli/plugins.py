@@ -12,12 +12,17 @@ from mq9.cli import needing
 
 # What each command does. They are listed without loading their packages, which need much.
 SUMMARIES = {
+    "desk": "Open the desk in a browser: questions to you, and what agents do.",
     "mcp": (
         "A mailbox for an MCP host, such as Claude Desktop, Claude Code, Codex, Cursor or VS Code."
     ),
     "worker": "Run a LangGraph graph for each message that comes to an agent.",
 }
-COMMANDS = {"mcp": "mcp_server.cli:app", "worker": "langchain_mq9.cli:app"}  # typer.Typer
+COMMANDS = {
+    "desk": "mq9.desk.cli:app",
+    "mcp": "mcp_server.cli:app",
+    "worker": "langchain_mq9.cli:app",
+}  # typer.Typer
 ROUTES = {"mcp": "mcp_server.http.serving:make_routes"}  # ``mq9.cli.serve.MakeRoutes``
 
 

@@ -100,6 +100,11 @@ def thread_id(agent: str, message: StoredMessage) -> str:
     return str(uuid.UUID(bytes=digest[:16], version=5))
 
 
+def mailbox_of_turn(mail_address: str, thread: str) -> str:
+    """Return the mailbox whose only message is leased by the worker that runs a thread."""
+    return f"{mail_address}.turns.{thread.replace('-', '')}"
+
+
 def message_key(message: StoredMessage) -> str:
     """Return ``mailbox/number/digest`` of a message, the same for each of its deliveries."""
     address, number = message.mail_address, str(message.msg_id)
