@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 USAGE = "mq9-mcp permission HOST EVENT --agent NAME --approvals NAME --wait SECONDS"
+_APPEAR_S = 5.0  # a model may want its first tool before the host has started all servers
 _ANSWER_S = 4.0
 _GRACE_S = 10.0  # for the server to close a question that nobody has answered
 
@@ -44,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
         agent,
         parent=parent,
         directory=directory,
-        appear_s=0.0,
+        appear_s=_APPEAR_S if asks else 0.0,
         answer_s=_ANSWER_S,
     )
     if found is None:
