@@ -48,11 +48,14 @@ LISTENS_S = (
 )
 LATE_S = 300  # for so long it is heard how late an answer is
 _FETCH_S = 30
+_LEASE_MS = 5_000  # an answer whose receipt could not be sent is heard again so soon
 _RETRY_S = 1.0
+_MOST_BYTES = 100_000  # of an answer: a hook has to take it
 _CLOSE_S = 3.0
 _NOTE_S = 86_400  # how long a note stays in the place of a question that needs no answer
 _SESSION_CHARS = 8
 _WHY_CHARS = 1_000
+_ACCEPTED = Receipt(outcome=AnswerOutcome.ACCEPTED)
 _ELSEWHERE = "it was answered where the host runs"
 _WITHDRAWN = "the host no longer asks"
 _TOO_LATE = "nobody answered it in time"
@@ -70,6 +73,7 @@ class _Question:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     closed: str | None = None  # why it needs no answer any more
+    answer: int | None = None  # the message that counts
     answered_by: str | None = None
 
     @property
@@ -313,7 +317,11 @@ class Permissions:
             try:
                 await desk.keep()
                 for message in await desk.client.fetch(
-                    desk.mail_address, group_name="server", max_wait_ms=_FETCH_S * 1000
+                    desk.mail_address,
+                    group_name="server",
+                    num_msgs=1,
+                    lease_ms=_LEASE_MS,
+                    max_wait_ms=_FETCH_S * 1000,
                 ):
                     await self._heard(desk, message)
                     await message.ack()
@@ -335,25 +343,30 @@ class Permissions:
         )
         if problem is not None:
             return _refused(problem)
+        if question.answer == message.msg_id:
+            return _ACCEPTED  # its receipt could not be sent
         if question.closed is not None or message.create_time >= (question.mailed.expires or 0):
             why = question.closed or _TOO_LATE
             by = question.answered_by
             text = why if by is not None else f"it is too late: {why}"
             return Receipt(outcome=AnswerOutcome.CLOSED, text=text, by=by)
         try:
+            if len(message.payload) > _MOST_BYTES:
+                raise InvalidAnswer(f"it is longer than {_MOST_BYTES} bytes")  # noqa: TRY301
             [decided] = decisions_of(question.mailed.actions, answer_of(message.payload))
         except InvalidAnswer as error:
             question.mailed = replace(question.mailed, problem=str(error))
             await self._send(desk, question, again=str(message.msg_id))
             return _refused(f"it does not fit the question: {error}")
         by = message.sender or question.to
+        question.answer = message.msg_id
         question.closed, question.answered_by = f"{shown(by)} has answered it", by
         self._heed_late()
         question.decision.set_result(_decision(decided, by))
         self._begin(
             desk.approved.note(question.host, question.to, question.action, decided["type"])
         )
-        return Receipt(outcome=AnswerOutcome.ACCEPTED)
+        return _ACCEPTED
 
     def _heed_late(self) -> None:
         self._late_until_ms = self._clock.monotonic_ms() + LATE_S * 1000

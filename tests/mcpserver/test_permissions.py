@@ -5,12 +5,13 @@ import asyncio
 import pytest
 
 from mcp_server import Callers, Settings
+from mcp_server.delivery import permissions
 from mcp_server.delivery.approved import Approved
 from mcp_server.delivery.permissions import LATE_S, MAX_OPEN, Permissions
 from mcp_server.delivery.rules import PROPOSED_AFTER
 from mcp_server.delivery.shapes import read_permission
-from mq9 import Mq9Client
-from mq9.questions import TAG, MailedQuestion, Receipt, closing_note
+from mq9 import Mq9Client, Unreachable
+from mq9.questions import TAG, MailedQuestion, Receipt, closing_note, send_receipt
 from mq9.server.users import User, Users
 from tests.hosted import url_for
 from tests.waiting import until
@@ -199,6 +200,35 @@ async def test_what_the_host_withdraws_is_closed_and_an_answer_is_late(side, how
         assert await side.say(question, YES) == ("closed", f"it is too late: {why}")
     if how != "killed":
         assert await asking == {}
+
+
+async def test_an_answer_whose_receipt_could_not_be_sent_is_not_called_late(side, monkeypatch):
+    failures = [Unreachable("no"), None]
+
+    async def send(*given):
+        if (failure := failures.pop(0)) is not None:
+            raise failure
+        await send_receipt(*given)
+
+    monkeypatch.setattr(permissions, "send_receipt", send)
+    asking = side.begin()
+    question = await side.next()
+    saying = asyncio.create_task(side.say(question, YES))
+    assert await asking == ALLOWED
+    while not saying.done():
+        await side.clock.advance(1)
+    assert saying.result() == ("accepted", None)
+
+
+async def test_an_answer_that_no_hook_could_take_is_refused(side):
+    asking = side.begin()
+    question = await side.next()
+    args = {**COMMAND, "command": "x" * 200_000}
+    edit = {"type": "edit", "edited_action": {"name": "Bash", "args": args}}
+    outcome = await side.say(question, edit)
+    assert outcome == ("refused", "it does not fit the question: it is longer than 100000 bytes")
+    assert await side.say(await side.next(), NO) == ("accepted", None)
+    assert (await asking)["behavior"] == "deny"
 
 
 async def test_two_hooks_at_once_have_a_question_each(side):
