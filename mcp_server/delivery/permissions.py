@@ -43,9 +43,7 @@ _logger = logging.getLogger("mq9.mcp")
 
 REQUESTS = ("ready", "permission", "ended")  # what hooks ask here
 MAX_OPEN = 50
-LISTENS_S = (
-    120  # the mailbox of a server that was killed is gone so soon: an answer is refused then
-)
+LISTENS_S = 120  # the mailbox for answers outlives a killed server so long, and then refuses them
 LATE_S = 300  # for so long it is heard how late an answer is
 _FETCH_S = 30
 _LEASE_MS = 5_000  # an answer whose receipt could not be sent is heard again so soon
@@ -83,7 +81,7 @@ class _Question:
         return action
 
 
-class _Desk:
+class _Asker:
     """A connection of its own, with the mailbox that answers come to."""
 
     def __init__(self, identity: Identity, client: Mq9Client) -> None:
@@ -120,7 +118,7 @@ class Permissions:
         self._callers = callers
         self._clock = clock or SystemClock()
         self._questions: OrderedDict[str, _Question] = OrderedDict()
-        self._desk: _Desk | None = None
+        self._asker: _Asker | None = None
         self._opening = asyncio.Lock()
         self._listening: asyncio.Task[None] | None = None
         self._late_until_ms = 0
@@ -138,23 +136,24 @@ class Permissions:
         """Close the open questions, and the connection."""
         for one in self._open():
             self._close(one, _WITHDRAWN)
-        with suppress(TimeoutError):
-            await in_time(self._clock, _CLOSE_S, self._finish())
         if self._listening is not None:
             self._listening.cancel()
-        if self._desk is not None:
-            with suppress(Mq9Error):
-                await self._desk.client.mailbox_drop(self._desk.mail_address)
-            await self._desk.client.close()
+            await asyncio.wait([self._listening])
+        if self._asker is not None:
+            with suppress(TimeoutError, Mq9Error):
+                await in_time(self._clock, _CLOSE_S, self._finish(self._asker))
+            await self._asker.client.close()
 
     @property
     def is_busy(self) -> bool:
         """Whether something is still sent of decided or closed questions."""
         return bool(self._tasks)
 
-    async def _finish(self) -> None:
+    async def _finish(self, asker: _Asker) -> None:
+        """Send what is left to send, and have later answers refused by the broker."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+        await asker.client.mailbox_drop(asker.mail_address)
 
     async def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a hook of the host: with a decision, or with nothing where it is to ask itself."""
@@ -183,15 +182,15 @@ class Permissions:
         if len(self._open()) >= MAX_OPEN:
             return {"person": f"{BEGINS}{person} was not asked: {MAX_OPEN} questions are open"}
         try:
-            desk = await self._opened()
-            question = await self._question(desk, request)
+            asker = await self._opened()
+            question = await self._question(asker, request)
         except Mq9Error as error:
             return _not_asked(person, error)
         self._questions[question.id] = question
-        self._listen(desk)
+        self._listen(asker)
         try:
-            await desk.keep()
-            await self._send(desk, question)
+            await asker.keep()
+            await self._send(asker, question)
             deadline_s = (question.mailed.expires or 0) - self._clock.now_ms() / 1000
             await wait_for_any(self._clock, max(deadline_s, 0), question.decision)
         except asyncio.CancelledError:  # the hook has ended, or this server does
@@ -205,31 +204,31 @@ class Permissions:
             return {}
         return question.decision.result()
 
-    async def _opened(self) -> _Desk:
+    async def _opened(self) -> _Asker:
         async with self._opening:
-            if self._desk is None:
-                desk = _Desk(*self._callers.connect_default())
-                await desk.open()
-                self._desk = desk
-            return self._desk
+            if self._asker is None:
+                asker = _Asker(*self._callers.connect_default())
+                await asker.open()
+                self._asker = asker
+            return self._asker
 
-    async def _question(self, desk: _Desk, request: Mapping[str, Any]) -> _Question:
+    async def _question(self, asker: _Asker, request: Mapping[str, Any]) -> _Question:
         host, tool, args = request["host"], request["tool"], request["args"]
         seconds = max(request["seconds"], 1)
         to = mailbox_of(request["to"])
-        if to == desk.identity.mail_address:
+        if to == asker.identity.mail_address:
             raise InvalidRequest(f"{to} is the mailbox of the agent that asks")
-        times = await desk.approved.times(host, to, request["action"])
+        times = await asker.approved.times(host, to, request["action"])
         rule = None if request["cut"] else rule_for(host, tool, args, times)
         can_edit = host in EDITABLE and not request["cut"]
         value = {
             "host": host,
-            "agent": desk.identity.name,
+            "agent": asker.identity.name,
             "session": request["session"],
             "directory": request["directory"],
         }
         return _Question(
-            id=desk.client.new_id(),
+            id=asker.client.new_id(),
             host=host,
             session=request["session"],
             to=to,
@@ -251,30 +250,30 @@ class Permissions:
             ),
         )
 
-    async def _send(self, desk: _Desk, question: _Question, *, again: str | None = None) -> None:
+    async def _send(self, asker: _Asker, question: _Question, *, again: str | None = None) -> None:
         """Send a question, or put it in the place of the one before."""
         mailed = question.mailed
 
         async def send() -> None:
-            await desk.client.send(
+            await asker.client.send(
                 question.to,
                 mailed.to_json(),
                 id=question.id if again is None else f"{question.id}.{again}",
                 key=question.id,
                 tags=[TAG],
                 ttl=max(1, (mailed.expires or 0) - self._clock.now_ms() // 1000),
-                reply_to=desk.mail_address,
+                reply_to=asker.mail_address,
                 correlation_id=question.id,
                 headers={RECEIPTS: "yes"},
-                sender=desk.identity.name,
+                sender=asker.identity.name,
             )
 
         try:
             await send()
         except MailboxNotFound:
-            if desk.is_authenticated:
+            if asker.is_authenticated:
                 raise  # it would be the agent's, and closed to the person
-            await desk.client.mailbox_create(name=question.to, renew=True)
+            await asker.client.mailbox_create(name=question.to, renew=True)
             await send()
 
     def _close(self, question: _Question, why: str) -> None:
@@ -285,20 +284,20 @@ class Permissions:
         self._heed_late()
         if not question.decision.done():
             question.decision.set_result({})
-        if self._desk is not None and (question.mailed.expires or 0) > self._clock.now_ms() / 1000:
-            self._begin(self._withdraw(self._desk, question, why))
+        if self._asker is not None and (question.mailed.expires or 0) > self._clock.now_ms() / 1000:
+            self._begin(self._withdraw(self._asker, question, why))
 
-    async def _withdraw(self, desk: _Desk, question: _Question, why: str) -> None:
+    async def _withdraw(self, asker: _Asker, question: _Question, why: str) -> None:
         """Put a note in the place of a question."""
         try:
-            await desk.client.send(
+            await asker.client.send(
                 question.to,
                 closed(question.mailed, why),
                 id=f"closed.{question.id}",
                 key=question.id,
                 correlation_id=question.id,
                 ttl=_NOTE_S,
-                sender=desk.identity.name,
+                sender=asker.identity.name,
             )
         except (IdConflict, MailboxNotFound) as error:
             _logger.debug("a question needs no withdrawal: %s", error)
@@ -307,39 +306,41 @@ class Permissions:
 
     # What is answered
 
-    def _listen(self, desk: _Desk) -> None:
+    def _listen(self, asker: _Asker) -> None:
         """Hear answers until all questions are closed, and late ones for some time more."""
         if self._listening is None or self._listening.done():
-            self._listening = asyncio.create_task(self._hear(desk))
+            self._listening = asyncio.create_task(self._hear(asker))
 
-    async def _hear(self, desk: _Desk) -> None:
+    async def _hear(self, asker: _Asker) -> None:
         while self._open() or self._clock.monotonic_ms() < self._late_until_ms:
             try:
-                await desk.keep()
-                for message in await desk.client.fetch(
-                    desk.mail_address,
+                await asker.keep()
+                for message in await asker.client.fetch(
+                    asker.mail_address,
                     group_name="server",
                     num_msgs=1,
                     lease_ms=_LEASE_MS,
                     max_wait_ms=_FETCH_S * 1000,
                 ):
-                    await self._heard(desk, message)
+                    await self._heard(asker, message)
                     await message.ack()
             except Mq9Error as error:
                 _logger.info("answers cannot be heard: %s", error)
                 await sleep(self._clock, _RETRY_S)
 
-    async def _heard(self, desk: _Desk, message: Message) -> None:
+    async def _heard(self, asker: _Asker, message: Message) -> None:
         question = self._questions.get(message.correlation_id or "")
-        receipt = await self._receipt(desk, question, message)
-        await send_receipt(desk.client, message, receipt, desk.identity.name)
+        receipt = await self._receipt(asker, question, message)
+        await send_receipt(asker.client, message, receipt, asker.identity.name)
 
-    async def _receipt(self, desk: _Desk, question: _Question | None, message: Message) -> Receipt:
+    async def _receipt(
+        self, asker: _Asker, question: _Question | None, message: Message
+    ) -> Receipt:
         """Take an answer, or say why it is none."""
         if question is None:
             return _refused("no question has its correlation id")
         problem = await sender_problem(
-            desk.client, message, (question.to,), is_authenticated=desk.is_authenticated
+            asker.client, message, (question.to,), is_authenticated=asker.is_authenticated
         )
         if problem is not None:
             return _refused(problem)
@@ -356,7 +357,7 @@ class Permissions:
             [decided] = decisions_of(question.mailed.actions, answer_of(message.payload))
         except InvalidAnswer as error:
             question.mailed = replace(question.mailed, problem=str(error))
-            await self._send(desk, question, again=str(message.msg_id))
+            await self._send(asker, question, again=str(message.msg_id))
             return _refused(f"it does not fit the question: {error}")
         by = message.sender or question.to
         question.answer = message.msg_id
@@ -364,7 +365,7 @@ class Permissions:
         self._heed_late()
         question.decision.set_result(_decision(decided, by))
         self._begin(
-            desk.approved.note(question.host, question.to, question.action, decided["type"])
+            asker.approved.note(question.host, question.to, question.action, decided["type"])
         )
         return _ACCEPTED
 

@@ -12,9 +12,12 @@ from programs import MQ9_MCP, TIMEOUT_S, StdioServer
 
 from mq9 import SyncMq9Client
 from mq9.questions import TAG, closing_note
+from tests.serving import Serving
+from tests.users_file import write_users
 
 pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
+NAMES = ("desk", "boss", "mallory")
 MQ9 = MQ9_MCP.with_name("mq9")
 DOCUMENT = {"session_id": "one", "tool_name": "Bash", "tool_input": {"command": "touch x"}}
 
@@ -22,13 +25,14 @@ DOCUMENT = {"session_id": "one", "tool_name": "Bash", "tool_input": {"command": 
 class Home:
     """A user's home with a broker, servers of the agent `desk`, and hooks of its host."""
 
-    def __init__(self, home, stack):
+    def __init__(self, home, stack, *, url=None, persons_url=None):
         kept = {key: one for key, one in os.environ.items() if not key.startswith(("MQ9_", "COV"))}
-        self.url = f"sqlite:///{home}/mq9.db"
+        self.url = url or f"sqlite:///{home}/mq9.db"
+        self.persons_url = persons_url or self.url
         self.environment = {**kept, "HOME": str(home), "MQ9_SERVER": self.url}
         self.home = home
         self.stack = stack
-        self.client = stack.enter_context(SyncMq9Client.connect(self.url))
+        self.client = stack.enter_context(SyncMq9Client.connect(self.persons_url))
         self.client.mailbox_create(name="boss")
 
     def serve(self):
@@ -81,7 +85,7 @@ class Home:
     def reply(self, *words):
         done = subprocess.run(
             [MQ9, "reply", "boss", str(self.question().msg_id), *words],
-            env=self.environment,
+            env={**self.environment, "MQ9_SERVER": self.persons_url},
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
@@ -209,3 +213,28 @@ def test_a_large_document_is_asked_about_in_bounds(home):
     assert "characters of the arguments were left out" in question.json()["text"]
     home.client.reply(question, "approve", sender="boss")
     assert printed(hook) == {"behavior": "allow"}
+
+
+USERS = "".join(f'[[users]]\nagent = "{name}"\ntoken = "{name}-x"\n' for name in NAMES)
+
+
+def test_on_a_server_with_users_the_person_decides_also_when_the_server_was_killed(tmp_path):
+    users = write_users(tmp_path, USERS)
+    with (
+        ExitStack() as stack,
+        Serving(tmp_path, "--users", str(users), "--data", str(tmp_path / "served.db")) as serving,
+    ):
+        where = serving.url.split("//")[1]
+        urls = {name: f"nats://{name}-x@{where}" for name in NAMES}
+        home = Home(tmp_path, stack, url=urls["desk"], persons_url=urls["boss"])
+        home.serve()
+        hook = home.hook()
+        question = home.question()
+        with SyncMq9Client.connect(urls["mallory"]) as mallory:
+            mallory.send(question.reply_to, "approve", correlation_id=question.correlation_id)
+        serving.kill()
+        serving.start()
+        assert hook.poll() is None
+        code, said = home.reply("reject", "--message", "no", "--wait", "60")
+        assert (code, said.startswith("answered message")) == (0, True), said
+        assert printed(hook) == {"behavior": "deny", "message": "boss said no: no"}

@@ -360,6 +360,13 @@ async def test_only_those_who_were_asked_may_answer(on_server):
     for name in ("mallory", "desk"):
         outcome = await side.say(question, YES, client=clients[name], sender=None)
         assert outcome == ("refused", f"'{name}' was not asked")
+    await clients["carl"].mailbox_create(name="carl")
+    outcome = await side.say(
+        question, YES, client=clients["carl"], sender=None, from_mailbox="carl"
+    )
+    assert outcome == ("refused", "'carl' was not asked")
+    outcome = await side.say(question, YES, sender=None, correlation_id="another")
+    assert outcome == ("refused", "no question has its correlation id")
     assert not asking.done()
     assert await side.say(question, NO, sender=None) == ("accepted", None)
     assert (await asking)["behavior"] == "deny"
