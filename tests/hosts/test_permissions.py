@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.hosts, pytest.mark.programs, pytest.mark.timeout(300)]
 
 ASKING = [one for one in PROGRAMS if one.name in PERMISSIONS]
 ALONE = ("claude-code", "copilot")  # which ask, though nobody sits at a terminal
-ENDING = ("claude-code", "codex")  # which say, or show by ending the hook, that it is over
+ENDING = ("claude-code", "codex", "qwen")  # which say, or show by ending the hook, that it is over
 BY_NAME = {"indirect": True, "ids": lambda program: program.name}
 WAIT_S = 60
 LIMIT_S = 40  # a host may take so long to begin, and to ask
