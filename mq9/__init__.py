@@ -38,9 +38,9 @@ _NAMES = {
     ),
     "models": (
         "AgentEntry AgentMatch AgentMatches Deliver Extended FetchResult Gathered GroupStatus "
-        "Held Leased ListedMailbox LookPolicy MailboxPage MailboxStatus MailboxType Match "
+        "Held Identity Leased ListedMailbox LookPolicy MailboxPage MailboxStatus MailboxType Match "
         "Message MessageHeaders MessageHistory Moved Notice NoticeReceipt NoticeSender Occasion "
-        "Payload Priority PublicMailbox Removed SendOutcome Sent SentAnswer SentPage Standing "
+        "Payload Priority PublicMailbox Removed Role SendOutcome Sent SentAnswer SentPage Standing "
         "StoredMessage Unread Waiting"
     ),
     "signals": "stop_on_signals",

@@ -64,6 +64,7 @@ from mq9.models import FetchResult as FetchResult
 from mq9.models import Gathered as Gathered
 from mq9.models import GroupStatus as GroupStatus
 from mq9.models import Held as Held
+from mq9.models import Identity as Identity
 from mq9.models import Leased as Leased
 from mq9.models import ListedMailbox as ListedMailbox
 from mq9.models import LookPolicy as LookPolicy
@@ -83,6 +84,7 @@ from mq9.models import Payload as Payload
 from mq9.models import Priority as Priority
 from mq9.models import PublicMailbox as PublicMailbox
 from mq9.models import Removed as Removed
+from mq9.models import Role as Role
 from mq9.models import SendOutcome as SendOutcome
 from mq9.models import Sent as Sent
 from mq9.models import SentAnswer as SentAnswer

@@ -33,7 +33,7 @@ from mq9.engine.shapes import (
     text_or,
     tuple_of,
 )
-from mq9.models import Deliver, LookPolicy, MailboxType, Occasion, Priority, SendPolicy
+from mq9.models import Deliver, LookPolicy, MailboxType, Occasion, Priority, Role, SendPolicy
 from mq9.protocol import requests
 from mq9.protocol.body import Request
 
@@ -186,6 +186,7 @@ ACTOR = Record(
     Field("barred", FLAG, False),
     Field("is_stranger", FLAG, False),
     Field("may_list", FLAG, False),
+    optional("role", one_of(Role)),
 )
 CALL = Record(
     Call,

@@ -1,6 +1,6 @@
 """What the protocol speaks of: messages, priorities, agents, and the state of a mailbox."""
 
-from mq9.models.agents import AgentEntry, AgentMatch, AgentMatches, Match
+from mq9.models.agents import AgentEntry, AgentMatch, AgentMatches, Identity, Match, Role
 from mq9.models.mailboxes import (
     Granted,
     GroupStatus,
@@ -55,6 +55,7 @@ __all__ = [
     "Granted",
     "GroupStatus",
     "Held",
+    "Identity",
     "Leased",
     "ListedMailbox",
     "LookPolicy",
@@ -75,6 +76,7 @@ __all__ = [
     "Priority",
     "PublicMailbox",
     "Removed",
+    "Role",
     "SendOutcome",
     "SendPolicy",
     "Sent",

@@ -16,6 +16,7 @@ from mq9.models import (
     AgentEntry,
     Deliver,
     Extended,
+    Identity,
     LookPolicy,
     MailboxPage,
     MailboxStatus,
@@ -589,5 +590,5 @@ class Lookup(Body[tuple[AgentEntry, ...]]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whoami(Body[str | None]):
-    """AGENT.WHOAMI; comes to the agent that the asker has authenticated as."""
+class Whoami(Body[Identity]):
+    """AGENT.WHOAMI; comes to whom the broker takes the asker for."""
