@@ -13,8 +13,9 @@ from mq9.clock import SystemClock
 from mq9.desk.app import Desk, make_routes
 from mq9.desk.people import Admission, OnePerson, Person
 from mq9.desk.screens import ROUTES
+from mq9.models import Role
 from mq9.protocol import checks
-from mq9.server.users import Users
+from mq9.server.users import Admitted, Users
 
 if TYPE_CHECKING:  # it needs the extra `server`
     from mq9.cli.serve import RouteContext
@@ -31,9 +32,10 @@ class KnownUsers:
 
     async def log_in(self, credentials: Mapping[str, Any], address: str) -> Person:
         """Return whose credentials these are."""
-        agent = await self._users.admit(credentials, address)
-        name = agent or credentials.get("user") or "operator"
-        return Person.named(name, is_verified=True, identity=agent)
+        who = await self._users.admit(credentials, address)
+        name = who.agent or credentials.get("user") or str(who.role)
+        is_reader = who.role is Role.READER
+        return Person.named(name, is_verified=True, reads_only=is_reader, identity=who)
 
     def connect(self, person: Person) -> Mq9Client:
         """Return a client of the server's broker."""
@@ -49,7 +51,7 @@ async def make_desk_routes(context: RouteContext) -> AsyncIterator[tuple[Sequenc
         admission, only = KnownUsers(users, context), None
     else:
         only = Person.named(checks.agent_name("desk-as", name))
-        admission = OnePerson(lambda: context.connect(None))
+        admission = OnePerson(lambda: context.connect(Admitted()))
     desk = Desk(admission, SystemClock(), only=only, hosts=(context.host, *context.desk_hosts))
     async with desk.clients.running():
         yield make_routes(desk, ROUTES), "" if only is None else f"/enter?link={desk.link.renew()}"

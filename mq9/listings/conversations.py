@@ -48,13 +48,13 @@ _VISIBLE = (
 
 
 def sees_all(actor: Actor) -> bool:
-    """Tell whether somebody sees all mailboxes."""
-    return actor.agent is None and actor.may_list
+    """Tell whether somebody sees all mailboxes: a named operator, a reader, or nobody's agent."""
+    return actor.role is not None or (actor.agent is None and actor.may_list)
 
 
 def refuse_unknown(actor: Actor) -> None:
     """Refuse whoever the broker knows nothing of."""
-    if actor.agent is None and not actor.may_list:
+    if actor.agent is None and not sees_all(actor):
         raise Forbidden(
             "conversations: this broker does not know who asks, and an address is all that it "
             "takes to use a mailbox; authenticate as an agent or an operator"
