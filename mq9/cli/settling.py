@@ -36,13 +36,23 @@ class Place:
         return f"message {self.msg_id} of {self.mail_address}"
 
 
-async def give_back(client: Mq9Client, place: Place) -> str:
-    """End the lease of a message, so that the group is given it again."""
+async def give_back(client: Mq9Client, place: Place, *, name: str) -> str:
+    """End the lease of a message, so that the group is given it again.
+
+    Args:
+        client: Whose requests these are.
+        place: The message.
+        name: Who gives it back; ``mq9 why`` tells so.
+    """
     standing = await _standing(client, place)
     if standing is None or standing.state != "leased" or standing.consumer is None:
         return f"{_begin(place)} is leased by nobody, so there is nothing to give back."
     await client.nack(
-        place.mail_address, standing.group_name, place.msg_id, consumer=standing.consumer
+        place.mail_address,
+        standing.group_name,
+        place.msg_id,
+        consumer=standing.consumer,
+        reason=f"given back by {name}",
     )
     return f"{_begin(place)} is given back: {quoted(standing.consumer)} holds it no longer."
 

@@ -17,6 +17,7 @@ from mq9.desk.pages.forms import (
     item_of,
     mailbox,
     place_of,
+    promised_by,
     registered,
     required,
     screen,
@@ -157,14 +158,14 @@ def _stands(entry: ConversationMessage[Message], *, answered: bool, now: float) 
         return ""
     if answered and standing.state != "leased":
         return "answered"
-    return _standing(standing, now)
+    promised = "" if standing.promise is None else f"; {promised_by(standing.promise, now)}"
+    return _standing(standing, now) + promised
 
 
 def _standing(standing: Standing, now: float) -> str:
     times = count(standing.deliveries, "time")
     left = "" if standing.until is None else f" for another {span(max(0.0, standing.until - now))}"
-    why = getattr(standing, "reason", None)
-    because = "" if why is None else f": {visible(why[:300])}"
+    because = "" if standing.reason is None else f": {visible(standing.reason[:300])}"
     match standing.state:
         case "pending":
             again = f", delivered {times} before{because}" if standing.deliveries else ""
