@@ -151,9 +151,12 @@ def _anchor(mail_address: str, msg_id: int) -> str:
 
 def _stands(entry: ConversationMessage[Message], *, answered: bool, now: float) -> str:
     """Say in a few words how a message stands."""
-    standing = entry.standing
+    standing, moved = entry.standing, entry.message.moved
     if entry.due is not None:
         return f"delayed: visible in {span(max(0.0, entry.due - now))}"
+    if moved is not None and not moved.back:
+        why = "" if moved.reason is None else f": {visible(moved.reason[:300])}"
+        return f"dead letter from {moved.mailbox}{why}"
     if standing is None:
         return ""
     if answered and standing.state != "leased":

@@ -15,7 +15,16 @@ from mq9.cli.redriving import Choice, Redriven, redrive
 from mq9.cli.settling import Place
 from mq9.client.answers import at_once
 from mq9.desk.app import Visit, action, page
-from mq9.desk.pages.forms import item_of, mailbox, place_of, required, screen, texts, word
+from mq9.desk.pages.forms import (
+    item_of,
+    mailbox,
+    place_of,
+    registered,
+    required,
+    screen,
+    texts,
+    word,
+)
 from mq9.desk.showing import link
 from mq9.errors import InvalidRequest, Mq9Error
 from mq9.models import STUCK_KINDS, Message, StuckMessage
@@ -85,6 +94,7 @@ async def stuck(visit: Visit) -> Response:
         "stuck.html",
         page=page,
         items=await at_once(with_story, page.items),
+        registered=await registered(client, {one.sender for one in page.items}),
         kind=kind,
         mailbox=address,
         kinds=STUCK_KINDS,
