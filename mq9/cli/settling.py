@@ -18,6 +18,9 @@ from mq9.models import Message, Standing
 from mq9.operations.conversations import mailbox_of_turn, thread_id
 
 
+_ANSWERS = ".answers"  # of a worker, the mailbox for the answers to its questions
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
     """A message as one consumer group sees it.
@@ -121,6 +124,9 @@ async def stop_run(client: Mq9Client, place: Place, *, name: str) -> str:
     message = await _message(client, place)
     if message is None or standing is None or standing.state != "leased":
         return f"{_begin(place)} is worked on by nobody: there is nothing to stop."
+    if place.mail_address == f"{standing.group_name}{_ANSWERS}":
+        # Its worker alone can close the question, which would keep later messages waiting.
+        return f"{_begin(place)} is an answer that a run goes on with: such a run is not stopped."
     told = "Nobody waits for its answer."
     if message.reply_to is not None and HEADER not in message.headers:
         failed = ErrorAnswer.of(message, Failure.FAILED, f"stopped by {name}")
