@@ -32,12 +32,13 @@ from mq9.cluster.member import BrokerOptions, Member, joined
 from mq9.engine.commands import Claimed
 from mq9.errors import Unreachable
 from mq9.http.port import HttpLimits
+from mq9.models import Role
 from mq9.server.admin import serve_admin
 from mq9.server.limits import ServerLimits
 from mq9.server.metrics import Metrics
 from mq9.server.server import Server
 from mq9.server.settings import ServerSettings, option, variable
-from mq9.server.users import Guard, Users
+from mq9.server.users import Admitted, Guard, Users
 from mq9.signals import stop_on_signals
 from mq9.transport.direct import DirectTransport
 from mq9.transport.open import default_file
@@ -114,7 +115,8 @@ def _help(name: str, field: FieldInfo, kind: Any) -> str:
 class RouteContext:
     """What routes may use of the server."""
 
-    connect: Callable[[str], Mq9Client]  # from an agent's name; not yet connected
+    # From an agent's name, or who was let in as what; not yet connected.
+    connect: Callable[[str | Admitted], Mq9Client]
     users: Users | None  # None where anybody may connect
     host: str  # of the HTTP port
     agent: str | None  # of requests without a bearer token
@@ -136,9 +138,12 @@ async def mcp_routes(
     make_routes: MakeRoutes = plugins.load(plugins.ROUTES, "mcp")
     users = guard if isinstance(guard, Users) else None
 
-    def connect(agent: str) -> Mq9Client:
+    def connect(whom: str | Admitted) -> Mq9Client:
+        who = Admitted(whom, Role.AGENT) if isinstance(whom, str) else whom
+        if users is None:
+            who = Admitted()
         session = BrokerSession(
-            f"mcp.{secrets.token_hex(8)}", agent if users is not None else None, guard.reserved
+            f"mcp.{secrets.token_hex(8)}", who.agent, guard.reserved, role=who.role
         )
         return Mq9Client(transport=DirectTransport(broker, session))  # the broker is the server's
 

@@ -49,7 +49,7 @@ _VISIBLE = (
 
 def sees_all(actor: Actor) -> bool:
     """Tell whether somebody sees all mailboxes."""
-    return actor.agent is None and actor.may_list
+    return actor.may_list and (actor.agent is None or actor.is_operator or actor.is_reader)
 
 
 def refuse_unknown(actor: Actor) -> None:
