@@ -90,7 +90,6 @@ class BrokerSession:
             apart=() if below is None else reserved.apart(below),
             barred=destination is not None and not reserved.may_send(agent, destination),
             reply_owner=reply_owner,
-            reply_barred=told is not None and not reserved.may_send(agent, told),
         )
 
     def refuse_reserved(self, name: str | None, mailbox: str | None) -> None:

@@ -58,10 +58,8 @@ class Actor:
     # where agents are configured, or a program in the broker's process. For ``tells_addresses``.
     may_list: bool = False
 
-    # Of the mailbox ``reply_to`` of a SEND that is to be told of an overdue answer: the agent that
-    # it belongs to, and whether the agent's allow-list leaves it out.
+    # The agent that the mailbox belongs to in which a SEND wants to be told of an overdue answer.
     reply_owner: str | None = None
-    reply_barred: bool = False
 
     @property
     def is_known(self) -> bool:
@@ -84,7 +82,8 @@ class Actor:
     @property
     def at_reply_to(self) -> Actor:
         """Who asks, as seen from the mailbox that is to be told of an overdue answer."""
-        return replace(self, owner=self.reply_owner, other_owner=None, barred=self.reply_barred)
+        # Where one may take, the allow-list does not matter.
+        return replace(self, owner=self.reply_owner, other_owner=None, barred=False)
 
 
 ANYBODY = Actor()

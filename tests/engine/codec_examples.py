@@ -230,5 +230,6 @@ CALLS = [
     ),
     Call(Send(), "box", Actor(closed=True, is_stranger=True)),
     Call(Send(), "box", Actor(may_list=True)),
+    Call(Send(), "box", Actor(agent="planner", reply_owner="planner")),
     Call(Advance()),
 ]
