@@ -232,5 +232,6 @@ CALLS = [
     Call(Send(), "box", Actor(closed=True, is_stranger=True)),
     Call(Send(), "box", Actor(may_list=True)),
     *(Call(Send(), "box", Actor(agent="boss", closed=True, role=role)) for role in Role),
+    Call(Send(), "box", Actor(agent="planner", reply_owner="planner")),
     Call(Advance()),
 ]
