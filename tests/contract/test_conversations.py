@@ -432,11 +432,7 @@ class TestChanges:
         before = way.state()
         await operator.conversations()
         await operator.stuck()
-        after = way.state()
-        added = after.keys() - before.keys()
-        assert added
-        assert all(name.startswith("conversation") for name in added)
-        assert {name: after[name] for name in before} == before
+        assert way.state() == before
 
     async def test_unchanged(self, way, operator, ada, boxes):
         await ask(ada)

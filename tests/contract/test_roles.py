@@ -36,6 +36,7 @@ HERE = "adas.box"  # made by ada, with one message, and closed to all others
 ONE = {"group_name": "g", "consumer": "c", "msg_id": 0}
 # Requests that concern what is ada's; the others have no fields.
 BODIES = {
+    "CONVERSATION.READ": {"id": "c"},
     "MAILBOX.CREATE": {"name": HERE, "renew": True},
     "MAILBOX.GRANT": {"readers": ["carol"]},
     "MSG.FETCH": {"group_name": "g", "config": {"max_wait_ms": 0}},
@@ -72,6 +73,10 @@ WHO_MAY = {
     "MSG.RELEASE": (NOT, DONE, NOT),
     "MSG.QUERY": (NOT, DONE, DONE),
     "MSG.SENT": (NOT, DONE, DONE),
+    "CONVERSATION.LIST": (DONE, DONE, DONE),
+    "CONVERSATION.READ": (DONE, DONE, DONE),
+    "CONVERSATION.LINKS": (DONE, DONE, DONE),
+    "STUCK.LIST": (DONE, DONE, DONE),
     "MSG.NOTICE": (NOT, DONE, NOT),
     "MSG.DELETE": (NOT, DONE, NOT),
     "MSG.CANCEL": (MEETS, MEETS, NOT),

@@ -12,8 +12,16 @@ from mq9.engine.commands import (
     Sweep,
     Undo,
 )
-from mq9.models import Deliver, LookPolicy, MailboxType, Occasion, Priority, Promise, SendPolicy
-from mq9.models import Deliver, LookPolicy, MailboxType, Occasion, Priority, Role, SendPolicy
+from mq9.models import (
+    Deliver,
+    LookPolicy,
+    MailboxType,
+    Occasion,
+    Priority,
+    Promise,
+    Role,
+    SendPolicy,
+)
 from mq9.protocol.checks import MAX_MSG_ID, MAX_SECONDS, MAX_UNIX_SECONDS
 from mq9.protocol.requests import (
     Ack,
