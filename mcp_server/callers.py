@@ -308,6 +308,17 @@ class Callers:
         await agent.client.open()
         return agent.identity, agent.client
 
+    def connect_default(self) -> tuple[Identity, Mq9Client]:
+        """Return the agent of requests without a bearer token, and a client for the caller alone.
+
+        It is not connected yet, and outlives the connections of the agents.
+
+        Raises:
+            Unauthorized: The agent has no name yet.
+        """
+        identity = self.identity()
+        return identity, self._connect(identity.name)
+
     async def make_mailboxes(self, agents: Iterable[str]) -> None:
         """Make the mailboxes of agents that may not have called yet, so that they can get mail.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run ``mq9-mcp``, which is the same as ``mq9 mcp``, and exit."""
     name, *rest = sys.argv[1:] or ("",)
-    if name in {"hook", "watch"} and "--help" not in rest:
+    if name in {"hook", "watch", "permission"} and "--help" not in rest:
         try:
             sys.exit(_deliver(name, rest))
         except (BrokenPipeError, KeyboardInterrupt):
@@ -27,7 +27,9 @@ def main() -> None:
 def _deliver(name: str, rest: list[str]) -> int:
     """Run a hook or a watcher, for which nothing else is loaded."""
     if name == "hook":
-        from mcp_server.delivery.hook import run  # noqa: PLC0415  # one of the two is needed
+        from mcp_server.delivery.hook import run  # noqa: PLC0415  # one of the three is needed
+    elif name == "permission":
+        from mcp_server.delivery.permission import run  # noqa: PLC0415
     else:
         from mcp_server.delivery.watch import run  # noqa: PLC0415
     return run(rest)

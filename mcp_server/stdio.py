@@ -9,9 +9,10 @@ import os
 import select
 import stat
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, cast
 
 from anyio import AsyncFile, to_thread
@@ -22,6 +23,8 @@ from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError, Req
 from pydantic import ValidationError
 
 from mcp_server.callers import Callers, WorkingDirectory, connect_to
+from mcp_server.delivery.permissions import REQUESTS as PERMISSION_REQUESTS
+from mcp_server.delivery.permissions import Permissions
 from mcp_server.delivery.port import announced
 from mcp_server.delivery.sessions import Sessions
 from mcp_server.server import make_server
@@ -57,8 +60,21 @@ async def serve_stdio(
         reader = read_standard_input(None)
         reader.start()
     with ended_by_signals(reader.end):
-        async with announced(agent, sessions.answer), stdio_streams(reader) as (reading, writing):
+        async with (
+            Permissions(callers) as permissions,
+            announced(agent, partial(_answer_hook, permissions, sessions)),
+            stdio_streams(reader) as (reading, writing),
+        ):
             await server.run(reading, writing, server.create_initialization_options())
+
+
+async def _answer_hook(
+    permissions: Permissions, sessions: Sessions, request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Answer what a hook or a watcher of the host asks."""
+    if request.get("do") in PERMISSION_REQUESTS:
+        return await permissions.answer(request)
+    return await sessions.answer(request)
 
 
 @asynccontextmanager

@@ -39,10 +39,10 @@ _NAMES = {
     "models": (
         "AgentEntry AgentMatch AgentMatches Conversation ConversationMessage "
         "ConversationMessages ConversationPage Deliver Extended FetchResult Gathered "
-        "GroupStatus Held Leased Link ListedMailbox LookPolicy MailboxPage MailboxStatus "
+        "GroupStatus Held Identity Leased Link ListedMailbox LookPolicy MailboxPage MailboxStatus "
         "MailboxType Match Message MessageHeaders MessageHistory Moved Notice NoticeReceipt "
         "NoticeSender Occasion Participant Payload Priority Progress Promise PublicMailbox "
-        "Removed SendOutcome Sent SentAnswer SentPage Standing StoredMessage StuckMessage "
+        "Removed Role SendOutcome Sent SentAnswer SentPage Standing StoredMessage StuckMessage "
         "StuckPage Unread Waiting"
     ),
     "signals": "stop_on_signals",

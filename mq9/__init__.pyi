@@ -69,6 +69,7 @@ from mq9.models import FetchResult as FetchResult
 from mq9.models import Gathered as Gathered
 from mq9.models import GroupStatus as GroupStatus
 from mq9.models import Held as Held
+from mq9.models import Identity as Identity
 from mq9.models import Leased as Leased
 from mq9.models import Link as Link
 from mq9.models import ListedMailbox as ListedMailbox
@@ -92,6 +93,7 @@ from mq9.models import Progress as Progress
 from mq9.models import Promise as Promise
 from mq9.models import PublicMailbox as PublicMailbox
 from mq9.models import Removed as Removed
+from mq9.models import Role as Role
 from mq9.models import SendOutcome as SendOutcome
 from mq9.models import Sent as Sent
 from mq9.models import SentAnswer as SentAnswer

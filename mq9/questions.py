@@ -25,16 +25,30 @@ fields ``outcome`` and ``by``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
 import orjson
 
-from mq9.client.error_answers import ErrorAnswer, Failure
-from mq9.models import QUESTION_TAG, StoredMessage
+from mq9 import address as addresses
+from mq9.client.client import Mq9Client
+from mq9.client.error_answers import ErrorAnswer, Failure, answer_id
+from mq9.errors import (
+    Forbidden,
+    IdConflict,
+    InvalidAddress,
+    InvalidRequest,
+    LimitReached,
+    MailboxFull,
+    MailboxNotFound,
+)
+from mq9.models import QUESTION_TAG, Message, StoredMessage
 from mq9.protocol.checks import shown
+
+_logger = logging.getLogger("mq9.questions")
 
 TAG = QUESTION_TAG
 TYPE = "question"  # what the body of such a message says it is
@@ -362,3 +376,61 @@ class Receipt:
             text=failed.reason,
             by=by if isinstance(by, str) else None,
         )
+
+
+def mailbox_of(name: str) -> str:
+    """Return the mailbox with an address, or of an agent's name."""
+    try:
+        return addresses.parse(name)
+    except InvalidAddress:
+        return addresses.slug(name)
+
+
+def own_mailbox(sender: str | None) -> str | None:
+    """Return the mailbox of a sender's name, if there can be one."""
+    try:
+        return None if sender is None else addresses.slug(sender)
+    except InvalidRequest:
+        return None
+
+
+async def sender_problem(
+    client: Mq9Client, answer: StoredMessage, asked: Collection[str], *, is_authenticated: bool
+) -> str | None:
+    """Return why the sender of an answer may not give it; None if it may.
+
+    Clients that may take messages from an asked mailbox may answer for it: the broker checks that
+    for ``from_mailbox``. So may the agent that the mailbox belongs to. A broker that authenticates
+    nobody knows no senders, so there anybody may answer.
+
+    Args:
+        client: The connection of the asker.
+        answer: The answer, as the asker got it.
+        asked: The mailboxes that were asked.
+        is_authenticated: Whether the broker authenticates the asker, and so the senders of answers.
+    """
+    if not answer.sender_verified:
+        return "the broker does not know its sender" if is_authenticated else None
+    sender = answer.sender or ""
+    if answer.from_mailbox in asked or own_mailbox(sender) in asked:
+        return None
+    for one in await client.agent_discover(text=sender):
+        if one.match.name == sender and one.match.mailbox in asked:
+            return None
+    return f"{shown(sender)} was not asked"
+
+
+async def send_receipt(client: Mq9Client, answer: Message, receipt: Receipt, sender: str) -> None:
+    """Send the receipt of an answer to its sender, if the answer asks for one."""
+    if answer.reply_to is None:
+        return
+    id_, headers = None, None
+    if receipt.outcome is not AnswerOutcome.ACCEPTED:
+        id_ = (answer_id(answer) or "").replace("answer.", "error.", 1)
+        headers = ErrorAnswer.of(answer, Failure.REJECTED, "").headers
+    try:
+        await client.reply(answer, receipt.body(answer), id=id_, headers=headers, sender=sender)
+    except IdConflict as error:
+        _logger.debug("an answer has a receipt: %s", error)
+    except (Forbidden, LimitReached, MailboxFull, MailboxNotFound) as error:
+        _logger.info("an answer gets no receipt: %s", error)

@@ -105,13 +105,13 @@ class Way:
         """Configure agents, or with None no longer any, for the clients that connect from now."""
         self._reserved = None if agents is None else Reserved(agents)
 
-    async def client(self, *, agent=None, **options):
+    async def client(self, *, agent=None, role=None, **options):
         """Return a connected client, closed with the test."""
-        return await self._stack.enter_async_context(await self._make(agent, options))
+        return await self._stack.enter_async_context(await self._make(agent, role, options))
 
-    async def _make(self, agent, options):
+    async def _make(self, agent, role, options):
         self._clients += 1
-        session = BrokerSession(f"session.{self._clients}", agent, self._reserved)
+        session = BrokerSession(f"session.{self._clients}", agent, self._reserved, role=role)
         return client_of(self.broker, session, **options)
 
     async def begin(self, call):
@@ -134,13 +134,21 @@ class Way:
         return None if reply is None else orjson.loads(reply)
 
     async def handle(
-        self, subject, payload, headers, *, consumer="session.0", agent=None, wants_reply=True
+        self,
+        subject,
+        payload,
+        headers,
+        *,
+        consumer="session.0",
+        agent=None,
+        role=None,
+        wants_reply=True,
     ):
         """Send a request and return the bytes of its reply; None when none is wanted.
 
-        `consumer` names the connection that asks, `agent` whom it has authenticated as.
+        `consumer` names the connection that asks; `agent` and `role`, whom it has authenticated as.
         """
-        session = BrokerSession(consumer, agent, self._reserved)
+        session = BrokerSession(consumer, agent, self._reserved, role=role)
         reply = await self.broker.handle(
             PublishedRequest(subject, payload, headers, session, wants_reply)
         )
@@ -213,13 +221,15 @@ class TcpWay(Way):
         super().configure(agents)
         self._guard.reserved = self._reserved
 
-    async def _url(self, agent=None):
+    async def _url(self, agent=None, role=None):
         if not self._started:
             self._started = True
             await self._server.start(port=0)
             self._stack.push_async_callback(self._server.close)
         host, port = self._server.address
-        return f"nats://{quote(agent, safe='') + ':x@' if agent else ''}{host}:{port}"
+        user = _user(agent, role)
+        shown = f"{quote(user['user'], safe='')}:{user['pass']}@" if user else ""
+        return f"nats://{shown}{host}:{port}"
 
     def can_say(self, verb, headers):
         """A line is a line, and its words are apart by spaces."""
@@ -229,39 +239,51 @@ class TcpWay(Way):
             and all(not {"\r", "\n"} & set(value) for _, value in headers)
         )
 
-    async def _make(self, agent, options):
-        return Mq9Client(await self._url(agent), **{"clock": self.clock, **options})
+    async def _make(self, agent, role, options):
+        return Mq9Client(await self._url(agent, role), **{"clock": self.clock, **options})
 
     async def handle(
-        self, subject, payload, headers, *, consumer="session.0", agent=None, wants_reply=True
+        self,
+        subject,
+        payload,
+        headers,
+        *,
+        consumer="session.0",
+        agent=None,
+        role=None,
+        wants_reply=True,
     ):
         await self._url()
         if not wants_reply:
-            raw = await self._raw_client(consumer, agent)
+            raw = await self._raw_client(consumer, agent, role)
             await raw.send_all(publish(subject, payload, headers=headers) + b"PING\r\n")
             assert await raw.frame() == ("PONG",)
             return None
         if not _nats_py_can_say(subject, headers):
-            raw = await self._raw_client(consumer, agent)
+            raw = await self._raw_client(consumer, agent, role)
             return await raw.ask(subject, payload, headers)
-        client = await self._nats_client(consumer, agent)
+        client = await self._nats_client(consumer, agent, role)
         reply = await client.request(subject, payload, timeout=30, headers=dict(headers) or None)
         return reply.data
 
-    async def _nats_client(self, consumer, agent):
-        if (consumer, agent) not in self._nats_clients:
-            client = await nats.connect(await self._url(agent), allow_reconnect=False)
-            self._nats_clients[consumer, agent] = client
+    async def _nats_client(self, consumer, agent, role):
+        if (consumer, agent, role) not in self._nats_clients:
+            client = await nats.connect(await self._url(agent, role), allow_reconnect=False)
+            self._nats_clients[consumer, agent, role] = client
             self._stack.push_async_callback(client.close)
-        return self._nats_clients[consumer, agent]
+        return self._nats_clients[consumer, agent, role]
 
-    async def _raw_client(self, consumer, agent):
-        if (consumer, agent) not in self._raw_clients:
-            who = {"user": agent, "pass": "x"} if agent else {}
-            client = await RawClient.connect(self._server.address, **who)
-            self._raw_clients[consumer, agent] = client
+    async def _raw_client(self, consumer, agent, role):
+        if (consumer, agent, role) not in self._raw_clients:
+            client = await RawClient.connect(self._server.address, **_user(agent, role))
+            self._raw_clients[consumer, agent, role] = client
             self._stack.push_async_callback(client.close)
-        return self._raw_clients[consumer, agent]
+        return self._raw_clients[consumer, agent, role]
+
+
+def _user(agent, role):
+    """Return the credentials by which `TrustingGuard` knows a client."""
+    return {"user": agent or "-", "pass": role or "x"} if agent or role else {}
 
 
 def _nats_py_can_say(subject, headers):

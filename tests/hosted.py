@@ -6,12 +6,13 @@ import loopback
 import nats
 from raw import RawClient
 
-from mq9 import Mq9Client
+from mq9 import Mq9Client, Role
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
 from mq9.dialects import Dialects
 from mq9.engine.commands import Limits
 from mq9.server.server import Server
+from mq9.server.users import Admitted
 from mq9.testing import ManualClock
 
 
@@ -34,13 +35,17 @@ def url_for(server, credentials):
 
 
 class TrustingGuard:
-    """Takes every client for the agent that it says it is."""
+    """Takes every client for the agent that it says it is; its password may be a role.
+
+    The user name ``-`` is that of a client without an agent.
+    """
 
     is_open = True
     reserved = None
 
     async def admit(self, credentials, _address):
-        return credentials.get("user")
+        agent, role = credentials.get("user"), credentials.get("pass")
+        return Admitted(None if agent == "-" else agent, Role(role) if role in set(Role) else None)
 
 
 class Hosted:

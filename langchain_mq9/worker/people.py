@@ -26,16 +26,22 @@ from langchain_mq9.worker.turns import Turn
 from mq9 import (
     ErrorAnswer,
     Failure,
-    InvalidAddress,
     InvalidRequest,
     Message,
     Payload,
     Reject,
     Retry,
 )
-from mq9 import address as addresses
 from mq9.protocol.checks import shown
-from mq9.questions import AnswerOutcome, InvalidAnswer, Receipt, answer_of
+from mq9.questions import (
+    AnswerOutcome,
+    InvalidAnswer,
+    Receipt,
+    answer_of,
+    mailbox_of,
+    own_mailbox,
+    sender_problem,
+)
 
 logger = logging.getLogger("mq9.worker")
 
@@ -319,7 +325,14 @@ class Questions:
 
     async def _check(self, record: QuestionRecord, message: Message, answer: str) -> None:
         """Check that an answer may be given to a question, by this sender and now."""
-        await self._check_sender(record, message)
+        problem = await sender_problem(
+            self._client,
+            message,
+            record.asked,
+            is_authenticated=self._agent.identity is not None,
+        )
+        if problem is not None:
+            raise _Refused(problem)
         closed, by = AnswerOutcome.CLOSED, record.answered_by
         if record.state is QuestionState.ANSWERED or (
             record.state is QuestionState.OPEN and record.answer not in {None, answer}
@@ -332,24 +345,6 @@ class Questions:
         expires = record.question.expires
         if expires is not None and message.create_time >= expires:
             raise _Refused("it is too late: the question has expired", outcome=closed)
-
-    async def _check_sender(self, record: QuestionRecord, message: Message) -> None:
-        """Check that the sender of an answer was asked, if the broker authenticates senders.
-
-        Clients that may take messages from an asked mailbox may answer for it: the broker checks
-        that for ``from_mailbox``. So may the agent that the mailbox belongs to.
-        """
-        if not message.sender_verified:
-            if self._agent.identity is not None:
-                raise _Refused("the broker does not know its sender")
-            return
-        sender = message.sender or ""
-        if message.from_mailbox in record.asked or _own_mailbox(sender) in record.asked:
-            return
-        for one in await self._client.agent_discover(text=sender):
-            if one.match.name == sender and one.match.mailbox in record.asked:
-                return
-        raise _Refused(f"{shown(sender)} was not asked")
 
     async def _ask_again(self, record: QuestionRecord, message: Message, problem: str) -> None:
         """Keep a question open, and mail the sender why the answer did not fit."""
@@ -392,7 +387,7 @@ class Questions:
         else:
             by = record.answered_by
             await self._mail.withdraw(
-                record, f"{by} has answered it", but=record.answered_at or _own_mailbox(by)
+                record, f"{by} has answered it", but=record.answered_at or own_mailbox(by)
             )
         if not await self.is_waiting(record.thread_id):
             await self._parking.release(record.thread_id)
@@ -436,14 +431,6 @@ class Questions:
         self._count("expired")
 
 
-def mailbox_of(name: str) -> str:
-    """Return the mailbox with an address, or of an agent's name."""
-    try:
-        return addresses.parse(name)
-    except InvalidAddress:
-        return addresses.slug(name)
-
-
 def mailboxes_of(names: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the mailboxes of one name, of several, or of none; each once."""
     given = () if names is None else (names,) if isinstance(names, str) else names
@@ -452,7 +439,7 @@ def mailboxes_of(names: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def _answered_at(record: QuestionRecord, message: Message) -> str:
     """Return the asked mailbox that an answer is for."""
-    for named in (message.from_mailbox, _own_mailbox(message.sender)):
+    for named in (message.from_mailbox, own_mailbox(message.sender)):
         if named is not None and named in record.asked:
             return named
     return record.mailbox_of(message.correlation_id or "") or record.asked[0]
@@ -461,11 +448,3 @@ def _answered_at(record: QuestionRecord, message: Message) -> str:
 def _refuse_control(value: Any) -> None:
     if control := control_value(value):
         raise InvalidAnswer(f"LangGraph would rewrite the state by {control}; leave it out")
-
-
-def _own_mailbox(sender: str | None) -> str | None:
-    """Return the mailbox of a sender's name, if there can be one."""
-    try:
-        return None if sender is None else addresses.slug(sender)
-    except InvalidRequest:
-        return None

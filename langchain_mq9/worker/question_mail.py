@@ -17,21 +17,17 @@ from mq9 import (
     Failure,
     Forbidden,
     IdConflict,
-    LimitReached,
-    MailboxFull,
     MailboxNotFound,
     Message,
     Payload,
-    answer_id,
 )
 from mq9.models import CONVERSATION
 from mq9.operations.conversations import extended
 from mq9.protocol.reserved import MOVED_ASIDE
-from mq9.questions import RECEIPTS, TAG, AnswerOutcome, Receipt, closed
+from mq9.questions import RECEIPTS, TAG, Receipt, closed, send_receipt
 
 logger = logging.getLogger("mq9.worker")
 
-_UNDELIVERABLE = (Forbidden, LimitReached, MailboxFull, MailboxNotFound)
 _MOST_REASON = 1_024  # characters of an error answer
 _TIMER = "timer"  # the tag and the type of a message to oneself
 
@@ -130,20 +126,7 @@ class QuestionMail:
 
     async def receipt(self, answer: Message, receipt: Receipt) -> None:
         """Send the receipt of an answer to its sender, if the answer asks for one."""
-        if answer.reply_to is None:
-            return
-        id_, headers = None, None
-        if receipt.outcome is not AnswerOutcome.ACCEPTED:
-            id_ = (answer_id(answer) or "").replace("answer.", "error.", 1)
-            headers = ErrorAnswer.of(answer, Failure.REJECTED, "").headers
-        try:
-            await self._client.reply(
-                answer, receipt.body(answer), id=id_, headers=headers, sender=self._agent
-            )
-        except IdConflict as error:
-            logger.debug("an answer has a receipt: %s", error)
-        except _UNDELIVERABLE as error:
-            logger.info("an answer gets no receipt: %s", error)
+        await send_receipt(self._client, answer, receipt, self._agent)
 
     async def _reply(
         self, origin: Origin, payload: Payload, id_: str | None, headers: Mapping[str, str]

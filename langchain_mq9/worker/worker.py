@@ -18,7 +18,6 @@ from langchain_mq9.worker.interrupts import tool_schemas
 from langchain_mq9.worker.people import (
     Policy,
     Questions,
-    mailbox_of,
     mailboxes_of,
 )
 from langchain_mq9.worker.records import Origin, QuestionRecord, WorkerAgent
@@ -59,7 +58,7 @@ from mq9.operations.conversations import (
 from mq9.operations.identity import slug
 from mq9.operations.presence import Presence
 from mq9.protocol import checks, requests
-from mq9.questions import InvalidAnswer
+from mq9.questions import InvalidAnswer, mailbox_of
 
 T = TypeVar("T")
 

@@ -15,9 +15,16 @@ import typer
 import typer.main
 
 from mcp_server.delivery.hook import run as run_hook
-from mcp_server.delivery.shapes import EVENTS, WAKEABLE
+from mcp_server.delivery.permission import run as run_permission
+from mcp_server.delivery.shapes import EVENTS, PERMISSIONS, WAKEABLE
 from mcp_server.delivery.watch import run as run_watch
-from mcp_server.hosts.delivery import delivery_of, plan_delivery, plan_delivery_undo
+from mcp_server.hosts.delivery import (
+    MOST_WAIT_S,
+    Asking,
+    delivery_of,
+    plan_delivery,
+    plan_delivery_undo,
+)
 from mcp_server.hosts.doctor import doctor
 from mcp_server.hosts.entry import DEFAULT_KEY, make_entry, make_remote_entry
 from mcp_server.hosts.host import Host, Machine, Remote, Scope
@@ -152,6 +159,16 @@ def install(
     approve: bool = typer.Option(
         False, "--approve", help="Let the host call these tools without asking."
     ),
+    approvals: str | None = typer.Option(
+        None, metavar="NAME", help="Ask NAME by mail for what the host would ask its user."
+    ),
+    approvals_wait: int | None = typer.Option(
+        None,
+        min=1,
+        max=MOST_WAIT_S,
+        metavar="SECONDS",
+        help="How long to wait for NAME.  [default: 3600 in Claude Code, else 300]",
+    ),
     undo: bool = typer.Option(False, "--undo", help="Put back what was there before."),
     yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
 ) -> None:
@@ -160,6 +177,7 @@ def install(
     The rest of the configuration stays as it is. Start the host anew afterwards.
     """
     found, machine = host_named(host), Machine.here()
+    asking = _asking(approvals, approvals_wait)
     scope: Scope = "project" if project else "user"
     if undo:
         settings = partial(plan_delivery_undo, found.name, machine, key=key, scope=scope)
@@ -176,7 +194,12 @@ def install(
         return
     if url is not None:
         _refuse_beside_url(
-            agent=agent, mail_address=mail_address, server=server, with_=option, deliver=deliver
+            agent=agent,
+            mail_address=mail_address,
+            server=server,
+            with_=option,
+            deliver=deliver,
+            approvals=approvals,
         )
         entry = make_remote_entry(
             found, machine, url=url, scope=scope, variable=token_variable, key=key
@@ -197,15 +220,35 @@ def install(
             key=key,
         )
     plan = plan_install(entry, machine)
-    delivery = partial(plan_delivery, entry, machine, deliver=deliver, approve=approve)
+    delivery = partial(
+        plan_delivery, entry, machine, deliver=deliver, approve=approve, asking=asking
+    )
     settings_plans = delivery(planned=plan.config)
     if show:
         typer.echo("\n".join([entry.text, *(harmless(one.diff) for one in settings_plans)]))
         return
     _carry_out(found, [plan, *settings_plans], [lambda: [plan], delivery], yes, dry_run)
-    if deliver and not dry_run:
-        typer.echo(f"A session is told of mail {delivery_of(found.name).when}.")
-        for line in delivery_of(found.name).left_to_do(scope):
+    if not dry_run:
+        _say_what_follows(found, scope, deliver=deliver, asking=asking)
+
+
+def _asking(approvals: str | None, wait_s: int | None) -> Asking | None:
+    """Return who is asked for permissions; None for nobody."""
+    if approvals is not None:
+        return Asking(approvals, wait_s)
+    if wait_s is not None:
+        raise InvalidRequest(f"approvals_wait: {wait_s} is for --approvals")
+    return None
+
+
+def _say_what_follows(host: Host, scope: Scope, *, deliver: bool, asking: Asking | None) -> None:
+    """Say what the hooks do, and what is left to do so that the host runs them."""
+    if deliver:
+        typer.echo(f"A session is told of mail {delivery_of(host.name).when}.")
+    if asking is not None:
+        typer.echo(asking.described(host.name))
+    if deliver or asking is not None:
+        for line in delivery_of(host.name).left_to_do(scope, deliver=deliver):
             typer.echo(f"- {line}")
 
 
@@ -281,7 +324,7 @@ def _where_the_token_is(host: Host, plans: Sequence[Plan]) -> str:
     return ""
 
 
-# The program runs these two before this is loaded; here they are for their help, and for `mq9 mcp`.
+# The program runs these three before this is loaded. Here they are for their help, and `mq9 mcp`.
 
 
 @app.command("hook")
@@ -312,6 +355,28 @@ def _watch(
     """
     named = [] if session is None else ["--session", session]
     raise typer.Exit(run_watch([host, "--agent", agent, *named]))
+
+
+@app.command("permission")
+def _permission(
+    host: str = typer.Argument(..., metavar="HOST", help=f"One of {', '.join(PERMISSIONS)}."),
+    event: str = typer.Argument(
+        ..., metavar="EVENT", help="As the host calls it, such as PermissionRequest."
+    ),
+    agent: str = typer.Option(..., metavar="NAME", envvar="MQ9_AGENT", help="As for the server."),
+    approvals: str | None = typer.Option(None, metavar="NAME", help="The person to ask."),
+    wait: int | None = typer.Option(
+        None, min=1, metavar="SECONDS", help="How long to wait for the person."
+    ),
+) -> None:
+    """Ask a person by mail for a permission that a host needs.
+
+    It reads what the host says on standard input, and prints the decision in the host's shape.
+    Without an answer in time it prints nothing, and the host asks by itself.
+    """
+    person = [] if approvals is None else ["--approvals", approvals]
+    seconds = [] if wait is None else ["--wait", str(wait)]
+    raise typer.Exit(run_permission([host, event, "--agent", agent, *person, *seconds]))
 
 
 register(app, "doctor", doctor)

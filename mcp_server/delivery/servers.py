@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-MAX_LINE = 16_384  # bytes of a request, and of an answer
+MAX_LINE = 1_048_576  # bytes of a request, and of an answer
 _MAX_FILE = 4_096
 _CONNECT_S = 1.0
 _PAUSE_S = 0.1
@@ -153,7 +153,7 @@ def _asked(
             connection.sendall(line)
             data = b""
             while not data.endswith(b"\n") and len(data) < MAX_LINE:
-                more = connection.recv(MAX_LINE)
+                more = connection.recv(65_536)
                 if not more:
                     break
                 data += more

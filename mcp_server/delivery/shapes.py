@@ -13,6 +13,8 @@ BEGINS = "mq9: "  # every notice does, and so it is recognised when a host calls
 
 START, PROMPT, TOOL, STOP = "start", "prompt", "tool", "stop"
 _MAX_SESSION = 128
+_MAX_TOOL = 256
+_TELL_PERSON = ("claude-code", "codex", "gemini", "qwen")
 
 # The occasion of each event.
 EVENTS: Mapping[str, Mapping[str, str]] = {
@@ -50,6 +52,26 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
 }
 WAKEABLE = ("claude-code", "codex")
 
+ASKS, ENDED = "asks", "ended"
+
+# The event by which a host asks whether a tool may be used, and those that say that it was used.
+PERMISSIONS: Mapping[str, Mapping[str, str]] = {
+    "claude-code": {
+        "PermissionRequest": ASKS,
+        "PostToolUse": ENDED,
+        "PostToolUseFailure": ENDED,
+    },
+    "codex": {"PermissionRequest": ASKS},
+    "qwen": {"PermissionRequest": ASKS},
+    "copilot": {"permissionRequest": ASKS},
+}
+# Their own prompt is open meanwhile. They do not end the hook when somebody approves there.
+ASKING_ASIDE = ("claude-code",)
+EDITABLE = ("claude-code", "qwen")  # where a person may change what a tool is used with
+_CHOICES = ("AskUserQuestion", "ask_user_question")  # they want more than a yes or a no
+_MOST_CHARS = 40_000  # of what a tool is used with
+_MOST_DEPTH = 20
+
 
 class HookCall:
     """A call of a hook: the session, the occasion, and whether the turn is not to be continued."""
@@ -60,6 +82,101 @@ class HookCall:
         self.session = session
         self.occasion = occasion
         self.continued = continued
+
+
+class Permission:
+    """What a host asks a permission for."""
+
+    __slots__ = ("action", "args", "cut", "session", "tool", "why")
+
+    def __init__(self, session: str, tool: str, args: Mapping[str, Any]) -> None:
+        bounded = _Bounded()
+        self.session = session
+        self.tool = tool
+        self.args = bounded.of(args)
+        self.cut = bounded.cut
+        why = args.get("description")
+        self.why = bounded.of(why) if isinstance(why, str) else None
+        self.action = _action(tool, args)
+
+
+class _Bounded:
+    """Copies JSON up to a number of characters, and counts those that it leaves out."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_CHARS
+        self.cut = 0
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        if isinstance(value, dict | list) and depth == _MOST_DEPTH:
+            value = json.dumps(value)
+        if isinstance(value, dict):
+            return {
+                self._text(name): self.of(one, depth + 1)
+                for name, one in value.items()
+                if self._takes(name, one)
+            }
+        if isinstance(value, list):
+            return [self.of(one, depth + 1) for one in value if self._takes("", one)]
+        if isinstance(value, str):
+            return self._text(value)
+        self._left -= 8
+        return value
+
+    def _takes(self, name: str, value: Any) -> bool:
+        if self._left > 0:
+            return True
+        self.cut += len(name) + len(json.dumps(value))
+        return False
+
+    def _text(self, text: str) -> str:
+        kept = text[: max(self._left, 0)]
+        self._left -= len(kept) + 8
+        left_out = len(text) - len(kept)
+        if not left_out:
+            return text
+        self.cut += left_out
+        return f"{kept}… ({left_out} more characters were left out)"
+
+
+def _action(tool: str, args: Mapping[str, Any]) -> str:
+    """Return what tells an action from others; what the model says of it does not count."""
+    from hashlib import sha256  # noqa: PLC0415  # most hooks do without
+
+    without = {name: one for name, one in args.items() if name != "description"}
+    return sha256(json.dumps([tool, without], sort_keys=True).encode()).hexdigest()
+
+
+def read_permission(document: Mapping[str, Any]) -> Permission | None:
+    """Return what a host asks a permission for; None where a yes or a no is no answer to it."""
+    session = read_session(document)
+    tool = document.get("tool_name") or document.get("toolName")
+    args = document.get("tool_input") or document.get("toolInput") or {}
+    if session is None or not isinstance(tool, str) or tool in _CHOICES:
+        return None
+    if not tool or len(tool) > _MAX_TOOL or not isinstance(args, dict):
+        return None
+    try:
+        return Permission(session, tool, args)
+    except RecursionError:
+        return None
+
+
+def write_permission(host: str, event: str, answer: Mapping[str, Any]) -> str:
+    """Return what a hook prints of an answer: nothing where the host is to ask by itself."""
+    behavior = answer.get("behavior")
+    said: dict[str, Any] = {}
+    if behavior in {"allow", "deny"}:
+        said = {"behavior": behavior}
+        if behavior == "deny":
+            said["message"] = answer.get("message")
+        elif host in EDITABLE and answer.get("args") is not None:
+            said["updatedInput"] = answer["args"]
+        if host != "copilot":
+            said = {"hookSpecificOutput": {"hookEventName": event, "decision": said}}
+    if answer.get("person") is not None and host in _TELL_PERSON:
+        said["systemMessage"] = answer["person"]
+    return json.dumps(said) if said else ""
 
 
 def read_event(host: str, event: str, document: Mapping[str, Any]) -> HookCall | None:
@@ -120,6 +237,6 @@ def write_answer(host: str, event: str, text: str | None, person: str | None = N
             said = {"additionalContext": text}
         else:
             said = {"hookSpecificOutput": {"hookEventName": event, "additionalContext": text}}
-    if person is not None and host in {"claude-code", "codex", "gemini", "qwen"}:
+    if person is not None and host in _TELL_PERSON:
         said["systemMessage"] = person
     return json.dumps(said) if said else ""

@@ -1,20 +1,22 @@
-"""The check of ``mq9-mcp doctor`` on the hooks that tell sessions of mail."""
+"""The checks of ``mq9-mcp doctor`` on the hooks that tell sessions of mail, and ask people."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from mcp_server.delivery.shapes import PERMISSIONS
 from mcp_server.hosts import json_text, toml_text
-from mcp_server.hosts.delivery import DELIVERIES, Delivery
+from mcp_server.hosts.delivery import DELIVERIES, MAIL, PERMISSION, Delivery
 from mcp_server.hosts.entry import PROGRAM
 from mcp_server.hosts.host import Launch, Machine, Scope
 from mcp_server.hosts.plan import ConfigFile
-from mcp_server.hosts.settings_plan import runs_our_hooks
+from mcp_server.hosts.settings_plan import runs_ours
 from mcp_server.options import flag
 from mcp_server.settings import WakePolicy
 from mq9 import InvalidRequest
@@ -32,29 +34,107 @@ def delivery_check(
     if delivery is None:
         return None
     name = f"{host} mail" if scope == "user" else f"{host} mail (project)"
-    advice = f"{PROGRAM} install {host}{' --project' if scope == 'project' else ''} --deliver"
-    path = delivery.file(machine, scope)
+    advice = f"{_install(host, scope)} --deliver"
     try:
-        hooks = _our_hooks(delivery, path)
-        untrusted = _untrusted(delivery, machine, path, hooks)
-    except InvalidRequest as error:
-        return warning(name, f"{path} cannot be read: {error}", "look at it")
-    lines = "".join(f"{text}\n" for text in _texts(hooks))
-    missing = [event for event, found in hooks.items() if not found]
-    if len(missing) == len(hooks):
+        hooks = _Hooks.read(host, scope, machine, delivery.events, MAIL)
+    except _Unreadable as error:
+        return warning(name, str(error), "look at it")
+    if not any(hooks.by_event.values()):
         return ok(name, f"waits until a tool is called; to be told of it by itself: {advice}")
-    if missing:
-        said = f"{path} has no hook of ours at {', '.join(missing)}"
-    elif not _is_of(agent, lines):
-        said = f"the hooks in {path} are of another agent than {agent}"
-    elif launch.command not in lines:
-        said = f"the hooks in {path} run another program than {launch.command}"
-    elif untrusted:
-        said = f"{host} skips the hooks of {path} that are not trusted: {', '.join(untrusted)}"
-        advice = delivery.to_do[0]
-    else:
-        return ok(name, f"is told to a session {delivery.when}; {_policy(launch)}")
-    return warning(name, said, advice)
+    wrong = hooks.problem(agent, launch, advice)
+    if wrong is not None:
+        return warning(name, *wrong)
+    return ok(name, f"is told to a session {delivery.when}; {_policy(launch)}")
+
+
+def permission_check(
+    host: str, scope: Scope, machine: Machine, *, agent: str, launch: Launch
+) -> Check | None:
+    """Return who is asked for the permissions of a host that starts the server, and how long.
+
+    None where nobody is asked by a hook of ours.
+    """
+    events = PERMISSIONS.get(host)
+    if events is None:
+        return None
+    name = f"{host} permissions" if scope == "user" else f"{host} permissions (project)"
+    try:
+        hooks = _Hooks.read(host, scope, machine, tuple(events), PERMISSION)
+    except _Unreadable as error:
+        return warning(name, str(error), "look at it")
+    if not any(hooks.by_event.values()):
+        return None
+    wrong = hooks.problem(agent, launch, f"{_install(host, scope)} --approvals NAME")
+    if wrong is not None:
+        return warning(name, *wrong)
+    person, seconds = hooks.option("--approvals"), hooks.option("--wait")
+    return ok(name, f"are asked of {person} for {seconds} s, and then by the host itself")
+
+
+def _install(host: str, scope: Scope) -> str:
+    return f"{PROGRAM} install {host}{' --project' if scope == 'project' else ''}"
+
+
+class _Unreadable(Exception):
+    """A file cannot be read; the text says which one, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Hooks:
+    """Our hooks of one kind in the file of a host."""
+
+    host: str
+    path: Path
+    to_do: Sequence[str]  # by the person, so that the host runs them
+    by_event: Mapping[str, Mapping[int, Any]]  # and by their places among those of others
+    untrusted: Sequence[str]  # the events whose hooks the host skips
+
+    @classmethod
+    def read(
+        cls,
+        host: str,
+        scope: Scope,
+        machine: Machine,
+        events: Sequence[str],
+        commands: Sequence[str],
+    ) -> Self:
+        """Read the hooks that run some commands of this program."""
+        delivery = DELIVERIES[host]
+        path = delivery.file(machine, scope)
+        try:
+            found = _our_hooks(path, events, commands)
+            untrusted = _untrusted(delivery, machine, path, found)
+        except InvalidRequest as error:
+            raise _Unreadable(f"{path} cannot be read: {error}") from error
+        return cls(host, path, delivery.to_do, found, untrusted)
+
+    @property
+    def lines(self) -> str:
+        """All texts in them, one a line."""
+        return "".join(f"{text}\n" for text in _texts(self.by_event))
+
+    def option(self, name: str) -> str:
+        """Return the value of an option that the hooks have."""
+        quoted = r"""'[^']*'|"[^"]*"|\S+"""
+        found = re.search(rf"{name}(?:\n([^\n]+)| ({quoted}))", self.lines)
+        return "?" if found is None else (found[1] or found[2].strip("'\""))
+
+    def problem(self, agent: str, launch: Launch, advice: str) -> tuple[str, str] | None:
+        """Return what is wrong with them, and what to do; None for nothing."""
+        missing = [event for event, found in self.by_event.items() if not found]
+        if missing:
+            said = f"{self.path} has no hook of ours at {', '.join(missing)}"
+        elif not _is_of(agent, self.lines):
+            said = f"the hooks in {self.path} are of another agent than {agent}"
+        elif launch.command not in self.lines:
+            said = f"the hooks in {self.path} run another program than {launch.command}"
+        elif self.untrusted:
+            names = ", ".join(self.untrusted)
+            said = f"{self.host} skips the hooks of {self.path} that are not trusted: {names}"
+            advice = self.to_do[0]
+        else:
+            return None
+        return said, advice
 
 
 def _policy(launch: Launch) -> str:
@@ -75,7 +155,9 @@ def _policy(launch: Launch) -> str:
         return f"its limits cannot be read: {error}"
 
 
-def _our_hooks(delivery: Delivery, path: Path) -> dict[str, dict[int, Any]]:
+def _our_hooks(
+    path: Path, events: Sequence[str], commands: Sequence[str]
+) -> dict[str, dict[int, Any]]:
     """Return our hooks by their events and by their places among those of others."""
     text = ConfigFile.read(path).text
     document = json_text.parse(text) if text.strip() else {}
@@ -83,8 +165,10 @@ def _our_hooks(delivery: Delivery, path: Path) -> dict[str, dict[int, Any]]:
     if not isinstance(hooks, Mapping):
         raise InvalidRequest("hooks: it is not an object")
     return {
-        event: {at: one for at, one in enumerate(hooks.get(event) or ()) if runs_our_hooks(one)}
-        for event in delivery.events
+        event: {
+            at: one for at, one in enumerate(hooks.get(event) or ()) if runs_ours(one, commands)
+        }
+        for event in events
     }
 
 

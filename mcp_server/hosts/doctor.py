@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, get_args
 
 import typer
 
-from mcp_server.hosts.delivery_check import delivery_check
+from mcp_server.hosts.delivery_check import delivery_check, permission_check
 from mcp_server.hosts.doctor_http import RemoteUse, check_mcp_port, check_remote
 from mcp_server.hosts.entry import (
     DEFAULT_KEY,
@@ -367,8 +367,11 @@ async def doctor(
     ]
     checks += once(causes)
     for use in uses:
-        mail = delivery_check(use.host.name, use.scope, machine, agent=use.agent, launch=use.launch)
-        checks += [mail] if mail is not None else []
+        for check_hooks in (delivery_check, permission_check):
+            check = check_hooks(
+                use.host.name, use.scope, machine, agent=use.agent, launch=use.launch
+            )
+            checks += [check] if check is not None else []
     checks += _agents(uses)
     checks += meeting({**brokers, _HERE: here})
     return report(call, [*checks, of_port.result()])

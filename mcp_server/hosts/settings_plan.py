@@ -24,11 +24,15 @@ from mq9.address import shown
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value in a host's settings, or one that is added to a list of values."""
+    """A value in a host's settings, or one that is added to a list of values.
+
+    It takes the place of hooks in the list that run one of ``commands`` of this program.
+    """
 
     path: tuple[str, ...]
     value: Any
     is_in_list: bool = False
+    commands: Sequence[str] = ()
 
     @property
     def key(self) -> str:
@@ -51,7 +55,7 @@ class Setting:
             return []
         if not isinstance(values, list):
             raise InvalidRequest(f"{shown('.'.join(self.path))} is not a list")
-        return [one for one in values if one != self.value and not runs_our_hooks(one)]
+        return [one for one in values if one != self.value and not runs_ours(one, self.commands)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +112,21 @@ def plan_settings_undo(file: SettingsFile) -> Plan:
     return Plan(config.change(text), undo.change(), is_undo=True)
 
 
-def runs_our_hooks(value: Any) -> bool:
-    """Tell whether something in a list of hooks runs this program's hooks."""
+def runs_ours(value: Any, commands: Sequence[str]) -> bool:
+    """Tell whether something in a list of hooks runs one of some commands of this program."""
     if isinstance(value, Mapping):
         words = " ".join(map(str, (value.get("command"), *(value.get("args") or ()))))
-        return bool(_OURS.search(words)) or any(map(runs_our_hooks, value.values()))
+        return _is_ours(words, commands) or any(runs_ours(one, commands) for one in value.values())
     if isinstance(value, list):
-        return any(map(runs_our_hooks, value))
-    return isinstance(value, str) and bool(_OURS.search(value))
+        return any(runs_ours(one, commands) for one in value)
+    return isinstance(value, str) and _is_ours(value, commands)
 
 
-_OURS = re.compile(rf"\b{PROGRAM}(\.exe)?['\"]? (hook|watch) ")
+def _is_ours(words: str, commands: Sequence[str]) -> bool:
+    return any(found[1] in commands for found in _OURS.finditer(words))
+
+
+_OURS = re.compile(rf"\b{PROGRAM}(?:\.exe)?['\"]? ([a-z]+) ")
 
 
 def _read(file: SettingsFile) -> tuple[ConfigFile, UndoFile]:

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_server.http.settings import URL
-from mq9 import InvalidRequest, Unauthorized
+from mq9 import InvalidRequest, Role, Unauthorized
 from mq9.server.users import Users
 
 if TYPE_CHECKING:  # it takes its time to load, and is not always needed
@@ -32,7 +32,11 @@ _WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
 
 class KnownTokens:
-    """Verifies the bearer tokens of a users file; users with a password cannot call."""
+    """Verifies the bearer tokens of the agents in a users file.
+
+    Users with a password cannot call. Nor can operators and readers, with a name or without one:
+    a model that what it reads has taken over would have their rights in every mailbox.
+    """
 
     def __init__(self, users: Users) -> None:
         self._users = users
@@ -41,10 +45,11 @@ class KnownTokens:
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return what a token stands for; None when it is not known."""
         try:
-            agent = await self._users.admit({"auth_token": token})
+            admitted = await self._users.admit({"auth_token": token})
         except Unauthorized:
             return None
-        if agent is None:
+        agent = admitted.agent
+        if agent is None or admitted.role is not Role.AGENT:
             return None
         return AccessToken(token=token, client_id=agent, subject=agent, scopes=[])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,12 +13,16 @@ from mq9.broker.official import PayloadForm
 from mq9.engine import commands
 from mq9.engine.commands import ANYBODY, Actor, Call
 from mq9.errors import Forbidden
+from mq9.models import Identity, Role
 from mq9.protocol.body import Body
 from mq9.protocol.headers import Headers
+from mq9.protocol.requests import Fetch
 from mq9.protocol.reserved import Reserved
 from mq9.protocol.verbs import Verb
 
 R = TypeVar("R")
+
+logger = logging.getLogger("mq9.broker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class BrokerSession:
     payloads: PayloadForm = field(default_factory=PayloadForm, compare=False)
     is_told_apart: bool = True  # no other connection has the same ``consumer``
     max_reply: int | None = None  # bytes of messages in one reply
+    role: Role | None = None  # None: an agent, or an operator where it is none
 
     @property
     def asker(self) -> str:
@@ -39,12 +45,29 @@ class BrokerSession:
         return self.agent or self.consumer
 
     @property
-    def has_allow_list(self) -> bool:
-        """Whether configuration limits where the agent may send."""
-        return (
-            self.agent is not None
-            and self.reserved is not None
-            and self.reserved.has_allow_list(self.agent)
+    def identity(self) -> Identity:
+        """Whom the broker takes the client for."""
+        if self.reserved is None or self.is_stranger:
+            return Identity(self.agent)
+        return Identity(self.agent, self.role or self._usual_role)
+
+    @property
+    def _usual_role(self) -> Role:
+        """The role that follows from having an agent, or none."""
+        return Role.OPERATOR if self.agent is None else Role.AGENT
+
+    @property
+    def is_reader(self) -> bool:
+        """Whether it may look at everything, and changes nothing."""
+        return self.role is Role.READER
+
+    @property
+    def may_broadcast(self) -> bool:
+        """Whether it may publish what goes to no mailbox, which an allow-list could not name."""
+        return not self.is_reader and (
+            self.agent is None
+            or self.reserved is None
+            or not self.reserved.has_allow_list(self.agent)
         )
 
     @property
@@ -71,6 +94,7 @@ class BrokerSession:
         owner = reserved.owner_of_address(address)
         other_owner = None if other is None else reserved.owner_of_address(other)
         reply_owner = None if told is None else reserved.owner_of_address(told)
+        role = None if self.role is self._usual_role else self.role
         if agent is None:
             return Actor(
                 owner=owner,
@@ -78,6 +102,7 @@ class BrokerSession:
                 other_owner=other_owner,
                 is_stranger=self.is_stranger,
                 reply_owner=reply_owner,
+                role=role,
             )
         below = reserved.slug(agent)
         return Actor(
@@ -91,7 +116,29 @@ class BrokerSession:
             barred=destination is not None and not reserved.may_send(agent, destination),
             reply_owner=reply_owner,
             reply_barred=told is not None and not reserved.may_send(agent, told),
+            role=role,
         )
+
+    def refuse_change(self, verb: Verb, body: Body[Any]) -> None:
+        """Refuse a reader whatever may change something."""
+        is_look = verb.reads or (isinstance(body, Fetch) and body.group_name is None)
+        if self.is_reader and not is_look:
+            raise Forbidden(
+                f"role: you are a reader, which may look at everything and change nothing; ask an "
+                f"operator to do this {verb.name}"
+            )
+
+    def log_change(self, verb: Verb, address: str) -> None:
+        """Log who it was, where an operator has changed something."""
+        if self.identity.role is Role.OPERATOR:
+            who = self.agent or "without a name"
+            logger.info(
+                "operator %s: %s %s",
+                who,
+                verb.name,
+                address,
+                extra={"agent": self.agent, "verb": verb.name, "mailbox": address},
+            )
 
     def refuse_reserved(self, name: str | None, mailbox: str | None) -> None:
         """Refuse a name or mailbox in the registry that belongs to another agent."""

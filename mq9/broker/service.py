@@ -36,7 +36,7 @@ from mq9.errors import (
     from_reply,
 )
 from mq9.listings.listings import Listings
-from mq9.models import Totals, Unread
+from mq9.models import Identity, Totals, Unread
 from mq9.protocol import headers, replies, requests, subjects
 from mq9.protocol.body import Body
 from mq9.protocol.outcomes import Discovered, Fetched, Reply
@@ -171,6 +171,7 @@ class Service:
             )
             if isinstance(body, requests.Fetch) and not request.wants_reply:
                 raise InvalidRequest("reply: a FETCH without a reply subject is given nothing")  # noqa: TRY301  # told as any other
+            session.refuse_change(verb, body)
             call = self._call(
                 body, named.mail_address, request.payload, session, as_text=not as_base64
             )
@@ -198,6 +199,7 @@ class Service:
         try:
             if isinstance(body, requests.Register | requests.Report):
                 body = body.decode(request.payload)  # of which it is a part
+            session.refuse_change(verb, body)
             call = self._call(
                 body,
                 request.mail_address,
@@ -251,6 +253,7 @@ class Service:
     def _tell(self, asked: Asked, outcome: Any) -> None:
         """Tell those who wait, and the observer, of the outcome of a command."""
         verb, call = asked.verb, asked.call
+        asked.session.log_change(verb, call.address)
         if verb.wakes is Wakes.ITS_GROUPS:
             self._waiters.notify(call.address)
         elif verb.wakes is Wakes.EVERYBODY:
@@ -475,6 +478,8 @@ class Service:
         if body.list_held:
             fetched = await self._with_held(asked, call, fetched)
         undo = commands.undo_of(call, fetched)
+        if undo is not None:
+            asked.session.log_change(asked.verb, call.address)
         # A reply that was given before may have reached whoever asked again.
         if asked.on_leased is not None and undo is not None and undo.request.copy == 1:
             asked.on_leased(undo)
@@ -552,7 +557,7 @@ class Service:
     ) -> Fetched:
         """Read without a group, which is a sign of life of an agent all the same."""
         fetched = await self._backend.read(call)
-        next_sign_ms = await self._note_seen(session, agent)
+        next_sign_ms = None if session.is_reader else await self._note_seen(session, agent)
         if next_sign_ms is None or fetched.messages:
             return fetched
         change_ms = fetched.next_change_ms
@@ -615,5 +620,5 @@ class Service:
         call = cast("Call[requests.Discover]", asked.call)
         return await self._agents.find(call.request, call.actor)
 
-    async def _whoami(self, asked: Asked) -> str | None:
-        return asked.session.agent
+    async def _whoami(self, asked: Asked) -> Identity:
+        return asked.session.identity

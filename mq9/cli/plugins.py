@@ -23,7 +23,10 @@ COMMANDS = {
     "mcp": "mcp_server.cli:app",
     "worker": "langchain_mq9.cli:app",
 }  # typer.Typer
-ROUTES = {"mcp": "mcp_server.http.serving:make_routes"}  # ``mq9.cli.serve.MakeRoutes``
+ROUTES = {  # ``mq9.cli.serve.MakeRoutes`` and ``MakeDesk``
+    "desk": "mq9.desk.serving:make_desk_routes",
+    "mcp": "mcp_server.http.serving:make_routes",
+}
 
 
 def load(places: dict[str, str], name: str) -> Any:

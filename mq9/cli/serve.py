@@ -32,12 +32,13 @@ from mq9.cluster.member import BrokerOptions, Member, joined
 from mq9.engine.commands import Claimed
 from mq9.errors import Unreachable
 from mq9.http.port import HttpLimits
+from mq9.models import Role
 from mq9.server.admin import serve_admin
 from mq9.server.limits import ServerLimits
 from mq9.server.metrics import Metrics
 from mq9.server.server import Server
 from mq9.server.settings import ServerSettings, option, variable
-from mq9.server.users import Guard, Users
+from mq9.server.users import Admitted, Guard, Users
 from mq9.signals import stop_on_signals
 from mq9.transport.direct import DirectTransport
 from mq9.transport.open import default_file
@@ -114,44 +115,69 @@ def _help(name: str, field: FieldInfo, kind: Any) -> str:
 class RouteContext:
     """What routes may use of the server."""
 
-    connect: Callable[[str], Mq9Client]  # from an agent's name; not yet connected
+    # From an agent's name, or who was let in as what; not yet connected.
+    connect: Callable[[str | Admitted], Mq9Client]
     users: Users | None  # None where anybody may connect
     host: str  # of the HTTP port
     agent: str | None  # of requests without a bearer token
     allowed_hosts: Sequence[str]  # further names of this machine
     allowed_origins: Sequence[str]  # besides those on loopback
+    desk_as: str | None = None  # whose desk it is, where anybody may connect
+    desk_hosts: Sequence[str] = ()  # further names of this machine
 
 
 MakeRoutes = Callable[[RouteContext], AbstractAsyncContextManager[Sequence[BaseRoute]]]
+MakeDesk = Callable[[RouteContext], AbstractAsyncContextManager[tuple[Sequence[BaseRoute], str]]]
 
 
 @asynccontextmanager
 async def mcp_routes(
-    settings: ServerSettings, broker: EmbeddedBroker, guard: Guard
+    settings: ServerSettings, context: RouteContext
 ) -> AsyncIterator[Sequence[BaseRoute]]:
     """Give the routes of MCP; none unless the settings ask for MCP."""
     if not settings.mcp:
         yield ()
         return
     make_routes: MakeRoutes = plugins.load(plugins.ROUTES, "mcp")
+    async with make_routes(context) as routes:
+        yield routes
+
+
+@asynccontextmanager
+async def desk_routes(
+    settings: ServerSettings, context: RouteContext
+) -> AsyncIterator[tuple[Sequence[BaseRoute], str]]:
+    """Give the routes of the desk, and what its link adds to its URL."""
+    if not settings.desk:
+        yield (), ""
+        return
+    make_routes: MakeDesk = plugins.load(plugins.ROUTES, "desk")
+    async with make_routes(context) as routes:
+        yield routes
+
+
+def _route_context(settings: ServerSettings, broker: EmbeddedBroker, guard: Guard) -> RouteContext:
     users = guard if isinstance(guard, Users) else None
 
-    def connect(agent: str) -> Mq9Client:
+    def connect(whom: str | Admitted) -> Mq9Client:
+        who = Admitted(whom, Role.AGENT) if isinstance(whom, str) else whom
+        if users is None:
+            who = Admitted()
         session = BrokerSession(
-            f"mcp.{secrets.token_hex(8)}", agent if users is not None else None, guard.reserved
+            f"http.{secrets.token_hex(8)}", who.agent, guard.reserved, role=who.role
         )
         return Mq9Client(transport=DirectTransport(broker, session))  # the broker is the server's
 
-    context = RouteContext(
+    return RouteContext(
         connect=connect,
         users=users,
         host=settings.admin_host,
         agent=settings.mcp_agent,
         allowed_hosts=settings.mcp_allow_host,
         allowed_origins=settings.mcp_allow_origin,
+        desk_as=settings.desk_as,
+        desk_hosts=settings.admin_allow_host,
     )
-    async with make_routes(context) as routes:
-        yield routes
 
 
 logger = logging.getLogger("mq9.broker")
@@ -328,31 +354,50 @@ async def running(
         loop, *_ = type(asyncio.get_running_loop()).__module__.split(".")
         logger.info("serving", extra={"where": serving.where, "data": serving.data, "loop": loop})
         if settings.admin:
-            routes = await stack.enter_async_context(mcp_routes(settings, broker, guard))
-            try:
-                admin = serve_admin(
-                    broker,
-                    metrics,
-                    settings.admin_host,
-                    default_admin_port if settings.admin_port is None else settings.admin_port,
-                    problem=serving.problem,
-                    routes=routes,
-                    hosts=(*settings.admin_allow_host, *settings.mcp_allow_host),
-                )
-                host, port = await stack.enter_async_context(admin)
-            except Unreachable as error:
-                if settings.mcp or settings.admin_port is not None:
-                    raise
-                logger.warning("no metrics: %s", error)
-            else:
-                logger.info("metrics", extra={"url": f"http://{host}:{port}/metrics"})
-                if settings.mcp:
-                    logger.info("mcp", extra={"url": f"http://{host}:{port}/mcp"})
+            context = _route_context(settings, broker, guard)
+            await _open_admin(
+                settings, context, broker, metrics, serving, stack, default_admin_port
+            )
         if guard.is_open and settings.insecure:
             logger.warning("anybody who reaches %s is let in", serving.where)
         elif not guard.is_open and tls is None and settings.insecure:
             logger.warning("secrets travel unencrypted: there is no --tls-cert")
         yield serving
+
+
+async def _open_admin(
+    settings: ServerSettings,
+    context: RouteContext,
+    broker: EmbeddedBroker,
+    metrics: Metrics,
+    serving: Serving,
+    stack: AsyncExitStack,
+    default_port: int,
+) -> None:
+    """Serve metrics, health, MCP and the desk on the admin port, until ``stack`` ends."""
+    routes = await stack.enter_async_context(mcp_routes(settings, context))
+    desk, link = await stack.enter_async_context(desk_routes(settings, context))
+    try:
+        admin = serve_admin(
+            broker,
+            metrics,
+            settings.admin_host,
+            default_port if settings.admin_port is None else settings.admin_port,
+            problem=serving.problem,
+            routes=[*routes, *desk],
+            hosts=(*settings.admin_allow_host, *settings.mcp_allow_host),
+        )
+        host, port = await stack.enter_async_context(admin)
+    except Unreachable as error:
+        if settings.mcp or settings.desk or settings.admin_port is not None:
+            raise
+        logger.warning("no metrics: %s", error)
+        return
+    logger.info("metrics", extra={"url": f"http://{host}:{port}/metrics"})
+    if settings.mcp:
+        logger.info("mcp", extra={"url": f"http://{host}:{port}/mcp"})
+    if settings.desk:
+        typer.echo(f"the desk: http://{host}:{port}/desk{link}")
 
 
 def _log_claimed(claimed: Claimed) -> None:

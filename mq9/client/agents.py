@@ -9,7 +9,7 @@ from mq9 import address as addresses
 from mq9.client import arguments
 from mq9.client.base import ClientBase
 from mq9.errors import InvalidRequest
-from mq9.models import AgentEntry, AgentMatches
+from mq9.models import AgentEntry, AgentMatches, Identity
 from mq9.protocol import checks, replies, requests
 
 
@@ -18,6 +18,13 @@ class AgentMethods(ClientBase):
 
     async def whoami(self) -> str | None:
         """Return the agent that the broker takes this client for; None for nobody in particular.
+
+        Our broker has this verb; others do not.
+        """
+        return (await self.identity()).agent
+
+    async def identity(self) -> Identity:
+        """Return the agent and the role that the broker takes this client for.
 
         Our broker has this verb; others do not.
         """

@@ -129,6 +129,8 @@ class Mailbox:
         reply_to: str | None = None,
         correlation_id: str | None = None,
         path: Sequence[str] | None = None,
+        answer_by: float | None = None,
+        tell_overdue: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> int:
         """Send a message; when this returns, the broker has stored it.
@@ -147,6 +149,8 @@ class Mailbox:
             reply_to: The mailbox that the answer goes to; ``message.reply(…)`` sends it.
             correlation_id: Which question it answers, or is.
             path: The agents that this conversation has passed through.
+            answer_by: Until when an answer is wanted, in Unix seconds.
+            tell_overdue: Whether ``reply_to`` is told when none has come by then.
             headers: Further headers; see ``Mq9Client.send``.
 
         Returns:
@@ -173,6 +177,8 @@ class Mailbox:
             reply_to=reply_to,
             correlation_id=correlation_id,
             path=path,
+            answer_by=answer_by,
+            tell_overdue=tell_overdue,
             headers=_with(added, headers),
         )
 

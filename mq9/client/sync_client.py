@@ -287,6 +287,7 @@ class SyncMq9Client:
     notice = _blocking(Mq9Client.notice)
     delete = _blocking(Mq9Client.delete)
     whoami = _blocking(Mq9Client.whoami)
+    identity = _blocking(Mq9Client.identity)
     agent_register = _blocking(Mq9Client.agent_register)
     agent_unregister = _blocking(Mq9Client.agent_unregister)
     agent_report = _blocking(Mq9Client.agent_report)

@@ -371,12 +371,19 @@ def make_routes(desk: Desk, screens: Sequence[BaseRoute]) -> list[BaseRoute]:
         routes=[
             Mount(f"{PREFIX}/static", StaticFiles(packages=[("mq9.desk", "static")])),
             *own,
-        ]
+        ],
+        exception_handlers={Mq9Error: _plain},
     )
     inner.router.redirect_slashes = False
     inner.state.desk = desk
     guarded = _Guarded(inner, desk)
     return [Route(PREFIX, guarded), Route(f"{PREFIX}/{{path:path}}", guarded)]
+
+
+async def _plain(_request: Request, error: Exception) -> Response:
+    """Say what was wrong with a request that is no page and no action yet."""
+    status = _status(error) if isinstance(error, Mq9Error) else 500
+    return PlainTextResponse(f"{error}\n", status)
 
 
 class _Guarded:
@@ -410,11 +417,7 @@ class _Guarded:
         if not self._desk.is_known_host(request):
             app = PlainTextResponse("that is not a name of this server\n", 421)
         scope = {**scope, "root_path": "", "path_params": {}}
-        try:
-            await app(scope, receive, with_headers)
-        except Mq9Error as error:
-            plain = PlainTextResponse(f"{error}\n", _status(error))
-            await plain(scope, receive, with_headers)
+        await app(scope, receive, with_headers)
 
 
 def standalone(routes: Sequence[BaseRoute]) -> Starlette:

@@ -43,7 +43,7 @@ _OPTIONS = {
 
 
 def _serve(*, name: str | None, url: str | None, port: int | None, opens: bool) -> None:
-    """Open the desk: questions to you, and what agents say to each other.
+    """Open the desk in a browser: questions to you, and what agents do.
 
     The desk is a page on this machine. The link that is printed lets one browser in, once.
 

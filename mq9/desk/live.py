@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import PlainTextResponse, Response
 
+from mq9.client.client import Mq9Client
 from mq9.clock import sleep
 from mq9.desk.app import Visit, page
 from mq9.desk.people import Person
@@ -36,38 +37,38 @@ class Changes:
         """Yield an event when something has changed."""
         person = visit.person
         queue: asyncio.Queue[str] = asyncio.Queue(1)  # one that is not read yet stands for more
-        self._streams.setdefault(person, set()).add(queue)
-        if person not in self._watching:
-            self._watching[person] = asyncio.create_task(self._watch(visit))
+        streams = self._streams.setdefault(person, set())
+        streams.add(queue)
         try:
+            found = await visit.client.conversations(limit=1)
+            if person not in self._watching:
+                watching = self._watch(person, visit.client, found.position)
+                self._watching[person] = asyncio.create_task(watching)
             yield ServerSentEvent(event="hello", data="")
             while True:
                 yield ServerSentEvent(event="changed", data=await queue.get())
         finally:
-            self._streams[person].discard(queue)
-            if not self._streams[person]:
-                del self._streams[person]
-                self._watching.pop(person).cancel()
+            streams.discard(queue)
+            if not streams:
+                self._streams.pop(person, None)
+                if person in self._watching:
+                    self._watching.pop(person).cancel()
 
-    async def _watch(self, visit: Visit) -> None:
-        seen: int | None = None
+    async def _watch(self, person: Person, client: Mq9Client, seen: int) -> None:
         is_away = False
         while True:
-            await sleep(visit.client.clock, _POLL_S)
+            await sleep(client.clock, _POLL_S)
             try:
-                found = await visit.client.conversations(limit=1, if_changed_from=seen)
+                found = await client.conversations(limit=1, if_changed_from=seen)
             except Mq9Error as error:
                 if not is_away:
                     logger.warning("the desk cannot look for changes: %s", error)
                 is_away = True
                 continue
-            is_first, seen = seen is None, found.position
-            if found.unchanged and not is_away:
+            if found.unchanged and not is_away and found.building is None:
                 continue
-            is_away = False
-            if is_first and found.building is None:
-                continue
-            for queue in self._streams.get(visit.person, ()):
+            seen, is_away = found.position, False
+            for queue in self._streams.get(person, ()):
                 if queue.empty():
                     queue.put_nowait("")
 

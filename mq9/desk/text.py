@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from mq9.cli.output import count, span
+from mq9.cli.output import count, span, when
 
 _INDENTED = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
 
@@ -21,12 +21,10 @@ def ago(instant: float, now: float) -> str:
 
 def clock(instant: float) -> str:
     """Return a Unix time as a machine reads it, for the attribute of a ``time`` element."""
-    return datetime.fromtimestamp(instant, UTC).isoformat(timespec="seconds")
-
-
-def local(instant: float) -> str:
-    """Return a Unix time in the time zone of the desk's machine."""
-    return datetime.fromtimestamp(instant).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(instant, UTC).isoformat(timespec="seconds")
+    except (OverflowError, OSError, ValueError):  # somebody may have sent any number
+        return ""
 
 
 def pretty(value: Any) -> str:
@@ -51,7 +49,7 @@ def body(payload: bytes) -> str:
 FILTERS: dict[str, Callable[..., str]] = {
     "ago": ago,
     "clock": clock,
-    "local": local,
+    "local": when,
     "pretty": pretty,
     "body": body,
     "span": span,

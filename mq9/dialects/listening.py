@@ -62,7 +62,7 @@ def headers_of(message: Stored) -> list[tuple[str, str]]:
     """Return the headers that a message is sent with: its own, and as a SEND has them.
 
     ``mq9-msg-id``, ``mq9-create-time`` and, where the broker itself knows the sender,
-    ``mq9-from-verified`` are added.
+    ``mq9-from-verified`` are added; and ``mq9-overdue`` to a notice of the broker's own.
     """
     headers = [
         ("mq9-msg-id", str(message.msg_id)),
@@ -80,4 +80,6 @@ def headers_of(message: Stored) -> list[tuple[str, str]]:
     ]
     if envelope.get("from_verified"):
         headers.append(("mq9-from-verified", "true"))
+    if envelope.get("overdue"):
+        headers.append(("mq9-overdue", "true"))
     return [*headers, *envelope.get("headers", {}).items()]

@@ -16,7 +16,7 @@ from mq9.protocol.requests import GrantMailbox, Send
 
 def refuse_others(db: Connection, call: Call[Any], now: int) -> None:
     """Refuse somebody what is another's. Without authentication anybody may."""
-    if call.actor.agent is None and not call.actor.is_stranger:
+    if call.actor.is_operator:
         return
     mailbox = mailboxes.look(db, call.address, now)
     if mailbox is not None and not _admits(mailbox, call):
@@ -68,7 +68,7 @@ def may_look(mailbox: MailboxRow, actor: Actor) -> bool:
 def adopt(db: Connection, call: Call[Any]) -> None:
     """Make the agent whose address it is the creator of a mailbox that it uses."""
     actor = call.actor
-    if actor.agent is not None and actor.agent == actor.owner:
+    if actor.adopts:
         db.execute(
             "UPDATE mailboxes SET creator=? WHERE address=? AND creator IS NOT ?",
             (actor.agent, call.address, actor.agent),
@@ -81,7 +81,7 @@ def is_settled(db: Connection, call: Call[Any], now: int) -> bool:
     actor = call.actor
     if mailbox is None or not _admits(mailbox, call):
         return False
-    return actor.agent is None or actor.agent != actor.owner or mailbox.creator == actor.agent
+    return not actor.adopts or mailbox.creator == actor.agent
 
 
 def check_actor(_db: Connection, _call: Call[CheckActor], _now: int) -> None:
@@ -115,7 +115,7 @@ def grant(db: Connection, call: Call[GrantMailbox], now: int, _limits: Limits) -
             *map("\n".join, (granted.readers, granted.viewers, granted.senders)),
             granted.send_policy.value,
             granted.look_policy.value,
-            actor.agent or mailbox.creator,
+            actor.agent if actor.adopts else mailbox.creator,
             mailbox.id,
         ),
     )

@@ -77,7 +77,7 @@ class _Registration:
             self.owner == actor.agent
             or self.key in actor.own
             or actor.owns(self.mailbox)
-            or (self.owner is None and not actor.closed)
+            or (self.owner is None and (actor.is_operator or not actor.closed))
         )
 
 

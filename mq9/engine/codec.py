@@ -33,7 +33,16 @@ from mq9.engine.shapes import (
     text_or,
     tuple_of,
 )
-from mq9.models import Deliver, LookPolicy, MailboxType, Occasion, Priority, Promise, SendPolicy
+from mq9.models import (
+    Deliver,
+    LookPolicy,
+    MailboxType,
+    Occasion,
+    Priority,
+    Promise,
+    Role,
+    SendPolicy,
+)
 from mq9.protocol import requests
 from mq9.protocol.body import Request
 
@@ -200,6 +209,7 @@ ACTOR = Record(
     Field("may_list", FLAG, False),
     optional("reply_owner", TEXT),
     Field("reply_barred", FLAG, False),
+    optional("role", one_of(Role)),
 )
 CALL = Record(
     Call,

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from mq9 import address as addresses
 from mq9.errors import Mq9Error, PayloadTooLarge
-from mq9.models import Held, Totals, Unread, Waiting
+from mq9.models import Held, Role, Totals, Unread, Waiting
 from mq9.protocol import requests
 from mq9.protocol.body import ByConsumer, Request
 from mq9.protocol.outcomes import Fetched
@@ -57,11 +57,29 @@ class Actor:
     # Whether the asker may be told addresses that it does not name: it is an agent, an operator
     # where agents are configured, or a program in the broker's process. For ``tells_addresses``.
     may_list: bool = False
-
+    # Where it does not follow from ``agent``: of an operator with a name, and of a reader.
+    role: Role | None = None
     # Of the mailbox ``reply_to`` of a SEND that is to be told of an overdue answer: the agent that
     # it belongs to, and whether the agent's allow-list leaves it out.
     reply_owner: str | None = None
     reply_barred: bool = False
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it may use every mailbox, as do all who are no agents, but for strangers."""
+        if self.role is None:
+            return self.agent is None and not self.is_stranger
+        return self.role is Role.OPERATOR
+
+    @property
+    def is_reader(self) -> bool:
+        """Whether it may look into every mailbox, and changes nothing."""
+        return self.role is Role.READER
+
+    @property
+    def adopts(self) -> bool:
+        """Whether it becomes the creator of a mailbox that it uses: the address is its own."""
+        return self.agent is not None and self.agent == self.owner and not self.is_reader
 
     @property
     def is_known(self) -> bool:

@@ -145,17 +145,19 @@ class MailboxRow:
 
     def may_take(self, actor: Actor) -> bool:
         """Tell whether somebody may use it in every way but to grant it, and to send there."""
+        if actor.is_reader:
+            return False
         return self._is_creator(actor) or actor.agent in agents_in(self.readers)
 
     def may_look(self, actor: Actor) -> bool:
         """Tell whether somebody may see what is in it."""
-        if self.may_take(actor) or actor.agent in agents_in(self.viewers):
+        if actor.is_reader or self.may_take(actor) or actor.agent in agents_in(self.viewers):
             return True
         return self.look_policy == LookPolicy.EVERYONE and actor.agent is not None
 
     def may_send(self, actor: Actor) -> bool:
         """Tell whether somebody may send to it."""
-        if actor.barred and not self.may_take(actor):
+        if actor.is_reader or (actor.barred and not self.may_take(actor)):
             return False
         if self.send_policy == SendPolicy.EVERYONE:
             return True
@@ -165,15 +167,19 @@ class MailboxRow:
 
     def may_grant(self, actor: Actor) -> bool:
         """Tell whether somebody may say who else may use it."""
-        if actor.agent is None:
+        if actor.is_reader:
+            return False
+        if actor.agent is None or actor.is_operator:
             return self._is_creator(actor)
         return actor.agent == (actor.owner or self.creator)
 
     def _is_creator(self, actor: Actor) -> bool:
-        """Tell whether somebody counts as its creator: of those who are no agents, most do."""
+        """Tell whether somebody counts as its creator, as do operators."""
+        if actor.is_operator:
+            return True
         creator = actor.owner or self.creator
         if actor.agent is None:
-            return creator is None or not actor.is_stranger
+            return creator is None
         return not actor.closed if creator is None else creator == actor.agent
 
 
@@ -231,6 +237,8 @@ def refuse_another(mailbox: MailboxRow, generation: str | None) -> None:
 
 def refusal(mailbox: MailboxRow, actor: Actor) -> Forbidden:
     """Make the error for an agent that may not use a mailbox."""
+    if actor.is_reader:
+        return Forbidden(f"mail_address: {mailbox.address} is open to a reader to look at only")
     if actor.owner is None and mailbox.creator is None:
         return Forbidden(
             f"mail_address: {mailbox.address} has no creator and is closed to agents; an operator "
@@ -334,12 +342,12 @@ def _make(
 
 
 def _renew(db: Connection, mailbox: MailboxRow, actor: Actor, now: int) -> None:
-    """Restart the TTL of a mailbox; only its creator may, or somebody who is no agent."""
+    """Restart the TTL of a mailbox; only its creator may, an operator, or who is no agent."""
     creator = actor.owner or mailbox.creator
-    if actor.agent is None:
+    if actor.agent is None or actor.is_operator:
         if not mailbox.may_take(actor):
             raise refusal(mailbox, actor)
-        creator = mailbox.creator
+        creator = actor.agent if actor.adopts else mailbox.creator
     elif creator != actor.agent and (creator is not None or actor.closed):
         raise refusal(mailbox, actor)
     db.execute(
@@ -376,17 +384,18 @@ def list_own(db: Connection, call: Call[ListMailboxes], now: int) -> MailboxPage
             "use a mailbox; authenticate as an agent, or remember the addresses"
         )
     # Each part of the union has an index, so an agent's list costs nothing for those of others.
-    which = "SELECT id FROM mailboxes WHERE address>:after"
-    if actor.agent is not None:
+    which = "address>:after"
+    lists_own = not (actor.agent is None or actor.is_operator or actor.is_reader)
+    if lists_own:
         which = (
-            "SELECT id FROM mailboxes WHERE creator=:agent AND address>:after"
+            "id IN (SELECT id FROM mailboxes WHERE creator=:agent AND address>:after"
             " UNION SELECT id FROM mailboxes WHERE address>:after AND address IN"
             " (SELECT value FROM json_each(:own))"
             " UNION SELECT id FROM mailboxes WHERE address>max(:after, :below)"
-            " AND address<:beyond"
+            " AND address<:beyond)"
         )
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM mailboxes WHERE id IN ({which})"  # noqa: S608  # constant texts
+        f"SELECT {_COLUMNS} FROM mailboxes WHERE {which}"  # noqa: S608  # constant texts
         " AND (expires_ms IS NULL OR expires_ms>:now)"
         " AND (:desc IS NULL OR substr(description, 1, length(:desc))=:desc)"
         " AND (:text IS NULL OR instr(address, lower(:text))"
@@ -406,7 +415,7 @@ def list_own(db: Connection, call: Call[ListMailboxes], now: int) -> MailboxPage
     room = _LISTED_BYTES
     for mailbox in (MailboxRow(*row) for row in rows):
         owner = mailbox.creator == actor.agent or actor.owns(mailbox.address)
-        if actor.agent is not None and not owner:
+        if lists_own and not owner:
             continue  # it belongs to an agent with a longer slug
         room -= len(orjson.dumps(mailbox.description))
         if len(listed) == request.limit or (listed and room < 0):

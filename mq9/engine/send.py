@@ -79,12 +79,12 @@ def _send(
         raise Forbidden(f"key: {request.key!r} in {call.address} belongs to another sender")
     access.refuse_sender(mailbox, call.actor)
     access.check_source(db, call, now)
-    awaiting = _awaiting(db, mailbox, call, now)
     replaced = delayed_id = None
     if not request.delay:
         instant = max(mailbox.visible_ms, now)
         replaced = messages.replace_older(db, mailbox, request.key, instant, answer, sender)
     make_room(db, mailbox, size, now, limits, has_replaced=replaced is not None)
+    awaiting = _awaiting(db, mailbox, call, now)  # what was replaced may have counted there
     row_id = db.execute(
         _DELAY if request.delay else _STORE,
         (

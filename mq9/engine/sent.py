@@ -133,9 +133,10 @@ def _whose(call: Call[ListSent]) -> tuple[str, int | None]:
             "only; give 1 to 100"
         )
     if actor.agent is not None:
-        if sender not in {None, actor.agent}:
+        if sender in {None, actor.agent}:
+            return actor.agent, 1
+        if not (actor.is_operator or actor.is_reader):
             raise Forbidden(f"sender: {sender!r} is another sender; leave it out")
-        return actor.agent, 1
     if sender is None:
         raise InvalidRequest("sender: name it, since you have not authenticated as an agent")
     return sender, None if actor.may_list else 0

@@ -60,6 +60,7 @@ def status(db: Connection, call: Call[Status], now: int) -> MailboxStatus:
         "send": mailbox.may_send(actor),
         "grant": mailbox.may_grant(actor),
     }
+    tells_grants = rights["grant"] or actor.is_reader
     return MailboxStatus(
         mail_address=mailbox.address,
         type=MailboxType(mailbox.type),
@@ -77,9 +78,9 @@ def status(db: Connection, call: Call[Status], now: int) -> MailboxStatus:
         own=None if actor.agent is None else actor.agent == creator,
         send_policy=SendPolicy(mailbox.send_policy),
         look_policy=LookPolicy(mailbox.look_policy),
-        readers=mailboxes.agents_in(mailbox.readers) if rights["grant"] else None,
-        viewers=mailboxes.agents_in(mailbox.viewers) if rights["grant"] else None,
-        senders=mailboxes.agents_in(mailbox.senders) if rights["grant"] else None,
+        readers=mailboxes.agents_in(mailbox.readers) if tells_grants else None,
+        viewers=mailboxes.agents_in(mailbox.viewers) if tells_grants else None,
+        senders=mailboxes.agents_in(mailbox.senders) if tells_grants else None,
         enforced=actor.is_known,
         rights=tuple(right for right, has in rights.items() if has),
         turns=notices.turns(db, mailbox, now) if rights["take"] else None,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import orjson
+from typing import Literal
 
 from mq9.client import arguments
 from mq9.client.client import Mq9Client
@@ -133,12 +132,12 @@ def shown(given: Payload) -> str:
     words = []
     for one in given["decisions"]:
         beside = one["edited_action"]["args"] if "edited_action" in one else one.get("message")
-        words.append(one["type"] if beside is None else f"{one['type']} {_as_json(beside)}")
+        words.append(
+            one["type"]
+            if beside is None
+            else f"{one['type']} {json.dumps(beside, ensure_ascii=False)}"
+        )
     return "; ".join(words)
-
-
-def _as_json(value: Any) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _reply_id(asked: Message) -> str:

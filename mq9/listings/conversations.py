@@ -48,13 +48,13 @@ _VISIBLE = (
 
 
 def sees_all(actor: Actor) -> bool:
-    """Tell whether somebody sees all mailboxes."""
-    return actor.agent is None and actor.may_list
+    """Tell whether somebody sees all mailboxes: a named operator, a reader, or nobody's agent."""
+    return actor.role is not None or (actor.agent is None and actor.may_list)
 
 
 def refuse_unknown(actor: Actor) -> None:
     """Refuse whoever the broker knows nothing of."""
-    if actor.agent is None and not actor.may_list:
+    if actor.agent is None and not sees_all(actor):
         raise Forbidden(
             "conversations: this broker does not know who asks, and an address is all that it "
             "takes to use a mailbox; authenticate as an agent or an operator"
@@ -273,10 +273,16 @@ class Listed(NamedTuple):
     gone: list[int]
 
 
-def page(db: Connection, request: ListConversations, actor: Actor, now: int) -> Listed:
+def page(
+    db: Connection,
+    request: ListConversations,
+    actor: Actor,
+    now: int,
+    building: Progress | None,
+) -> Listed:
     """Return a page of conversations, and where it ended."""
     refuse_unknown(actor)
-    position, building = state.position(db).applied, index.to_do(db).progress
+    position = state.position(db).applied
     if not index.is_usable(db):
         return Listed(ConversationPage(position=position, building=building), [])
     return _Listing(db, request, actor, now).page(position, building)

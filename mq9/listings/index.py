@@ -59,11 +59,14 @@ _NEW_DELAYED = (
     f"SELECT m.id, m.mailbox, m.sent_ms, m.sender, m.sender_verified, {_NAME_DELAYED}"  # noqa: S608  # constant text
     " FROM delayed m WHERE m.id>? ORDER BY m.id LIMIT ?"
 )
+# How many mailboxes are in the index, and of those that have more messages than it the id, the next
+# msg_id, and how many messages are left at the most. All in one walk over the mailboxes.
 _BEHIND = (
-    "SELECT b.id, b.next_msg_id, iif(c.next_id IS NULL, b.messages-b.delayed,"
-    " min(b.messages-b.delayed, b.next_msg_id-c.next_id)) FROM mailboxes b"
-    " LEFT JOIN conversation_mailboxes c ON c.mailbox=b.id"
-    " WHERE b.next_msg_id>coalesce(c.next_id, 0)"
+    "SELECT count(c.mailbox), json_group_array(json_array(b.id, b.next_msg_id,"
+    " iif(c.next_id IS NULL, b.messages-b.delayed,"
+    " min(b.messages-b.delayed, b.next_msg_id-c.next_id))))"
+    " FILTER (WHERE b.next_msg_id>coalesce(c.next_id, 0))"
+    " FROM mailboxes b LEFT JOIN conversation_mailboxes c ON c.mailbox=b.id"
 )
 _REMOVED = (
     "SELECT mailbox FROM conversation_mailboxes c"
@@ -105,9 +108,14 @@ class ToDo:
     has_delayed: bool = False
 
     @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.mailboxes or self.removed or self.has_delayed)
+
+    @property
     def progress(self) -> Progress | None:
         """How far it is; None when there is nothing to do."""
-        if not (self.mailboxes or self.removed or self.has_delayed):
+        if self.is_done:
             return None
         return Progress(self.done, self.done + max(self.left, 1))
 
@@ -153,18 +161,19 @@ def to_do(db: Connection) -> ToDo:
         ).fetchone()
         behind = db.execute("SELECT id, next_msg_id FROM mailboxes WHERE next_msg_id>0").fetchall()
         return ToDo(position, 0, left, behind, [], highest, highest > 0)
-    behind = db.execute(_BEHIND).fetchall()
-    done, taken, highest = db.execute(
-        "SELECT messages, delayed, (SELECT coalesce(max(id), 0) FROM delayed)"
-        " FROM conversations_index"
+    count, rows = db.execute(_BEHIND).fetchone()
+    behind = orjson.loads(rows)
+    known, done, taken, highest = db.execute(
+        "SELECT (SELECT count(*) FROM conversation_mailboxes), messages, delayed,"
+        " (SELECT coalesce(max(id), 0) FROM delayed) FROM conversations_index"
     ).fetchone()
-    removed = [id_ for (id_,) in db.execute(_REMOVED, (_GONE_AT_ONCE,))]
+    removed = db.execute(_REMOVED, (_GONE_AT_ONCE,)).fetchall() if known > count else []
     return ToDo(
         position,
         done,
         sum(left for _, _, left in behind),
         [(mailbox, next_id) for mailbox, next_id, _ in behind],
-        removed,
+        [id_ for (id_,) in removed],
         highest,
         highest > taken,
     )
@@ -180,8 +189,8 @@ def take_in_part(db: Connection, task: ToDo) -> None:
     room, taken = AT_ONCE, 0
     while task.mailboxes and room > 0:
         mailbox, end = task.mailboxes[-1]
-        count = _take_in_mailbox(db, mailbox, end, room)
-        if count < room:
+        count, next_id = _take_in_mailbox(db, mailbox, end, room)
+        if next_id >= end:
             task.mailboxes.pop()
         taken += count
         room -= max(count, 1)
@@ -192,7 +201,7 @@ def take_in_part(db: Connection, task: ToDo) -> None:
     db.execute("UPDATE conversations_index SET messages=messages+?", (taken,))
     task.done += taken
     task.left = max(0, task.left - taken)
-    check_some(db, max(_CHECKED, 2 * taken) if task.progress is None else taken)
+    check_some(db, max(_CHECKED, 2 * taken) if task.is_done else taken)
 
 
 def _make(db: Connection) -> None:
@@ -202,8 +211,8 @@ def _make(db: Connection) -> None:
     db.execute("INSERT INTO conversations_index VALUES (?,0,0,0,0,0,0)", (VERSION,))
 
 
-def _take_in_mailbox(db: Connection, mailbox: int, end: int, most: int) -> int:
-    """Take in messages of a mailbox, up to a msg_id; how many."""
+def _take_in_mailbox(db: Connection, mailbox: int, end: int, most: int) -> tuple[int, int]:
+    """Take in messages of a mailbox, up to a msg_id; how many, and up to which that is done."""
     row = db.execute(
         "SELECT next_id FROM conversation_mailboxes WHERE mailbox=?", (mailbox,)
     ).fetchone()
@@ -238,7 +247,7 @@ def _take_in_mailbox(db: Connection, mailbox: int, end: int, most: int) -> int:
         " ON CONFLICT (mailbox) DO UPDATE SET next_id=max(next_id, excluded.next_id)",
         (mailbox, next_id),
     )
-    return len(new)
+    return len(new), next_id
 
 
 def _take_in_delayed(db: Connection, most: int) -> tuple[int, int]:

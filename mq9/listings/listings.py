@@ -15,7 +15,7 @@ from mq9.engine.messages import Outdated
 from mq9.errors import Unavailable
 from mq9.listings import conversations, index, own, reading, stuck
 from mq9.listings.index import ToDo
-from mq9.models import ConversationPage, Link, MailboxPage, StuckPage
+from mq9.models import ConversationPage, Link, MailboxPage, Progress, StuckPage
 from mq9.protocol.body import Body
 from mq9.protocol.outcomes import ReadPart
 from mq9.protocol.requests import (
@@ -37,7 +37,8 @@ _MOST_ADVANCED = 50  # mailboxes in which something has fallen due, for one requ
 class _ToDo:
     """Looks for what the index has to take in, when what has fallen due is visible."""
 
-    def __init__(self) -> None:
+    def __init__(self, complete_at: int | None) -> None:
+        self._complete_at = complete_at
         self._has_looked = False
 
     def __call__(self, db: Connection, now: int) -> ToDo:
@@ -46,7 +47,9 @@ class _ToDo:
             due = messages.due_mailboxes(db, now, _MOST_ADVANCED)
             if due:
                 raise Outdated(*due)
-        return index.to_do(db)
+        position = state.position(db).applied
+        is_complete = position == self._complete_at and index.is_usable(db)
+        return ToDo(position) if is_complete else index.to_do(db)
 
 
 class Listings:
@@ -76,7 +79,7 @@ class Listings:
             conversations.refuse_unknown(call.actor)
             return ConversationPage(position=position, unchanged=True)
         listed = await self._read(
-            lambda db, now: conversations.page(db, request, call.actor, now),
+            lambda db, now, building: conversations.page(db, request, call.actor, now, building),
             lambda listed: listed.page.position,
         )
         if listed.gone:
@@ -92,14 +95,16 @@ class Listings:
             conversations.refuse_unknown(call.actor)
             return ReadPart(position=position, unchanged=True)
         return await self._read(
-            lambda db, now: reading.read(db, request, call.actor, now, as_text=call.as_text),
+            lambda db, now, building: reading.read(
+                db, request, call.actor, now, building, as_text=call.as_text
+            ),
             lambda part: part.position,
         )
 
     async def links(self, call: Call[ListLinks]) -> tuple[Link, ...]:
         """Return who writes to whom."""
         request = call.request
-        return await self._read(lambda db, now: reading.links(db, request, call.actor, now))
+        return await self._read(lambda db, now, _: reading.links(db, request, call.actor, now))
 
     async def stuck(self, call: Call[ListStuck]) -> StuckPage:
         """Return a page of what is stuck."""
@@ -109,7 +114,7 @@ class Listings:
             conversations.refuse_unknown(call.actor)
             return StuckPage(position=position, unchanged=True)
         return await self._read(
-            lambda db, now: stuck.page(db, request, call.actor, now),
+            lambda db, now, building: stuck.page(db, request, call.actor, now, building),
             lambda page: page.position,
         )
 
@@ -117,7 +122,7 @@ class Listings:
         """Return a page of mailboxes, with details where they are asked for."""
         if not call.request.details:
             return await self._backend.read(call)
-        return await self._read(lambda db, now: own.page(db, call, now))
+        return await self._read(lambda db, now, _: own.page(db, call, now))
 
     async def _unchanged(self, position: int | None) -> int | None:
         """Return how far the state has come, if nothing has changed and all is in the index."""
@@ -128,39 +133,37 @@ class Listings:
 
     async def _read(
         self,
-        look: Callable[[Connection, int], R],
+        look: Callable[[Connection, int, Progress | None], R],
         position_of: Callable[[R], int] | None = None,
     ) -> R:
         """Bring the index up to date, as far as one request does, and look at it."""
         rounds = _ROUNDS
         while True:
             rounds -= 1
-            position = await self._follow()
-            found = await self._query(look)
+            task = await self._follow()
+            building = task.progress
+            found = await self._query(lambda db, now: look(db, now, building))  # noqa: B023  # at once
             # A read makes visible what has fallen due, which then is to be taken in.
-            is_current = position_of is None or position_of(found) == position
-            if is_current or position is None or not rounds:
+            is_current = position_of is None or position_of(found) == task.position
+            if is_current or building is not None or not rounds:
                 return found
 
-    async def _follow(self) -> int | None:
-        """Take in what is new; how far the state had come, or None where more is to be done."""
-        if not self._building.acquire(blocking=False):
-            return None
-        try:
-            task = await self._query(_ToDo())
-            if task.progress is not None:
+    async def _follow(self) -> ToDo:
+        """Take in what is new; what is still to be done."""
+        task = await self._query(_ToDo(self._complete_at))
+        if not task.is_done and self._building.acquire(blocking=False):
+            try:
                 await self._build(task)
-            if task.progress is not None:
-                return None
+            finally:
+                self._building.release()
+        if task.is_done:
             self._complete_at = task.position
-            return task.position
-        finally:
-            self._building.release()
+        return task
 
     async def _build(self, task: ToDo) -> None:
         """Do parts of what is to be done for some time, so that others get their turn between."""
         end = time.perf_counter() + MOST_S
-        while task.progress is not None:
+        while not task.is_done:
             try:
                 await self._change(lambda db: index.take_in_part(db, task))
             except Unavailable:

@@ -23,7 +23,7 @@ from mq9.listings.conversations import (
     question_of,
     refuse_unknown,
 )
-from mq9.models import Link, Moved, Standing
+from mq9.models import Link, Moved, Progress, Standing
 from mq9.protocol.outcomes import ReadMessage, ReadPart, Stored
 from mq9.protocol.requests import ListLinks, ReadConversation
 
@@ -61,11 +61,17 @@ _DELAYED = (
 
 
 def read(
-    db: Connection, request: ReadConversation, actor: Actor, now: int, *, as_text: bool
+    db: Connection,
+    request: ReadConversation,
+    actor: Actor,
+    now: int,
+    building: Progress | None,
+    *,
+    as_text: bool,
 ) -> ReadPart:
     """Return a part of a conversation, oldest first."""
     refuse_unknown(actor)
-    position, building = state.position(db).applied, index.to_do(db).progress
+    position = state.position(db).applied
     found = _Found([], None)
     rights = Rights(db, actor, now)
     if index.is_usable(db):

@@ -26,7 +26,7 @@ from mq9.engine.standings import (
 )
 from mq9.listings import index
 from mq9.listings.conversations import Rights, refuse_unknown, texts_of
-from mq9.models import QUESTION_TAG, STUCK_KINDS, Moved, StuckMessage, StuckPage
+from mq9.models import QUESTION_TAG, STUCK_KINDS, Moved, Progress, StuckMessage, StuckPage
 from mq9.protocol.requests import ListStuck
 from mq9.protocol.reserved import REDRIVE_GROUP
 
@@ -307,10 +307,12 @@ def _leased(kind: str, msg_id: int, rest: list[Any]) -> StuckMessage:
     )
 
 
-def page(db: Connection, request: ListStuck, actor: Actor, now: int) -> StuckPage:
+def page(
+    db: Connection, request: ListStuck, actor: Actor, now: int, building: Progress | None
+) -> StuckPage:
     """Return a page of what is stuck."""
     refuse_unknown(actor)
-    position, building = state.position(db).applied, index.to_do(db).progress
+    position = state.position(db).applied
     only = None
     if request.mail_address is not None:
         mailbox = mailboxes.look(db, request.mail_address, now)

@@ -1,6 +1,6 @@
 """What the protocol speaks of: messages, priorities, agents, and the state of a mailbox."""
 
-from mq9.models.agents import AgentEntry, AgentMatch, AgentMatches, Match
+from mq9.models.agents import AgentEntry, AgentMatch, AgentMatches, Identity, Match, Role
 from mq9.models.listings import (
     CONVERSATION_STATES,
     STUCK_KINDS,
@@ -79,6 +79,7 @@ __all__ = [
     "Granted",
     "GroupStatus",
     "Held",
+    "Identity",
     "Leased",
     "Link",
     "ListedMailbox",
@@ -103,6 +104,7 @@ __all__ = [
     "Promise",
     "PublicMailbox",
     "Removed",
+    "Role",
     "SendOutcome",
     "SendPolicy",
     "Sent",

@@ -4,7 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
+
+
+class Role(StrEnum):
+    """The rights of a user where agents are configured.
+
+    ``agent``: its own mailboxes, and what others grant it. ``operator``: every mailbox.
+    ``reader``: looks into every mailbox, and changes nothing.
+    """
+
+    AGENT = "agent"
+    OPERATOR = "operator"
+    READER = "reader"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the broker takes a client for.
+
+    Attributes:
+        agent: The name that it has authenticated as; None without one.
+        role: Its rights; None where no agents are configured, or the broker does not say.
+    """
+
+    agent: str | None = None
+    role: Role | None = None
 
 
 @dataclass(frozen=True, slots=True)

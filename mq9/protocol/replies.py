@@ -26,6 +26,7 @@ from mq9.models import (
     FetchResult,
     GroupStatus,
     Held,
+    Identity,
     Leased,
     ListedMailbox,
     LookPolicy,
@@ -45,6 +46,7 @@ from mq9.models import (
     Promise,
     PublicMailbox,
     Removed,
+    Role,
     SendOutcome,
     SendPolicy,
     Sent,
@@ -393,15 +395,13 @@ def decode_mailbox(reply: dict[str, Any]) -> str:
     return str(reply.get("mailbox") or "")
 
 
-def encode_whoami(agent: str | None) -> dict[str, Any]:
-    """Write whom the broker takes the asker for."""
-    return {} if agent is None else {"agent": agent}
-
-
-def decode_whoami(reply: dict[str, Any]) -> str | None:
-    """Return the agent that the broker takes the asker for; None for nobody in particular."""
-    agent = reply.get("agent")
-    return agent if isinstance(agent, str) else None
+def decode_whoami(reply: dict[str, Any]) -> Identity:
+    """Read whom the broker takes the asker for; a role that is not known is left out."""
+    agent, role = reply.get("agent"), reply.get("role")
+    return Identity(
+        agent if isinstance(agent, str) else None,
+        next((known for known in Role if known == role), None),
+    )
 
 
 def encode_fetch(fetched: Fetched, *, as_base64: bool) -> dict[str, Any]:

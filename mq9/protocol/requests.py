@@ -19,6 +19,7 @@ from mq9.models import (
     ConversationPage,
     Deliver,
     Extended,
+    Identity,
     Link,
     LookPolicy,
     MailboxPage,
@@ -677,5 +678,5 @@ class Lookup(Body[tuple[AgentEntry, ...]]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whoami(Body[str | None]):
-    """AGENT.WHOAMI; comes to the agent that the asker has authenticated as."""
+class Whoami(Body[Identity]):
+    """AGENT.WHOAMI; comes to whom the broker takes the asker for."""

@@ -254,7 +254,7 @@ _TABLE = (
         "AGENT.WHOAMI",
         requests.Whoami,
         _BROKER,
-        replies.encode_whoami,
+        replies.without_none,
         replies.decode_whoami,
         reads=True,
         repeatable=True,

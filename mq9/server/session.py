@@ -172,7 +172,7 @@ class ClientSession:
     async def _admit(self, options: dict[str, Any]) -> None:
         """Let the client in, or refuse it; what it sends meanwhile waits."""
         try:
-            agent = await self.hub.guard.admit(options, self._address)
+            admitted = await self.hub.guard.admit(options, self._address)
         except Unauthorized as error:
             logger.warning(
                 "a client was refused: %s",
@@ -183,14 +183,15 @@ class ClientSession:
             return
         self._broker_session = replace(
             self._broker_session,
-            agent=agent,
+            agent=admitted.agent,
+            role=admitted.role,
             reserved=self.hub.guard.reserved,
             is_older_sdk=second.is_sdk(options.get("name")),
             payloads=PayloadForm(self.hub.encoding, options.get("lang")),
         )
         self._connected = True
-        if agent is not None:
-            self.connection.count_for(agent)
+        if admitted.agent is not None:
+            self.connection.count_for(admitted.agent)
         self._connect(options)
 
     def _admitted(self, task: asyncio.Task[None]) -> None:
@@ -271,8 +272,7 @@ class ClientSession:
         ):
             self._requests.begin(frame, self._broker_session)
             return
-        if frame.subject.startswith(subjects.ROOT) and self._broker_session.has_allow_list:
-            # A broadcast goes to no mailbox that a list could name.
+        if frame.subject.startswith(subjects.ROOT) and not self._broker_session.may_broadcast:
             text = f'Permissions Violation for Publish to "{frame.subject}"'
             self.connection.write(encoder.error(text))
             return

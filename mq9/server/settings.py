@@ -110,6 +110,10 @@ class ServerSettings(BaseSettings):
     mcp_allow_origin: Names = Field(
         (), title="ORIGIN", description="Web pages that may call MCP. May be repeated."
     )
+    desk: bool = Field(False, description="Serve the desk at /desk of the admin port, too.")
+    desk_as: str | None = Field(
+        None, title="NAME", description="Whose desk it is; with --users people log in instead."
+    )
     payload_encoding: PayloadEncoding = Field(
         PayloadEncoding.AUTO,
         description="How bodies stand in replies to who does not say: as text, as base64, or as "
@@ -207,6 +211,7 @@ class ServerSettings(BaseSettings):
         if self.memory and self.durability is not Durability.NORMAL:
             raise InvalidRequest("durability: what is kept in memory survives nothing")
         self._check_mcp()
+        self._check_desk()
         if not self.insecure:
             self._check_access()
         return self
@@ -226,6 +231,25 @@ class ServerSettings(BaseSettings):
         if self.auth_token is not None:
             raise InvalidRequest(
                 "mcp: with --auth-token MCP clients would come in without it; use --users"
+            )
+
+    def _check_desk(self) -> None:
+        if not self.desk:
+            if self.desk_as is not None:
+                raise InvalidRequest(f"desk-as: {self.desk_as!r} is for --desk")
+            return
+        if not self.admin:
+            raise InvalidRequest("desk: it is served on the admin port, and there is none")
+        if self.auth_token is not None:
+            raise InvalidRequest("desk: an auth token does not say who somebody is; use --users")
+        if (self.users is None) == (self.desk_as is None):
+            raise InvalidRequest(
+                "desk: say whose desk it is by --desk-as NAME, or give --users, who then log in"
+            )
+        if self.users is None and not is_loopback(self.admin_host):
+            raise InvalidRequest(
+                f"desk: {self.admin_host} can be reached from other machines; give --users, who "
+                "then log in"
             )
 
     def _check_access(self) -> None:

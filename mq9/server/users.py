@@ -3,7 +3,8 @@
 A users file is TOML, one table per user::
 
     [[users]]
-    agent = "Claude-Desktop"      # what the broker writes as `from`; omit it for an operator
+    agent = "Claude-Desktop"      # what the broker writes as `from`
+    role = "agent"                # or "operator", as which one without agent counts, or "reader"
     token = "sha256:9f86d081…"    # or user = "…" and password = "scrypt:…"
     allow_send = ["lawyer", "team.*"]  # where it may send; omit it for everywhere
 
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mq9.errors import InvalidRequest, Unauthorized
+from mq9.models import Role
 from mq9.protocol import checks
 from mq9.protocol.address_patterns import AddressPatterns
 from mq9.protocol.reserved import Reserved
@@ -35,7 +37,15 @@ from mq9.server.passwords import Guesses
 logger = logging.getLogger("mq9.broker")
 
 _DIGEST = "sha256:"
-_FIELDS = {"agent", "user", "password", "token", "allow_send"}
+_FIELDS = {"agent", "role", "user", "password", "token", "allow_send"}
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Who has been let in."""
+
+    agent: str | None = None  # None for one without a name
+    role: Role | None = None  # None where anybody is let in
 
 
 class Guard(Protocol):
@@ -49,8 +59,8 @@ class Guard(Protocol):
     def reserved(self) -> Reserved | None:
         """What belongs to the configured agents; None where no agents are configured."""
 
-    async def admit(self, credentials: Mapping[str, Any], address: str = "") -> str | None:
-        """Return the agent that a connection is; None for one that is no agent."""
+    async def admit(self, credentials: Mapping[str, Any], address: str = "") -> Admitted:
+        """Return who a connection is; raises Unauthorized for those who may not connect."""
 
 
 class Anybody:
@@ -59,8 +69,9 @@ class Anybody:
     is_open = True
     reserved = None
 
-    async def admit(self, _credentials: Mapping[str, Any], _address: str = "") -> None:
+    async def admit(self, _credentials: Mapping[str, Any], _address: str = "") -> Admitted:
         """Let them in."""
+        return Admitted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +80,15 @@ class User:
 
     secret: str  # the token, or its digest after ``sha256:``; the password, or its hash
     name: str | None = None  # None for a token
-    agent: str | None = None  # None for an operator, who may do anything
+    agent: str | None = None  # None for one whose messages have no verified sender
     allow_send: tuple[str, ...] | None = None  # where the agent may send; None for everywhere
+    role: Role | None = None  # None: an agent, or an operator where it is none
+
+    @property
+    def admitted(self) -> Admitted:
+        """Who a connection of this user is."""
+        usual = Role.OPERATOR if self.agent is None else Role.AGENT
+        return Admitted(self.agent, self.role or usual)
 
     @property
     def digest(self) -> bytes:
@@ -88,7 +106,7 @@ class _Password:
     """The password of a user, as the users file has it."""
 
     def __init__(self, user: User) -> None:
-        self.agent = user.agent
+        self.admitted = user.admitted
         is_hash = user.secret.startswith(passwords.PREFIX)
         self.hash = passwords.parse("password", user.secret) if is_hash else None
         self._digest = user.digest
@@ -128,7 +146,8 @@ class Users:
         # neither unknown names nor users without a hash.
         self._decoy = next((one.hash for one in self._passwords.values() if one.hash), None)
         self._allow_send = _allow_lists(users)
-        self.reserved = Reserved(self._allow_send) if self._allow_send else None
+        has_roles = any(user.role is not None or user.agent is not None for user in users)
+        self.reserved = Reserved(self._allow_send) if has_roles else None
 
     @classmethod
     def with_token(cls, token: str) -> Users:
@@ -166,28 +185,34 @@ class Users:
 
     @property
     def agents_with_tokens(self) -> dict[str, tuple[str, ...] | None]:
-        """The agents that have a token, with the mailboxes that each may send to; None for all."""
+        """The agents that have a token, with the mailboxes that each may send to; None for all.
+
+        Operators and readers are none, with a name or without one.
+        """
+        known = (user.admitted for user in self._tokens)
         return {
-            one.agent: self._allow_send[one.agent] for one in self._tokens if one.agent is not None
+            one.agent: self._allow_send[one.agent]
+            for one in known
+            if one.agent is not None and one.role is Role.AGENT
         }
 
-    async def admit(self, credentials: Mapping[str, Any], address: str = "") -> str | None:
-        """Return the agent that a connection is; None for one that is no agent."""
-        agent = await self._agent_of(credentials, address)
+    async def admit(self, credentials: Mapping[str, Any], address: str = "") -> Admitted:
+        """Return who a connection is; raises Unauthorized for those who may not connect."""
+        admitted = await self._user_of(credentials, address)
         self._guesses.trust(address)
-        return agent
+        return admitted
 
-    async def _agent_of(self, credentials: Mapping[str, Any], address: str) -> str | None:
+    async def _user_of(self, credentials: Mapping[str, Any], address: str) -> Admitted:
         name, password = credentials.get("user") or None, credentials.get("pass") or None
         # Clients send a token alone as auth_token, and some as a user name without a password.
         token = credentials.get("auth_token") or (None if password else name)
         user = self._with_token(token) if isinstance(token, str) else None
         if user is not None:
-            return user.agent
+            return user.admitted
         known = self._passwords.get(name) if isinstance(name, str) else None
         if isinstance(password, str):
             if known is not None and known.is_known(password):
-                return known.agent
+                return known.admitted
             own = known.hash if known is not None else None
             compared = own or self._decoy
             is_right = compared is not None and await self._guesses.is_right(
@@ -195,7 +220,7 @@ class Users:
             )
             if is_right and known is not None and own is not None:
                 known.remember(password)
-                return known.agent
+                return known.admitted
         if known is not None:
             raise Unauthorized(f"wrong password of user {name!r}")
         raise Unauthorized("unknown credentials")  # not even the name is told: it may be a token
@@ -213,9 +238,16 @@ class Users:
 def _allow_lists(users: Sequence[User]) -> dict[str, tuple[str, ...] | None]:
     """Return where each agent may send; None for everywhere."""
     lists: dict[str, tuple[str, ...] | None] = {}
+    roles: dict[str, Role | None] = {}
     for user in users:
         if user.agent is None:
             continue
+        role = user.admitted.role
+        if roles.setdefault(user.agent, role) is not role:
+            raise InvalidRequest(
+                f"role: two users are the agent {user.agent!r}, and their roles differ; give both "
+                "the same role, or one another name"
+            )
         if lists.setdefault(user.agent, user.allow_send) != user.allow_send:
             raise InvalidRequest(
                 f"allow_send: two users are the agent {user.agent!r}, and their lists differ; "
@@ -239,10 +271,16 @@ def _user(where: str, table: Any) -> User:
     if name is not None and (not isinstance(name, str) or not name):
         raise InvalidRequest(f"{where}: user: {name!r} is not a name")
     agent = table.get("agent")
+    role = _role(where, table, agent)
     allowed = table.get("allow_send")
     if allowed is not None and agent is None:
         raise InvalidRequest(
             f"{where}: allow_send: it limits where an agent may send; give the agent as well"
+        )
+    if allowed is not None and role in {Role.OPERATOR, Role.READER}:
+        raise InvalidRequest(
+            f"{where}: allow_send: it limits where an agent may send, and the role is {role}; "
+            "leave one out"
         )
     if allowed is not None and not isinstance(allowed, list):
         raise InvalidRequest(f"{where}: allow_send: {allowed!r} is not a list of address patterns")
@@ -252,7 +290,18 @@ def _user(where: str, table: Any) -> User:
         name,
         None if agent is None else checks.agent_name(f"{where}: agent", agent),
         None if allowed is None else tuple(AddressPatterns(f"{where}: allow_send", allowed)),
+        role,
     )
+
+
+def _role(where: str, table: Mapping[str, Any], agent: object) -> Role | None:
+    """Return the role that a user's table states; None where it states none."""
+    if "role" not in table:
+        return None
+    role = checks.member(Role)(f"{where}: role", table["role"])
+    if role is Role.AGENT and agent is None:
+        raise InvalidRequest(f"{where}: role: an agent has a name; give it as agent")
+    return role
 
 
 def _secret(what: str, secret: object, *, is_token: bool = True) -> str:

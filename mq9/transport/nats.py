@@ -280,7 +280,7 @@ class _Link:
         taken_for = None
         try:
             reply = await self.request(_WHOAMI, b"", {}, CONNECT_TIMEOUT_S)
-            taken_for = replies.decode_whoami(replies.decode(reply))
+            taken_for = replies.decode_whoami(replies.decode(reply)).agent
         except Unreachable:
             raise
         except Unavailable as error:

@@ -23,7 +23,7 @@ from mq9.version import VERSION
 FULL = Path("/dev/full")
 PROCESSES = Path("/proc")
 COMMANDS = get_command(app).list_commands(None)
-LOADED_LATER = {"exec", "serve", "mcp", "worker"}
+LOADED_LATER = {"desk", "exec", "serve", "mcp", "worker"}
 
 
 def run(*command, **how):

@@ -15,6 +15,7 @@ from mq9 import (
 from mq9.client.error_answers import ErrorAnswer, Failure, reference_of, send_error_answer
 
 from .parsing import only_read
+from .reading import START
 
 
 async def _question(client, inbox):
@@ -69,6 +70,16 @@ async def test_no_answer_in_time_says_so_exactly_then(way, client, inbox):
 
     with pytest.raises(NoReply, match="inbox"):
         await asking
+
+
+@pytest.mark.parametrize(("given", "seen"), [(None, START + 91), (START + 5.5, START + 6)])
+async def test_a_question_says_until_when_it_wants_an_answer(way, client, inbox, given, seen):
+    asking = await way.begin(client.request(inbox, "q", timeout=90.5, answer_by=given))
+    [question] = await client.fetch(inbox)
+    assert question.answer_by == seen
+    await client.reply(question, "a")
+    await way.clock.advance(0)
+    assert (await asking).text == "a"
 
 
 async def test_an_answer_in_the_last_instant_counts(way, client, inbox):

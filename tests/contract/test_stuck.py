@@ -214,6 +214,8 @@ class TestOverdue:
         assert await found(operator) == []
 
     async def test_an_answer_counts_although_it_was_removed(self, way, operator, ada, bob, boxes):
+        if "one broker" not in way.capabilities:
+            pytest.skip("each gateway has an index of its own, which may be made later")
         await ask(ada, answer_by=START + 60)
         assert await found(operator) == []
         await bob.reply((await take(bob))[0], "Soon.")

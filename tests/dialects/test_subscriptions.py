@@ -169,6 +169,7 @@ async def test_what_the_headers_say(post):
         "mq9-from": "ada",
         "mq9-reply-to": "box",
         "mq9-correlation-id": "c",
+        "mq9-answer-by": "1800000600",
         "mq9-tags": "a,b",
         "mq9-path": "ada,bob",
     }
@@ -192,13 +193,31 @@ async def test_what_the_headers_say(post):
     assert dict(lies) == {**always, "mq9-msg-id": "2", "x-mq9-msg-id": "7"}
 
 
-@pytest.mark.parametrize("header", ["mq9-msg-id", "mq9-create-time", "mq9-from-verified"])
+@pytest.mark.parametrize(
+    "header", ["mq9-msg-id", "mq9-create-time", "mq9-from-verified", "mq9-overdue"]
+)
 async def test_a_sender_cannot_write_what_the_broker_says(post, header):
     listener = await post.listen()
     await post.ask("MAILBOX.MSG.box", b"x", [(header, "forged")])
 
     [frame] = await listener.frames()
     assert "forged" not in dict(headers_of(frame)).values()
+
+
+async def test_the_broker_says_that_a_notice_is_its_own(post):
+    now = int(post.clock.now_ms() / 1000)
+    asked = {
+        "mq9-reply-to": "box",
+        "mq9-correlation-id": "c",
+        "mq9-answer-by": f"{now + 5}",
+        "mq9-tell-overdue": "true",
+    }
+    listener = await post.listen()
+    await post.send("?", headers=list(asked.items()))
+    await post.clock.advance(5)
+    question, notice = map(dict, map(headers_of, await listener.frames()))
+    assert "mq9-overdue" not in question
+    assert notice["mq9-overdue"] == "true"
 
 
 @pytest.mark.parametrize("queue", ["", "workers"])

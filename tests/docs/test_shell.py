@@ -221,4 +221,4 @@ async def test_the_allow_list_of_the_users_page_is_enforced(open_hosted, tmp_pat
 
 async def test_the_tokens_on_the_page_are_such_a_file(tmp_path):
     users = users_on("docs/how-to/mcp-http.md", tmp_path)
-    assert await users.admit({"auth_token": "a long random text"}) == "Claude-Desktop"
+    assert (await users.admit({"auth_token": "a long random text"})).agent == "Claude-Desktop"

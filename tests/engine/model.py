@@ -21,6 +21,7 @@ from mq9.models import (
     Moved,
     Notice,
     Occasion,
+    Promise,
     Removed,
     Standing,
     Unread,
@@ -71,6 +72,7 @@ class Mail:
             sender=self.sent.sender,
             correlation_id=self.sent.correlation_id,
             moved=self.moved,
+            answer_by=self.sent.answer_by,
             delivery_count=count,
             deaths=deaths,
             batch=batch,
@@ -88,6 +90,8 @@ class Lease:
     reply: "Reply"
     begun: bool = False
     deaths: int = 0
+    reason: str | None = None  # why it was given back the last time
+    promise: Promise | None = None  # also of an earlier holder
 
     def deaths_by(self, now):
         """How many leases ended while the message was being handled."""
@@ -440,7 +444,10 @@ class Model:
                 count, deaths = before.count + 1, before.deaths_by(now)
                 begun = begun and not deaths
                 begun |= before.begun and before.is_of(consumer_of(call), now)
-            group.leases[msg_id] = Lease(consumer_of(call), until_ms, count, reply, begun, deaths)
+            lease = Lease(consumer_of(call), until_ms, count, reply, begun, deaths)
+            if before is not None:
+                lease.reason, lease.promise = before.reason, before.promise
+            group.leases[msg_id] = lease
         messages = [self._leased(mailbox, group, mail.msg_id) for mail in given]
         return messages, reply.token, until_ms / 1000, len(ready) > len(given)
 
@@ -568,6 +575,7 @@ class Model:
         if reply.group.wants(call.request.msg_id) and lease.is_of(reply.consumer, now):
             lease.holder = None
             lease.begun = False
+            lease.reason, lease.promise = call.request.reason, None
             lease.until_ms = now + call.request.delay_ms
             for earlier in reply.group.replies:
                 earlier.given_back.add(call.request.msg_id)
@@ -587,6 +595,8 @@ class Model:
                 lease.until_ms = now + call.request.lease_ms
                 if call.request.begun is not None:
                     lease.begun = call.request.begun
+                if call.request.promise is not None:
+                    lease.promise = replace(call.request.promise, by=consumer_of(call))
                 extended.append(msg_id)
             else:
                 lost.append(msg_id)
@@ -666,6 +676,8 @@ class Model:
                 consumer=lease.holder,
                 until=lease.until_ms / 1000,
                 deliveries=lease.count,
+                reason=lease.reason,
+                promise=lease.promise,
             )
         pending = [
             mail.msg_id for mail in mailbox.in_order() if group.may_hand_out(mail.msg_id, now)
@@ -675,6 +687,8 @@ class Model:
             state="pending",
             deliveries=0 if lease is None else lease.count,
             ahead=pending.index(msg_id),
+            reason=None if lease is None else lease.reason,
+            promise=None if lease is None else lease.promise,
         )
 
     def why_empty(self, call, now):

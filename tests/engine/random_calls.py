@@ -144,9 +144,9 @@ class RandomCalls:
 
     def send(self):
         delay = self._perhaps(1, 2, 60, chance=0.2)
-        reply_to, correlation_id = self._perhaps("ada", "box"), self._perhaps("q", "r")
-        answer_by = self._perhaps(*(self._now_ms // 1000 + one for one in (-1, 1, 3, 60)))
-        may_await = None not in {reply_to, correlation_id, answer_by}
+        asks = self._dice.random() < 0.3
+        often = 1.0 if asks else 0.3
+        answer_by = self._now_ms // 1000 + self._one(-1, 1, 3, 60)
         request = requests.Send(
             priority=self._one(*Priority, Priority.NORMAL),
             key=self._perhaps("k", "l"),
@@ -155,10 +155,10 @@ class RandomCalls:
             tags=self._one((), ("x",), ("y", "x")),
             id=self._perhaps("i", "j", f"{self._tokens}"),
             sender=self._perhaps(*AGENTS),
-            reply_to=reply_to,
-            correlation_id=correlation_id,
-            answer_by=answer_by,
-            tell_overdue=may_await and self._one(True, True, False),
+            reply_to=self._perhaps("ada", "box", chance=often),
+            correlation_id=self._perhaps("q", "r", chance=often),
+            answer_by=self._perhaps(answer_by, chance=often),
+            tell_overdue=asks,
             path=self._one((), ("ada", "bob")),
             headers=self._one((), (("traceparent", "00"), ("x-words", "你好"))),
             from_mailbox=self._perhaps(*ADDRESSES, chance=0.1),

@@ -25,7 +25,7 @@ from mq9.discovery.index import AGENT_INDEX
 from mq9.engine import agents, commands
 from mq9.engine.commands import Call, Limits
 from mq9.errors import Mq9Error
-from mq9.models import Deliver, MailboxType, Occasion, Priority
+from mq9.models import Deliver, MailboxType, Occasion, Priority, Promise
 from mq9.protocol import replies, requests
 from mq9.storage import store
 from mq9.storage.backend import DerivedQuery, InlineBackend
@@ -273,6 +273,7 @@ class Comparison(RuleBasedStateMachine):
         correlation_id=questions,
         id=st.sampled_from([None, None, None, "i", "j"]),
         sender=st.sampled_from([None, "s"]),
+        answer_by=st.sampled_from([None, 1_900_000_000]),
     )
     def send(self, address, delay, lasts_s, **options):
         ttl = None if lasts_s is None else delay + lasts_s
@@ -504,8 +505,9 @@ class Comparison(RuleBasedStateMachine):
         for_group=st.booleans(),
         with_token=st.booleans(),
         delay_ms=st.sampled_from([0, 500, 1_000, 3_000]),
+        reason=st.none() | st.just("why"),
     )
-    def nack(self, receipt, place, consumer, for_group, with_token, delay_ms):
+    def nack(self, receipt, place, consumer, for_group, with_token, **options):
         command = self.confirm(
             requests.Nack,
             receipt.address,
@@ -514,7 +516,7 @@ class Comparison(RuleBasedStateMachine):
             group_name=receipt.group,
             msg_id=receipt.msg_ids[min(place, len(receipt.msg_ids) - 1)],
             batch=receipt.batch if with_token else None,
-            delay_ms=delay_ms,
+            **options,
         )
         self.carry_out(command, self.model.nack)
 
@@ -554,8 +556,9 @@ class Comparison(RuleBasedStateMachine):
         others=st.lists(ages, max_size=2),
         lease_ms=leases_ms,
         begun=st.sampled_from([None, True, False]),
+        promise=st.sampled_from([None, Promise(until=9), Promise(until=8, done="half")]),
     )
-    def extend(self, receipt, others, lease_ms, begun):
+    def extend(self, receipt, others, **options):
         msg_ids = [*receipt.msg_ids, *(self.msg_id(receipt.address, age) for age in others)]
         command = call(
             requests.Extend,
@@ -563,8 +566,7 @@ class Comparison(RuleBasedStateMachine):
             group_name=receipt.group,
             consumer=receipt.consumer,
             msg_ids=tuple(dict.fromkeys(msg_ids)),
-            lease_ms=lease_ms,
-            begun=begun,
+            **options,
         )
         self.carry_out(command, self.model.extend)
 

@@ -33,7 +33,8 @@ def told(text):
 
 @pytest.mark.quick
 def test_a_command_gets_the_message_and_its_output_is_the_answer(mq9, execute, send, answers):
-    send("hello", "--correlation-id", "q-1", "--from", "ada", "--header", "Trace-Parent: a b")
+    options = ("--correlation-id", "q-1", "--from", "ada", "--header", "Trace-Parent: a b")
+    send("hello", *options, "--answer-by", "2096-10-02T07:06:40+00:00")
     done = execute(sys.executable, "-c", TELL, "first", "$HOME")
     assert (done.code, done.out) == (0, "robot takes mail at robot\n")
     [text] = answers()
@@ -43,6 +44,7 @@ def test_a_command_gets_the_message_and_its_output_is_the_answer(mq9, execute, s
     assert len(conversation) == 36
     assert own == {
         "MQ9_AGENT": "robot",
+        "MQ9_ANSWER_BY": "4000000000",
         "MQ9_CORRELATION_ID": "q-1",
         "MQ9_DELIVERY": "1",
         "MQ9_HEADER_TRACE_PARENT": "a b",

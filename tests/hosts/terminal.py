@@ -49,6 +49,10 @@ class Terminal:
         time.sleep(0.5)  # else it is taken for a paste, with the line end in it
         os.write(self._master, b"\r")
 
+    def press(self, key):
+        """Press a key, by what terminals send for it."""
+        os.write(self._master, key)
+
     def _read(self):
         while True:
             try:

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from mcp_server.hosts.delivery import DELIVERIES, plan_delivery, plan_delivery_undo
-from mcp_server.hosts.delivery_check import delivery_check
+from mcp_server.delivery.shapes import ASKS, PERMISSIONS
+from mcp_server.hosts.delivery import DELIVERIES, Asking, plan_delivery, plan_delivery_undo
+from mcp_server.hosts.delivery_check import delivery_check, permission_check
 from mcp_server.hosts.entry import find_command, make_entry
 from mcp_server.hosts.host import Launch
 from mcp_server.hosts.known import HOSTS
@@ -20,11 +21,11 @@ NAMES = list(DELIVERIES)
 APPROVED = ["claude-code", "codex", "gemini"]
 
 
-def install(here, name, *, deliver=True, approve=False, **options):
+def install(here, name, *, deliver=True, approve=False, asking=None, **options):
     given = {"server": "sqlite:////mail/mq9.db", "python": str(here.home / "python"), **options}
     entry = make_entry(HOSTS[name], here, **given)
     plan_install(entry, here).apply()
-    for plan in plan_delivery(entry, here, deliver=deliver, approve=approve):
+    for plan in plan_delivery(entry, here, deliver=deliver, approve=approve, asking=asking):
         plan.apply()
     return entry
 
@@ -179,6 +180,71 @@ def test_what_has_no_hooks_is_refused(here):
         install(here, "cursor", approve=True)
 
 
+# Permissions
+
+
+def permission_commands(here, name):
+    """The commands that ask, or say that it is over, by their events; and the host's timeouts."""
+    hooks = json.loads(hooks_file(here, name).read_text())["hooks"]
+    found = {
+        event: [words for words in commands(groups) if words[1] == "permission"]
+        for event, groups in hooks.items()
+    }
+    return {event: words[0][1:] for event, words in found.items() if words}
+
+
+@pytest.mark.parametrize("name", PERMISSIONS)
+def test_each_event_of_permissions_runs_the_hook_that_asks_the_person(here, name):
+    install(here, name, deliver=False, asking=Asking("boss", 77), agent="ann")
+    found = permission_commands(here, name)
+    assert found.keys() == PERMISSIONS[name].keys()
+    for event, words in found.items():
+        asked = ["--approvals", "boss", "--wait", "77"]
+        asks = PERMISSIONS[name][event] == ASKS
+        assert words == ["permission", name, event, *(asked if asks else ()), "--agent", "ann"]
+    document = hooks_file(here, name).read_text()
+    assert re.search(r'"timeout(Sec)?": 107\b', document)  # the person's time, and some more
+
+
+def test_a_person_has_more_time_where_the_hosts_own_prompt_is_open_meanwhile(here):
+    for name, seconds in (("claude-code", "3600"), ("codex", "300")):
+        install(here, name, deliver=False, asking=Asking("boss"))
+        assert seconds in permission_commands(here, name)["PermissionRequest"]
+
+
+@pytest.mark.parametrize("name", PERMISSIONS)
+def test_hooks_for_mail_and_for_permissions_stand_beside_each_other(here, name):
+    before = files_below(here.home)
+    install(here, name)
+    mail = json.loads(hooks_file(here, name).read_text())["hooks"]
+    for person in ("boss", "ann"):  # the one takes the place of the other
+        install(here, name, deliver=False, asking=Asking(person))
+    both = json.loads(hooks_file(here, name).read_text())["hooks"]
+    asked = [words for words in commands(both) if "--approvals" in words]
+    assert [words[words.index("--approvals") + 1] for words in asked] == ["ann"]
+    install(here, name)  # mail again, by itself
+    assert json.loads(hooks_file(here, name).read_text())["hooks"].keys() == both.keys()
+    assert [words for words in commands(mail) if words not in commands(both)] == []
+    assert permission_commands(here, name)
+    undo(here, name)
+    assert files_below(here.home) == before
+
+
+def test_undo_of_permissions_leaves_the_hooks_of_others(here):
+    path = hooks_file(here, "claude-code", THEIRS)
+    install(here, "claude-code", approve=True, asking=Asking("boss"))
+    undo(here, "claude-code")
+    assert path.read_text() == THEIRS
+
+
+def test_hosts_without_a_hook_for_permissions_are_refused(here):
+    for name in ("gemini", "cursor", "continue"):
+        with pytest.raises(InvalidRequest, match=f"approvals: {name} has no hook for permissions"):
+            install(here, name, deliver=False, asking=Asking("boss"))
+    with pytest.raises(InvalidRequest, match="approvals: "):
+        Asking("!")
+
+
 # Approval
 
 
@@ -288,6 +354,45 @@ def test_codex_trusts_hooks_by_their_places(here):
         )
         (here.home / ".codex/config.toml").write_text(trusted)
         assert check(here, "codex").state == state
+
+
+def check_permissions(here, name, agent=None, program=None):
+    command = str(find_command(here, str(here.home / "python"))) if program is None else program
+    launch = Launch(command, ("--agent", name))
+    return permission_check(name, "user", here, agent=agent or name, launch=launch)
+
+
+@pytest.mark.parametrize("name", PERMISSIONS)
+def test_the_doctor_says_who_is_asked_for_permissions(here, name):
+    install(here, name)
+    assert check_permissions(here, name) is None  # nobody, and so there is nothing to say
+    install(here, name, deliver=False, asking=Asking("the boss", 60))
+    found = check_permissions(here, name)
+    if name == "codex":
+        assert (found.state, "not trusted: PermissionRequest" in found.text) == ("warning", True)
+        path = hooks_file(here, name).resolve()
+        (here.home / ".codex/config.toml").write_text(
+            f'[hooks.state."{path}:permission_request:0:0"]\ntrusted_hash = "sha256:0"\n'
+        )
+        found = check_permissions(here, name)
+    assert found.state == "ok"
+    assert found.text == "are asked of the boss for 60 s, and then by the host itself"
+    assert "of another agent than ann" in check_permissions(here, name, "ann").text
+    assert "run another program" in check_permissions(here, name, program="/old").text
+
+
+def test_the_doctor_sees_a_hook_for_permissions_that_is_missing(here):
+    install(here, "claude-code", deliver=False, asking=Asking("boss"))
+    path = hooks_file(here, "claude-code")
+    document = json.loads(path.read_text())
+    del document["hooks"]["PostToolUse"]
+    path.write_text(json.dumps(document))
+    found = check_permissions(here, "claude-code")
+    assert "no hook of ours at PostToolUse" in found.text
+    assert found.advice == "mq9-mcp install claude-code --approvals NAME"
+    path.write_text("[")
+    assert "cannot be read" in check_permissions(here, "claude-code").text
+    assert permission_check("gemini", "user", here, agent="x", launch=None) is None
 
 
 def test_the_doctor_sees_what_is_missing_or_of_another(here):

@@ -94,6 +94,28 @@ def test_it_has_mail_delivered_and_says_what_is_left_to_do(home):
     assert refused("install", "vscode", "--deliver").startswith("deliver: vscode has no hooks")
 
 
+def test_a_host_is_made_to_ask_a_person_and_undone(home):
+    done = ok("install", "codex", "--approvals", "The Boss", "--approvals-wait", "90", "--yes")
+    assert (
+        "codex asks The Boss for permissions, for 90 s each. Then it asks itself.\n"
+        "To answer: mq9 inbox the.boss, then mq9 reply the.boss ID approve\n"
+        '- Start codex in a terminal and choose "Trust all and continue".\n'
+    ) in done
+    assert "first prompt" not in done  # that is about mail
+    assert "'The Boss' --wait 90" in (home / ".codex/hooks.json").read_text()
+    assert "codex permissions" in mq9_mcp("doctor").out
+    ok("install", "codex", "--undo", "--yes")
+    assert not (home / ".codex/hooks.json").exists()
+
+    assert refused("install", "codex", "--approvals-wait", "90").startswith("approvals_wait: 90")
+    assert refused("install", "gemini", "--approvals", "boss").startswith("approvals: gemini has")
+    assert refused("install", "codex", "--approvals", "!").startswith("approvals: ")
+    url = ("--url", "https://mail.example/mcp")
+    assert "for a server that the host starts" in refused(
+        "install", "codex", "--approvals", "boss", *url
+    )
+
+
 def test_the_hooks_of_a_project_name_no_place_on_this_machine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = ok("install", "claude-code", "--project", "--deliver", "--yes")

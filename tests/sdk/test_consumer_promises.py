@@ -3,7 +3,7 @@
 import pytest
 from consuming import Handler, consuming
 
-from mq9 import Promise, Retry, note_done
+from mq9 import Promise, Retry, Unavailable, note_done
 from mq9.clock import sleep
 
 START = 1_800_000_000
@@ -170,3 +170,21 @@ async def test_a_stopped_consumer_says_so(client, handler):
         "pending",
         "the consumer was stopped before the handler had ended",
     )
+
+
+async def test_a_promise_that_did_not_reach_the_broker_is_made_again(client, handler, monkeypatch):
+    extend, failures = client.extend, [Unavailable("later")]
+
+    async def fail_once(*arguments, **options):
+        if options["promise"] is not None and failures:
+            raise failures.pop()
+        return await extend(*arguments, **options)
+
+    monkeypatch.setattr(client, "extend", fail_once)
+    await client.send("inbox", "a", answer_by=SOON)
+    async with consuming(client, handler, lease_ms=15_000):
+        await client.clock.advance(1)
+        assert (await standing(client)).promise is None
+        await client.clock.advance(4)
+        assert (await standing(client)).promise.until == SOON
+        handler.free.set()

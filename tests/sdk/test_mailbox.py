@@ -102,6 +102,20 @@ def test_a_mailbox_is_created_written_read_and_listed(mb):
     assert mb.create(prefix="team")["mail_id"].startswith("team.")
 
 
+def test_who_asks_is_told_of_an_overdue_answer_and_a_holder_promises_one(moved, other):
+    options = {"reply_to": "inbox", "correlation_id": "7", "answer_by": 1_800_000_000.5}
+    moved.send("inbox", "question", tell_overdue=True, **options)
+    [question] = other.fetch("inbox", group_name="g")
+    assert question.answer_by == 1_800_000_001
+    assert question.promise(1_800_000_002, "half of it").extended == (0,)
+    [notice] = other.fetch("inbox", group_name="g", redeliver_own=False, max_wait_ms=60_000)
+    assert notice.overdue
+    assert notice.json()["promise"] == {"until": 1_800_000_002, "done": "half of it"}
+    question.nack(reason="not today")
+    [found] = other.query("inbox", msg_id=0, group_name="g")
+    assert found.standing.reason == "not today"
+
+
 def test_a_message_is_readable_when_it_is_printed(mb, box):
     mb.send(box, {"type": "task"}, sender="ada")
     mb.send(box, "two\nlines", "high")

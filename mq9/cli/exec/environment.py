@@ -36,6 +36,7 @@ def variables(
     """
     own = {
         "MQ9_AGENT": agent,
+        "MQ9_ANSWER_BY": "" if message.answer_by is None else str(message.answer_by),
         "MQ9_CONVERSATION": conversation,
         "MQ9_CORRELATION_ID": message.correlation_id or "",
         "MQ9_DELIVERY": str(message.delivery_count),

@@ -269,8 +269,7 @@ class Processor:
             held = [one for one in self._running.values() if one.is_leased]
             await self._renew(held)  # all at once, so that they would come again in their order
             for one in held:
-                if one.promised is not None:
-                    await self._promise(one)
+                await self._promise(one)
             await self._tell_who_rests()
 
     async def _tell_who_rests(self) -> None:
@@ -305,8 +304,7 @@ class Processor:
     async def _promise(self, handling: Handling) -> None:
         """Promise an answer to a message that is to be answered in time, or say what is done."""
         promise = handling.due_promise(self._clock.now_ms())
-        if promise is not None:
-            await self._renew([handling], promise=promise)
+        if promise is not None and await self._renew([handling], promise=promise):
             handling.promised = promise
 
     async def _renew(
@@ -315,9 +313,10 @@ class Processor:
         *,
         begun: bool | None = None,
         promise: Promise | None = None,
-    ) -> None:
+    ) -> bool:
+        """Renew leases; tell whether the broker has answered."""
         if not held:
-            return
+            return True
         messages = [one.message for one in held]
         try:
             lost = await self._acks.renew(
@@ -325,8 +324,9 @@ class Processor:
             )
         except Mq9Error as error:
             _logger.warning("%s could not renew its leases: %s", self._name, error)
-        else:
-            self._note_lost(lost)
+            return False
+        self._note_lost(lost)
+        return True
 
     def _note_lost(self, msg_ids: set[int]) -> None:
         lost = [
