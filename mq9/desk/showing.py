@@ -19,6 +19,20 @@ _FOLDED_LINES = 16
 _DEEPEST = 5  # how far replies are indented
 
 
+_ASKS = '{"type":"question","text":'
+
+
+def headline(begin: str) -> str:
+    """Return what the first characters of a message say, in a line; of a question its text."""
+    if begin.startswith(_ASKS):
+        rest = begin.removeprefix(_ASKS)
+        try:
+            begin, _ = json.JSONDecoder().raw_decode(rest)
+        except ValueError:  # it is cut off within the text
+            begin = rest[1:]
+    return visible(str(begin))
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """A body as text.

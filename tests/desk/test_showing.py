@@ -3,7 +3,7 @@
 import pytest
 
 from mq9 import Mq9Client
-from mq9.desk.showing import body_of, link, threaded
+from mq9.desk.showing import body_of, headline, link, threaded
 from mq9.models import ConversationMessage, Message
 from tests.desk.screens import desk_of
 
@@ -99,3 +99,16 @@ async def test_the_screens_work_on_a_file(tmp_path):
             assert "inbox 2" in (await desk.ok("mailboxes")).seen
             for path in ("conversations", "agents", "stuck", "search?q=tea"):
                 await desk.ok(path)
+
+
+@pytest.mark.parametrize(
+    ("begin", "shown"),
+    [
+        ("Hello", "Hello"),
+        ('{"type":"question","text":"May I \\"go\\"?","value":null', 'May I "go"?'),
+        ('{"type":"question","text":"May I spend 700 eu', "May I spend 700 eu"),
+        ('{"order":42}', '{"order":42}'),
+    ],
+)
+def test_a_question_is_named_by_its_text(begin, shown):
+    assert headline(begin) == shown

@@ -12,7 +12,7 @@ from mq9.cli.output import count, quoted, span, when
 from mq9.cli.settling import Place
 from mq9.client.client import Mq9Client
 from mq9.desk.app import Visit
-from mq9.desk.showing import link
+from mq9.desk.showing import headline, link
 from mq9.errors import InvalidRequest
 from mq9.models import Promise
 from mq9.operations.message_views import visible
@@ -36,6 +36,7 @@ def screen(visit: Visit, template: str, **values: Any) -> Response:
         told_count=count,
         told_span=span,
         visible=visible,
+        headline=headline,
     )
 
 
