@@ -178,7 +178,7 @@ async def test_100_questions_are_answered_by_keyboard(client, desk, windows):
             await page.keyboard.press("Enter")
         await page.get_by_text(f"{left} open question").first.wait_for()
     taken = time.monotonic() - begun
-    print(f"100 questions by keyboard: {taken:.1f} s")
+    print(f"100 questions by keyboard: {taken:.1f} s")  # noqa: T201 - asked for, never asserted
     texts = await replies(client, 100)
     assert sum("reject" in text for text in texts) == 10
     assert sum("approve" in text for text in texts) == 90
