@@ -55,7 +55,8 @@ class Windows:
     """Windows of a browser, each with cookies of its own, and what went wrong in them.
 
     Attributes:
-        heard: What a window said: dialogs that opened, errors of scripts, and lines of the console.
+        heard: What went wrong: dialogs that opened, errors of scripts, and those of the console
+            except what it says of each answer that is an error.
         asked: The URLs that were asked for.
     """
 
@@ -95,7 +96,8 @@ class Windows:
         page.on("request", lambda request: self.asked.append(request.url))
 
     def _note(self, message):
-        if message.type in {"error", "warning"}:
+        is_status = message.text.startswith("Failed to load resource: ")
+        if message.type in {"error", "warning"} and not is_status:
             self.heard.append(f"{message.type}: {message.text}")
 
     async def _close(self, dialog):

@@ -240,6 +240,7 @@ _FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
 async def compose(visit: Visit) -> Response:
     """Show the form of a message: a new one, an answer, or one that is forwarded."""
+    visit.refuse_readers()
     asked = visit.request.query_params
     answers, forwards = word(asked, "answers"), word(asked, "forwards")
     kind = "answers" if answers else "forwards" if forwards else "new"
