@@ -151,6 +151,11 @@ class Visit:
         path = self.request.url.path
         return f"{path}?{urlencode(given)}" if given else path
 
+    def refuse_readers(self) -> None:
+        """Raise Forbidden where the person may change nothing."""
+        if self.person.reads_only:
+            raise Forbidden("role: a reader changes nothing; ask an operator")
+
     def render(self, template: str, status: int = 200, **values: Any) -> Response:
         """Return a page."""
         values |= {"visit": self, "person": self.person, "csrf": self.session.csrf}
@@ -190,8 +195,8 @@ def action(path: str, act: ActionFunction, *, readers: bool = False) -> Route:
         if not access.is_genuine(visit.session, visit.form.text("csrf", "")):
             return PlainTextResponse("the form is too old; load its page again\n", 403)
         try:
-            if visit.person.reads_only and not readers:
-                raise Forbidden("role: a reader changes nothing; ask an operator")
+            if not readers:
+                visit.refuse_readers()
             done = await act(visit)
         except Mq9Error as error:
             logger.info("refused", extra=_logged(visit, path) | {"why": str(error)})

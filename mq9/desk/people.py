@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mq9 import address as addresses
@@ -22,14 +22,15 @@ class Person:
         mail_address: The mailbox in which they are asked; None for a name without an address.
         reads_only: Whether they may change nothing.
         is_verified: Whether the broker knows them; else their name is a claim.
-        identity: What the broker authenticates them as; None for no agent.
+        identity: What the broker authenticates them as; None for no agent. Two of one name may
+            have different ones, and so different rights.
     """
 
     name: str
     mail_address: str | None
     reads_only: bool = False
     is_verified: bool = False
-    identity: Any = field(default=None, compare=False)
+    identity: Any = None
 
     @classmethod
     def named(cls, name: str, **more: Any) -> Person:

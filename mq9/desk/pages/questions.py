@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from mq9.desk.app import Visit, action, number, page
 from mq9.desk.text import pretty
-from mq9.errors import Forbidden, InvalidRequest, MailboxNotFound, Mq9Error
+from mq9.errors import InvalidRequest, MailboxNotFound, Mq9Error
 from mq9.inbox import answering, decisions
 from mq9.inbox.open_questions import (
     OpenQuestion,
@@ -310,8 +310,7 @@ def _edit_page(
     diff: list[tuple[str, str]] | None = None,
     problem: str = "",
 ) -> Response:
-    if visit.person.reads_only:
-        raise Forbidden("role: a reader changes nothing; ask an operator")
+    visit.refuse_readers()
     return visit.render(
         "question.html",
         400 if problem else 200,
