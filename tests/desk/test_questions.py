@@ -2,7 +2,7 @@
 
 import pytest
 
-from mq9.questions import AnswerOutcome, Receipt
+from mq9.questions import TAG, AnswerOutcome, Receipt
 from tests.desk.conftest import LETTER
 from tests.desk.desks import forms, text_of
 
@@ -166,6 +166,32 @@ async def test_a_question_that_is_gone_says_so(desk, client, ask, answers):
     await client.delete("boss", int(number))
     assert "message not found" in text_of(await desk.post(ANSWER, form.fields))
     assert await answers() == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff\xfe",
+        b"[]",
+        b'{"type":"question","text":"t","expires":99999999999999999}',
+        b'{"type":"question","text":"t","value":' + b"[" * 300 + b"]" * 300 + b"}",
+        b'{"type":"question","text":"t","actions":[{"name":"a","args":{"x":1},"schema":{"properties":[1]}}]}',
+        b'{"type":"question","text":"t","actions":[{"name":"a","args":{"x":1},"schema":{"properties":{"x":[1],"y":7}}}]}',
+    ],
+)
+async def test_a_stranger_cannot_break_the_page(desk, client, ask, body):
+    await ask("Send it?", LETTER)
+    number = await client.send("boss", body, tags=[TAG], sender="stranger", reply_to="lawyer")
+    assert "Send it?" in text_of(await desk.get("/desk"))
+    await desk.get(f"/desk/questions/{number}")
+
+
+@pytest.mark.parametrize("body", ["x", "[]", "{}", '{"msg_id":"a","until":1}', '{"msg_id":0}'])
+async def test_a_note_of_a_stranger_hides_nothing(desk, client, ask, body):
+    await ask("Send it?", LETTER)
+    await client.mailbox_create(name="boss.desk")
+    await client.send("boss.desk", body, key="later.0")
+    assert "Send it?" in text_of(await desk.get("/desk"))
 
 
 @pytest.mark.parametrize("number", ["-1", "x", "1e3", "9" * 30, "%00", "\uff11"])
