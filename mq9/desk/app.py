@@ -327,7 +327,8 @@ class Desk:
         given = {"user": user, "pass": secret} if user else {"auth_token": secret}
         address = request.client.host if request.client else ""
         try:
-            person = await self.admission.log_in(given, address)
+            # A user alone would be taken for a token, and the user's name is shown and logged.
+            person = await self.admission.log_in(given if secret else {}, address)
         except Unauthorized:
             logger.warning("a login was refused", extra={"address": address})
             problem = "Wrong user, password or token."

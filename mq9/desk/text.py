@@ -31,7 +31,10 @@ def pretty(value: Any) -> str:
     """Return a value as indented JSON, and a text as it is."""
     if isinstance(value, str):
         return value
-    return orjson.dumps(value, option=_INDENTED).decode()
+    try:
+        return orjson.dumps(value, option=_INDENTED).decode()
+    except orjson.JSONEncodeError:
+        return "(nested too deeply to be shown)"
 
 
 def body(payload: bytes) -> str:

@@ -102,7 +102,7 @@ async def _confirmed(
 ) -> tuple[Answered, SentReply]:
     """Answer a question, and wait for its receipt."""
     payload = arguments.payload(given)
-    sent = await answers.begin(asked, payload, shown(given))
+    sent = await answers.begin(asked, payload, shown(given), sender)
     answered_as = None
     if sent.receipt is None:
         try:

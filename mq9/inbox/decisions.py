@@ -122,8 +122,9 @@ async def put_off_ones(client: Mq9Client, mail_address: str) -> dict[int, float]
     found = {}
     for message in page:
         if (message.key or "").startswith(_LATER):
-            body = message.json()
-            found[int(body["msg_id"])] = float(body["until"])
+            with suppress(KeyError, TypeError, ValueError):  # somebody else may have written it
+                body = message.json()
+                found[int(body["msg_id"])] = float(body["until"])
     return found
 
 

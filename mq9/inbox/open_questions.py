@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from mq9.client.client import Mq9Client
 from mq9.errors import Forbidden, MessageNotFound
+from mq9.inbox import decisions
 from mq9.inbox.sent_answers import SentAnswers, SentReply, gets_receipt
 from mq9.models import PRIORITIES, Message
 from mq9.questions import TAG, AnswerOutcome, MailedQuestion
@@ -102,7 +103,8 @@ async def with_answers(
 ) -> list[OpenQuestion]:
     """Return questions with the answers that were sent, without those that are settled.
 
-    One whose answer was accepted, or that is closed, is removed from the mailbox.
+    One whose answer was accepted is kept as a decision. It is removed from the mailbox then, as is
+    one that is closed.
     """
     known = []
     for one in asked:
@@ -115,6 +117,9 @@ async def with_answers(
             known.append(replace(one, sent=sent))
             continue
         with suppress(Forbidden):  # the person may look at the mailbox, and not delete there
+            if sent is not None and receipt.outcome is AnswerOutcome.ACCEPTED:
+                by = sent.by or one.message.mail_address
+                await decisions.record(client, one.message, by=by, answer=sent.text)
             await remove(client, one.message)
             if sent is not None:
                 await answers.forget(sent)

@@ -31,6 +31,7 @@ class SentReply:
     digest: str
     text: str  # for people, perhaps cut off
     at: int  # Unix seconds
+    by: str | None = None  # who gave it
     receipt: Receipt | None = None  # None until it arrives
 
 
@@ -64,10 +65,11 @@ class SentAnswers:
             digest=digest,
             text=note.payload.decode("utf-8", "backslashreplace"),
             at=note.create_time,
+            by=note.sender,
             receipt=next(filter(None, (_receipt(asked, one) for one in found)), None),
         )
 
-    async def begin(self, asked: Message, payload: bytes, text: str) -> SentReply:
+    async def begin(self, asked: Message, payload: bytes, text: str, sender: str) -> SentReply:
         """Note an answer before it is sent, and return it; or the same answer of an earlier call.
 
         An earlier answer that was refused is forgotten.
@@ -85,7 +87,12 @@ class SentAnswers:
             key = f"{self._client.new_id()}/{digest}"
             with suppress(IdConflict):  # another call of the same person was faster
                 await self._client.send(
-                    address, text[:_MOST_SHOWN], id=_NOTE, tags=[_NOTE], key=key
+                    address,
+                    text[:_MOST_SHOWN],
+                    id=_NOTE,
+                    tags=[_NOTE],
+                    key=key,
+                    sender=sender,
                 )
             sent = await self.find(asked)
             if sent is None:

@@ -1,8 +1,10 @@
 """The screen Desk: questions, their answers, and what stays of them."""
 
+from dataclasses import replace
+
 import pytest
 
-from mq9.questions import AnswerOutcome, Receipt
+from mq9.questions import TAG, AnswerOutcome, Receipt
 from tests.desk.conftest import LETTER
 from tests.desk.desks import forms, text_of
 
@@ -97,6 +99,38 @@ async def test_an_edit_that_is_no_json_keeps_what_was_typed(desk, ask, answers):
     assert await answers() == []
 
 
+async def edited(desk, number, **fields):
+    """Send the edit of a question without looking at its difference."""
+    page = await desk.get(f"/desk/questions/{number}")
+    form = next(one for one in forms(page) if one.action == EDIT)
+    more = {f"arg.0.{name}": text for name, text in fields.items()}
+    return await desk.post(EDIT, {**form.fields, **more, "step": "send"})
+
+
+async def test_an_edit_may_give_what_the_schema_allows_and_the_asker_did_not(desk, ask, answers):
+    more = {"cc": {"type": "string"}, "bcc": {}, "draft": {"type": "boolean"}}
+    schema = {"properties": {name: {} for name in LETTER.args} | more}
+    number = await ask("Send it?", replace(LETTER, schema=schema))
+    page = await desk.get(f"/desk/questions/{number}")
+    assert '<option value="" selected>(not given)</option><option value="true">' in page
+    await edited(desk, number, cc="ada", draft="true")
+    [answer] = await answers()
+    args = {**LETTER.args, "cc": "ada", "draft": True}  # and no bcc, which was left empty
+    assert answer["decisions"][0]["edited_action"]["args"] == args
+
+
+async def test_line_ends_that_the_browser_changes_are_no_edit(desk, ask, answers):
+    number = await ask("Send it?", replace(LETTER, args={"text": "a\r\nb\rc\n"}))
+    await edited(desk, number, text="a\r\nb\r\nc\r\n")
+    assert await answers() == [{"decisions": [{"type": "approve"}]}]
+
+
+async def test_several_are_rejected_for_a_reason(desk, ask, answers):
+    numbers = [await ask(f"Letter {n}", LETTER) for n in range(2)]
+    await desk.send("/desk", SEVERAL, chosen=numbers, word="reject", message="Not today.")
+    assert await answers() == [{"decisions": [{"type": "reject", "message": "Not today."}]}] * 2
+
+
 async def test_several_are_answered_at_once(desk, ask, answers):
     numbers = [await ask(f"Letter {n}", LETTER) for n in range(3)]
     page = await desk.send("/desk", SEVERAL, chosen=numbers[:2], word="approve")
@@ -137,6 +171,7 @@ async def test_an_answer_that_is_not_confirmed_says_so_until_it_is(desk, client,
     [answer] = await client.fetch("lawyer", group_name="lawyer", max_wait_ms=0)
     await answer.reply(Receipt(outcome=AnswerOutcome.ACCEPTED).body(answer), sender="lawyer")
     assert "Nobody asks you" in text_of(await desk.get("/desk"))
+    assert "boss lawyer Send it? approve" in text_of(await desk.get("/desk/decisions"))
 
 
 async def test_an_answer_that_is_refused_leaves_the_question_open(desk, client, ask):
@@ -166,6 +201,32 @@ async def test_a_question_that_is_gone_says_so(desk, client, ask, answers):
     await client.delete("boss", int(number))
     assert "message not found" in text_of(await desk.post(ANSWER, form.fields))
     assert await answers() == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff\xfe",
+        b"[]",
+        b'{"type":"question","text":"t","expires":99999999999999999}',
+        b'{"type":"question","text":"t","value":' + b"[" * 300 + b"]" * 300 + b"}",
+        b'{"type":"question","text":"t","actions":[{"name":"a","args":{"x":1},"schema":{"properties":[1]}}]}',
+        b'{"type":"question","text":"t","actions":[{"name":"a","args":{"x":1},"schema":{"properties":{"x":[1],"y":7}}}]}',
+    ],
+)
+async def test_a_stranger_cannot_break_the_page(desk, client, ask, body):
+    await ask("Send it?", LETTER)
+    number = await client.send("boss", body, tags=[TAG], sender="stranger", reply_to="lawyer")
+    assert "Send it?" in text_of(await desk.get("/desk"))
+    await desk.get(f"/desk/questions/{number}")
+
+
+@pytest.mark.parametrize("body", ["x", "[]", "{}", '{"msg_id":"a","until":1}', '{"msg_id":0}'])
+async def test_a_note_of_a_stranger_hides_nothing(desk, client, ask, body):
+    await ask("Send it?", LETTER)
+    await client.mailbox_create(name="boss.desk")
+    await client.send("boss.desk", body, key="later.0")
+    assert "Send it?" in text_of(await desk.get("/desk"))
 
 
 @pytest.mark.parametrize("number", ["-1", "x", "1e3", "9" * 30, "%00", "\uff11"])

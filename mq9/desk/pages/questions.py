@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from starlette.responses import Response
@@ -28,7 +29,9 @@ _ON_PAGE = 50
 _MOST_LOOKED_AT = 20_000
 _RECEIPT_S = 1.0  # for which an answer waits to be confirmed
 _MOST_AT_ONCE = 200
-_LATER = {"1 hour": 3_600, "until tomorrow": 86_400, "a week": 7 * 86_400}
+_MOST_ARGUMENTS = 200  # that an asker did not give, and values to choose from
+_SHORT = 60  # characters that a field of one line shows
+_LATER = {"1 hour": 3_600, "4 hours": 14_400, "1 day": 86_400, "1 week": 7 * 86_400}
 
 
 def _mailbox(visit: Visit) -> str:
@@ -117,6 +120,7 @@ async def answer_several(visit: Visit) -> str:
     """Do the same with several questions."""
     chosen = visit.form.texts("chosen")
     word = visit.form.text("word")
+    why = visit.form.text("message", "") if word == "reject" else ""
     if not chosen:
         raise InvalidRequest("chosen: tick a question first")
     if len(chosen) > _MOST_AT_ONCE:
@@ -131,7 +135,7 @@ async def answer_several(visit: Visit) -> str:
                     visit.client, asked.message, seconds, sender=visit.person.name
                 )
             else:
-                await _send(visit, asked.message, _given(asked.question, word, ""), wait_s=0.0)
+                await _send(visit, asked.message, _given(asked.question, word, why), wait_s=0.0)
         except Mq9Error as error:
             problems.append(f"{one}: {error}")
     done = len(chosen) - len(problems)
@@ -196,49 +200,78 @@ def _given(question: MailedQuestion, word: str, message: str) -> Payload:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of the form for an edit: one argument of an action."""
+    """A field of the form for an edit: one argument of an action.
 
-    name: str  # of the form's field
+    Attributes:
+        name: The name of the form's field.
+        label: The argument.
+        text: What the field holds.
+        is_json: Whether that is JSON, else it is the text itself.
+        is_long: Whether it has lines.
+        is_given: Whether the asker gave the argument; one that was not may stay empty.
+        choices: What it may be; empty for anything.
+        hint: What the schema says of it.
+    """
+
+    name: str
     label: str
     text: str
     is_json: bool
     is_long: bool
-    hint: str = ""
+    is_given: bool
+    choices: tuple[str, ...]
+    hint: str
 
 
 def _fields_of(question: MailedQuestion) -> list[list[Field]]:
     """Return the fields of each action, filled with what is asked for."""
     return [
-        [_field(number, name, value, one) for name, value in _arguments(one).items()]
+        [_field(number, name, one, schema) for name, schema in _arguments(one).items()]
         for number, one in enumerate(question.actions)
     ]
 
 
-def _arguments(one: Action) -> dict[str, Any]:
-    """Return the arguments of an action, those that it may also have included."""
-    return dict(one.args)
+def _arguments(one: Action) -> dict[str, Mapping[str, Any]]:
+    """Return the schema of each argument that an action has, then of those that it may have."""
+    properties = (one.schema or {}).get("properties")
+    known = properties if isinstance(properties, Mapping) else {}
+    more = islice((name for name in known if name not in one.args), _MOST_ARGUMENTS)
+    schemas = {name: known.get(name) for name in (*one.args, *more)}
+    return {name: schema if isinstance(schema, Mapping) else {} for name, schema in schemas.items()}
 
 
-def _field(number: int, name: str, value: Any, of: Action) -> Field:
+def _field(number: int, name: str, of: Action, schema: Mapping[str, Any]) -> Field:
+    is_given = name in of.args
+    value = of.args.get(name, "")
+    is_json = not isinstance(value, str) if is_given else schema.get("type") != "string"
     text = value if isinstance(value, str) else pretty(value)
-    properties = (of.schema or {}).get("properties")
-    described = properties.get(name) if isinstance(properties, Mapping) else None
-    hint = described.get("description") if isinstance(described, Mapping) else None
+    hint = schema.get("description")
     return Field(
         name=f"arg.{number}.{name}",
         label=name,
         text=text,
-        is_json=not isinstance(value, str),
-        is_long=len(text) > 60 or "\n" in text,
+        is_json=is_json,
+        is_long=len(text) > _SHORT or "\n" in _unix(text),
+        is_given=is_given,
+        choices=_choices(schema, text, is_json=is_json),
         hint=hint if isinstance(hint, str) else "",
     )
+
+
+def _choices(schema: Mapping[str, Any], text: str, *, is_json: bool) -> tuple[str, ...]:
+    """Return what an argument may be, with what it is first; nothing if it may be anything."""
+    allowed = [True, False] if schema.get("type") == "boolean" else schema.get("enum")
+    if not isinstance(allowed, list) or not allowed or len(allowed) > _MOST_ARGUMENTS:
+        return ()
+    fitting = [one for one in allowed if is_json or isinstance(one, str)]
+    return tuple(dict.fromkeys([text, *(json.dumps(o) if is_json else o for o in fitting)]))
 
 
 async def edit(visit: Visit) -> str | Response:
     """Show the difference that an edit makes, and send it when that is confirmed."""
     asked = await _asked(visit, visit.form.text("msg_id"))
     fields = [
-        [replace(one, text=_unix(visit.form.text(one.name, one.text))) for one in of_action]
+        [replace(one, text=_typed(one, visit.form.text(one.name, one.text))) for one in of_action]
         for of_action in _fields_of(asked.question)
     ]
     try:
@@ -254,7 +287,7 @@ def _edited(question: MailedQuestion, fields: list[list[Field]]) -> dict[str, An
     """Return the answer with the edits of a form; an action that is as it was is approved."""
     decided: list[dict[str, Any]] = []
     for one, of_action in zip(question.actions, fields, strict=True):
-        args = {field.label: _value(field) for field in of_action}
+        args = {field.label: _value(field) for field in of_action if field.is_given or field.text}
         if args == dict(one.args) and "approve" in one.decisions:
             decided.append({"type": "approve"})
         else:
@@ -279,8 +312,16 @@ def _no_constant(name: str) -> Any:
 
 
 def _unix(text: str) -> str:
-    """Return a text with the line ends that it had before a browser sent it."""
-    return text.replace("\r\n", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _typed(field: Field, text: str) -> str:
+    """Return what somebody typed; a field that was left alone holds what it did.
+
+    Browsers send other line ends than they were given.
+    """
+    text = _unix(text)
+    return field.text if text == _unix(field.text) else text
 
 
 def _diff(question: MailedQuestion, given: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -288,9 +329,9 @@ def _diff(question: MailedQuestion, given: Mapping[str, Any]) -> list[tuple[str,
     lines: list[tuple[str, str]] = []
     for one, decided in zip(question.actions, given["decisions"], strict=True):
         after = decided.get("edited_action", {"args": dict(one.args)})["args"]
-        for name in one.args:
-            before_lines = pretty(one.args[name]).splitlines()
-            after_lines = pretty(after.get(name)).splitlines()
+        for name in {**one.args, **after}:
+            before_lines = pretty(one.args.get(name, "")).splitlines()
+            after_lines = pretty(after.get(name, "")).splitlines()
             if before_lines == after_lines:
                 continue
             lines.append((" ", f"{name}:"))
