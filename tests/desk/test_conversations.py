@@ -215,3 +215,13 @@ async def test_a_reader_sees_no_buttons(client):
         refused = await desk.post("conversations/send", kind="new", to="worker", body="x", id="1")
         assert refused.told == "role: a reader changes nothing; ask an operator"
         assert refused.is_problem
+
+
+async def test_a_conversation_that_cannot_be_is_a_sentence(client, desk):
+    await ask(client)
+    for query in ({}, {"id": "q-1", "after": "zzz"}, {"id": "x" * 2_000}):
+        page = await desk.get("conversations/one", **query)
+        assert page.status == 400, query
+        assert page.notice
+    gone = await desk.ok("conversations/one", id="nothing")
+    assert "This conversation has no messages that you may see" in gone.seen

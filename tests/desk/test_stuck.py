@@ -191,3 +191,41 @@ async def test_a_form_leads_back_to_the_desk_only(client, desk):
         page = await desk.ok("stuck/settle", what="drop", item="orders.dead/0", back=back)
         assert "evil" not in page.text
         assert "javascript" not in page.text
+
+
+async def test_what_is_overdue_says_what_was_wanted_and_promised(broker, client, desk):
+    now = broker.clock.now_ms() // 1000
+    options = {"sender": "ada", "reply_to": "ada", "correlation_id": "q-1"}
+    await client.send("orders", "tea", answer_by=now + 60, **options)
+    [message] = await client.fetch(
+        "orders", group_name="orders", consumer="w/1", lease_ms=86_400_000
+    )
+    await message.promise(now + 90, "the water boils")
+    await broker.clock.advance(120)
+    page = await desk.ok("stuck", kind="overdue")
+    assert "overdue 1" in page.seen
+    assert "an answer was wanted 60 s ago" in page.seen
+    assert "promised by w/1 for 30 s ago, done so far: the water boils" in page.seen
+    message_page = await desk.ok("mailboxes/message", mailbox="orders", id=0)
+    assert "Answer wanted 60 s ago" in message_page.seen
+    shown = await desk.ok("conversations/one", id="q-1")
+    assert "done so far: the water boils" in shown.seen
+
+
+async def test_what_nobody_reads_is_undeliverable(broker, client, desk):
+    await client.send("orders", "tea", sender="ada", reply_to="ada", correlation_id="q-1")
+    await broker.clock.advance(3_600)
+    page = await desk.ok("stuck", kind="undeliverable")
+    assert items(page) == ["orders/0"]
+    assert "No group has fetched here yet" in page.seen
+    done = await desk.post("stuck/settle", what="drop", item=items(page))
+    assert done.told == "Message 0 of orders is deleted."
+
+
+async def test_each_action_is_logged_with_who_did_it(client, desk, caplog):
+    await client.send("orders", "tea")
+    with caplog.at_level("INFO", logger="mq9.desk"):
+        await desk.post("stuck/settle", what="drop", item="orders/0")
+    [logged] = [one for one in caplog.records if one.message == "settled"]
+    assert (logged.who, logged.what, logged.about) == ("boss", "drop", "message 0 of orders")
+    assert logged.outcome == "Message 0 of orders is deleted."
