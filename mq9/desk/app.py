@@ -40,6 +40,7 @@ from mq9.client.client import Mq9Client
 from mq9.clock import Clock
 from mq9.desk import access, text
 from mq9.desk.access import Link, Session, Sessions
+from mq9.desk.changes import Changes
 from mq9.desk.people import Admission, Clients, Person
 from mq9.errors import (
     AgentNotFound,
@@ -246,6 +247,7 @@ class Desk:
         self.clock = clock
         self.sessions = Sessions(clock)
         self.clients = Clients(admission)
+        self.changes = Changes()
         self.link = Link(clock)
         self._only = only  # whom the link lets in
         self._hosts = {one.lower() for one in hosts}

@@ -1,0 +1,69 @@
+"""What open pages are told: that something has changed, once a second at most."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from sse_starlette import ServerSentEvent
+
+from mq9.client.client import Mq9Client
+from mq9.clock import sleep
+from mq9.desk.people import Person
+from mq9.errors import Mq9Error
+
+logger = logging.getLogger("mq9.desk")
+
+_POLL_S = 1.0
+_MOST_STREAMS = 20  # of one person
+
+
+class Changes:
+    """Looks once a second for each person whose pages are open, however many these are."""
+
+    def __init__(self) -> None:
+        self._streams: dict[Person, set[asyncio.Queue[str]]] = {}
+        self._watching: dict[Person, asyncio.Task[None]] = {}
+
+    def is_full(self, person: Person) -> bool:
+        """Tell whether a person has as many streams as they may."""
+        return len(self._streams.get(person, ())) >= _MOST_STREAMS
+
+    async def of(self, person: Person, client: Mq9Client) -> AsyncIterator[ServerSentEvent]:
+        """Yield an event when something has changed."""
+        queue: asyncio.Queue[str] = asyncio.Queue(1)  # one that is not read yet stands for more
+        streams = self._streams.setdefault(person, set())
+        streams.add(queue)
+        try:
+            found = await client.conversations(limit=1)
+            if person not in self._watching:
+                watching = self._watch(person, client, found.position)
+                self._watching[person] = asyncio.create_task(watching)
+            yield ServerSentEvent(event="hello", data="")
+            while True:
+                yield ServerSentEvent(event="changed", data=await queue.get())
+        finally:
+            streams.discard(queue)
+            if not streams:
+                self._streams.pop(person, None)
+                if person in self._watching:
+                    self._watching.pop(person).cancel()
+
+    async def _watch(self, person: Person, client: Mq9Client, seen: int) -> None:
+        is_away = False
+        while True:
+            await sleep(client.clock, _POLL_S)
+            try:
+                found = await client.conversations(limit=1, if_changed_from=seen)
+            except Mq9Error as error:
+                if not is_away:
+                    logger.warning("the desk cannot look for changes: %s", error)
+                is_away = True
+                continue
+            if found.unchanged and not is_away and found.building is None:
+                continue
+            seen, is_away = found.position, False
+            for queue in self._streams.get(person, ()):
+                if queue.empty():
+                    queue.put_nowait("")
