@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import AsyncIterator
 
@@ -11,7 +12,7 @@ from sse_starlette import ServerSentEvent
 from mq9.client.client import Mq9Client
 from mq9.clock import sleep
 from mq9.desk.people import Person
-from mq9.errors import Mq9Error
+from mq9.errors import Forbidden, MailboxNotFound, Mq9Error
 
 logger = logging.getLogger("mq9.desk")
 
@@ -36,9 +37,9 @@ class Changes:
         streams = self._streams.setdefault(person, set())
         streams.add(queue)
         try:
-            found = await client.conversations(limit=1)
+            seen, _ = await _look(person, client, None)
             if person not in self._watching:
-                watching = self._watch(person, client, found.position)
+                watching = self._watch(person, client, seen)
                 self._watching[person] = asyncio.create_task(watching)
             yield ServerSentEvent(event="hello", data="")
             while True:
@@ -50,20 +51,45 @@ class Changes:
                 if person in self._watching:
                     self._watching.pop(person).cancel()
 
-    async def _watch(self, person: Person, client: Mq9Client, seen: int) -> None:
+    async def _watch(self, person: Person, client: Mq9Client, seen: int | None) -> None:
         is_away = False
         while True:
             await sleep(client.clock, _POLL_S)
             try:
-                found = await client.conversations(limit=1, if_changed_from=seen)
+                seen, is_changed = await _look(person, client, seen)
             except Mq9Error as error:
                 if not is_away:
                     logger.warning("the desk cannot look for changes: %s", error)
                 is_away = True
                 continue
-            if found.unchanged and not is_away and found.building is None:
+            if not is_changed and not is_away:
                 continue
-            seen, is_away = found.position, False
+            is_away = False
             for queue in self._streams.get(person, ()):
                 if queue.empty():
                     queue.put_nowait("")
+
+
+async def _look(person: Person, client: Mq9Client, seen: int | None) -> tuple[int | None, bool]:
+    """Return how far the broker has come, and whether that is further than was seen.
+
+    A server without users lists nothing. There the person's own mailbox is looked at.
+    """
+    try:
+        found = await client.conversations(limit=1, if_changed_from=seen)
+    except Forbidden:
+        position = await _position_of(person.mail_address, client)
+        return position, position != seen
+    return found.position, not found.unchanged or found.building is not None
+
+
+async def _position_of(mail_address: str | None, client: Mq9Client) -> int | None:
+    """Return a number that differs when a mailbox has got or lost a message."""
+    if mail_address is None:
+        return None
+    try:
+        status = await client.mailbox_status(mail_address)
+    except MailboxNotFound:
+        return None
+    removed: int = sum(dataclasses.astuple(status.removed))
+    return 2 * removed + status.stored

@@ -2,6 +2,7 @@
 
 from contextlib import asynccontextmanager
 
+import hosted
 import httpx
 
 from mq9 import Mq9Client
@@ -45,6 +46,20 @@ async def test_a_page_is_told_of_a_question(tmp_path):
             await client.send("boss", MailedQuestion(text="Send it?").to_json(), tags=[TAG])
             assert await anext(told) == "changed"
         assert "Send it?" in (await browser.get("/desk")).text
+
+
+async def test_a_server_without_users_tells_of_ones_own_mailbox():
+    async with (
+        hosted.running() as server,
+        Mq9Client(server.url) as client,
+        on_a_port(server.url) as browser,
+        browser.stream("GET", "/desk/events") as stream,
+    ):
+        await client.mailbox_create(name="boss")
+        told = events(stream)
+        assert await anext(told) == "hello"
+        await client.send("boss", MailedQuestion(text="Send it?").to_json(), tags=[TAG])
+        assert await anext(told) == "changed"
 
 
 async def test_a_stranger_is_told_nothing(tmp_path):
