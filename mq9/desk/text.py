@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from mq9.cli.output import count, span, when
+from mq9.operations.message_views import visible
 
 _INDENTED = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
 
@@ -54,4 +55,5 @@ FILTERS: dict[str, Callable[..., str]] = {
     "body": body,
     "span": span,
     "count": count,
+    "visible": visible,
 }
