@@ -13,11 +13,12 @@ from mq9.client.client import Mq9Client
 from mq9.clock import sleep
 from mq9.desk.app import Visit, page
 from mq9.desk.people import Person
-from mq9.errors import Mq9Error
+from mq9.errors import Forbidden, Mq9Error
 
 logger = logging.getLogger("mq9.desk")
 
 _POLL_S = 1.0
+_BLIND_S = 5.0
 _PING_S = 15
 _MOST_STREAMS = 20  # of one person
 
@@ -40,9 +41,13 @@ class Changes:
         streams = self._streams.setdefault(person, set())
         streams.add(queue)
         try:
-            found = await visit.client.conversations(limit=1)
+            position = await _position(visit.client)
             if person not in self._watching:
-                watching = self._watch(person, visit.client, found.position)
+                watching = (
+                    self._remind(person, visit.client)
+                    if position is None
+                    else self._watch(person, visit.client, position)
+                )
                 self._watching[person] = asyncio.create_task(watching)
             yield ServerSentEvent(event="hello", data="")
             while True:
@@ -53,6 +58,18 @@ class Changes:
                 self._streams.pop(person, None)
                 if person in self._watching:
                     self._watching.pop(person).cancel()
+
+    async def _remind(self, person: Person, client: Mq9Client) -> None:
+        """Have pages look every few seconds, where the broker does not say what has changed."""
+        while True:
+            await sleep(client.clock, _BLIND_S)
+            self._tell(person)
+
+    def _tell(self, person: Person) -> None:
+        """Have the open pages of a person look for themselves."""
+        for queue in self._streams.get(person, ()):
+            if queue.empty():
+                queue.put_nowait("")
 
     async def _watch(self, person: Person, client: Mq9Client, seen: int) -> None:
         is_away = False
@@ -68,9 +85,15 @@ class Changes:
             if found.unchanged and not is_away and found.building is None:
                 continue
             seen, is_away = found.position, False
-            for queue in self._streams.get(person, ()):
-                if queue.empty():
-                    queue.put_nowait("")
+            self._tell(person)
+
+
+async def _position(client: Mq9Client) -> int | None:
+    """Return how far the broker has come; None where it tells that to nobody it does not know."""
+    try:
+        return (await client.conversations(limit=1)).position
+    except Forbidden:
+        return None
 
 
 _CHANGES = Changes()
