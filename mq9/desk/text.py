@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from mq9.cli.output import count, span, when
+from mq9.operations.message_views import visible
 
 _INDENTED = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
 
@@ -57,4 +58,5 @@ FILTERS: dict[str, Callable[..., str]] = {
     "body": body,
     "span": span,
     "count": count,
+    "visible": visible,
 }

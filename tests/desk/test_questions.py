@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mq9.questions import TAG, AnswerOutcome, Receipt
+from mq9.questions import TAG, Action, AnswerOutcome, Receipt
 from tests.desk.conftest import LETTER
 from tests.desk.desks import forms, text_of
 
@@ -27,6 +27,19 @@ async def test_a_question_shows_who_asks_what_and_until_when(desk, broker, ask):
     assert "<title>(1) Desk" in html
     for one in ("lawyer claimed", "Send it?", "send_email", "customer", "We sue.", "in 2 h"):
         assert one in page
+
+
+async def test_what_turns_or_hides_text_is_spelled_out(desk, ask, answers):
+    hidden = "ada\u202e\u200bmoc"
+    action = Action(name=hidden, args={hidden: hidden, "a": {"b": [hidden]}}, text=f"to {hidden}")
+    number = await ask(f"Pay {hidden}?", action, correlation_id="1")
+    shown = await desk.get("/desk")
+    assert "\u202e" not in shown
+    assert text_of(shown).count("ada&lt;U+202E&gt;&lt;U+200B&gt;moc") == 6
+    edit = text_of(await desk.get(f"/desk/questions/{number}"))
+    assert "It has characters that are not seen: ada&lt;U+202E&gt;" in edit
+    await desk.send("/desk", ANSWER, msg_id=number, word="approve")
+    assert "\u202e" not in await desk.get("/desk/decisions")
 
 
 async def test_the_most_urgent_comes_first(desk, broker, ask):

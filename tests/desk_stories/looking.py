@@ -5,8 +5,13 @@ from waiting import until
 
 async def sees(page, *texts):
     """Wait until all of these texts are on the page, in `main`."""
+    from playwright.async_api import TimeoutError as TooLate
+
     for text in texts:
-        await page.locator("main").get_by_text(text).first.wait_for()
+        try:
+            await page.locator("main").get_by_text(text).first.wait_for()
+        except TooLate:
+            raise AssertionError(f"{text!r} is not on {page.url}: {await read(page)}") from None
 
 
 async def read(page):

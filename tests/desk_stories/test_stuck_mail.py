@@ -136,7 +136,8 @@ async def test_a_run_is_stopped_and_its_asker_is_told(client, desk, windows):
         lease_ms=3_000,
     )
     async with worker:
-        await client.send("lawyer", {"topic": "the lease"}, sender="ada", reply_to="ada")
+        asked = {"sender": "ada", "reply_to": "ada", "correlation_id": "the lease"}
+        await client.send("lawyer", {"topic": "the lease"}, **asked)
         await endless.begun.wait()
         page = await windows.open(desk.link)
         await press(page, "Agents", "link")

@@ -6,8 +6,9 @@ const body = document.body;
 let source = null;
 let isStale = false;
 let loading = false;
+let again = false;  // whether something changed while the page was loading
 
-// A part is left alone while somebody writes in it, or has opened or ticked something there.
+// A part is left alone while somebody writes in it, or has ticked or selected something there.
 function isBusy(part) {
   const active = document.activeElement;
   if (active && part.contains(active) && active.matches("input, textarea, select")) return true;
@@ -15,11 +16,12 @@ function isBusy(part) {
     if (field.type === "checkbox" && field.checked !== field.defaultChecked) return true;
     if (field.matches("textarea, input[type=text]") && field.value !== field.defaultValue) return true;
   }
-  return part.querySelector("details[open][data-keep]") !== null;
+  const chosen = getSelection();
+  return !chosen.isCollapsed && part.contains(chosen.anchorNode);
 }
 
 async function refresh() {
-  if (loading || document.hidden) { isStale = true; return; }
+  if (loading || document.hidden) { isStale = true; again = loading; return; }
   loading = true;
   isStale = false;
   try {
@@ -39,26 +41,32 @@ async function refresh() {
     isStale = true;
   } finally {
     loading = false;
+    if (again) { again = false; refresh(); }
   }
 }
 
-// Keeps the place of the keyboard: the element with the same id has the focus again.
+// What a button, link or summary is: its words in the nearest element that has an id.
+const nameOf = (one) => `${one.closest("[id]").id} ${one.href || ""} ${one.id || one.textContent}`;
+
+// Keeps the place of the keyboard, and what is opened: the element of the same name has it again.
 function replace(old, fresh) {
   const active = document.activeElement;
-  const focused = active && old.contains(active) ? active.id : "";
-  const opened = [...old.querySelectorAll("details[open][id]")].map((one) => one.id);
-  old.replaceWith(document.importNode(fresh, true));
-  for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
-  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  const focused = active && old.contains(active) ? nameOf(active) : "";
+  const opened = new Set([...old.querySelectorAll("details[open] > summary")].map(nameOf));
+  const part = document.importNode(fresh, true);
+  old.replaceWith(part);
+  for (const one of part.querySelectorAll("summary")) if (opened.has(nameOf(one))) one.parentElement.open = true;
+  if (!focused) return;
+  const same = [...part.querySelectorAll("a, button, summary, select, input, [tabindex]")].find((one) => nameOf(one) === focused);
+  same?.focus({ preventScroll: true });
 }
 
 function listen() {
   if (source || document.hidden || !body.dataset.events) return;
   source = new EventSource(body.dataset.events);
-  source.addEventListener("hello", () => { if (isStale || body.dataset.lost) refresh(); delete body.dataset.lost; });
+  source.addEventListener("hello", refresh);  // what came since the page was made is not told
   source.addEventListener("changed", refresh);
   source.onerror = () => {
-    body.dataset.lost = "1";
     if (source && source.readyState === EventSource.CLOSED) {
       source = null;
       setTimeout(listen, 3000);
