@@ -18,6 +18,9 @@ from mq9.models import Message, Standing
 from mq9.operations.conversations import mailbox_of_turn, thread_id
 
 
+_ANSWERS = ".answers"  # of a worker, the mailbox for the answers to its questions
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
     """A message as one consumer group sees it.
@@ -36,13 +39,23 @@ class Place:
         return f"message {self.msg_id} of {self.mail_address}"
 
 
-async def give_back(client: Mq9Client, place: Place) -> str:
-    """End the lease of a message, so that the group is given it again."""
+async def give_back(client: Mq9Client, place: Place, *, name: str) -> str:
+    """End the lease of a message, so that the group is given it again.
+
+    Args:
+        client: Whose requests these are.
+        place: The message.
+        name: Who gives it back; ``mq9 why`` tells so.
+    """
     standing = await _standing(client, place)
     if standing is None or standing.state != "leased" or standing.consumer is None:
         return f"{_begin(place)} is leased by nobody, so there is nothing to give back."
     await client.nack(
-        place.mail_address, standing.group_name, place.msg_id, consumer=standing.consumer
+        place.mail_address,
+        standing.group_name,
+        place.msg_id,
+        consumer=standing.consumer,
+        reason=f"given back by {name}",
     )
     return f"{_begin(place)} is given back: {quoted(standing.consumer)} holds it no longer."
 
@@ -111,6 +124,9 @@ async def stop_run(client: Mq9Client, place: Place, *, name: str) -> str:
     message = await _message(client, place)
     if message is None or standing is None or standing.state != "leased":
         return f"{_begin(place)} is worked on by nobody: there is nothing to stop."
+    if place.mail_address == f"{standing.group_name}{_ANSWERS}":
+        # Its worker alone can close the question, which would keep later messages waiting.
+        return f"{_begin(place)} is an answer that a run goes on with: such a run is not stopped."
     told = "Nobody waits for its answer."
     if message.reply_to is not None and HEADER not in message.headers:
         failed = ErrorAnswer.of(message, Failure.FAILED, f"stopped by {name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mq9.models import Link
@@ -26,7 +26,7 @@ class Circle:
         y: Where its middle is.
         text_x: Where its words begin, or end.
         anchor: ``start``, ``middle`` or ``end``: how the words lie there.
-        is_known: Whether it is a mailbox, or a sender that the broker knows.
+        is_known: Whether it is a mailbox, a registered agent or a sender that the broker knows.
     """
 
     name: str
@@ -60,12 +60,15 @@ class Picture:
     left_out: int
 
 
-def picture_of(links: Sequence[Link], mailbox_of: Mapping[str, str]) -> Picture | None:
+def picture_of(
+    links: Sequence[Link], mailbox_of: Mapping[str, str], registered: Collection[str] = ()
+) -> Picture | None:
     """Draw who writes to whom: those on a round between whom the most messages went.
 
     Args:
         links: Who writes to which mailbox.
-        mailbox_of: The mailbox of each registered agent, which is drawn as one with it.
+        mailbox_of: The mailboxes of agents, each of which is drawn as one with its agent.
+        registered: The senders that are registered agents.
 
     Returns:
         The picture; None where nobody writes.
@@ -80,7 +83,8 @@ def picture_of(links: Sequence[Link], mailbox_of: Mapping[str, str]) -> Picture 
         target = name_of.get(one.mail_address, one.mail_address)
         pair = one.sender, target
         counts[pair] = counts.get(pair, 0) + one.count
-        known[one.sender] = known.get(one.sender, False) or one.verified
+        is_known = one.verified or one.sender in registered
+        known[one.sender] = known.get(one.sender, False) or is_known
         known[target] = True
         for name in set(pair):
             weight[name] = weight.get(name, 0) + one.count

@@ -30,11 +30,13 @@ async def state(client, group="workers"):
 async def test_a_message_is_given_back_by_whoever_holds_it(client):
     await client.send("orders", "tea")
     await fetch(client, "w 1")
-    assert await give_back(client, PLACE) == (
+    assert await give_back(client, PLACE, name="boss") == (
         "Message 0 of orders is given back: 'w 1' holds it no longer."
     )
     assert await state(client) == "pending"
-    assert await give_back(client, PLACE) == (
+    status = await client.mailbox_status("orders", msg_id=0)
+    assert status.message.groups[0].reason == "given back by boss"
+    assert await give_back(client, PLACE, name="boss") == (
         "Message 0 of orders is leased by nobody, so there is nothing to give back."
     )
 

@@ -80,3 +80,17 @@ async def test_a_message_that_another_worker_holds_by_now_is_left_alone(broker, 
         await broker.clock.advance(LEASE_S)
         assert not steps.cancelled.is_set()
         assert await client.query("asker") == []
+
+
+async def test_a_run_that_goes_on_with_an_answer_is_left_alone(client):
+    await client.mailbox_create(name="lawyer.answers")
+    await client.send("lawyer.answers", "yes", reply_to="asker", correlation_id="q")
+    await client.fetch("lawyer.answers", group_name="lawyer", consumer="lawyer/1")
+    answer = Place(mail_address="lawyer.answers", msg_id=0, group_name="lawyer")
+    assert await stop_run(client, answer, name="boss") == (
+        "Message 0 of lawyer.answers is an answer that a run goes on with: such a run is not "
+        "stopped."
+    )
+    assert await client.query("asker") == []
+    status = await client.mailbox_status("lawyer.answers", group_name="lawyer")
+    assert [one.count for one in status.group.leased] == [1]

@@ -77,6 +77,7 @@ async def agents(visit: Visit) -> Response:
         )
 
     links = await client.links()
+    known = await registered(client, {one.sender for one in links})
     mailbox_of = {one.match.name: one.match.mailbox for one in found}
     return screen(
         visit,
@@ -85,8 +86,8 @@ async def agents(visit: Visit) -> Response:
         q=text,
         mode=found.mode,
         links=links,
-        registered=await registered(client, {one.sender for one in links}),
-        picture=picture_of(links, mailbox_of),
+        registered=known,
+        picture=picture_of(links, mailbox_of, known),
         next=link("/desk/agents", q=text, page=page + 1) if found.has_more else None,
         before=link("/desk/agents", q=text, page=page - 1) if page > 1 else None,
     )

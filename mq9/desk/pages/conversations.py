@@ -17,6 +17,7 @@ from mq9.desk.pages.forms import (
     item_of,
     mailbox,
     place_of,
+    promised_by,
     registered,
     required,
     screen,
@@ -150,21 +151,24 @@ def _anchor(mail_address: str, msg_id: int) -> str:
 
 def _stands(entry: ConversationMessage[Message], *, answered: bool, now: float) -> str:
     """Say in a few words how a message stands."""
-    standing = entry.standing
+    standing, moved = entry.standing, entry.message.moved
     if entry.due is not None:
         return f"delayed: visible in {span(max(0.0, entry.due - now))}"
+    if moved is not None and not moved.back:
+        why = "" if moved.reason is None else f": {visible(moved.reason[:300])}"
+        return f"dead letter from {moved.mailbox}{why}"
     if standing is None:
         return ""
     if answered and standing.state != "leased":
         return "answered"
-    return _standing(standing, now)
+    promised = "" if standing.promise is None else f"; {promised_by(standing.promise, now)}"
+    return _standing(standing, now) + promised
 
 
 def _standing(standing: Standing, now: float) -> str:
     times = count(standing.deliveries, "time")
     left = "" if standing.until is None else f" for another {span(max(0.0, standing.until - now))}"
-    why = getattr(standing, "reason", None)
-    because = "" if why is None else f": {visible(why[:300])}"
+    because = "" if standing.reason is None else f": {visible(standing.reason[:300])}"
     match standing.state:
         case "pending":
             again = f", delivered {times} before{because}" if standing.deliveries else ""

@@ -8,12 +8,13 @@ from typing import Any
 from starlette.responses import Response
 
 from mq9 import address as addresses
-from mq9.cli.output import count, span, when
+from mq9.cli.output import count, quoted, span, when
 from mq9.cli.settling import Place
 from mq9.client.client import Mq9Client
 from mq9.desk.app import Visit
 from mq9.desk.showing import link
 from mq9.errors import InvalidRequest
+from mq9.models import Promise
 from mq9.operations.message_views import visible
 from mq9.protocol import checks
 
@@ -30,11 +31,21 @@ def screen(visit: Visit, template: str, **values: Any) -> Response:
         may_act=not visit.person.reads_only,
         item_of=item_of,
         link=link,
+        promised_by=promised_by,
         told_at=when,
         told_count=count,
         told_span=span,
         visible=visible,
     )
+
+
+def promised_by(promise: Promise, now: float) -> str:
+    """Say until when somebody has promised an answer, and what is done so far."""
+    distance = promise.until - now
+    when_ = f"in {span(distance)}" if distance >= 0 else f"{span(-distance)} ago"
+    by = "" if promise.by is None else f" by {visible(quoted(promise.by))}"
+    done = "" if promise.done is None else f", done so far: {visible(promise.done)}"
+    return f"promised{by} for {when_}{done}"
 
 
 def texts(visit: Visit) -> dict[str, str]:

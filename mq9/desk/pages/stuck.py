@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 
 from starlette.responses import Response
@@ -13,12 +14,22 @@ from mq9.cli.output import count
 from mq9.cli.redriving import Choice, Redriven, redrive
 from mq9.cli.settling import Place
 from mq9.client.answers import at_once
-from mq9.client.client import Mq9Client
 from mq9.desk.app import Visit, action, page
-from mq9.desk.pages.forms import item_of, mailbox, place_of, required, screen, texts, word
+from mq9.desk.pages.forms import (
+    item_of,
+    mailbox,
+    place_of,
+    registered,
+    required,
+    screen,
+    texts,
+    word,
+)
 from mq9.desk.showing import link
 from mq9.errors import InvalidRequest, Mq9Error
 from mq9.models import STUCK_KINDS, Message, StuckMessage
+
+logger = logging.getLogger("mq9.desk")
 
 _AT_ONCE = 50  # messages of a page, each with its story
 _MOST = 500  # messages of one form
@@ -83,6 +94,7 @@ async def stuck(visit: Visit) -> Response:
         "stuck.html",
         page=page,
         items=await at_once(with_story, page.items),
+        registered=await registered(client, {one.sender for one in page.items}),
         kind=kind,
         mailbox=address,
         kinds=STUCK_KINDS,
@@ -168,11 +180,20 @@ async def settle(visit: Visit) -> str:
     """Do what was confirmed; return what became of it."""
     task = Task.read(texts(visit), visit.form.texts("item"))
     if task.what == "redrive":
-        return await _redrive(visit.client, task)
+        return await _redrive(visit, task)
     if task.what == "error" and task.reason is None:
         raise InvalidRequest("reason: it is missing; say why, for the asker")
-    told = [await _settle_one(visit, task, place) for place in task.places]
+    told = []
+    for place in task.places:
+        outcome = await _settle_one(visit, task, place)
+        _log(visit, task.what, str(place), outcome)
+        told.append(outcome)
     return _notice(told)
+
+
+def _log(visit: Visit, what: str, message: str, outcome: str) -> None:
+    about = {"who": visit.person.name, "what": what, "about": message, "outcome": outcome[:500]}
+    logger.info("settled", extra=about)
 
 
 async def _settle_one(visit: Visit, task: Task, place: Place) -> str:
@@ -180,7 +201,7 @@ async def _settle_one(visit: Visit, task: Task, place: Place) -> str:
     try:
         match task.what:
             case "give_back":
-                return await settling.give_back(client, place)
+                return await settling.give_back(client, place, name=name)
             case "stop":
                 return await settling.stop_run(client, place, name=name)
             case "error":
@@ -193,7 +214,7 @@ async def _settle_one(visit: Visit, task: Task, place: Place) -> str:
         return f"{place}: {error}."
 
 
-async def _redrive(client: Mq9Client, task: Task) -> str:
+async def _redrive(visit: Visit, task: Task) -> str:
     outcomes: list[Redriven] = []
     notices: list[str] = []
     ids: dict[str, set[int]] = {}
@@ -203,7 +224,10 @@ async def _redrive(client: Mq9Client, task: Task) -> str:
     if task.dead is not None:
         choices = [(task.dead, Choice(fits=task.fits))]
     for address, choice in choices:
-        await redrive(client, address, choice, tell=outcomes.append, notice=notices.append)
+        await redrive(visit.client, address, choice, tell=outcomes.append, notice=notices.append)
+    for one in outcomes:
+        done = f"moved to {one.to} as message {one.moved_as}" if one.left is None else one.left
+        _log(visit, "redrive", f"dead letter {one.msg_id}", done)
     moved = [one for one in outcomes if one.left is None]
     left = [f"Message {one.msg_id} stays: {one.left}." for one in outcomes if one.left]
     if not outcomes:
