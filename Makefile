@@ -12,7 +12,7 @@ PARALLEL = -n $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() +
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-pythons retest check conformance hosts mcpb soak bench bench-peers generated format constraints browser docs tools
+.PHONY: help demo screenshots test test-all test-pythons retest check conformance hosts mcpb soak bench bench-peers generated format constraints browser docs tools
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -230,6 +230,9 @@ docs: $(READY) ## Build the documentation site into build/site, and open its pag
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/python -m pytest --quiet -m site
 	@echo "Open build/site/index.html in a browser."
+
+screenshots: $(READY) ## Take the pictures of the desk anew, which its guide shows
+	@$(BIN)/python packaging/take_screenshots.py
 
 generated: $(READY) ## Write anew what is derived from the catalogue and from the answers of the MCP SDK
 	@$(BIN)/python packaging/write_catalog.py

@@ -39,11 +39,11 @@ _NAMES = {
     "models": (
         "AgentEntry AgentMatch AgentMatches Conversation ConversationMessage "
         "ConversationMessages ConversationPage Deliver Extended FetchResult Gathered "
-        "GroupStatus Held Identity Leased Link ListedMailbox LookPolicy MailboxPage MailboxStatus "
-        "MailboxType Match Message MessageHeaders MessageHistory Moved Notice NoticeReceipt "
-        "NoticeSender Occasion Participant Payload Priority Progress Promise PublicMailbox "
-        "Removed Role SendOutcome Sent SentAnswer SentPage Standing StoredMessage StuckMessage "
-        "StuckPage Unread Waiting"
+        "GroupStatus Held Identity Leased Link ListedMailbox LookPolicy MailboxPage "
+        "MailboxStatus MailboxType Match Message MessageHeaders MessageHistory Moved Notice "
+        "NoticeReceipt NoticeSender Occasion Participant Payload Priority Progress Promise "
+        "PublicMailbox Removed Role SendOutcome Sent SentAnswer SentPage Standing StoredMessage "
+        "StuckMessage StuckPage Unread Waiting"
     ),
     "signals": "stop_on_signals",
     "transport.base": "Transport",

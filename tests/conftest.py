@@ -167,13 +167,13 @@ class Way:
         return [self._database]
 
     def state(self):
-        """Return all that the broker holds, for comparison."""
+        """Return all that the broker holds, for comparison, but for what it makes when asked."""
         tables = [
             name
             for (name,) in self._database.execute(
                 "SELECT name FROM sqlite_master WHERE type='table'"
             )
-            if not name.startswith("agents_text_") and name != "checkpoints"
+            if not name.startswith(("agents_text_", "conversation")) and name != "checkpoints"
         ]
         return {
             name: sorted(map(repr, self._database.execute(f"SELECT * FROM {name}")))  # noqa: S608  # our tables

@@ -115,7 +115,6 @@ class BrokerSession:
             apart=() if below is None else reserved.apart(below),
             barred=destination is not None and not reserved.may_send(agent, destination),
             reply_owner=reply_owner,
-            reply_barred=told is not None and not reserved.may_send(agent, told),
             role=role,
         )
 

@@ -17,7 +17,6 @@ from mq9.errors import IdConflict, MailboxNotFound, MessageNotFound, Mq9Error, R
 from mq9.models import Message, Standing
 from mq9.operations.conversations import mailbox_of_turn, thread_id
 
-
 _ANSWERS = ".answers"  # of a worker, the mailbox for the answers to its questions
 
 

@@ -208,7 +208,6 @@ ACTOR = Record(
     Field("is_stranger", FLAG, False),
     Field("may_list", FLAG, False),
     optional("reply_owner", TEXT),
-    Field("reply_barred", FLAG, False),
     optional("role", one_of(Role)),
 )
 CALL = Record(

@@ -59,10 +59,8 @@ class Actor:
     may_list: bool = False
     # Where it does not follow from ``agent``: of an operator with a name, and of a reader.
     role: Role | None = None
-    # Of the mailbox ``reply_to`` of a SEND that is to be told of an overdue answer: the agent that
-    # it belongs to, and whether the agent's allow-list leaves it out.
+    # The agent that the mailbox belongs to in which a SEND wants to be told of an overdue answer.
     reply_owner: str | None = None
-    reply_barred: bool = False
 
     @property
     def is_operator(self) -> bool:
@@ -102,7 +100,8 @@ class Actor:
     @property
     def at_reply_to(self) -> Actor:
         """Who asks, as seen from the mailbox that is to be told of an overdue answer."""
-        return replace(self, owner=self.reply_owner, other_owner=None, barred=self.reply_barred)
+        # Where one may take, the allow-list does not matter.
+        return replace(self, owner=self.reply_owner, other_owner=None, barred=False)
 
 
 ANYBODY = Actor()

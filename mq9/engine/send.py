@@ -141,9 +141,12 @@ def _awaiting(db: Connection, mailbox: MailboxRow, call: Call[Send], now: int) -
         raise InvalidRequest(f"reply_to: {address} does not exist, where overdue answers are told")
     else:
         awaiting = messages.advance(db, address, now)
-    if not awaiting.may_send(call.actor.at_reply_to):
+    actor = call.actor.at_reply_to
+    # Who does not read there could have the broker itself tell others something.
+    if not (awaiting.may_send(actor) and awaiting.may_take(actor)):
         raise Forbidden(
-            f"reply_to: you may not send to {address}; so nobody tells of an overdue answer there"
+            f"reply_to: to be told of an overdue answer in {address}, you need the rights to send "
+            "to it and to take messages from it"
         )
     if awaiting.type == MailboxType.LATEST:
         raise InvalidRequest(

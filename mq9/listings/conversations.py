@@ -48,13 +48,13 @@ _VISIBLE = (
 
 
 def sees_all(actor: Actor) -> bool:
-    """Tell whether somebody sees all mailboxes: a named operator, a reader, or nobody's agent."""
-    return actor.role is not None or (actor.agent is None and actor.may_list)
+    """Tell whether somebody sees all mailboxes."""
+    return actor.may_list and (actor.agent is None or actor.is_operator or actor.is_reader)
 
 
 def refuse_unknown(actor: Actor) -> None:
     """Refuse whoever the broker knows nothing of."""
-    if actor.agent is None and not sees_all(actor):
+    if actor.agent is None and not actor.may_list:
         raise Forbidden(
             "conversations: this broker does not know who asks, and an address is all that it "
             "takes to use a mailbox; authenticate as an agent or an operator"

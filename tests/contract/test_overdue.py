@@ -361,26 +361,30 @@ class TestRights:
     def way(self, open_way):
         return open_way(agents={"ada": None, "bob": ["bob", "cook"], "cook": None})
 
-    async def test_the_asker_has_to_be_allowed_to_send_there(self, way):
+    async def test_the_asker_has_to_be_allowed_to_send_and_to_take_there(self, way):
         ada, bob, cook = [await way.client(agent=name) for name in ("ada", "bob", "cook")]
         await cook.mailbox_create(name="cook")
         await cook.mailbox_create(name="cook.private", send_policy="creator")
-        await ada.mailbox_create(name="ada", send_policy="granted")
+        await cook.mailbox_grant("cook.private", ["ada"])
+        await cook.mailbox_create(name="public")
+        await cook.mailbox_grant("public", ["bob", "ada"])
+        await ada.mailbox_create(name="ada")
         await bob.mailbox_create(name="bob")
         options = {"correlation_id": "q", "answer_by": SOON, "tell_overdue": True}
-        for client, reply_to in ((ada, "cook.private"), (bob, "ada"), (cook, "ada")):
-            with pytest.raises(Forbidden, match=f"reply_to: you may not send to {reply_to}"):
+        for client, reply_to in (
+            (ada, "cook"),  # where anybody may send, and she does not take
+            (ada, "cook.private"),  # where she takes, and may not send
+            (bob, "cook"),
+            (cook, "ada"),
+        ):
+            with pytest.raises(Forbidden, match=f"reply_to: .* in {reply_to}, you need the rights"):
                 await client.send("cook", "?", reply_to=reply_to, **options)
-        # The allow-list of bob leaves out what everybody else may write to.
-        await cook.mailbox_create(name="public")
-        with pytest.raises(Forbidden, match="reply_to"):
-            await bob.send("cook", "?", reply_to="public", **options)
         assert await cook.fetch("cook", max_wait_ms=0) == []
 
-        await ada.send("cook", "?", reply_to="ada", **options)
-        await bob.send("cook", "?", reply_to="bob", **options)
-        await cook.send("cook", "?", reply_to="cook.private", **options)
+        told = [(ada, "ada"), (bob, "bob"), (cook, "cook.private"), (ada, "public")]
+        for client, box in told:
+            await client.send("cook", "?", reply_to=box, **options)
         await way.clock.advance(60)
-        for client, box in ((ada, "ada"), (bob, "bob"), (cook, "cook.private")):
+        for client, box in told:
             [message] = await client.fetch(box, max_wait_ms=0)
             assert message.overdue

@@ -211,6 +211,7 @@ async def test_a_reader_sees_no_buttons(client):
             for one in page.links
             if one and ("conversations/write" in one or "stuck/settle" in one)
         ]
+        assert (await desk.get("conversations/write", answers="worker/0")).status == 403
         refused = await desk.post("conversations/send", kind="new", to="worker", body="x", id="1")
         assert refused.told == "role: a reader changes nothing; ask an operator"
         assert refused.is_problem

@@ -121,7 +121,7 @@ class Terminal:
         if source.startswith("nats-server "):
             return self._serve_nats(source, options)
         if re.fullmatch(
-            r"mq9 (serve|worker|exec).*\n|mq9-mcp --http.*\n|python worker.py\n", source
+            r"mq9 (serve|worker|exec|desk).*\n|mq9-mcp --http.*\n|python worker.py\n", source
         ):
             server = subprocess.Popen(
                 ["/bin/sh", "-euc", f"exec {source}"],

@@ -12,7 +12,16 @@ from mq9.engine.commands import (
     Sweep,
     Undo,
 )
-from mq9.models import Deliver, LookPolicy, MailboxType, Occasion, Priority, Promise, SendPolicy
+from mq9.models import (
+    Deliver,
+    LookPolicy,
+    MailboxType,
+    Occasion,
+    Priority,
+    Promise,
+    Role,
+    SendPolicy,
+)
 from mq9.protocol.checks import MAX_MSG_ID, MAX_SECONDS, MAX_UNIX_SECONDS
 from mq9.protocol.requests import (
     Ack,
@@ -230,5 +239,7 @@ CALLS = [
     ),
     Call(Send(), "box", Actor(closed=True, is_stranger=True)),
     Call(Send(), "box", Actor(may_list=True)),
+    *(Call(Send(), "box", Actor(agent="boss", closed=True, role=role)) for role in Role),
+    Call(Send(), "box", Actor(agent="planner", reply_owner="planner")),
     Call(Advance()),
 ]

@@ -23,6 +23,8 @@ users = [
   {{agent = "cy", token = "{CY}"}},
   {{agent = "dan", user = "dan", password = "the-password"}},
   {{token = "of-an-operator"}},
+  {{agent = "boss", role = "operator", token = "of-boss"}},
+  {{agent = "eve", role = "reader", token = "of-a-reader"}},
 ]
 """
 
@@ -39,7 +41,8 @@ def known(users_file):
 
 async def test_without_the_token_of_an_agent_nobody_comes_in(still_broker, known):
     digest = hashlib.sha256(BOB.encode()).hexdigest()
-    tokens = ["wrong", "the-password", "dan", "dan:the-password", "of-an-operator", digest]
+    others = ["of-an-operator", "of-boss", "of-a-reader"]
+    tokens = ["wrong", "the-password", "dan", "dan:the-password", *others, digest]
     bearers = [f"Bearer {token}" for token in (*tokens, f"sha256:{digest}", f"{ADA}x")]
     async with served(still_broker, verifier=known) as url, by_hand() as http:
         for authorization in (None, *bearers, f"Basic {ADA}", ADA):

@@ -9,7 +9,7 @@ from raw import connect, publish
 from users_file import write_users
 from waiting import until
 
-from mq9 import InvalidRequest, Unauthorized
+from mq9 import Forbidden, Identity, InvalidRequest, Role, Unauthorized
 from mq9.server.settings import ServerSettings
 from mq9.server.users import Users
 
@@ -26,6 +26,16 @@ token = "sha256:{hashlib.sha256(b"bobs token").hexdigest()}"
 
 [[users]]
 token = "the operator's"
+
+[[users]]
+agent = "Boss"
+role = "operator"
+token = "the token of Boss"
+
+[[users]]
+role = "reader"
+user = "wallboard"
+password = "looks on"
 """
 
 
@@ -116,6 +126,50 @@ async def test_wrong_credentials_are_refused_whoever_they_name(guarded, credenti
     assert await client.ended() == [("-ERR", "'Authorization Violation'")]
 
 
+async def test_a_user_has_the_role_of_its_table(guarded):
+    ada, operator, boss, wallboard = [
+        await guarded.client(f"{credentials}@")
+        for credentials in (
+            "ada:lovelace",
+            "the%20operator's",
+            "the%20token%20of%20Boss",
+            "wallboard:looks%20on",
+        )
+    ]
+
+    assert [await one.identity() for one in (ada, operator, boss, wallboard)] == [
+        Identity("Ada", Role.AGENT),
+        Identity(None, Role.OPERATOR),
+        Identity("Boss", Role.OPERATOR),
+        Identity(None, Role.READER),
+    ]
+    box = await ada.mailbox_create(name="adas.box")
+    await boss.send(box, "from Boss")
+    for seen in (await ada.query(box), await wallboard.fetch(box, deliver="earliest")):
+        assert [(one.sender, one.sender_verified) for one in seen] == [("Boss", True)]
+    assert len((await wallboard.mailbox_list_own()).mailboxes) == 1
+    for change in (
+        wallboard.mailbox_create(),
+        wallboard.fetch(box, group_name="g"),
+        wallboard.send(box, "x"),
+    ):
+        with pytest.raises(Forbidden, match=r"you are a reader, .*; ask an operator"):
+            await change
+
+
+@pytest.mark.parametrize("stated", ["role = 'reader'", "role = 'operator'", ""])
+async def test_a_role_is_enough_for_rights_to_be_told_apart(open_hosted, tmp_path, stated):
+    path = write_users(tmp_path, f"[[users]]\ntoken = 'a'\n{stated}")
+    hosted = await open_hosted(guard=Users.from_file(path))
+    client = await hosted.client("a@")
+
+    role = Role(stated[8:-1]) if stated else None  # without any, nobody is told apart
+    assert await client.identity() == Identity(None, role)
+    if role is Role.READER:
+        with pytest.raises(Forbidden):
+            await client.mailbox_create()
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -152,6 +206,20 @@ async def test_wrong_credentials_are_refused_whoever_they_name(guarded, credenti
             "has the token of another",
         ),
         ("[[users]", "not TOML"),
+        (
+            "[[users]]\ntoken = 'hush'\nrole = 'root'",
+            "user 1 .*: role: 'root' is not one of agent, operator, reader",
+        ),
+        ("[[users]]\ntoken = 'hush'\nrole = []", "role: .* is not one of"),
+        ("[[users]]\ntoken = 'hush'\nrole = 'agent'", "role: an agent has a name"),
+        (
+            "[[users]]\ntoken = 'hush'\nagent = 'a'\nrole = 'operator'\nallow_send = ['b']",
+            "allow_send: .* the role is operator",
+        ),
+        (
+            "[[users]]\ntoken='hush'\nagent='a'\nrole='reader'\n[[users]]\ntoken='b'\nagent='a'",
+            "two users are the agent 'a', and their roles differ",
+        ),
     ],
 )
 def test_a_users_file_that_makes_no_sense_is_refused_without_telling_its_secrets(

@@ -25,7 +25,7 @@ from mq9.desk.pages.forms import (
     word,
 )
 from mq9.desk.showing import Body, Threaded, body_of, link, threaded
-from mq9.errors import InvalidRequest, MessageNotFound, Mq9Error
+from mq9.errors import Forbidden, InvalidRequest, MessageNotFound, Mq9Error
 from mq9.models import (
     CONVERSATION,
     CONVERSATION_STATES,
@@ -244,6 +244,8 @@ _FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
 async def compose(visit: Visit) -> Response:
     """Show the form of a message: a new one, an answer, or one that is forwarded."""
+    if visit.person.reads_only:
+        raise Forbidden("role: a reader sends nothing; ask an operator")
     asked = visit.request.query_params
     answers, forwards = word(asked, "answers"), word(asked, "forwards")
     kind = "answers" if answers else "forwards" if forwards else "new"
