@@ -20,8 +20,8 @@ needs_browser = pytest.mark.skipif(
 
 
 @asynccontextmanager
-async def browsing(directory, limit_s):
-    """Open a page for at most `limit_s` seconds; it is one of playwright's.
+async def chromium(directory, limit_s):
+    """Start a browser for at most `limit_s` seconds; it is one of playwright's.
 
     The browser is the system's. Playwright downloads none.
 
@@ -39,4 +39,11 @@ async def browsing(directory, limit_s):
             executable_path=_CHROMIUM, args=_OPTIONS, env=environment
         ) as browser,
     ):
+        yield browser
+
+
+@asynccontextmanager
+async def browsing(directory, limit_s):
+    """Open a page for at most `limit_s` seconds, in a browser of its own."""
+    async with chromium(directory, limit_s) as browser:
         yield await browser.new_page()

@@ -50,6 +50,7 @@ class Serving:
         self.port = 0
         self.url = None
         self.name = None  # of the gateway, where it serves a cluster
+        self.desk = None  # the URL of the desk, where it serves one
         self.process = None
         self._options = options
         self._prefix = prefix
@@ -89,6 +90,8 @@ class Serving:
                 cwd=self.checkout,
                 text=True,
             )
+        if "--desk" in self._options:
+            self.desk = self.process.stdout.readline().strip().removeprefix("the desk: ")
         line = self.process.stdout.readline()  # at the latest when it has ended
         said = re.fullmatch(
             r"mq9 listens on ((?:nats|tls)://127\.0\.0\.1:(\d+))"
