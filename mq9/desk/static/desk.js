@@ -55,13 +55,13 @@ function replace(old, fresh) {
 function listen() {
   if (source || document.hidden || !body.dataset.events) return;
   source = new EventSource(body.dataset.events);
-  source.addEventListener("hello", () => { if (isStale || body.dataset.lost) refresh(); delete body.dataset.lost; });
+  source.addEventListener("hello", refresh);  // what came after the page was made, and before this
   source.addEventListener("changed", refresh);
   source.onerror = () => {
-    body.dataset.lost = "1";
     if (source && source.readyState === EventSource.CLOSED) {
       source = null;
       setTimeout(listen, 3000);
+      refresh();  // which leads to the login where the session has ended
     }
   };
 }
