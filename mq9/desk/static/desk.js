@@ -70,6 +70,7 @@ function listen() {
     if (source && source.readyState === EventSource.CLOSED) {
       source = null;
       setTimeout(listen, 3000);
+      refresh();  // which leads to the login where the session has ended
     }
   };
 }
