@@ -1,5 +1,6 @@
 """On a server with users, each sees and decides what is theirs, and a reader changes nothing."""
 
+import asyncio
 import re
 
 import pytest
@@ -194,6 +195,13 @@ async def test_a_reader_sees_all_and_changes_nothing(server, lawyer, logged_in):
     for path in PAGES:
         await auditor.goto(f"{server.desk}{path}")
         assert await auditor.locator("main form[method=post]").count() == 0, path
+    # A page that says no stays as it is, also when it hears that something has changed.
+    await auditor.goto(f"{server.desk}/conversations/write")
+    await auditor.evaluate("window.isSame = true")
+    await lawyer.send("chief", "A note.")
+    await asyncio.sleep(1.5)  # its stream looks once a second
+    assert await auditor.evaluate("window.isSame")
+    await auditor.goto(server.desk)
     token = await token_of(auditor)
     for path, fields in ACTIONS:
         assert await tell(auditor, server, path, {"csrf": token, **fields}) == 303
