@@ -49,8 +49,8 @@ class Serving:
         self.log = directory / "serve.log"
         self.port = 0
         self.url = None
+        self.desk = None  # where the desk is, with `--desk` and `admin`
         self.name = None  # of the gateway, where it serves a cluster
-        self.desk = None  # the URL of the desk, where it serves one
         self.process = None
         self._options = options
         self._prefix = prefix
@@ -91,15 +91,18 @@ class Serving:
                 text=True,
             )
         if "--desk" in self._options:
-            self.desk = self.process.stdout.readline().strip().removeprefix("the desk: ")
-        line = self.process.stdout.readline()  # at the latest when it has ended
-        said = re.fullmatch(
+            self.desk = self._said(r"the desk: (http://\S+)\n")[1]
+        self.url, port, self.name = self._said(
             r"mq9 listens on ((?:nats|tls)://127\.0\.0\.1:(\d+))"
-            r"(?: and serves a cluster as (.+))?\n",
-            line,
-        )
+            r"(?: and serves a cluster as (.+))?\n"
+        ).groups()
+        self.port = int(port)
+
+    def _said(self, pattern):
+        line = self.process.stdout.readline()  # at the latest when it has ended
+        said = re.fullmatch(pattern, line)
         assert said, (line, self.told)
-        self.url, self.port, self.name = said[1], int(said[2]), said[3]
+        return said
 
     @property
     def pid(self):

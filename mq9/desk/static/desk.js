@@ -21,6 +21,7 @@ function isBusy(part) {
 }
 
 async function refresh() {
+  if (!document.querySelector("[data-live]")) return;  // such as a page that says what was refused
   if (loading || document.hidden) { isStale = true; again = loading; return; }
   loading = true;
   isStale = false;
