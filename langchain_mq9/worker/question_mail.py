@@ -217,8 +217,14 @@ class Parking:
         """Move back what was moved aside, if anything was."""
         aside = self._aside(thread_id)
         try:
+            # The consumer is the same for every worker: what one was moving back when it died is
+            # leased to it, and would else be dropped with the mailbox.
             while fetched := await self._client.fetch(
-                aside, group_name=self._agent.mail_address, num_msgs=_AT_ONCE, max_wait_ms=0
+                aside,
+                group_name=self._agent.mail_address,
+                consumer=f"{self._agent.name}/waiting",
+                num_msgs=_AT_ONCE,
+                max_wait_ms=0,
             ):
                 for message in fetched:
                     await message.move(self._agent.mail_address, reason="its conversation goes on")
