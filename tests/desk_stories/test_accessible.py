@@ -10,7 +10,7 @@ from mq9.questions import TAG, Action, MailedQuestion
 
 pytestmark = [pytest.mark.programs, pytest.mark.slow, pytest.mark.unmeasured, needs_browser]
 
-WIDTHS = (1280, 390)
+LOOKS = (("light", 1280), ("dark", 390), ("dark", 1280), ("light", 390))
 EMPTY = ("", "/decisions", "/conversations", "/agents", "/stuck", "/mailboxes", "/search")
 FULL = (
     *EMPTY,
@@ -40,20 +40,19 @@ async def findings(page):
     ]
 
 
-async def all_findings(page, desk, paths):
+async def all_findings(page, desk, paths, looks=LOOKS):
     """What it finds on pages, light and dark, wide and narrow."""
     told = {}
     for path in paths:
         await page.goto(f"{desk.at}{path}")
-        for scheme in ("light", "dark"):
+        for scheme, width in looks:
             await page.emulate_media(color_scheme=scheme)
-            for width in WIDTHS:
-                await page.set_viewport_size({"width": width, "height": 900})
-                is_wider = "document.documentElement.scrollWidth > innerWidth"
-                found = await findings(page)
-                found += [("wider than the window",)] * await page.evaluate(is_wider)
-                if found:
-                    told[path, scheme, width] = found
+            await page.set_viewport_size({"width": width, "height": 900})
+            is_wider = "document.documentElement.scrollWidth > innerWidth"
+            found = await findings(page)
+            found += [("wider than the window",)] * await page.evaluate(is_wider)
+            if found:
+                told[path, scheme, width] = found
     return told
 
 
@@ -81,18 +80,18 @@ async def fill(client):
     await answered.ack()
 
 
-async def test_axe_finds_nothing_serious_on_empty_screens(client, desk, windows):
+async def test_axe_finds_nothing_serious_on_empty_screens(client, desk, windows, scale):
     page = await windows.open(desk.link)
-    told = await all_findings(page, desk, EMPTY)
+    told = await all_findings(page, desk, EMPTY, LOOKS[:2] if scale == 1 else LOOKS)
     assert not told, json.dumps({str(where): one for where, one in told.items()}, indent=1)
 
 
-async def test_axe_finds_nothing_serious_on_screens_with_content(client, desk, windows):
+async def test_axe_finds_nothing_serious_on_screens_with_content(client, desk, windows, scale):
     await fill(client)
     page = await windows.open(desk.link)
     later = page.locator("article", has_text="May I send 2?")
     await later.get_by_role("button", name="Not now").click()
-    told = await all_findings(page, desk, FULL)
+    told = await all_findings(page, desk, FULL, LOOKS[:2] if scale == 1 else LOOKS)
     assert not told, json.dumps({str(where): one for where, one in told.items()}, indent=1)
 
 

@@ -18,7 +18,7 @@ from tests.desk_stories.payloads import payloads
 pytestmark = [pytest.mark.programs, pytest.mark.slow, pytest.mark.unmeasured, needs_browser]
 
 _TABS = 3
-_EACH = 20  # of so many pages that show one message, one is opened, unless `make soak` opens all
+_EACH = 50  # of the pages that show one thing, unless the test is scaled
 
 # What on a page is not the desk's: an element or an attribute that it has nowhere.
 FOREIGN = """() => {
