@@ -46,7 +46,9 @@ async def test_what_is_no_verb_names_the_nearest_one(ask, subject, meant):
 async def test_what_is_near_none_is_told_how_verbs_begin(ask, subject):
     code, sentence = await ask(subject)
     assert code == "invalid_request"
-    assert sentence.endswith("; verbs begin with AGENT, INBOX, MAILBOX, MSG, OWN, PUBLIC")
+    assert sentence.endswith(
+        "; verbs begin with AGENT, CONVERSATION, INBOX, MAILBOX, MSG, OWN, PUBLIC, STUCK"
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,8 +91,11 @@ async def test_a_mailbox_that_is_named_like_a_priority_is_reached_with_one_after
         ("MAILBOX.LIST.x", "the nearest is MSG.QUERY.{mail_address}"),
         ("MAILBOX.DELETE.x.7", "the nearest is MSG.DELETE.{mail_address}.{msg_id}"),
         ("MAILBOX.QUERY.x", "the nearest is MSG.QUERY.{mail_address}"),
-        ("INBOX.x.urgent", "verbs begin with AGENT, MAILBOX, MSG, OWN, PUBLIC"),
-        ("BROADCAST.a.b", "verbs begin with AGENT, MAILBOX, MSG, OWN, PUBLIC"),
+        (
+            "INBOX.x.urgent",
+            "verbs begin with AGENT, CONVERSATION, MAILBOX, MSG, OWN, PUBLIC, STUCK",
+        ),
+        ("BROADCAST.a.b", "verbs begin with AGENT, CONVERSATION, MAILBOX, MSG, OWN, PUBLIC, STUCK"),
     ],
 )
 def test_where_no_older_generation_is_spoken_none_of_its_verbs_is_named(subject, meant):
