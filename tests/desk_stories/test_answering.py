@@ -80,7 +80,7 @@ async def test_an_e_mail_is_approved_and_another_is_edited_on_a_phone(
         await comes("We thank you.")
         asked = await read(page)
         assert "lawyer" in asked
-        assert "never expires" in asked
+        assert "waits until you answer" in asked
         assert script is False or await fits(page)
         await press(page, "Approve")
         await sees(page, "Answered: approve")
