@@ -6,9 +6,7 @@ import hashlib
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import Collection
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -103,23 +101,6 @@ class Sessions:
         return any(one.person == person for one in self._by_digest.values())
 
 
-def is_own_host(request: Request, hosts: Collection[str]) -> bool:
-    """Tell whether a request was sent to a name of this server.
-
-    Another web page can make a browser call any machine by a name of that page's own server.
-    """
-    name = _name(request.headers.get("host", ""))
-    if name is None:
-        return False
-    if name == "localhost" or name in hosts:
-        return True
-    try:
-        ip_address(name)  # no page has such a name
-    except ValueError:
-        return False
-    return True
-
-
 def is_own_origin(request: Request) -> bool:
     """Tell whether a request that changes something comes from one of the desk's own pages."""
     site = request.headers.get("sec-fetch-site")
@@ -135,11 +116,3 @@ def is_own_origin(request: Request) -> bool:
 def is_genuine(session: Session, given: object) -> bool:
     """Tell whether a form holds the session's token."""
     return isinstance(given, str) and hmac.compare_digest(_digest(session.csrf), _digest(given))
-
-
-def _name(host: str) -> str | None:
-    """Return the name in a Host header, without its port."""
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None

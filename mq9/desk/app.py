@@ -52,6 +52,7 @@ from mq9.errors import (
     Unauthorized,
     Unreachable,
 )
+from mq9.http import names_this_server
 
 logger = logging.getLogger("mq9.desk")
 
@@ -267,7 +268,7 @@ class Desk:
 
     def is_known_host(self, request: Request) -> bool:
         """Tell whether a request was sent to a name of this server."""
-        return access.is_own_host(request, self._hosts)
+        return names_this_server(request.headers.get("host", ""), self._hosts)
 
     async def visit(self, request: Request) -> Visit | None:
         """Return the visit of somebody who was let in; None for a stranger."""

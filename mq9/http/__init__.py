@@ -1,8 +1,10 @@
-"""HTTP on a port, and which addresses only this machine reaches."""
+"""HTTP on a port, and which hosts are this machine."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Collection
 
 
 def is_loopback(host: str) -> bool:
@@ -13,3 +15,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def names_this_server(host: str, names: Collection[str]) -> bool:
+    """Tell whether a Host header names this server: by one of its names, or by an IP address.
+
+    A web page can make a browser call any machine under a name of the page's own server. It cannot
+    do so under an address.
+    """
+    name = re.sub(r":\d*\Z", "", host).lower()
+    if name == "localhost" or name in names:
+        return True
+    try:
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True

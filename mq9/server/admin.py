@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from ipaddress import ip_address
 from typing import Any, Generic, TypeVar
 
 from starlette.applications import Starlette
@@ -19,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.errors import Mq9Error
+from mq9.http import names_this_server
 from mq9.http.port import HttpLimits, listening, serving
 from mq9.server import metrics as exposition
 from mq9.server.metrics import Metrics, StorageSnapshot
@@ -126,24 +125,6 @@ class Health:
         await self._totals.close()
 
 
-def _is_known(host: str | None, hosts: Collection[str]) -> bool:
-    """Tell whether a request was meant for this machine.
-
-    A web page can make a browser call any machine under a name of the page's own server. It cannot
-    do so under an address, and no browser leaves the name out.
-    """
-    if host is None:
-        return True
-    name = re.sub(r":\d*\Z", "", host).lower()
-    if name == "localhost" or name in hosts:
-        return True
-    try:
-        ip_address(name.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return False
-    return True
-
-
 def _app(
     health: Health, metrics: Metrics, routes: Sequence[BaseRoute], hosts: Collection[str]
 ) -> Starlette:
@@ -164,7 +145,7 @@ def _app(
     def route(path: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
         async def checked(request: Request) -> Response:
             host = request.headers.get("host")
-            if not _is_known(host, hosts):
+            if host is not None and not names_this_server(host, hosts):  # no browser leaves it out
                 return PlainTextResponse(f"{host} is not a name of this server\n", 421)
             return await answer(request)
 
