@@ -38,10 +38,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mq9.client.client import Mq9Client
 from mq9.clock import Clock
-from mq9.desk import access, text
+from mq9.desk import access, fields, text
 from mq9.desk.access import Link, Session, Sessions
 from mq9.desk.changes import Changes
 from mq9.desk.people import Admission, Clients, Person
+from mq9.desk.showing import link
 from mq9.errors import (
     AgentNotFound,
     Forbidden,
@@ -107,14 +108,12 @@ class Form:
 
     def number(self, name: str) -> int:
         """Return a field that is a whole number of 0 or more."""
-        return number(name, self.text(name))
+        return fields.whole(name, self.text(name))
 
-
-def number(name: str, value: str) -> int:
-    """Return the whole number of 0 or more that a text is; raises InvalidRequest."""
-    if not value.isascii() or not value.isdigit() or len(value) > 16:
-        raise InvalidRequest(f"{name}: {value[:40]!r} is not a whole number of 0 or more")
-    return int(value)
+    @property
+    def fields(self) -> dict[str, str]:
+        """The fields by name, of several with one name the last."""
+        return {name: one for name, one in self._data.items() if isinstance(one, str)}
 
 
 @dataclass(slots=True)
@@ -139,12 +138,11 @@ class Visit:
 
     def param(self, name: str) -> str | None:
         """Return a parameter of the URL; None if it is absent or empty."""
-        return self.request.query_params.get(name) or None
+        return fields.word(self.request.query_params, name)
 
     def number_param(self, name: str) -> int | None:
         """Return a parameter of the URL that is a whole number."""
-        value = self.param(name)
-        return None if value is None else number(name, value)
+        return fields.number(self.request.query_params, name)
 
     def with_params(self, **changed: object) -> str:
         """Return the URL of this page with other parameters; None removes one."""
@@ -160,7 +158,9 @@ class Visit:
 
     def render(self, template: str, status: int = 200, **values: Any) -> Response:
         """Return a page."""
-        values |= {"visit": self, "person": self.person, "csrf": self.session.csrf}
+        person = self.person
+        values |= {"visit": self, "person": person, "csrf": self.session.csrf}
+        values["may_act"] = not person.reads_only
         return self.desk.render(self.request, template, status, **values)
 
 
@@ -219,13 +219,19 @@ def _status(error: Mq9Error) -> int:
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
 
 
+def own_path(given: str) -> str | None:
+    """Return a page of the desk that a form names, to go back to; None for any other."""
+    to = urlsplit(given)
+    if to.path != PREFIX and not to.path.startswith(f"{PREFIX}/"):
+        return None
+    return f"{to.path}?{to.query}" if to.query else to.path
+
+
 def _back(desk: Desk, visit: Visit, notice: str, *, is_problem: bool = False) -> Response:
     """Return to the page that a form was on, with a notice."""
-    to = urlsplit(visit.form.text("back", ""))
-    path = to.path if to.path == PREFIX or to.path.startswith(f"{PREFIX}/") else PREFIX
     visit.session.notices.append((notice, is_problem))
     del visit.session.notices[:-5]
-    return RedirectResponse(f"{path}?{to.query}" if to.query else path, 303)
+    return RedirectResponse(own_path(visit.form.text("back", "")) or PREFIX, 303)
 
 
 def _desk(request: Request) -> Desk:
@@ -260,6 +266,7 @@ class Desk:
             lstrip_blocks=True,
         )
         self._templates.globals |= {"PREFIX": PREFIX, "SCREENS": SCREENS}
+        self._templates.globals |= {"link": link, "item_of": fields.item_of}
         self._templates.filters |= text.FILTERS
 
     def cookie(self, request: Request) -> str:

@@ -6,10 +6,11 @@ import base64
 import json
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from mq9.client.client import Mq9Client
 from mq9.models import ConversationMessage, Message, StoredMessage
 from mq9.operations.message_views import visible
 
@@ -17,6 +18,7 @@ _MOST_CHARS = 20_000  # of a body in a page; the rest is a download
 _FOLDED_CHARS = 1_200
 _FOLDED_LINES = 16
 _DEEPEST = 5  # how far replies are indented
+_NAMES_AT_ONCE = 100  # that LOOKUP takes
 
 
 _ASKS = '{"type":"question","text":'
@@ -159,3 +161,13 @@ def link(path: str, **values: object) -> str:
     """Return a path of the desk with a query; values that are None or empty are left out."""
     given = {name: value for name, value in values.items() if value not in {None, ""}}
     return f"{path}?{urlencode(given)}" if given else path
+
+
+async def registered(client: Mq9Client, names: Collection[str | None]) -> frozenset[str]:
+    """Return which of the names are those of registered agents."""
+    asked = sorted(name for name in names if name is not None)
+    known: set[str] = set()
+    for start in range(0, len(asked), _NAMES_AT_ONCE):
+        found = await client.agent_lookup(asked[start : start + _NAMES_AT_ONCE])
+        known |= {one.name for one in found if one.registered}
+    return frozenset(known)

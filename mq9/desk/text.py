@@ -1,4 +1,4 @@
-"""How the desk writes times, sizes and bodies."""
+"""How the desk writes times, numbers and texts: the filters of its templates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import orjson
 
-from mq9.cli.output import count, span, when
+from mq9.cli.output import count, quoted, span, when
+from mq9.desk.showing import headline
+from mq9.models import Promise
 from mq9.operations.message_views import visible
 
 _INDENTED = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
@@ -38,16 +40,11 @@ def pretty(value: Any) -> str:
         return "(nested too deeply to be shown)"
 
 
-def body(payload: bytes) -> str:
-    """Return a body as text: JSON indented, bytes that are no text as their number."""
-    try:
-        parsed = orjson.loads(payload)
-    except ValueError:
-        try:
-            return payload.decode()
-        except UnicodeDecodeError:
-            return f"({count(len(payload), 'byte')} that are no text)"
-    return pretty(parsed)
+def promised(promise: Promise, now: float) -> str:
+    """Say until when somebody has promised an answer, and what is done so far."""
+    by = "" if promise.by is None else f" by {visible(quoted(promise.by))}"
+    done = "" if promise.done is None else f", done so far: {visible(promise.done)}"
+    return f"promised{by} for {ago(promise.until, now)}{done}"
 
 
 FILTERS: dict[str, Callable[..., str]] = {
@@ -55,8 +52,9 @@ FILTERS: dict[str, Callable[..., str]] = {
     "clock": clock,
     "local": when,
     "pretty": pretty,
-    "body": body,
     "span": span,
     "count": count,
     "visible": visible,
+    "headline": headline,
+    "promised": promised,
 }

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from mq9.client.answers import at_once
 from mq9.client.client import Mq9Client
 from mq9.desk.app import Visit, page
-from mq9.desk.pages.forms import number, registered, screen, word
+from mq9.desk.fields import number, word
 from mq9.desk.picture import picture_of
-from mq9.desk.showing import link
+from mq9.desk.showing import link, registered
 from mq9.errors import Forbidden, MailboxNotFound
 from mq9.models import AgentMatch, ListedMailbox, StuckMessage
 
@@ -79,8 +79,7 @@ async def agents(visit: Visit) -> Response:
     links = await client.links()
     known = await registered(client, {one.sender for one in links})
     mailbox_of = {one.match.name: one.match.mailbox for one in found}
-    return screen(
-        visit,
+    return visit.render(
         "agents.html",
         agents=await at_once(shown, found),
         q=text,

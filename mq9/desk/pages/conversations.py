@@ -13,18 +13,9 @@ from mq9.cli.settling import Place
 from mq9.client.client import Mq9Client
 from mq9.client.error_answers import ErrorAnswer
 from mq9.desk.app import Visit, action, page
-from mq9.desk.pages.forms import (
-    item_of,
-    mailbox,
-    place_of,
-    promised_by,
-    registered,
-    required,
-    screen,
-    texts,
-    word,
-)
-from mq9.desk.showing import Body, Threaded, body_of, link, threaded
+from mq9.desk.fields import item_of, mailbox, place_of, required, word
+from mq9.desk.showing import Body, Threaded, body_of, link, registered, threaded
+from mq9.desk.text import promised
 from mq9.errors import InvalidRequest, MessageNotFound, Mq9Error
 from mq9.models import (
     CONVERSATION,
@@ -58,8 +49,7 @@ async def conversations(visit: Visit) -> Response:
         limit=50,
     )
     names = {who.name for one in page.conversations for who in one.participants}
-    return screen(
-        visit,
+    return visit.render(
         "conversations.html",
         page=page,
         filters=filters,
@@ -161,8 +151,8 @@ def _stands(entry: ConversationMessage[Message], *, answered: bool, now: float) 
         return ""
     if answered and standing.state != "leased":
         return "answered"
-    promised = "" if standing.promise is None else f"; {promised_by(standing.promise, now)}"
-    return _standing(standing, now) + promised
+    until = "" if standing.promise is None else f"; {promised(standing.promise, now)}"
+    return _standing(standing, now) + until
 
 
 def _standing(standing: Standing, now: float) -> str:
@@ -194,8 +184,7 @@ async def conversation(visit: Visit) -> Response:
     )
     now = client.clock.now_ms() / 1000
     senders = {(one.message.sender, one.message.sender_verified) for one in part.messages}
-    return screen(
-        visit,
+    return visit.render(
         "conversation.html",
         id=id_,
         part=part,
@@ -226,8 +215,7 @@ async def saved(visit: Visit) -> Response:
         raise MessageNotFound("message not found: this conversation has no messages")
     now = client.clock.now_ms() / 1000
     senders = {one.message.sender for one in entries}
-    response = screen(
-        visit,
+    response = visit.render(
         "conversation_file.html",
         messages=[_shown(one, now, _SAVED_CHARS) for one in threaded(entries)],
         registered=await registered(client, senders),
@@ -264,8 +252,7 @@ async def _form(
     about = None if item is None else await _stored(client, item)
     if kind == "answers" and about is not None:
         to = await _where_to(client, about)
-    return screen(
-        visit,
+    return visit.render(
         "compose.html",
         status=400 if problem else 200,
         about=about,
@@ -365,14 +352,14 @@ async def _send(
 
 async def send(visit: Visit) -> str | Response:
     """Send what a person has written, in the name of that person; show it again if it fails."""
-    given = texts(visit)
+    given = visit.form.fields
     kind, item = word(given, "kind") or "", word(given, "item")
     if kind not in _SENDING or (kind == "new") is not (item is None):
         raise InvalidRequest(f"kind: {kind!r} is not new, or answers or forwards with an item")
     try:
         return await _SENDING[kind](visit, item or "", given)
     except Mq9Error as error:
-        written, to = given["body"], word(given, "to")
+        written, to = given.get("body", ""), word(given, "to")
         return await _form(visit, kind, item, to=to, written=written, problem=str(error))
 
 

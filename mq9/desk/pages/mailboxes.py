@@ -10,9 +10,9 @@ from mq9.cli.message_history import story_of
 from mq9.cli.settling import Place
 from mq9.client.error_answers import ErrorAnswer
 from mq9.desk.app import Visit, page
-from mq9.desk.pages.forms import item_of, mailbox, number, registered, screen, word
+from mq9.desk.fields import item_of, mailbox, number, word
 from mq9.desk.pages.stuck import WHATS
-from mq9.desk.showing import body_of, link
+from mq9.desk.showing import body_of, link, registered
 from mq9.errors import InvalidRequest, MessageNotFound
 from mq9.models import Message, Standing
 from mq9.protocol.requests import STATES
@@ -30,8 +30,7 @@ async def mailboxes(visit: Visit) -> Response:
     text, after = word(asked, "text"), word(asked, "after")
     page = await visit.client.mailbox_list_own(text=text, after=after, details=True, limit=_AT_ONCE)
     last = page.mailboxes[-1].mail_address if page.mailboxes else None
-    return screen(
-        visit,
+    return visit.render(
         "mailboxes.html",
         mailboxes=page.mailboxes,
         text=text,
@@ -61,8 +60,7 @@ async def one_mailbox(visit: Visit) -> Response:
         before_id=before,
     )
     here = {"mailbox": address, "group": word(asked, "group"), "since": word(asked, "since")}
-    return screen(
-        visit,
+    return visit.render(
         "mailbox.html",
         address=address,
         found=status,
@@ -89,8 +87,7 @@ async def one_message(visit: Visit) -> Response:
     if message is None and history.state in {"unassigned", "unknown"}:
         raise MessageNotFound(f"message not found: {' '.join(story)}")
     is_dead = message is not None and message.moved is not None
-    return screen(
-        visit,
+    return visit.render(
         "message.html",
         address=address,
         msg_id=msg_id,
@@ -149,15 +146,14 @@ async def search(visit: Visit) -> Response:
     """Find agents, mailboxes and conversations; go to a message that is named whole."""
     client, text = visit.client, word(visit.request.query_params, "q")
     if text is None:
-        return screen(visit, "search.html", q="", agents=[], mailboxes=[], page=None)
+        return visit.render("search.html", q="", agents=[], mailboxes=[], page=None)
     named = _PLACE.fullmatch(text)
     if named is not None:
         return RedirectResponse(
             link("/desk/mailboxes/message", mailbox=named[1], id=int(named[2])), 303
         )
     found = await client.mailbox_list_own(text=text, limit=_HITS)
-    return screen(
-        visit,
+    return visit.render(
         "search.html",
         q=text,
         agents=await client.agent_discover(semantic=text, limit=_HITS),

@@ -11,7 +11,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from mq9.desk.app import Visit, action, number, page
+from mq9.desk.app import Visit, action, page
+from mq9.desk.fields import whole
 from mq9.desk.text import pretty
 from mq9.errors import InvalidRequest, MailboxNotFound, Mq9Error
 from mq9.inbox import answering, decisions
@@ -48,12 +49,11 @@ async def show(visit: Visit) -> Response:
     mailbox = _mailbox(visit)
     later = await decisions.put_off_ones(visit.client, mailbox)
     shows_later = visit.param("later") is not None
-    is_missing = False
     try:
         found = await open_questions(visit.client, mailbox, most=_MOST_LOOKED_AT)
         asked = sorted(found.questions, key=lambda one: one.urgency)
     except MailboxNotFound:
-        asked, is_missing = [], True
+        asked = []
     hidden = [one for one in asked if one.message.msg_id in later]
     shown = hidden if shows_later else [one for one in asked if one.message.msg_id not in later]
     first = visit.number_param("from") or 0
@@ -62,7 +62,6 @@ async def show(visit: Visit) -> Response:
     return visit.render(
         "questions.html",
         mailbox=mailbox,
-        is_missing=is_missing,
         questions=await with_answers(visit.client, answers, on_page),
         open=len(asked) - len(hidden),
         hidden=len(hidden),
@@ -101,7 +100,7 @@ async def show_decisions(visit: Visit) -> Response:
 async def _asked(visit: Visit, msg_id: object) -> OpenQuestion:
     """Return an open question of the person's own mailbox."""
     message = await answering.question_at(
-        visit.client, _mailbox(visit), number("msg_id", str(msg_id))
+        visit.client, _mailbox(visit), whole("msg_id", str(msg_id))
     )
     question = MailedQuestion.from_payload(message.payload)
     if has_expired(question, visit.now):

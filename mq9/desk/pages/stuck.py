@@ -14,18 +14,9 @@ from mq9.cli.output import count
 from mq9.cli.redriving import Choice, Redriven, redrive
 from mq9.cli.settling import Place
 from mq9.client.answers import at_once
-from mq9.desk.app import Visit, action, page
-from mq9.desk.pages.forms import (
-    item_of,
-    mailbox,
-    place_of,
-    registered,
-    required,
-    screen,
-    texts,
-    word,
-)
-from mq9.desk.showing import link
+from mq9.desk.app import Visit, action, own_path, page
+from mq9.desk.fields import item_of, mailbox, place_of, required, word
+from mq9.desk.showing import link, registered
 from mq9.errors import InvalidRequest, Mq9Error
 from mq9.models import STUCK_KINDS, Message, StuckMessage
 
@@ -89,8 +80,7 @@ async def stuck(visit: Visit) -> Response:
             story = [f"{error}."]
         return Stuck(found, story, item_of(place))
 
-    return screen(
-        visit,
+    return visit.render(
         "stuck.html",
         page=page,
         items=await at_once(with_story, page.items),
@@ -158,27 +148,19 @@ async def confirm(visit: Visit) -> Response:
     if task.dead is not None:
         found = await visit.client.query(task.dead, limit=1_000)
         matching = sum(map(task.fits, found)), found.more
-    return screen(
-        visit,
+    return visit.render(
         "settle.html",
         task=task,
         what=WHATS[task.what],
         items=[item_of(one) for one in task.places],
         matching=matching,
-        back=_back(asked),
+        back=own_path(asked.get("back", "")) or "/desk/stuck",
     )
-
-
-def _back(given: Mapping[str, object]) -> str:
-    """Return the page of the desk that a form came from."""
-    back = given.get("back")
-    is_ours = isinstance(back, str) and back.startswith("/desk") and "\\" not in back
-    return back if isinstance(back, str) and is_ours else "/desk/stuck"
 
 
 async def settle(visit: Visit) -> str:
     """Do what was confirmed; return what became of it."""
-    task = Task.read(texts(visit), visit.form.texts("item"))
+    task = Task.read(visit.form.fields, visit.form.texts("item"))
     if task.what == "redrive":
         return await _redrive(visit, task)
     if task.what == "error" and task.reason is None:
