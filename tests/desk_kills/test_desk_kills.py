@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from mq9 import ErrorAnswer, Unreachable
-from tests.desk_kills.stage import OnFile, OnServer
+from tests.desk_stories.stage import OnFile, OnServer
 
 pytestmark = [pytest.mark.programs, pytest.mark.soak, pytest.mark.slow, pytest.mark.unmeasured]
 

@@ -2,13 +2,12 @@
 
 import json
 import os
-import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from started import Started
 
 from tests.mcpserver.hosting import HELLO
 
@@ -89,47 +88,19 @@ class StdioServer:
         return [json.loads(line) for line in rest.splitlines()]
 
 
-class McpServing:
+class McpServing(Started):
     """`mq9-mcp --http` in a process of its own, on a port that the system assigns."""
 
     def __init__(self, directory, *options):
-        self.log = directory / "mq9-mcp.log"
+        super().__init__(
+            directory / "mq9-mcp.log",
+            [MQ9_MCP, "--http", "--port", "0", *options],
+            r"mq9-mcp listens on (http://127\.0\.0\.1:\d+/mcp)\n",
+        )
         self.url = None
-        self._options = options
-        self._process = None
 
-    def __enter__(self):
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [MQ9_MCP, "--http", "--port", "0", *self._options],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        line = self._process.stdout.readline()  # at the latest when it has ended
-        said = re.fullmatch(r"mq9-mcp listens on (http://127\.0\.0\.1:\d+/mcp)\n", line)
-        if said is None:
-            self._end()
-        assert said, (line, self.told)
-        self.url = said[1]
-        return self
-
-    def __exit__(self, *exception):
-        assert self._end() == 0, self.told
-
-    @property
-    def told(self):
-        return self.log.read_text("utf-8")
-
-    def _end(self):
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            return self._process.wait(TIMEOUT_S)
-        finally:
-            self._process.kill()  # harmless when it has ended
-            self._process.wait()
-            self._process.stdout.close()
+    def start(self):
+        self.url = super().start()[1]
 
 
 def conformance(directory, *words):

@@ -1,69 +1,33 @@
-"""A server, a worker and the desk as programs that are killed and started again."""
+"""A broker with a desk on it as programs, on a file or on a server; and people who open it."""
 
 import asyncio
 import contextlib
 import os
-import subprocess
 import sys
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from serving import Serving
+from started import Started
 from users_file import write_users
 
 from mq9 import Mq9Client
+from tests.desk_stories.looking import log_in
+from tests.desk_stories.programs import DeskProgram
 
 ROLES = {
     "boss": "operator",
     "ada": "agent",
     "lawyer": "agent",
+    "courier": "agent",
 }
 _USERS = "".join(
     f'[[users]]\nagent = "{name}"\nrole = "{role}"\nuser = "{name}"\npassword = "of-{name}"\n'
     for name, role in ROLES.items()
 )
-_PATIENCE_S = 20
 
 
-def _environment(**more):
-    # What coverage writes does not survive a kill.
-    inherited = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}
-    return {**inherited, **more}
-
-
-class Program:
-    """A program that runs until it is killed, and says in its first line that it is ready."""
-
-    def __init__(self, directory, *command, **environment):
-        self._log = directory / f"{Path(command[0]).name}.log"
-        self._directory = directory
-        self._command = command
-        self._environment = environment
-        self.process = None
-
-    def start(self):
-        """Start it; its first line."""
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mq9", *self._command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=_environment(**self._environment),
-                cwd=self._directory,
-                text=True,
-            )
-        line = self.process.stdout.readline()
-        assert line, self._log.read_text("utf-8")
-        return line.strip()
-
-    def kill(self):
-        """End it at once; harmless when it has ended."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process.stdout.close()
-            self.process = None
+# What coverage writes does not survive a kill.
+_ENVIRONMENT = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}
 
 
 class _Stage:
@@ -95,7 +59,12 @@ class _Stage:
 
     async def run(self, *command, name="lawyer"):
         """Start a program of mq9's as somebody, until the end."""
-        program = Program(self.directory, *command, MQ9_SERVER=self.broker_url(name))
+        program = Started(
+            self.directory / f"{command[0]}.log",
+            [sys.executable, "-m", "mq9", *command],
+            cwd=self.directory,
+            env={**_ENVIRONMENT, "MQ9_SERVER": self.broker_url(name)},
+        )
         self._programs.callback(program.kill)
         await asyncio.to_thread(program.start)
         return program
@@ -104,33 +73,29 @@ class _Stage:
 class OnFile(_Stage):
     """`mq9 desk` on a user's own file, with no server running; or on another broker."""
 
-    def __init__(self, directory, url=None, name="boss"):
+    def __init__(self, directory, url=None):
         super().__init__(directory)
         self._url = url or f"sqlite:///{directory / 'mq9.db'}"
-        self._name = name
-        self._port = 0
-        self.link = ""
-        self._program = None
+        self._program = DeskProgram(directory, self._url, _ENVIRONMENT)
+        self.start, self.kill = self._program.start, self._program.kill
 
     def broker_url(self, _name):
         """Return the URL of the broker for somebody."""
         return self._url
 
-    def start(self):
-        """Start the desk."""
-        at = ("--port", str(self._port), "--url", self._url)
-        self._program = Program(self.directory, "desk", "--as", self._name, "--no-open", *at)
-        self.link = self._program.start()
-        self._port = urlsplit(self.link).port
-
-    def kill(self):
-        """End the desk at once."""
-        self._program.kill()
+    @property
+    def link(self):
+        """The link that lets one browser in, once."""
+        return self._program.link
 
     @property
     def desk(self):
         """The URL of the desk."""
-        return f"http://127.0.0.1:{self._port}/desk"
+        return self._program.at
+
+    async def enter(self, tab):
+        """Let a browser in."""
+        await tab.goto(self.link)
 
 
 class _DeskServer(Serving):
@@ -165,3 +130,8 @@ class OnServer(_Stage):
     def desk(self):
         """The URL of the desk."""
         return self.server.desk
+
+    async def enter(self, tab):
+        """Log in as the boss."""
+        await log_in(tab, self.desk, "boss", "of-boss")
+        await tab.wait_for_url(self.desk)
