@@ -177,6 +177,9 @@ def _matching(
 ) -> dict[int, str | None]:
     """Return the newest messages that match, tags included, each with its state for the group."""
     prelude, state = ("", "NULL") if request.group_name is None else (_HELD, _STATE)
+    if request.tags:  # leaves most messages out before their rows are made
+        matching += " AND instr(tags, :tag)"
+        given["tag"] = f",{max(request.tags, key=len)},"
     found = db.execute(
         f"{prelude}SELECT msg_id, {state} AS state, tags FROM messages WHERE {matching}"  # noqa: S608  # constant text
         " ORDER BY msg_id DESC",
