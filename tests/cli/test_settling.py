@@ -1,4 +1,4 @@
-"""What a person does about a message: give it back, drop it, answer it with an error."""
+"""Actions of a person on a message: give it back, drop it, answer it with an error."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What operators and readers may do, with a name and without one, and what agents may not."""
+"""Rights of operators and readers, with a name and without one, beside those of agents."""
 
 from dataclasses import dataclass
 

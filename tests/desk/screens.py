@@ -1,18 +1,13 @@
-"""What the tests of screens share: a desk of somebody, on a broker with some mail."""
+"""A desk of somebody on a broker with some mail, for the tests of screens."""
 
 import contextlib
 import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
-import httpx
-
 from mq9.desk.app import Desk as Served
-from mq9.desk.app import make_routes, standalone
 from mq9.desk.people import OnePerson, Person
-from mq9.desk.screens import ROUTES
-
-_BASE = "http://127.0.0.1"
+from tests.desk.desks import ORIGIN, browser
 
 
 class Desk:
@@ -36,7 +31,7 @@ class Desk:
     async def post(self, path, **form):
         """Send a form as one of the desk's pages would; `told` is what the next page says of it."""
         reply = await self._http.post(
-            f"/desk/{path}", data={"csrf": self._csrf, **form}, headers={"origin": _BASE}
+            f"/desk/{path}", data={"csrf": self._csrf, **form}, headers={"origin": ORIGIN}
         )
         assert reply.status_code in {303, 400}, reply.text
         page = _seen(reply)
@@ -115,11 +110,8 @@ class Page(HTMLParser):
 async def desk_of(client, name="boss", *, reads_only=False, connect=None):
     """The desk of somebody whose requests a client makes."""
     person = Person.named(name, reads_only=reads_only)
-    desk = Served(OnePerson(connect or (lambda: client)), client.clock, only=person)
-    app = standalone(make_routes(desk, ROUTES))
-    transport = httpx.ASGITransport(app, raise_app_exceptions=True)
-    async with httpx.AsyncClient(transport=transport, base_url=_BASE) as http:
-        entered = await http.get("/desk/enter", params={"link": desk.link.renew()})
-        assert entered.status_code == 303
-        page = _seen(await http.get("/desk/stuck"))
-        yield Desk(http, page.csrf)
+    served = Served(OnePerson(connect or (lambda: client)), client.clock, only=person)
+    async with browser(served) as one:
+        await one.enter()
+        page = _seen(await one.client.get("/desk/stuck"))
+        yield Desk(one.client, page.csrf)

@@ -1,4 +1,4 @@
-"""Who gets into a desk, and which requests it takes."""
+"""Access to a desk, and the requests that it takes."""
 
 import pytest
 

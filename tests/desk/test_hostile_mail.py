@@ -1,4 +1,4 @@
-"""What strangers write stays text: no element, no script, no link of theirs, in no field."""
+"""Text of strangers stays text: no element, no script, no link of theirs, in no field."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a person does at a page: looks until something is there, and presses what is named."""
+"""Actions of a person at a page: look until something is there, and press a button by its name."""
 
 from waiting import until
 

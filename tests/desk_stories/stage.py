@@ -31,7 +31,7 @@ _ENVIRONMENT = {key: value for key, value in os.environ.items() if "COVERAGE" no
 
 
 class _Stage:
-    """What both kinds of stage have."""
+    """The common part of both kinds of stage."""
 
     has_users = False
 

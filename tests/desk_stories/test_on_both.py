@@ -1,4 +1,4 @@
-"""What people do at the desk, in a browser: on a file, and on a server with users and roles."""
+"""Stories of people at the desk, in a browser: on a file, and on a server with users and roles."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What strangers write stays text in a browser: 200 payloads in every field that they fill."""
+"""Text of strangers stays text in a browser: 200 payloads in every field that they fill."""
 
 import asyncio
 import itertools

@@ -8,18 +8,6 @@ from mq9.testing import FakeBroker, Limits
 from tests.desk.screens import desk_of
 
 
-@pytest.fixture
-async def client(broker):
-    async with broker.client() as client:
-        yield client
-
-
-@pytest.fixture
-async def desk(client):
-    async with desk_of(client) as desk:
-        yield desk
-
-
 async def test_with_nothing_there_it_says_what_would_appear_and_how(client, desk):
     assert "mq9 create worker" in (await desk.ok("mailboxes")).seen
     await client.mailbox_create(name="inbox")

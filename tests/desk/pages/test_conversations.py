@@ -5,18 +5,6 @@ import pytest
 from tests.desk.screens import desk_of
 
 
-@pytest.fixture
-async def client(broker):
-    async with broker.client() as client:
-        yield client
-
-
-@pytest.fixture
-async def desk(client):
-    async with desk_of(client) as desk:
-        yield desk
-
-
 async def ask(client, body="May I merge?", number=1, **options):
     """Let ada ask the worker something."""
     for name in ("ada", "worker"):

@@ -1,22 +1,7 @@
 """Agents: what they can do, what waits for them and what they work on; who writes to whom."""
 
-import pytest
-
 from mq9.desk.picture import picture_of
 from mq9.models import Link
-from tests.desk.screens import desk_of
-
-
-@pytest.fixture
-async def client(broker):
-    async with broker.client() as client:
-        yield client
-
-
-@pytest.fixture
-async def desk(client):
-    async with desk_of(client) as desk:
-        yield desk
 
 
 async def test_with_nothing_there_it_says_what_would_appear_and_how(desk):

@@ -13,12 +13,6 @@ async def client(broker):
         yield client
 
 
-@pytest.fixture
-async def desk(client):
-    async with desk_of(client) as desk:
-        yield desk
-
-
 async def die(client, *bodies, reason="ValueError: no good"):
     """Let messages of the orders become dead letters."""
     for body in bodies:
