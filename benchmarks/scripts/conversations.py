@@ -1,4 +1,4 @@
-"""What the index of conversations costs: time to build it, times of pages, and memory.
+"""Measure the index of conversations: time to build it, times of pages, and memory.
 
 Run it with `.venv/bin/python -m benchmarks.scripts.conversations`. A million messages take some
 minutes, most of which fill a file in a directory that is removed.
@@ -68,7 +68,7 @@ def fill(path: Path, calls: Iterator[Call[Send]], mailboxes: int) -> None:
             Call(CreateMailbox(name=f"agent{one}"), f"agent{one}", token=f"t{one}")
             for one in range(mailboxes)
         )
-        calls = itertools.chain([Call(SetLimits(limits=LIMITS))], made, calls)  # type: ignore[list-item, assignment]
+        calls = itertools.chain([Call(SetLimits(limits=LIMITS))], made, calls)
         while some := list(itertools.islice(calls, 20_000)):
             with store.transaction(db):
                 applying = Applying(db)

@@ -1,4 +1,4 @@
-"""What the screens of the desk cost: a mailbox of a million messages, and 10 000 open questions.
+"""Measure the screens of the desk: a mailbox of a million messages, 10 000 open questions.
 
 Run it with `.venv/bin/python -m benchmarks.scripts.desk_screens`. Most of it fills files in a
 directory that is removed. The page server is `mq9 desk` on such a file, a program of its own with
