@@ -1,4 +1,4 @@
-"""Who gets in: the link that is good once, sessions in a cookie, and which requests are genuine."""
+"""Access to the desk: the link that is good once, sessions in a cookie, genuine requests."""
 
 from __future__ import annotations
 

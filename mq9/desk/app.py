@@ -128,7 +128,7 @@ class Visit:
 
     @property
     def person(self) -> Person:
-        """Who visits."""
+        """The person who visits."""
         return self.session.person
 
     @property

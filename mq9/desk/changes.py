@@ -1,4 +1,4 @@
-"""What open pages are told: that something has changed, once a second at most."""
+"""Events for open pages: something has changed. At most one a second."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import inspect
 import logging
 import socket
 import webbrowser
@@ -54,9 +53,7 @@ def _serve(*, name: str | None, url: str | None, port: int | None, opens: bool) 
 
 
 app = new_app()
-app.command("desk")(
-    taking(parameters(_OPTIONS, {"opens": True}), _serve, inspect.cleandoc(_serve.__doc__ or ""))
-)
+app.command("desk")(taking(parameters(_OPTIONS, {"opens": True}), _serve, _serve.__doc__))
 
 
 async def _run(name: str | None, url: str, port: int | None, *, opens: bool) -> None:

@@ -1,4 +1,4 @@
-"""Who uses the desk, and the broker's clients that make their requests."""
+"""People who use the desk, and the clients that make their requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who writes to whom, as a picture: where its circles, arrows and words lie."""
+"""The picture of senders and mailboxes: positions of its circles, arrows and words."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ async def show(visit: Visit) -> Response:
     shown = hidden if shows_later else [one for one in asked if one.message.msg_id not in later]
     first = visit.number_param("from") or 0
     on_page = shown[first : first + _ON_PAGE]
-    answers = SentAnswers(visit.client, await visit.client.whoami())
+    answers = await SentAnswers.of(visit.client)
     return visit.render(
         "questions.html",
         mailbox=mailbox,
@@ -76,7 +76,7 @@ async def show(visit: Visit) -> Response:
 async def show_one(visit: Visit) -> Response:
     """Show one question, with the form for an edit."""
     asked = await _asked(visit, visit.request.path_params["msg_id"])
-    answers = SentAnswers(visit.client, await visit.client.whoami())
+    answers = await SentAnswers.of(visit.client)
     [*found] = await with_answers(visit.client, answers, [asked])
     if not found:
         raise InvalidRequest("msg_id: the question is settled")

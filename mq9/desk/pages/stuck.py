@@ -98,7 +98,7 @@ async def stuck(visit: Visit) -> Response:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be done with which messages, as a form says.
+    """An action and its messages, as a form names them.
 
     Attributes:
         what: The name of one of ``WHATS``.
