@@ -148,7 +148,7 @@ async def _wait_for_open(
 ) -> tuple[list[OpenQuestion], bool]:
     """Wait for open questions; return them, and whether there are more."""
     deadline_ms = client.clock.monotonic_ms() + round(seconds * 1000)
-    answers = SentAnswers(client, await client.whoami())
+    answers = await SentAnswers.of(client)
     while True:
         newest = await client.query(mailbox, limit=1)
         found = await open_questions(client, mailbox)

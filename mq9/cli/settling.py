@@ -1,4 +1,4 @@
-"""What a person can do about a message that somebody works on, or that is stuck.
+"""Actions of a person on a message that somebody works on, or that is stuck.
 
 Each function makes ordinary requests and returns a sentence that says what became of it. The
 requests name the consumer that holds the message, so that one which somebody else holds by now is

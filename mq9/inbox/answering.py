@@ -30,7 +30,7 @@ _NOT_SENT = (Forbidden, InvalidRequest, MailboxFull, MailboxNotFound, PayloadToo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """What became of an answer."""
+    """The outcome of an answer."""
 
     answered_as: int | None  # message id at the asker; None if an earlier call sent it
     outcome: AnswerOutcome | Literal["unconfirmed"] | None = (
@@ -70,7 +70,7 @@ async def answer(
         sender: Who answers, where the broker does not know it.
         wait_s: Seconds to wait for the receipt.
     """
-    answers = SentAnswers(client, await client.whoami())
+    answers = await SentAnswers.of(client)
     sent: SentReply | None = None
     if gets_receipt(asked):
         answered, sent = await _confirmed(client, answers, asked, given, sender, wait_s)

@@ -1,4 +1,4 @@
-"""What a person keeps at the broker: what they decided, and what they have put off."""
+"""Records of a person at the broker: decisions, and questions that are put off."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Self
 
 from mq9.client.client import Mq9Client
 from mq9.errors import Forbidden, IdConflict, InvalidRequest, MailboxNotFound, Mq9Error
@@ -47,6 +48,11 @@ class SentAnswers:
     def __init__(self, client: Mq9Client, identity: str | None) -> None:
         self._client = client
         self._identity = identity
+
+    @classmethod
+    async def of(cls, client: Mq9Client) -> Self:
+        """Return the answers of the person whose client it is."""
+        return cls(client, await client.whoami())
 
     async def find(self, asked: Message) -> SentReply | None:
         """Return the answer to a question, with its receipt if that is there; None if none was."""

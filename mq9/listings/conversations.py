@@ -62,7 +62,7 @@ def refuse_unknown(actor: Actor) -> None:
 
 
 class Rights:
-    """What somebody may see of the messages in the index."""
+    """The messages of the index that somebody may see."""
 
     def __init__(self, db: Connection, actor: Actor, now: int) -> None:
         self._db = db
@@ -158,12 +158,12 @@ class Row(NamedTuple):
 
     @property
     def author(self) -> tuple[str | None, int]:
-        """Who sent it, and whether that is known."""
+        """The sender, and whether it is verified."""
         return self.sender_name, self.verified
 
     @property
     def participant(self) -> Participant:
-        """Who sent it, as a reader is told."""
+        """The sender as readers see it."""
         return Participant(self.sender_name, bool(self.verified))
 
     @property
@@ -247,7 +247,7 @@ class _Found:
 
     @property
     def id(self) -> str:
-        """What its reader calls it."""
+        """The name that readers use."""
         return id_of(self.name, self.oldest.address, self.oldest.number)
 
 

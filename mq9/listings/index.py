@@ -97,7 +97,7 @@ IS_STORED = (
 
 @dataclass(slots=True)
 class ToDo:
-    """What the index has to take in."""
+    """The messages that the index lacks."""
 
     position: int  # how far the state has come
     done: int = 0  # messages in the index

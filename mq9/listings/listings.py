@@ -74,9 +74,8 @@ class Listings:
     async def conversations(self, call: Call[ListConversations]) -> ConversationPage:
         """Return a page of conversations."""
         request = call.request
-        position = await self._unchanged(request.if_changed_from)
+        position = await self._unchanged(call)
         if position is not None:
-            conversations.refuse_unknown(call.actor)
             return ConversationPage(position=position, unchanged=True)
         listed = await self._read(
             lambda db, now, building: conversations.page(db, request, call.actor, now, building),
@@ -90,9 +89,8 @@ class Listings:
     async def conversation(self, call: Call[ReadConversation]) -> ReadPart:
         """Return a part of a conversation."""
         request = call.request
-        position = await self._unchanged(request.if_changed_from)
+        position = await self._unchanged(call)
         if position is not None:
-            conversations.refuse_unknown(call.actor)
             return ReadPart(position=position, unchanged=True)
         return await self._read(
             lambda db, now, building: reading.read(
@@ -109,9 +107,8 @@ class Listings:
     async def stuck(self, call: Call[ListStuck]) -> StuckPage:
         """Return a page of what is stuck."""
         request = call.request
-        position = await self._unchanged(request.if_changed_from)
+        position = await self._unchanged(call)
         if position is not None:
-            conversations.refuse_unknown(call.actor)
             return StuckPage(position=position, unchanged=True)
         return await self._read(
             lambda db, now, building: stuck.page(db, request, call.actor, now, building),
@@ -124,12 +121,17 @@ class Listings:
             return await self._backend.read(call)
         return await self._read(lambda db, now, _: own.page(db, call, now))
 
-    async def _unchanged(self, position: int | None) -> int | None:
+    async def _unchanged(
+        self, call: Call[ListConversations] | Call[ReadConversation] | Call[ListStuck]
+    ) -> int | None:
         """Return how far the state has come, if nothing has changed and all is in the index."""
+        position = call.request.if_changed_from
         if position is None or self._complete_at != position:
             return None
-        is_still = await self._query(lambda db, _: state.position(db).applied == position)
-        return position if is_still else None
+        if not await self._query(lambda db, _: state.position(db).applied == position):
+            return None
+        conversations.refuse_unknown(call.actor)
+        return position
 
     async def _read(
         self,

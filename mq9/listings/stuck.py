@@ -1,4 +1,4 @@
-"""What needs somebody: messages that are held, given back, waited for or dead for too long.
+"""Messages that need somebody: held, given back, waited for or dead for too long.
 
 Each kind is walked in an order that stays, so that a page goes on where the one before ended, and
 so many rows are looked at for one page.
