@@ -334,7 +334,7 @@ class AnswerOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What became of an answer."""
+    """The outcome of an answer."""
 
     outcome: AnswerOutcome
     text: str | None = None

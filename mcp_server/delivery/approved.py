@@ -1,4 +1,4 @@
-"""How often people have approved the same action of a host, one time after the other."""
+"""Count how many times in a row people approved the same action of a host."""
 
 from __future__ import annotations
 

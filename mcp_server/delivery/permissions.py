@@ -76,7 +76,7 @@ class _Question:
 
     @property
     def asked(self) -> Action:
-        """What is to be decided about."""
+        """The action that a person decides about."""
         [action] = self.mailed.actions
         return action
 
@@ -353,7 +353,7 @@ class Permissions:
             return Receipt(outcome=AnswerOutcome.CLOSED, text=text, by=by)
         try:
             if len(message.payload) > _MOST_BYTES:
-                raise InvalidAnswer(f"it is longer than {_MOST_BYTES} bytes")  # noqa: TRY301
+                raise InvalidAnswer(f"it is longer than {_MOST_BYTES} bytes")  # noqa: TRY301  # as any other answer that does not fit
             [decided] = decisions_of(question.mailed.actions, answer_of(message.payload))
         except InvalidAnswer as error:
             question.mailed = replace(question.mailed, problem=str(error))

@@ -85,7 +85,7 @@ class HookCall:
 
 
 class Permission:
-    """What a host asks a permission for."""
+    """An action for which a host asks a permission."""
 
     __slots__ = ("action", "args", "cut", "session", "tool", "why")
 

@@ -227,7 +227,7 @@ def delivery_of(host: str) -> Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Who is asked for the permissions that a host needs.
+    """The person who is asked for the permissions that a host needs.
 
     Attributes:
         person: The name of the person.

@@ -46,7 +46,7 @@ class BrokerSession:
 
     @property
     def identity(self) -> Identity:
-        """Whom the broker takes the client for."""
+        """The identity of the client: its agent and its role."""
         if self.reserved is None or self.is_stranger:
             return Identity(self.agent)
         return Identity(self.agent, self.role or self._usual_role)

@@ -99,7 +99,7 @@ class Actor:
 
     @property
     def at_reply_to(self) -> Actor:
-        """Who asks, as seen from the mailbox that is to be told of an overdue answer."""
+        """The asker, as seen from the mailbox that gets the notice of an overdue answer."""
         # Where one may take, the allow-list does not matter.
         return replace(self, owner=self.reply_owner, other_owner=None, barred=False)
 

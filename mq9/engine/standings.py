@@ -68,7 +68,7 @@ class GroupStanding(NamedTuple):
 
     @property
     def promise(self) -> Promise | None:
-        """What its holder has promised."""
+        """The promise of its holder."""
         return groups.promise(self.promised_ms, self.done, self.promised_by)
 
 

@@ -361,7 +361,7 @@ def _standing(
 
 
 class _Lease(NamedTuple):
-    """What is known of a message that a group was given and has not acked."""
+    """The state of a message that a group was given and has not acked."""
 
     holder: str | None
     until_ms: int | None

@@ -22,7 +22,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who the broker takes a client for.
+    """The identity of a client, as the broker knows it.
 
     Attributes:
         agent: The name that it has authenticated as; None without one.

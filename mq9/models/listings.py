@@ -1,4 +1,4 @@
-"""What people are shown of the mail of a broker: conversations, and what is stuck."""
+"""Lists of a broker's mail for people: conversations, and stuck messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STUCK_KINDS = ("leased", "retrying", "overdue", "undeliverable", "dead")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How much of the messages is in the index of conversations, while it is made."""
+    """Progress of the index of conversations while it is built."""
 
     done: int
     total: int
@@ -21,7 +21,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Participant:
-    """Who sent messages of a conversation.
+    """A sender of messages of a conversation.
 
     Attributes:
         name: The name: a claim, unless ``verified``. None for messages without a sender.

@@ -77,7 +77,7 @@ def description(agent: str) -> str:
 
 
 class Trace(NamedTuple):
-    """What a message says of where it comes from."""
+    """The origin of a message, as the message names it."""
 
     path: tuple[str, ...]
     headers: Mapping[str, str]

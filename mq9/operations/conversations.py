@@ -148,7 +148,7 @@ class _Taken:
 
 
 class Before(NamedTuple):
-    """What a message goes on with: the path of another one, and its conversation."""
+    """The path and the conversation that a message continues."""
 
     path: tuple[str, ...] = ()
     conversation: str | None = None

@@ -42,7 +42,7 @@ _FIELDS = {"agent", "role", "user", "password", "token", "allow_send"}
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Who has been let in."""
+    """A user who was admitted."""
 
     agent: str | None = None  # None for one without a name
     role: Role | None = None  # None where anybody is let in
@@ -86,7 +86,7 @@ class User:
 
     @property
     def admitted(self) -> Admitted:
-        """Who a connection of this user is."""
+        """The identity of this user's connections."""
         usual = Role.OPERATOR if self.agent is None else Role.AGENT
         return Admitted(self.agent, self.role or usual)
 
