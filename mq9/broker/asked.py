@@ -62,6 +62,13 @@ class BrokerSession:
         return self.role is Role.READER
 
     @property
+    def sends_plainly(self) -> bool:
+        """Whether nothing is to be done for each of its SENDs but to carry it out."""
+        if self.reserved is None:
+            return not self.is_older_sdk
+        return self.identity.role is Role.AGENT and not self.is_older_sdk
+
+    @property
     def may_broadcast(self) -> bool:
         """Whether it may publish what goes to no mailbox, which an allow-list could not name."""
         return not self.is_reader and (

@@ -8,8 +8,8 @@ from typing import Protocol
 class Observer(Protocol):
     """Is told what a broker does, on the broker's event loop; must not block or raise."""
 
-    def answered(self, verb: str, code: str, seconds: float) -> None:
-        """A request was answered, after so long without what a FETCH waited for mail.
+    def answered(self, verb: str, code: str, seconds: float, count: int = 1) -> None:
+        """So many requests were answered, after so long without what a FETCH waited for mail.
 
         The verb is such as ``MSG.SEND``, or ``unknown``; the code is ``ok`` or that of the error.
         """
@@ -22,7 +22,7 @@ class Observer(Protocol):
 
 
 class _Silent:
-    def answered(self, verb: str, code: str, seconds: float) -> None: ...
+    def answered(self, verb: str, code: str, seconds: float, count: int = 1) -> None: ...
 
     def redelivered(self, count: int) -> None: ...
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from typing import Any, TypeVar, cast
@@ -25,7 +26,15 @@ from mq9.clock import SteadyClock
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.search import AgentSearch
 from mq9.engine import commands
-from mq9.engine.commands import MOST_HELD, Call, Claimed, Outcome
+from mq9.engine.commands import (
+    MOST_HELD,
+    Call,
+    Claimed,
+    Outcome,
+    PlainSend,
+    SendBatch,
+    is_plain,
+)
 from mq9.engine.machine import UNCHANGING
 from mq9.errors import (
     InvalidRequest,
@@ -43,7 +52,7 @@ from mq9.protocol.outcomes import Discovered, Fetched, Reply
 from mq9.protocol.reserved import Reserved
 from mq9.protocol.verbs import OlderVerbs, Verb, Wakes, verb_of
 from mq9.storage import store
-from mq9.storage.backend import Backend, LocalChange
+from mq9.storage.backend import Backend, BatchingBackend, LocalChange
 
 R = TypeVar("R")
 
@@ -54,7 +63,12 @@ _FAILING_MS = 10_000  # for so long after a write that failed the storage counts
 _SUBJECTS = 1_024  # whose meaning is remembered
 _TOKEN_BYTES = 8  # of the token of a mailbox that is made
 _OK = "ok"
+_SEND = verb_of(requests.Send).name
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
+
+
+# Is told of SENDs, and of the msg_id or the error of each.
+AnswerSends = Callable[[Sequence[PlainSend], Sequence[int | Mq9Error]], None]
 
 
 def _of_call(
@@ -83,6 +97,7 @@ class Service:
         of_sdks: OlderVerbs,
     ) -> None:
         self._backend = backend
+        self._batching = backend if isinstance(backend, BatchingBackend) else None
         self._meanings = lru_cache(_SUBJECTS)(partial(subjects.meanings, older=older))
         self._meanings_to_sdks = lru_cache(_SUBJECTS)(partial(subjects.meanings, older=of_sdks))
         self._latest = LatestReads()
@@ -149,6 +164,75 @@ class Service:
             answer(self._refuse(asked.verb, asked.watch, error))
         return None
 
+    def plain_address(self, subject: str) -> str | None:
+        """Return the mailbox of a subject that means a SEND of the current generation, and no more.
+
+        Raises:
+            Mq9Error: The subject means nothing.
+        """
+        meanings = self._meanings(subject)
+        verb, named = meanings[-1]
+        is_plain = len(meanings) == 1 and verb.request is requests.Send
+        return named.mail_address if is_plain and not named.priority else None
+
+    def begin_send(
+        self, session: BrokerSession, address: str, send: PlainSend, answer: AnswerSends
+    ) -> bool:
+        """Begin a SEND together with others of the client; False where `begin` has to.
+
+        Args:
+            session: The client, which `sends_plainly`.
+            address: The mailbox.
+            send: The message, with options that were checked.
+            answer: Called on this event loop, perhaps before this returns, with SENDs that were
+                carried out together, and the msg_id or the error of each.
+        """
+        if self._batching is None or self._is_time_to_sweep:
+            return False
+        self._add_send(self._batching, session, address, send, answer)
+        return True
+
+    def _add_send(
+        self,
+        backend: BatchingBackend,
+        session: BrokerSession,
+        address: str,
+        send: PlainSend,
+        answer: AnswerSends,
+        is_wanted: Callable[[PlainSend], bool] | None = None,
+    ) -> None:
+        """Add a SEND to the batch of its client that waits, or begin another one."""
+        origin = (answer, address, session)
+        if backend.join(session.asker, origin, send):
+            return
+        batch = SendBatch(origin, send, is_wanted)
+        call = Call(batch, address, session.actor(address, None, address), session.consumer)
+        told = partial(self._sent, call, answer, Stopwatch())
+        try:
+            backend.begin(call, session.asker, told)
+        except Exception as error:  # noqa: BLE001  # it is logged
+            told(Outcome(None, _known(_SEND, error), 0))
+
+    def _sent(
+        self,
+        call: Call[SendBatch],
+        answer: AnswerSends,
+        watch: Stopwatch,
+        outcome: Outcome[Sequence[int | Mq9Error]],
+    ) -> None:
+        """Tell of SENDs that were carried out together."""
+        sends = call.request.sends
+        answers = outcome.value
+        if answers is None:
+            assert outcome.error is not None  # noqa: S101  # one or the other
+            answers = [outcome.error] * len(sends)
+        codes = Counter(_OK if isinstance(one, int) else one.code for one in answers)
+        if codes[_OK]:
+            self._waiters.notify(call.address)
+        for code, count in codes.items():
+            self._observer.answered(_SEND, code, watch.seconds, count)
+        answer(sends, answers)
+
     def _read(self, request: PublishedRequest) -> Asked | bytes:
         """Read a request, or return the reply that refuses it."""
         watch = Stopwatch(request.on_wait)
@@ -192,9 +276,17 @@ class Service:
 
     async def carry_out(self, request: LocalRequest[R]) -> Reply[R]:
         """Carry out a request of this process, in the order of `handle`."""
-        watch = Stopwatch()
         body: Body[Any] = request.body
         session = request.session
+        if (
+            isinstance(body, requests.Send)
+            and self._batching is not None
+            and request.unread_of is None
+            and session.sends_plainly
+            and is_plain(body)
+        ):
+            return await self._carry_out_send(self._batching, request, body)
+        watch = Stopwatch()
         verb = verb_of(type(body))
         try:
             if isinstance(body, requests.Register | requests.Report):
@@ -210,11 +302,24 @@ class Service:
             )
             reply = await self._carry_out(Asked(verb, call, session, watch, request.unread_of))
         except Exception as error:  # noqa: BLE001  # it is logged
-            refused = self._refused(verb.name, watch, error)
-            # Not the error itself, which others may have got, too.
-            raise from_reply(replies.failure(refused)["error"], refused.code) from None
+            raise _own(self._refused(verb.name, watch, error)) from None
         self._observer.answered(verb.name, _OK, watch.seconds)
         return reply
+
+    async def _carry_out_send(
+        self, backend: BatchingBackend, request: LocalRequest[R], body: requests.Send
+    ) -> Reply[Any]:
+        """Carry out a SEND of this process together with others of its client."""
+        answered: asyncio.Future[int | Mq9Error] = asyncio.get_running_loop().create_future()
+        send = PlainSend(body, body.id, request.payload, answered)
+        address = request.mail_address
+        self._add_send(backend, request.session, address, send, _answer_futures, _is_awaited)
+        answer = await answered
+        if self._is_time_to_sweep:
+            await self._sweep_now()
+        if isinstance(answer, int):
+            return Reply(answer, None)
+        raise _own(answer)
 
     async def _carry_out(self, asked: Asked) -> Reply[Any]:
         if asked.unread_of is not None and asked.session.agent is not None:
@@ -279,11 +384,9 @@ class Service:
 
     def _refused(self, name: str, watch: Stopwatch, error: Exception) -> Mq9Error:
         """Count a request that failed, and return what its asker is told."""
-        if not isinstance(error, Mq9Error):
-            logger.error("the broker failed on %s", name, exc_info=error)
-            error = OutcomeUnknown("the broker failed; the outcome is unknown")
-        self._observer.answered(name, error.code, watch.seconds)
-        return error
+        known = _known(name, error)
+        self._observer.answered(name, known.code, watch.seconds)
+        return known
 
     def _write(self, name: str, code: str, watch: Stopwatch, reply: dict[str, Any]) -> bytes:
         """Return a reply as bytes, and count it."""
@@ -622,3 +725,26 @@ class Service:
 
     async def _whoami(self, asked: Asked) -> Identity:
         return asked.session.identity
+
+
+def _known(name: str, error: Exception) -> Mq9Error:
+    """Return the error that an asker is told; log a mistake of ours."""
+    if isinstance(error, Mq9Error):
+        return error
+    logger.error("the broker failed on %s", name, exc_info=error)
+    return OutcomeUnknown("the broker failed; the outcome is unknown")
+
+
+def _own(error: Mq9Error) -> Mq9Error:
+    """Return an equal error of the asker's own, since others may have got the same one."""
+    return from_reply(replies.failure(error)["error"], error.code)
+
+
+def _answer_futures(sends: Sequence[PlainSend], answers: Sequence[int | Mq9Error]) -> None:
+    for send, answer in zip(sends, answers, strict=True):
+        if not send.asked_by.done():
+            send.asked_by.set_result(answer)
+
+
+def _is_awaited(send: PlainSend) -> bool:
+    return not send.asked_by.cancelled()

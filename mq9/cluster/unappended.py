@@ -87,7 +87,9 @@ class Unappended:
                 ticket = self._queue.take()
                 if ticket is None:
                     break
-                self._queue.charge(1.0)  # each asker has its turn, whatever it asks for
+                self._queue.charge(
+                    ticket.asker, 1.0
+                )  # each asker has its turn, whatever it asks for
             if ticket.abandoned:
                 continue
             if taken and size + len(ticket.encoded) > self._max_record:

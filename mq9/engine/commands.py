@@ -6,9 +6,9 @@ that changes something is an entry of a log, with its number and its instant.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
 from mq9 import address as addresses
 from mq9.errors import Mq9Error, PayloadTooLarge
@@ -162,6 +162,72 @@ class Outcome(Generic[R]):
         if self.error is not None:
             raise self.error
         return cast("R", self.value)
+
+
+class PlainSend(NamedTuple):
+    """A SEND that can be stored together with others."""
+
+    options: requests.Send  # one object for all that differ in ``id`` and payload alone
+    id: str | None  # in place of the one in ``options``
+    payload: bytes
+    asked_by: Any = None  # who is answered, as the one knows who began the SEND
+
+    def call(self, batch: Call[SendBatch]) -> Call[requests.Send]:
+        """Return it as a call of its own."""
+        options = self.options if self.id is None else replace(self.options, id=self.id)
+        return Call(options, batch.address, batch.actor, batch.default_consumer, self.payload)
+
+
+_MOST_TOGETHER = 64  # SENDs of a batch
+_MOST_BYTES = 256 * 1024  # of a batch with more than one
+
+
+class SendBatch(Request[Sequence[int | Mq9Error]]):
+    """SENDs by one client to one mailbox, in order; the msg_id or the error of each.
+
+    Every one is an entry of its own. A batch is never in a log.
+
+    Args:
+        origin: Known to who begins SENDs: those of an equal origin may be in one batch.
+        send: The first.
+        is_wanted: Tells of a SEND that is about to be carried out whether it still is to be; None
+            where every one is.
+    """
+
+    __slots__ = ("_is_wanted", "origin", "payload_bytes", "sends")
+
+    def __init__(
+        self, origin: object, send: PlainSend, is_wanted: Callable[[PlainSend], bool] | None = None
+    ) -> None:
+        self.origin = origin
+        self.sends = [send]
+        self.payload_bytes = len(send.payload)
+        self._is_wanted = is_wanted
+
+    def drop_unwanted(self) -> None:
+        """Leave out what nobody waits for any more; called before the batch is carried out."""
+        if self._is_wanted is not None:
+            self.sends = list(filter(self._is_wanted, self.sends))
+
+    def takes(self, origin: object, send: PlainSend) -> bool:
+        """Add a SEND, unless it is of another origin or the batch is full; whether it was added."""
+        size = self.payload_bytes + len(send.payload)
+        if self.origin != origin or len(self.sends) >= _MOST_TOGETHER or size > _MOST_BYTES:
+            return False
+        self.sends.append(send)
+        self.payload_bytes = size
+        return True
+
+
+def is_plain(options: requests.Send) -> bool:
+    """Tell whether a SEND with these options may be in a batch."""
+    return not (
+        options.delay
+        or options.key is not None
+        or options.from_mailbox is not None
+        or options.tell_overdue
+        or options.details
+    )
 
 
 def consumer_of(call: Call[ByConsumer[Any]]) -> str:

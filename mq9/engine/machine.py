@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from sqlite3 import Connection
 from typing import Any, TypeVar
 
@@ -24,12 +24,13 @@ from mq9.engine import (
     state,
     status,
 )
-from mq9.engine.commands import Call, Entry, Limits, Outcome, SetLimits, Sweep
+from mq9.engine.commands import Call, Entry, Limits, Outcome, SendBatch, SetLimits, Sweep
 from mq9.engine.mailboxes import MailboxRow
 from mq9.engine.state import Position
 from mq9.errors import BrokerFailed, Mq9Error
 from mq9.protocol import requests
 from mq9.protocol.body import Request
+from mq9.protocol.requests import Send
 
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
@@ -86,6 +87,57 @@ class Applying:
             self.position = before
         return outcome
 
+    def apply_sends(
+        self, index: int, now_ms: int, calls: Sequence[Call[SendBatch]]
+    ) -> Sequence[Sequence[int | Mq9Error]]:
+        """Apply SENDs as entries that begin at an index; the msg_id or the error of each.
+
+        They are stored together where all fit, else one by one, with the same outcome.
+        """
+        if index <= self.position.applied:
+            raise ValueError(f"index: {index} does not come after {self.position.applied}")
+        stored = self._send_together(calls, max(now_ms, self.position.now_ms))
+        if stored is not None:
+            count = sum(len(answers) for answers in stored)
+            if count:
+                self.position = Position(index - 1 + count, max(now_ms, self.position.now_ms))
+            return stored
+        self.position = Position(index - 1, self.position.now_ms)
+        return [
+            [self._send_one(one.call(batch), now_ms) for one in batch.request.sends]
+            for batch in calls
+        ]
+
+    def _send_one(self, call: Call[Send], now_ms: int) -> int | Mq9Error:
+        outcome = self.apply(Entry(self.position.applied + 1, now_ms, call))
+        if outcome.error is not None:
+            return outcome.error
+        assert isinstance(outcome.value, int)  # noqa: S101  # no details are asked for
+        return outcome.value
+
+    def _send_together(
+        self, calls: Sequence[Call[SendBatch]], now: int
+    ) -> Sequence[Sequence[int]] | None:
+        held = [(self._hold(call.address, now), call) for call in calls]
+        batches = [(mailbox, call) for mailbox, call in held if mailbox is not None]
+        if len(batches) != len(calls):
+            return None
+        changes = self._db.total_changes
+        try:
+            stored = send.send_together(self._db, batches, now, self.limits)
+        except Exception as error:
+            if not _is_about(error):
+                raise
+            if self._db.total_changes != changes:
+                raise _mistake(calls[0], error) from error
+            return None  # each is refused, or not, by itself
+        if stored is None:
+            return None
+        for call in calls:
+            for sender in dict.fromkeys(one.options.sender for one in call.request.sends):
+                self._note_agent(call.actor.agent or sender, now)
+        return stored
+
     def _apply_unguarded(self, call: Call[Request[R]], now: int) -> Outcome[R] | None:
         """Apply a command of which nothing will have to be undone; None for any other."""
         carry_out = UNGUARDED.get(type(call.request))
@@ -139,7 +191,10 @@ class Applying:
         return value
 
     def _note_life(self, call: Call[Request[R]], now: int) -> None:
-        agent = call.agent if call.request.shows_life else None
+        if call.request.shows_life:
+            self._note_agent(call.agent, now)
+
+    def _note_agent(self, agent: str | None, now: int) -> None:
         if agent is not None and self._noted.get(agent) != now:
             agents.note_seen(self._db, agent, now)
             self._noted[agent] = now  # who registers at that instant was seen then, too

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from sqlite3 import Connection
+from typing import Any
 
 import orjson
 
 from mq9.engine import access, awaited, groups, mailboxes, messages
-from mq9.engine.commands import Call, Limits
+from mq9.engine.commands import Call, Limits, SendBatch
 from mq9.engine.mailboxes import MailboxRow
 from mq9.engine.messages import LANES, Removal
 from mq9.errors import (
@@ -31,6 +33,10 @@ _SENT = (  # after an id and an instant
 )
 _STORE = f"INSERT INTO messages (msg_id, visible_ms, {_SENT}"
 _DELAY = f"INSERT INTO delayed (id, due_ms, {_SENT}"
+_KEEP_ID = (
+    "INSERT INTO sent_ids (mailbox, id, digest, answer, sent_ms) VALUES (?,?,?,?,?)"
+    " ON CONFLICT DO NOTHING"
+)
 IDS_REMEMBERED_MS = 7 * 86_400_000
 _FORGOTTEN_AT_ONCE = 1_000  # ids that a SEND makes room by removing
 _AS_IT_IS = 40  # bytes that are stored as they are
@@ -92,18 +98,7 @@ def _send(
             instant,
             now,
             mailbox.id,
-            LANES[request.priority],
-            expires_ms,
-            request.key,
-            f",{','.join(request.tags)}," if request.tags else "",
-            sender,
-            int(is_verified),
-            request.reply_to,
-            request.correlation_id,
-            ",".join(request.path),
-            orjson.dumps(dict(request.headers)).decode() if request.headers else None,
-            request.from_mailbox,
-            None if request.answer_by is None else request.answer_by * 1000,
+            *_columns(request, sender, expires_ms, is_verified=is_verified),
             size,
             call.payload,
         ),
@@ -128,6 +123,116 @@ def _send(
     if not request.details:
         return answer
     return SendOutcome(msg_id=answer, delayed_id=delayed_id, replaced=replaced)
+
+
+@dataclass(slots=True)
+class _Growth:
+    """The changes of a mailbox by several messages; its row is changed when all are stored."""
+
+    mailbox: MailboxRow
+    next_msg_id: int
+    ids: int
+    bytes: int
+    expires_ms: int | None = None  # the first instant at which one of them expires
+
+
+def send_together(
+    db: Connection,
+    batches: Sequence[tuple[MailboxRow, Call[SendBatch]]],
+    now: int,
+    limits: Limits,
+) -> list[list[int]] | None:
+    """Store all messages of some batches by two statements, and return their msg_ids.
+
+    The mailboxes end as if each message was sent by itself. None, with nothing changed, where a
+    message has to be looked at by itself: an id is known, a limit is reached, somebody may not send
+    there, or something has fallen due.
+    """
+    growths: dict[int, _Growth] = {}
+    ids: list[tuple[int, bytes, bytes, int, int]] = []
+    rows: list[tuple[Any, ...]] = []
+    answers: list[list[int]] = []
+    for mailbox, call in batches:
+        growth = growths.get(mailbox.id)
+        if growth is None:
+            growth = _Growth(mailbox, mailbox.next_msg_id, mailbox.ids, mailbox.bytes)
+            growths[mailbox.id] = growth
+            if mailbox.type == MailboxType.LATEST or not mailboxes.is_current(mailbox, now):
+                return None
+        if not mailbox.may_send(call.actor):
+            return None
+        if any(len(one.payload) > limits.max_payload for one in call.request.sends):
+            return None
+        first = growth.next_msg_id
+        _add(growth, call, now, ids, rows)
+        answers.append(list(range(first, growth.next_msg_id)))
+    if not all(_fits(growth, limits) for growth in growths.values()):
+        return None
+    if ids and db.executemany(_KEEP_ID, ids).rowcount != len(ids):
+        # An id that was there before has an earlier answer.
+        db.executemany(
+            "DELETE FROM sent_ids WHERE mailbox=? AND id=? AND answer=?",
+            [(mailbox_id, stored_as, answer) for mailbox_id, stored_as, _, answer, _ in ids],
+        )
+        return None
+    db.executemany(_STORE, rows)
+    for growth in growths.values():
+        mailbox = growth.mailbox
+        first = mailbox.next_msg_id
+        mailbox.visible_ms = max(mailbox.visible_ms, now)
+        mailbox.messages += growth.next_msg_id - first
+        mailbox.next_msg_id = growth.next_msg_id
+        mailbox.ids = growth.ids
+        mailbox.bytes = growth.bytes
+        messages.complete_blocks(db, mailbox, first)
+        mailbox.expect_change(growth.expires_ms)
+        mailbox.save(db)
+    return answers
+
+
+def _add(
+    growth: _Growth,
+    call: Call[SendBatch],
+    now: int,
+    ids: list[tuple[int, bytes, bytes, int, int]],
+    rows: list[tuple[Any, ...]],
+) -> None:
+    """Add the rows of a batch."""
+    mailbox, verified = growth.mailbox, call.actor.agent
+    number, instant = mailbox.id, max(mailbox.visible_ms, now)
+    answer = growth.next_msg_id
+    options: Send | None = None
+    columns: tuple[Any, ...] = ()
+    named, beside = "", 0
+    for sent, id_, payload, _ in call.request.sends:
+        if sent is not options:  # most have the same
+            options = sent
+            sender = verified or options.sender
+            named, beside = sender or "", _text_bytes(options, sender)
+            expires_ms = None if options.ttl is None else now + options.ttl * 1000
+            columns = _columns(options, sender, expires_ms, is_verified=verified is not None)
+            if expires_ms is not None:
+                growth.expires_ms = min(expires_ms, growth.expires_ms or expires_ms)
+        if id_ is not None:
+            ids.append((number, stored_id(named, id_), _digest(payload, 16), answer, now))
+            growth.ids += 1
+        size = len(payload) + beside
+        rows.append((answer, instant, now, number, *columns, size, payload))
+        growth.bytes += size
+        answer += 1
+    growth.next_msg_id = answer
+
+
+def _fits(growth: _Growth, limits: Limits) -> bool:
+    """Tell whether a mailbox takes so much more, and no answer is awaited in it."""
+    mailbox = growth.mailbox
+    count = mailbox.messages + growth.next_msg_id - mailbox.next_msg_id
+    return (
+        count <= limits.max_messages
+        and growth.bytes <= limits.max_bytes
+        and growth.ids <= limits.max_ids
+        and not mailbox.awaited
+    )
 
 
 def _awaiting(db: Connection, mailbox: MailboxRow, call: Call[Send], now: int) -> MailboxRow | None:
@@ -184,12 +289,35 @@ def cancel(db: Connection, call: Call[Cancel], now: int, _limits: Limits) -> Non
 
 def counted_bytes(call: Call[Send]) -> int:
     """Return how much a message counts in its mailbox: its payload and all text beside it."""
-    sent = call.request
-    beside = [sent.key, call.agent, sent.from_mailbox, sent.reply_to, sent.correlation_id]
+    return len(call.payload) + _text_bytes(call.request, call.agent)
+
+
+def _text_bytes(sent: Send, sender: str | None) -> int:
+    beside = [sent.key, sender, sent.from_mailbox, sent.reply_to, sent.correlation_id]
     beside += (*sent.tags, *sent.path)
     for header in sent.headers:
         beside += header
-    return len(call.payload) + messages.text_bytes(*beside)
+    return messages.text_bytes(*beside)
+
+
+def _columns(
+    sent: Send, sender: str | None, expires_ms: int | None, *, is_verified: bool
+) -> tuple[Any, ...]:
+    """Return the columns of a message from ``priority`` to ``answer_by_ms``."""
+    return (
+        LANES[sent.priority],
+        expires_ms,
+        sent.key,
+        f",{','.join(sent.tags)}," if sent.tags else "",
+        sender,
+        int(is_verified),
+        sent.reply_to,
+        sent.correlation_id,
+        ",".join(sent.path),
+        orjson.dumps(dict(sent.headers)).decode() if sent.headers else None,
+        sent.from_mailbox,
+        None if sent.answer_by is None else sent.answer_by * 1000,
+    )
 
 
 def stored_id(sender: str, id_: str) -> bytes:
@@ -212,11 +340,7 @@ def _remember_id(
     if call.request.id is None:
         return None
     stored_as, digest = stored_id(call.agent or "", call.request.id), _digest(call.payload, 16)
-    is_new = db.execute(
-        "INSERT INTO sent_ids (mailbox, id, digest, answer, sent_ms) VALUES (?,?,?,?,?)"
-        " ON CONFLICT DO NOTHING",
-        (mailbox.id, stored_as, digest, answer, now),
-    ).rowcount
+    is_new = db.execute(_KEEP_ID, (mailbox.id, stored_as, digest, answer, now)).rowcount
     if is_new:
         if mailbox.ids >= limits.max_ids:
             forgotten = _remove_old_ids(db, now, _FORGOTTEN_AT_ONCE)

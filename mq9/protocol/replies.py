@@ -95,6 +95,13 @@ def encode(reply: dict[str, Any]) -> bytes:
     return orjson.dumps(reply)
 
 
+def encode_msg_id(answer: int | Mq9Error) -> bytes:
+    """Write the reply to a SEND without details: its msg_id, or its error."""
+    if isinstance(answer, int):
+        return b'{"error":"","msg_id":%d}' % answer
+    return encode(failure(answer))
+
+
 def decode(data: bytes) -> dict[str, Any]:
     """Read a reply; raises the error of its code where it refuses the request."""
     try:

@@ -47,12 +47,12 @@ class Hub:
         self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._readers = asyncio.Semaphore(_AT_ONCE)
 
-    def count_request(self, change: int) -> None:
-        """Count one more request in work, or one less."""
-        self.in_work += change
-        if self.in_work:
+    def count_requests(self, change: int) -> None:
+        """Count so many more requests in work, or fewer."""
+        if not self.in_work:
             self._idle.clear()
-        else:
+        self.in_work += change
+        if not self.in_work:
             self._idle.set()
 
     @asynccontextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -16,7 +18,12 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from mq9.dialects import OLDER
@@ -78,13 +85,10 @@ class Metrics:
         self._operations = counter(
             "mq9_operations", "Requests answered, by verb and outcome.", ["verb", "code"]
         )
-        self._seconds = Histogram(
-            "mq9_operation_duration_seconds",
-            "Time to answer a request, without what a FETCH waited for mail.",
-            ["verb"],
-            buckets=LATENCY_BUCKETS,
-            registry=registry,
-        )
+        self._verbs = frozenset(OLDER) | frozenset(VERBS) | {UNKNOWN}
+        self._codes = frozenset(_codes(Mq9Error)) | {OK, UNKNOWN}
+        self._durations = _Durations(sorted(self._verbs))
+        registry.register(self._durations)
         self._redeliveries = counter("mq9_redeliveries", "Messages delivered to a group again.")
         self._dead_letters = counter(
             "mq9_dead_letters", "Messages moved to another mailbox, other than back from there."
@@ -104,12 +108,9 @@ class Metrics:
         )
         Info("mq9_build", "What runs here.", registry=registry).info({"version": VERSION})
         ProcessCollector(registry=registry)
-        self._verbs = frozenset(OLDER) | frozenset(VERBS) | {UNKNOWN}
-        self._codes = frozenset(_codes(Mq9Error)) | {OK, UNKNOWN}
-        self._series: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._series: dict[tuple[str, str], Counter] = {}
         # A series that exists from the start shows its first increase.
         for verb in sorted(self._verbs):
-            self._seconds.labels(verb)
             self._operations.labels(verb, OK)
         for reason in CLOSE_REASONS:
             self._closed.labels(reason)
@@ -166,17 +167,15 @@ class Metrics:
         )
         return appends.observe
 
-    def answered(self, verb: str, code: str, seconds: float) -> None:
-        """Count a request that was answered; the code is ``ok`` or that of an error."""
+    def answered(self, verb: str, code: str, seconds: float, count: int = 1) -> None:
+        """Count requests that were answered together; the code is ``ok`` or that of an error."""
         verb = verb if verb in self._verbs else UNKNOWN
         code = code if code in self._codes else UNKNOWN
         series = self._series.get((verb, code))
         if series is None:  # to look one up by its labels takes as long as all the rest
-            series = (self._operations.labels(verb, code), self._seconds.labels(verb))
-            self._series[verb, code] = series
-        count, durations = series
-        count.inc()
-        durations.observe(seconds)
+            series = self._series[verb, code] = self._operations.labels(verb, code)
+        series.inc(count)
+        self._durations.observe(verb, seconds, count)
 
     def redelivered(self, count: int) -> None:
         """Count messages delivered again."""
@@ -203,6 +202,35 @@ class Metrics:
     def render(self, snapshot: StorageSnapshot) -> bytes:
         """Return everything as ``CONTENT_TYPE``, without gauges of what was not counted."""
         return generate_latest(_Everything(self._registry, snapshot))
+
+
+class _Durations(Collector):
+    """A histogram for each verb, in which several durations are counted at once.
+
+    One of ``prometheus_client`` takes one at a time.
+    """
+
+    def __init__(self, verbs: Iterable[str]) -> None:
+        self._counts = {verb: [0] * (len(LATENCY_BUCKETS) + 1) for verb in verbs}
+        self._sums = dict.fromkeys(self._counts, 0.0)
+
+    def observe(self, verb: str, seconds: float, count: int) -> None:
+        """Count requests that took so long each."""
+        self._counts[verb][bisect_left(LATENCY_BUCKETS, seconds)] += count
+        self._sums[verb] += seconds * count
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric."""
+        histogram = HistogramMetricFamily(
+            "mq9_operation_duration_seconds",
+            "Time to answer a request, without what a FETCH waited for mail.",
+            labels=["verb"],
+        )
+        bounds = [*map(str, LATENCY_BUCKETS), "+Inf"]
+        for verb, counts in self._counts.items():
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            histogram.add_metric([verb], buckets, self._sums[verb])
+        yield histogram
 
 
 class _Everything(Collector):

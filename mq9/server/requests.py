@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from mq9.broker.asked import BrokerSession, PublishedRequest
 from mq9.dialects import OLDER
+from mq9.engine.commands import PlainSend, is_plain
 from mq9.errors import InvalidRequest, LimitReached, Mq9Error, PayloadTooLarge, Unavailable
-from mq9.protocol import replies, subjects
+from mq9.protocol import headers, replies, subjects
 from mq9.protocol.headers import Headers
-from mq9.protocol.requests import Fetch
-from mq9.protocol.verbs import VERBS
+from mq9.protocol.requests import Fetch, Send
+from mq9.protocol.verbs import VERBS, verb_of
 from mq9.server.limits import MAX_HEADER_BYTES
 from mq9.server.subscriptions import Subscription
 from mq9.wire import headers as blocks
@@ -29,6 +32,11 @@ logger = logging.getLogger("mq9.broker")
 _VERBS = [*VERBS.values(), *(verb for verbs in OLDER.values() for verb in verbs)]
 _FETCHES = tuple(f"{subjects.ROOT}{verb.name}." for verb in _VERBS if verb.request is Fetch)
 _READS = (*_FETCHES, *(f"{subjects.ROOT}{verb.name}" for verb in _VERBS if verb.reads))
+_SENDS = f"{subjects.ROOT}{verb_of(Send).name}."
+_PLAIN = Send()
+_ID = re.compile(rb"\r\nmq9-id: ?([!-~]{1,128})(?=\r\n)").search
+_MOST_REMEMBERED = 1_024  # blocks of headers
+_MOST_REMEMBERED_BYTES = 1_024  # of one
 _READ_BYTES = 64 * 1024  # what a read counts for: it asks in few words for much
 
 
@@ -53,6 +61,8 @@ class Requests:
         self._bytes = 0
         self.fetches: dict[_InWork, asyncio.Task[None]] = {}
         self._starting = 0  # tasks that were made and have not run yet
+        self._asked_by: BrokerSession | None = None
+        self._sends_plainly = False  # as the one says who asked last
 
     @property
     def is_full(self) -> bool:
@@ -62,11 +72,13 @@ class Requests:
 
     def begin(self, frame: Publish, broker_session: BrokerSession) -> None:
         """Begin to answer a request, or refuse it."""
+        if self._begin_send(frame, broker_session):
+            return
         subject, to, block, payload = frame
         is_fetch = subject.startswith(_FETCHES)
         try:
             self._check(is_fetch)
-            headers = _read(block)
+            found = _read(block)
         except Mq9Error as error:
             self._session.answer(to, replies.encode(replies.failure(error)))
             return
@@ -76,17 +88,17 @@ class Requests:
         one = _InWork(to, size)
         self._busy += 1
         self._bytes += size
-        self._hub.count_request(1)
+        self._hub.count_requests(1)
         answer = partial(self._answered, one)
         if is_fetch:
             # Its reply must have somewhere to go, or its lease would be nobody's.
             wants_reply = to is not None and self._own.has_interest(to)
             on_wait = partial(self._begin_to_wait, one)
             request = PublishedRequest(
-                subject, payload, headers, broker_session, wants_reply, on_wait
+                subject, payload, found, broker_session, wants_reply, on_wait
             )
         else:
-            request = PublishedRequest(subject, payload, headers, broker_session)
+            request = PublishedRequest(subject, payload, found, broker_session)
         one.task = self._hub.broker.begin(request, answer, at_once=not self._starting)
         if one.task is not None:
             one.task.add_done_callback(partial(self._ended, one))
@@ -94,6 +106,48 @@ class Requests:
             asyncio.get_running_loop().call_soon(self._started)  # after the task has
             if is_fetch:
                 self.fetches[one] = one.task
+
+    def _begin_send(self, frame: Publish, session: BrokerSession) -> bool:
+        """Begin a SEND together with others; False where it is to be looked at by itself."""
+        subject, _, block, payload = frame
+        # One that comes behind a task must not overtake it.
+        if self._starting or self._hub.draining or not subject.startswith(_SENDS):
+            return False
+        if session is not self._asked_by:
+            self._asked_by, self._sends_plainly = session, session.sends_plainly
+        if not self._sends_plainly:
+            return False
+        try:
+            address = self._hub.broker.plain_address(subject)
+        except Mq9Error:
+            return False
+        options = _read_options(block)
+        if address is None or options is None:
+            return False
+        send = PlainSend(*options, payload, frame)
+        size = len(block) + len(payload)
+        self._busy += 1
+        self._bytes += size
+        self._hub.count_requests(1)
+        if self._hub.broker.begin_send(session, address, send, self._sent):
+            return True
+        self._busy -= 1
+        self._bytes -= size
+        self._hub.count_requests(-1)
+        return False
+
+    def _sent(self, sends: Sequence[PlainSend], answers: Sequence[int | Mq9Error]) -> None:
+        """Answer SENDs that were carried out together."""
+        frames: list[Publish] = [send.asked_by for send in sends]
+        try:
+            self._session.answer_all(
+                [frame.reply for frame in frames], [replies.encode_msg_id(one) for one in answers]
+            )
+        finally:
+            self._busy -= len(frames)
+            self._bytes -= sum([len(frame.block) + len(frame.payload) for frame in frames])
+            self._hub.count_requests(-len(frames))
+            self._session.connection.resume()
 
     def cancel_fetches(self) -> None:
         """End the FETCHes: the client can no longer be answered."""
@@ -149,8 +203,36 @@ class Requests:
 
     def _end(self, one: _InWork) -> None:
         self._relieve(one)
-        self._hub.count_request(-1)
+        self._hub.count_requests(-1)
         self._session.connection.resume()
+
+
+def _read_options(block: bytes) -> tuple[Send, str | None] | None:
+    """Return the options of a SEND but for its id, and its id; None for one that is not plain."""
+    if not block:
+        return _PLAIN, None
+    if len(block) > _MOST_REMEMBERED_BYTES:
+        return None
+    found = _ID(block)
+    if found is None:
+        rest, id_ = block, None
+    else:
+        rest, id_ = block[: found.start()] + block[found.end() :], found[1].decode()
+    options = _plain_options(rest)
+    return None if options is None else (options, id_)
+
+
+@lru_cache(_MOST_REMEMBERED)
+def _plain_options(block: bytes) -> Send | None:
+    """Return the options in a block without an id; None for what is not plain, or refused."""
+    try:
+        found = headers.read(blocks.decode(block))
+        if headers.UNREAD in found.protocol or headers.ENCODING in found.protocol:
+            return None
+        options = Send.read(b"", found, None)
+    except (ValueError, Mq9Error):
+        return None
+    return options if options.id is None and is_plain(options) else None
 
 
 def _read(block: bytes) -> Headers:

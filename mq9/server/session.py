@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,9 @@ class ClientSession:
 
     def take(self, frame: Frame) -> None:
         """Act on a frame."""
-        if isinstance(frame, Connect):
+        if isinstance(frame, Publish) and self.has_connected:
+            self._publish(frame)
+        elif isinstance(frame, Connect):
             if self._connected:
                 self._connect(frame.options)
             else:
@@ -98,8 +101,6 @@ class ClientSession:
                 self._admission.add_done_callback(self._admitted)
         elif not self.has_connected:
             self.connection.close("auth", "Authorization Violation")
-        elif isinstance(frame, Publish):
-            self._publish(frame)
         elif isinstance(frame, Subscribe):
             self._subscribe(frame)
         elif isinstance(frame, Unsubscribe):
@@ -306,3 +307,19 @@ class ClientSession:
         message = PublishedMessage(Publish(subject, None, b"", reply))
         for subscription in self.subscriptions.own.route(subject):
             self.deliver(subscription, message)
+
+    def answer_all(self, to: Sequence[str | None], answers: Sequence[bytes]) -> None:
+        """Send replies of the broker as `answer` does, together."""
+        if self._stopped:
+            return
+        inbox = self.subscriptions.inbox
+        parts: list[bytes] = []
+        for subject, reply in zip(to, answers, strict=True):
+            if subject is not None and inbox.hears(subject) and inbox.subscription is not None:
+                line = encoder.message(subject, inbox.subscription.sid, None, 0, len(reply))
+                parts += (line, reply, b"\r\n")
+                inbox.subscription.delivered += 1
+            else:
+                self.answer(subject, reply)
+        if parts:
+            self.connection.write(b"".join(parts))

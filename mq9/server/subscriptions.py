@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mq9.protocol import subjects
 from mq9.server.limits import ServerLimits
@@ -12,11 +12,12 @@ from mq9.server.outgoing import SharedBody
 from mq9.server.router import Router
 from mq9.wire import encoder
 from mq9.wire.parser import Publish
-from mq9.wire.subjects import has_wildcards, is_pattern
+from mq9.wire.subjects import ONE, has_wildcards, is_pattern
 
 if TYPE_CHECKING:
     from mq9.server.session import ClientSession
 
+_FEW = 16  # subscriptions of a client, among which it is looked for an inbox
 TOO_MANY = "maximum subscriptions exceeded"
 RESERVED = subjects.ROOT.partition(".")[0]  # the first token of what is mq9's alone
 
@@ -73,6 +74,23 @@ class Subscription:
     delivered: int = 0
 
 
+class SharedInbox(NamedTuple):
+    """The subjects of one more token than a prefix, heard by one subscription and by no other."""
+
+    prefix: str
+    subscription: Subscription | None  # None where there are no such subjects
+
+    def hears(self, subject: str) -> bool:
+        """Tell whether a subject is one of these, and is delivered without further ado."""
+        return (
+            self.subscription is not None
+            and self.subscription.left is None
+            and subject.startswith(self.prefix)
+            and len(subject) > len(self.prefix)
+            and "." not in subject[len(self.prefix) :]
+        )
+
+
 class ClientSubscriptions:
     """The subscriptions of one client, which count among those of the server."""
 
@@ -81,6 +99,7 @@ class ClientSubscriptions:
         self._limits = limits
         self.by_sid: dict[str, Subscription] = {}
         self._wildcards = 0  # how many of them have wildcards
+        self._inbox: SharedInbox | None = None  # once it was looked for
         self.own = Router(lambda members: members[0])
 
     def check(self, subject: str, *, is_of_mq9: bool) -> None:
@@ -104,6 +123,7 @@ class ClientSubscriptions:
 
     def add(self, subscription: Subscription) -> None:
         """Begin a subscription whose name is not taken."""
+        self._inbox = None
         self.by_sid[subscription.sid] = subscription
         self._wildcards += subscription.wild
         self.own.add(subscription)
@@ -111,10 +131,33 @@ class ClientSubscriptions:
 
     def remove(self, subscription: Subscription) -> None:
         """End a subscription."""
+        self._inbox = None
         del self.by_sid[subscription.sid]
         self._wildcards -= subscription.wild
         self.own.remove(subscription)
         self._everybody.remove(subscription)
+
+    @property
+    def inbox(self) -> SharedInbox:
+        """The subjects that one subscription hears alone, as clients have for their replies."""
+        if self._inbox is None:
+            self._inbox = self._find_inbox() or SharedInbox("", None)
+        return self._inbox
+
+    def _find_inbox(self) -> SharedInbox | None:
+        if self._wildcards != 1 or len(self.by_sid) > _FEW:
+            return None
+        [wild] = [one for one in self.by_sid.values() if one.wild]
+        prefix = wild.subject.removesuffix(ONE)
+        others = [one.subject for one in self.by_sid.values() if one is not wild]
+        if (
+            has_wildcards(prefix)
+            or not prefix.endswith(".")
+            or wild.queue is not None
+            or any(subject.startswith(prefix) for subject in others)
+        ):
+            return None
+        return SharedInbox(prefix, wild)
 
     def clear(self) -> None:
         """End all of them."""

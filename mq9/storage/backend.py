@@ -12,14 +12,24 @@ import logging
 import math
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from mq9.clock import SteadyClock
 from mq9.engine import machine, state
-from mq9.engine.commands import Advance, Call, Entry, Limits, Outcome, SetLimits, Undo
+from mq9.engine.commands import (
+    Advance,
+    Call,
+    Entry,
+    Limits,
+    Outcome,
+    PlainSend,
+    SendBatch,
+    SetLimits,
+    Undo,
+)
 from mq9.engine.messages import Outdated
 from mq9.errors import (
     BrokerFailed,
@@ -82,6 +92,17 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Finish what was accepted, and let go of the database."""
+
+
+@runtime_checkable
+class BatchingBackend(Backend, Protocol):
+    """A backend where commands wait for a commit, and SENDs for one step of the engine."""
+
+    def join(self, asker: str, origin: object, send: PlainSend) -> bool:
+        """Add a SEND to the last command of its asker, if that waits and is a batch that takes it.
+
+        Whoever began the batch is told of the outcome.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +174,13 @@ class CommandTransaction:
         if isinstance(call.request, LocalChange):
             return Outcome(cast("R", call.request.carry_out(self._connection)), None, now)
         return self._entries.apply(Entry(self._entries.position.applied + 1, now, call))
+
+    def carry_out_sends(
+        self, calls: Sequence[Call[SendBatch]]
+    ) -> Sequence[Sequence[int | Mq9Error]]:
+        """Carry out batches of SENDs together; see `machine.Applying.apply_sends`."""
+        index = self._entries.position.applied + 1
+        return self._entries.apply_sends(index, self._clock.now_ms(), calls)
 
     def finish(self) -> None:
         """Bring everything up to date with what was carried out, before it is committed."""

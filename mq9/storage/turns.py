@@ -12,6 +12,7 @@ import heapq
 import itertools
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -32,11 +33,15 @@ class _Account:
 class FairQueue(Generic[T]):
     """A queue with many producers, on any threads, and one consumer at a time.
 
-    The consumer says with ``charge`` how long each item took before it takes the next one. Who adds
-    an item wakes a consumer that waits, if it is to take it.
+    The consumer says with ``charge`` how long each item took. Until then it is given no other item
+    of the same asker. Who adds an item wakes a consumer that waits, if it is to take it.
+
+    Args:
+        count: Tells for how many an item counts that more may join.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[T], int] = lambda _: 1) -> None:
+        self._count = count
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._waiting: dict[str, deque[T]] = {}
@@ -46,7 +51,7 @@ class FairQueue(Generic[T]):
         self._accounts: dict[str, _Account] = {}
         self._order = itertools.count()
         self._now = 0.0
-        self._served: str | None = None
+        self._served: set[str] = set()  # of whom an item was taken and not charged
         self._length = 0
         self._woken = False
 
@@ -64,9 +69,17 @@ class FairQueue(Generic[T]):
         with self._lock:
             line = self._waiting.setdefault(asker, deque())
             line.append(item)
-            if len(line) == 1 and asker != self._served:
+            if len(line) == 1 and asker not in self._served:
                 self._line_up(asker)
             self._length += 1
+
+    def join(self, asker: str, joins: Callable[[T], bool]) -> bool:
+        """Let the last item of an asker that waits grow by one more, if it does; whether it did."""
+        with self._lock:
+            line = self._waiting.get(asker)
+            has_joined = line is not None and len(line) > 0 and joins(line[-1])
+            self._length += has_joined
+            return has_joined
 
     def put_last(self, item: T) -> None:
         """Add an item that is taken when nothing else waits."""
@@ -100,19 +113,20 @@ class FairQueue(Generic[T]):
                     return None
                 heapq.heappop(self._turns)
                 self._now = max(self._now, account.begin)
-                self._served = asker
+                self._served.add(asker)
                 line = self._waiting[asker]
             if not line:
                 return None
-            self._length -= 1
-            return line.popleft()
+            item = line.popleft()
+            self._length -= self._count(item)
+            return item
 
-    def charge(self, seconds: float) -> None:
-        """Say how long the item took that was taken last."""
+    def charge(self, asker: str, seconds: float) -> None:
+        """Say how long the item took that was taken of an asker."""
         with self._lock:
-            asker, self._served = self._served, None
-            if asker is None:
+            if asker not in self._served:
                 return  # it was one of the last
+            self._served.remove(asker)
             account = self._accounts[asker]
             account.free_at = account.begin + seconds
             account.last = seconds

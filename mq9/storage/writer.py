@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from mq9.clock import SteadyClock
 from mq9.concurrency.activity import Work
-from mq9.engine.commands import Call, Outcome, Sweep, Undo, undo_of
+from mq9.engine.commands import Call, Outcome, PlainSend, SendBatch, Sweep, Undo, undo_of
 from mq9.errors import (
     BrokerFailed,
     LimitReached,
@@ -48,6 +48,9 @@ _COMMIT_S = 0.005  # of work in one commit, so that what took little is answered
 _MOST_STEPS = 200_000  # of SQLite's machine in a commit on an event loop; some milliseconds
 _PAGES_OF_COMMIT = 7  # that a commit writes to the log, about, beside those that its commands fill
 _PAGE_BYTES = 4_096
+_ROW_BYTES = 256  # that a message of a batch fills beside its payload, about
+_SEND_BYTES = 8_000  # of payload, which take as long as all else about a SEND
+_SEND_S = 0.00005  # that a SEND takes, before any was measured
 
 # They may take a commit's time and more, and nobody waits for them.
 _LONG = (LocalChange, Sweep)
@@ -68,10 +71,27 @@ class _Ticket:
     abandoned: bool = False  # nobody waits any more
     outcome: Outcome[Any] | None = None  # once it was carried out
 
+    @property
+    def count(self) -> int:
+        """How many commands it is."""
+        request = self.call.request
+        return len(request.sends) if isinstance(request, SendBatch) else 1
 
-def _pages(call: Call[Any]) -> int:
-    """Return about how many pages a command fills."""
-    return 1 + len(call.payload) // _PAGE_BYTES
+    @property
+    def weight(self) -> int:
+        """Its share of the time of a run."""
+        request = self.call.request
+        if isinstance(request, SendBatch):
+            return request.payload_bytes + _SEND_BYTES * len(request.sends)
+        return 1
+
+    @property
+    def pages(self) -> int:
+        """About how many pages it fills."""
+        request = self.call.request
+        if isinstance(request, SendBatch):
+            return 1 + (request.payload_bytes + _ROW_BYTES * len(request.sends)) // _PAGE_BYTES
+        return 1 + len(self.call.payload) // _PAGE_BYTES
 
 
 class Writer:
@@ -117,10 +137,11 @@ class Writer:
         self._uses_loops = uses_loops
         self._is_patient = True  # how the connection is set: as the thread needs it
         self._left_for_loops = LOG_PAGES  # pages, until the thread has its turn
-        self._queue: FairQueue[_Ticket] = FairQueue()
+        self._queue: FairQueue[_Ticket] = FairQueue(lambda ticket: ticket.count)
         self._taken: list[_Ticket] = []  # from the queue, and not yet carried out
         # The loop that is about to commit what was asked for on it, the last of those that are.
         self._committing: asyncio.AbstractEventLoop | None = None
+        self._send_s = _SEND_S  # that a SEND of a batch took in the last commit
         self._watching = False
         self._news = News(connection, file.watched, self._queue.wake)
         self._closed = False
@@ -175,6 +196,18 @@ class Writer:
             self._committing = loop
             loop.call_soon(self._commit_here, loop)
         return ticket
+
+    def join(self, asker: str, origin: object, send: PlainSend) -> bool:
+        """Add a SEND to the last command of its asker, if that waits and takes it."""
+        loop = asyncio.get_running_loop()
+
+        def joins(ticket: _Ticket) -> bool:
+            batch = ticket.call.request
+            return (
+                isinstance(batch, SendBatch) and ticket.loop is loop and batch.takes(origin, send)
+            )
+
+        return len(self._queue) < _MOST_QUEUED and self._queue.join(asker, joins)
 
     def _enqueue(
         self,
@@ -276,7 +309,7 @@ class Writer:
             raise
         finally:
             self.active.release()
-            self._left_for_loops -= _PAGES_OF_COMMIT + sum(_pages(one.call) for one in done)
+            self._left_for_loops -= _PAGES_OF_COMMIT + sum(one.pages for one in done)
             if self._queue or self._taken:  # other than what the outcomes make anybody ask for
                 self._queue.wake()
             self._tell_outcomes(done, loop)
@@ -329,34 +362,85 @@ class Writer:
         """
         self._check_file(has_written=False)
         self._set_patient(is_patient)
-        done: list[_Ticket] = []
         with store.transaction(self._connection):
             applying = CommandTransaction(self._connection, self._clock, self._derived)
             self._file.renew(self._connection)
-            again = deque(self._taken)
-            begun = before = self._timer()
-            while len(done) < _MOST_TOGETHER:
-                if again:
-                    ticket = again.popleft()
-                else:
-                    left = _COMMIT_S - (before - begun)
-                    taken = self._take(None if is_patient and not done else left)
-                    if taken is None:
-                        break
-                    ticket = taken
-                    self._taken.append(ticket)
-                try:
-                    ticket.outcome = applying.carry_out(ticket.call)
-                finally:
-                    now = self._timer()
-                    self._queue.charge(now - before)
-                    before = now
-                done.append(ticket)
+            done = self._carry_out(applying, is_patient=is_patient)
             applying.finish()
         self._check_file(has_written=True)  # what a removed file has taken is no success
         self.failed_ms = None
         self._taken = []
         return done
+
+    def _carry_out(self, applying: CommandTransaction, *, is_patient: bool) -> list[_Ticket]:
+        """Carry out those whose turn it is, in a transaction; see `_transact`."""
+        done: list[_Ticket] = []
+        again = deque(self._taken)
+        begun = before = self._timer()
+        count = 0  # commands
+        while count < _MOST_TOGETHER or again:
+            left = None if is_patient and not count else _COMMIT_S - (before - begun)
+            run = self._take_run(again, _MOST_TOGETHER - count, left)
+            if not run:
+                break
+            try:
+                if isinstance(run[0].call.request, SendBatch):
+                    self._send(applying, run)
+                else:
+                    run[0].outcome = applying.carry_out(run[0].call)
+            finally:
+                now = self._timer()
+                self._charge(run, now - before)
+                before = now
+            done += run
+            count += sum(one.count for one in run)
+        return done
+
+    def _take_run(self, again: deque[_Ticket], most: int, left_s: float | None) -> list[_Ticket]:
+        """Take the next command, or the batches of SENDs that come before any other command.
+
+        Args:
+            again: Taken before, and carried out first.
+            most: SENDs beyond which no other batch is taken.
+            left_s: Seconds that the commands may take; see `FairQueue.take`.
+        """
+        run: list[_Ticket] = []
+        sends = 0
+        while not run or sends < most:
+            if again:
+                ticket: _Ticket | None = again.popleft()
+            else:
+                ticket = self._take(None if left_s is None else left_s - sends * self._send_s)
+                if ticket is not None:
+                    self._taken.append(ticket)
+            if ticket is None:
+                break
+            if isinstance(ticket.call.request, SendBatch):
+                run.append(ticket)
+                sends += ticket.count
+            elif run:
+                again.appendleft(ticket)
+                break
+            else:
+                return [ticket]
+        return run
+
+    def _send(self, applying: CommandTransaction, run: list[_Ticket]) -> None:
+        for ticket in run:
+            ticket.call.request.drop_unwanted()
+        answers = applying.carry_out_sends([one.call for one in run])
+        now_ms = self._clock.now_ms()
+        for ticket, of_batch in zip(run, answers, strict=True):
+            ticket.outcome = Outcome(of_batch, None, now_ms)
+
+    def _charge(self, run: list[_Ticket], seconds: float) -> None:
+        """Divide the time of what was carried out together among those who asked."""
+        weights = [one.weight for one in run]
+        total = sum(weights)
+        for ticket, weight in zip(run, weights, strict=True):
+            self._queue.charge(ticket.asker, seconds * weight / total)
+        if isinstance(run[0].call.request, SendBatch):
+            self._send_s = seconds / max(sum(one.count for one in run), 1)
 
     def _check_file(self, *, has_written: bool) -> None:
         self._file.look_closely(self._connection)
@@ -366,14 +450,14 @@ class Writer:
         """Take the next command that somebody waits for; ``most`` as for `FairQueue.take`."""
         while (ticket := self._queue.take(most)) is not None and ticket.abandoned:
             ticket.work.end()
-            self._queue.charge(0.0)
+            self._queue.charge(ticket.asker, 0.0)
         return ticket
 
     def _take_waiting(self) -> list[_Ticket]:
         """Take what nothing can be done about."""
         taken: list[_Ticket] = []
         while len(taken) < _MOST_TOGETHER and (ticket := self._take(None)) is not None:
-            self._queue.charge(0.0)
+            self._queue.charge(ticket.asker, 0.0)
             taken.append(ticket)
         return taken
 

@@ -12,6 +12,7 @@ Subjects, queue groups and sids may be any bytes without spaces. They are text h
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -68,6 +69,10 @@ class Unsubscribe:
 Frame = Connect | Ping | Pong | Publish | Subscribe | Unsubscribe
 
 
+# The lines of messages as clients write them: subjects in ASCII, and one space between words.
+_SUBJECTS = rb"([!-~]{1,255}) (?:([!-~]{1,255}) )?"
+_PUB = re.compile(rb"PUB " + _SUBJECTS + rb"()([0-9]{1,10})\r\n").match
+_HPUB = re.compile(rb"HPUB " + _SUBJECTS + rb"([0-9]{1,10}) ([0-9]{1,10})\r\n").match
 _MOST_DIGITS = 10
 _UNKNOWN = "Unknown Protocol Operation"
 _MALFORMED = "Parser Error"
@@ -120,6 +125,10 @@ class Parser:
         start = 0
         try:
             with memoryview(self._buffer) as view:
+                if self._pending is not None:
+                    start = self._next(frames, view, 0) or 0
+                if self._pending is None and not self._must_connect:
+                    start = self._whole(frames, start)
                 while (taken := self._next(frames, view, start)) is not None:
                     start = taken
         except ProtocolError as error:
@@ -129,6 +138,31 @@ class Parser:
         if start:
             del self._buffer[:start]
         return frames
+
+    def _whole(self, frames: list[Frame], start: int) -> int:
+        """Take the messages that are complete and written as clients do; where the next begins.
+
+        Everything else, malformed messages included, is left to `_next`.
+        """
+        data = bytes(self._buffer)
+        size = len(data)
+        while start < size and (line := _HPUB(data, start) or _PUB(data, start)) is not None:
+            subject, reply, head, whole = line.groups()
+            begin = line.end()
+            middle, end = begin + int(head or 0), begin + int(whole)
+            if (
+                end + 2 > size
+                or middle > end
+                or end - begin > self._max_message
+                or end - middle > self._max_payload
+                or not data.startswith(b"\r\n", end)
+            ):
+                break
+            to = None if reply is None else reply.decode()
+            frames.append(Publish(subject.decode(), to, data[begin:middle], data[middle:end]))
+            start = end + 2
+            self._searched = 0
+        return start
 
     def _next(self, frames: list[Frame], view: memoryview, start: int) -> int | None:
         """Take one step from ``start``; where the next begins, or None when more is needed."""

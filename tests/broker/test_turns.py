@@ -10,7 +10,7 @@ def serve(queue, seconds, most=None):
     """Take one item, which takes the seconds of its asker."""
     item = queue.take(most)
     if item is not None:
-        queue.charge(seconds[item[0]])
+        queue.charge(item[0], seconds[item[0]])
     return item
 
 
@@ -33,7 +33,7 @@ def test_who_asks_for_little_waits_for_one_turn_of_another_however_many_ask_for_
         asker, _ = queue.take()
         if asker != "polite" and not queue.waiting("polite"):
             queue.put("polite", ("polite", 0))
-        queue.charge(seconds[asker])
+        queue.charge(asker, seconds[asker])
         if asker != "polite":
             queue.put(asker, (asker, 0))
         served.append(asker)
@@ -53,7 +53,7 @@ def test_time_is_divided_evenly_among_those_who_always_want_more():
     while min(used.values()) < 1.0:
         asker, _ = queue.take()
         took = seconds[asker] * dice.uniform(0.5, 1.5)
-        queue.charge(took)
+        queue.charge(asker, took)
         used[asker] += took
     assert max(used.values()) - min(used.values()) < 0.2
 
@@ -90,7 +90,7 @@ def test_the_last_are_taken_when_nothing_else_waits():
     queue.put("a", ("a", 2))
     assert [serve(queue, {"a": 1.0}) for _ in range(2)] == [("a", 1), ("a", 2)]
     assert queue.take() == "last"
-    queue.charge(1.0)
+    queue.charge("a", 1.0)
     assert queue.take() is None
 
 
@@ -100,10 +100,10 @@ def test_what_comes_while_its_asker_is_served_keeps_its_place():
     assert queue.take() == 1
     queue.put("a", 2)
     queue.put("b", 3)
-    queue.charge(1.0)
+    queue.charge("a", 1.0)
     assert queue.waiting("a") == 1
     assert queue.take() == 3
-    queue.charge(1.0)
+    queue.charge("b", 1.0)
     assert queue.take() == 2
 
 
@@ -122,6 +122,6 @@ def test_askers_that_came_once_are_forgotten(monkeypatch):
         remembered.add(asker)
         queue.put(asker, number)
         assert queue.take() == number
-        queue.charge(1.0)
+        queue.charge(asker, 1.0)
     del asker
     assert 5 <= len(remembered) <= 10

@@ -1,0 +1,144 @@
+"""SENDs that are stored together end as those that are stored one by one."""
+
+import random
+from contextlib import closing, contextmanager
+
+import pytest
+from calls import call
+
+from mq9.engine import machine, send
+from mq9.engine.commands import Actor, Call, Entry, Limits, PlainSend, SendBatch, SetLimits
+from mq9.engine.state import digest
+from mq9.models import MailboxType, Priority
+from mq9.protocol import requests
+from mq9.storage import store
+
+from .random_calls import START_MS, RandomCalls
+
+STEPS = 250
+BOXES = ("box", "box", "box", "state", "ada", "nowhere")
+LIMITS = Limits(max_payload=60, max_messages=60, max_bytes=4_000, max_ids=70)
+
+
+@contextmanager
+def transaction(db):
+    db.execute("BEGIN")
+    yield
+    db.execute("COMMIT")
+
+
+def one_by_one(applying, index, now, batches):
+    """Apply SENDs as entries of their own; the msg_id or the error of each, by batch."""
+    answers = []
+    for batch in batches:
+        answers.append([])
+        for one in batch.request.sends:
+            outcome = applying.apply(Entry(index, now, one.call(batch)))
+            index = applying.position.applied + 1
+            answers[-1].append(outcome.error or outcome.value)
+    return answers
+
+
+def told(answers):
+    """Return what the clients are told, so that it can be compared."""
+    return [
+        [one if isinstance(one, int) else (type(one), str(one)) for one in batch]
+        for batch in answers
+    ]
+
+
+class RandomSends:
+    """Makes batches of SENDs, as clients do, which now and then repeat an id or ask for much."""
+
+    def __init__(self, dice):
+        self._dice = dice
+        self._number = 0
+        self._options = [requests.Send()] * 6 + [
+            requests.Send(sender="ada", tags=("a", "b"), priority=Priority.URGENT),
+            requests.Send(ttl=3, reply_to="ada", correlation_id="c"),
+            requests.Send(path=("x", "y"), headers=(("Color", "grün"),), answer_by=1_800_000_000),
+        ]
+
+    def _one(self):
+        dice = self._dice
+        self._number += 1
+        number = self._number if dice.random() < 0.97 else dice.randint(1, self._number)
+        id_ = None if dice.random() < 0.3 else f"{number}"
+        size = 61 if dice.random() < 0.01 else dice.randint(0, 60)
+        return PlainSend(dice.choice(self._options), id_, b"%d" % (number % 7) + b"x" * (size - 1))
+
+    def batches(self):
+        dice = self._dice
+        batches = []
+        for _ in range(dice.choice((1, 1, 2, 4))):
+            batch = SendBatch(None, self._one())
+            for _ in range(dice.choice((0, 1, 3, 8))):
+                assert batch.takes(None, self._one())
+            agent = dice.choice((None, None, "ada", "bob"))
+            batches.append(
+                Call(batch, dice.choice(BOXES), Actor(agent, barred=dice.random() < 0.02))
+            )
+        return batches
+
+
+@pytest.mark.parametrize("keeps_all", [True, False])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_outcomes_and_the_state_are_the_same(seed, keeps_all, monkeypatch):
+    dice = random.Random(seed)
+    story, sends = RandomCalls(dice), RandomSends(dice)
+    kinds = {True: 0, False: 0}
+    store_together = send.send_together
+
+    def counting(*args):
+        stored = store_together(*args)
+        kinds[stored is not None] += 1
+        return stored
+
+    monkeypatch.setattr(send, "send_together", counting)
+    with closing(store.open_memory()) as together, closing(store.open_memory()) as apart:
+        setting = [
+            call(SetLimits, limits=LIMITS),
+            call(requests.CreateMailbox, token="t1"),
+            call(requests.CreateMailbox, "state", type=MailboxType.LATEST, token="t2"),
+        ]
+        for number in range(STEPS):
+            now = story.instant()
+            batches = sends.batches() if number >= len(setting) and dice.random() < 0.6 else []
+            other = setting[number] if number < len(setting) else story.call()
+            with transaction(together), transaction(apart):
+                runs = []
+                for db, apply_sends in (
+                    (together, machine.Applying.apply_sends),
+                    (apart, one_by_one),
+                ):
+                    applying = machine.Applying(db, keeps_all=keeps_all)
+                    index = applying.position.applied + 1
+                    answers = told(apply_sends(applying, index, now, batches))
+                    last = Entry(applying.position.applied + 1, now, other)
+                    outcome = applying.apply(last)
+                    applying.finish()
+                    runs.append(
+                        (answers, outcome.value, str(outcome.error), applying.position, digest(db))
+                    )
+            assert runs[0] == runs[1], (batches, other)
+            story.learn(other, runs[0][1])
+    assert min(kinds.values()) > 10, kinds
+
+
+def test_an_index_that_was_applied_is_refused():
+    batch = Call(SendBatch(None, PlainSend(requests.Send(), None, b"x")), "box")
+    with closing(store.open_memory()) as db, transaction(db):
+        applying = machine.Applying(db)
+        applying.apply(Entry(3, START_MS, call(requests.CreateMailbox)))
+        with pytest.raises(ValueError, match="index: 3"):
+            applying.apply_sends(3, START_MS, [batch])
+        assert applying.apply_sends(5, START_MS, [batch]) == [[0]]
+        assert applying.position.applied == 5
+
+
+def test_a_batch_is_bounded_in_number_and_bytes():
+    small, large = (PlainSend(requests.Send(), None, b"x" * size) for size in (1, 200_000))
+    full = SendBatch("a", small)
+    assert sum(full.takes("a", small) for _ in range(100)) == 63
+    assert not SendBatch("a", large).takes("a", large)
+    assert not SendBatch("a", small).takes("b", small)
