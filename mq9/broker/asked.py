@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from mq9.broker.official import PayloadForm
 from mq9.engine import commands
 from mq9.engine.commands import ANYBODY, Actor, Call
-from mq9.errors import Forbidden
+from mq9.errors import Forbidden, Mq9Error, OutcomeUnknown
 from mq9.models import Identity, Role
 from mq9.protocol.body import Body
 from mq9.protocol.headers import Headers
@@ -219,3 +219,11 @@ class Stopwatch:
     def seconds(self) -> float:
         """How long it has been at work."""
         return time.perf_counter() - self._begun
+
+
+def known_error(verb: str, error: Exception) -> Mq9Error:
+    """Return the error that an asker is told; log a mistake of ours."""
+    if isinstance(error, Mq9Error):
+        return error
+    logger.error("the broker failed on %s", verb, exc_info=error)
+    return OutcomeUnknown("the broker failed; the outcome is unknown")

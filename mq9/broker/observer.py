@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+OK = "ok"  # the code of a request that was carried out
+
 
 class Observer(Protocol):
     """Is told what a broker does, on the broker's event loop; must not block or raise."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
@@ -17,9 +16,17 @@ from weakref import WeakValueDictionary
 
 from mq9 import address as addresses
 from mq9.broker import official
-from mq9.broker.asked import Asked, BrokerSession, LocalRequest, PublishedRequest, Stopwatch
+from mq9.broker.asked import (
+    Asked,
+    BrokerSession,
+    LocalRequest,
+    PublishedRequest,
+    Stopwatch,
+    known_error,
+)
+from mq9.broker.batches import AnswerSends, SendBatches
 from mq9.broker.feed import Feed, Members
-from mq9.broker.observer import SILENT, Observer
+from mq9.broker.observer import OK, SILENT, Observer
 from mq9.broker.official import LatestReads, Place
 from mq9.broker.waiters import Waiters
 from mq9.clock import SteadyClock
@@ -32,7 +39,6 @@ from mq9.engine.commands import (
     Claimed,
     Outcome,
     PlainSend,
-    SendBatch,
     is_plain,
 )
 from mq9.engine.machine import UNCHANGING
@@ -40,7 +46,6 @@ from mq9.errors import (
     InvalidRequest,
     MailboxNotFound,
     Mq9Error,
-    OutcomeUnknown,
     Unavailable,
     from_reply,
 )
@@ -52,7 +57,7 @@ from mq9.protocol.outcomes import Discovered, Fetched, Reply
 from mq9.protocol.reserved import Reserved
 from mq9.protocol.verbs import OlderVerbs, Verb, Wakes, verb_of
 from mq9.storage import store
-from mq9.storage.backend import Backend, BatchingBackend, LocalChange
+from mq9.storage.backend import Backend, LocalChange
 
 R = TypeVar("R")
 
@@ -62,13 +67,7 @@ SWEEP_INTERVAL_MS = 60_000
 _FAILING_MS = 10_000  # for so long after a write that failed the storage counts as failing
 _SUBJECTS = 1_024  # whose meaning is remembered
 _TOKEN_BYTES = 8  # of the token of a mailbox that is made
-_OK = "ok"
-_SEND = verb_of(requests.Send).name
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
-
-
-# Is told of SENDs, and of the msg_id or the error of each.
-AnswerSends = Callable[[Sequence[PlainSend], Sequence[int | Mq9Error]], None]
 
 
 def _of_call(
@@ -97,7 +96,6 @@ class Service:
         of_sdks: OlderVerbs,
     ) -> None:
         self._backend = backend
-        self._batching = backend if isinstance(backend, BatchingBackend) else None
         self._meanings = lru_cache(_SUBJECTS)(partial(subjects.meanings, older=older))
         self._meanings_to_sdks = lru_cache(_SUBJECTS)(partial(subjects.meanings, older=of_sdks))
         self._latest = LatestReads()
@@ -107,6 +105,7 @@ class Service:
         self._clock = clock
         self._randomness = randomness
         self._observer = observer or SILENT
+        self._batches = SendBatches(backend, waiters, self._observer)
         self._stopping = False
         self._next_sweep_ms = clock.monotonic_ms() + SWEEP_INTERVAL_MS
         # What takes more than to carry out a command and to tell of what it came to.
@@ -165,73 +164,22 @@ class Service:
         return None
 
     def plain_address(self, subject: str) -> str | None:
-        """Return the mailbox of a subject that means a SEND of the current generation, and no more.
-
-        Raises:
-            Mq9Error: The subject means nothing.
-        """
-        meanings = self._meanings(subject)
+        """Return the mailbox of a SEND that `begin_send` takes now; None where only `begin` can."""
+        if not self._backend.takes_batches or self._is_time_to_sweep:
+            return None
+        try:
+            meanings = self._meanings(subject)
+        except Mq9Error:
+            return None
         verb, named = meanings[-1]
-        is_plain = len(meanings) == 1 and verb.request is requests.Send
-        return named.mail_address if is_plain and not named.priority else None
+        is_plain = len(meanings) == 1 and verb.request is requests.Send and not named.priority
+        return named.mail_address if is_plain else None
 
     def begin_send(
         self, session: BrokerSession, address: str, send: PlainSend, answer: AnswerSends
-    ) -> bool:
-        """Begin a SEND together with others of the client; False where `begin` has to.
-
-        Args:
-            session: The client, which `sends_plainly`.
-            address: The mailbox.
-            send: The message, with options that were checked.
-            answer: Called on this event loop, perhaps before this returns, with SENDs that were
-                carried out together, and the msg_id or the error of each.
-        """
-        if self._batching is None or self._is_time_to_sweep:
-            return False
-        self._add_send(self._batching, session, address, send, answer)
-        return True
-
-    def _add_send(
-        self,
-        backend: BatchingBackend,
-        session: BrokerSession,
-        address: str,
-        send: PlainSend,
-        answer: AnswerSends,
-        is_wanted: Callable[[PlainSend], bool] | None = None,
     ) -> None:
-        """Add a SEND to the batch of its client that waits, or begin another one."""
-        origin = (answer, address, session)
-        if backend.join(session.asker, origin, send):
-            return
-        batch = SendBatch(origin, send, is_wanted)
-        call = Call(batch, address, session.actor(address, None, address), session.consumer)
-        told = partial(self._sent, call, answer, Stopwatch())
-        try:
-            backend.begin(call, session.asker, told)
-        except Exception as error:  # noqa: BLE001  # it is logged
-            told(Outcome(None, _known(_SEND, error), 0))
-
-    def _sent(
-        self,
-        call: Call[SendBatch],
-        answer: AnswerSends,
-        watch: Stopwatch,
-        outcome: Outcome[Sequence[int | Mq9Error]],
-    ) -> None:
-        """Tell of SENDs that were carried out together."""
-        sends = call.request.sends
-        answers = outcome.value
-        if answers is None:
-            assert outcome.error is not None  # noqa: S101  # one or the other
-            answers = [outcome.error] * len(sends)
-        codes = Counter(_OK if isinstance(one, int) else one.code for one in answers)
-        if codes[_OK]:
-            self._waiters.notify(call.address)
-        for code, count in codes.items():
-            self._observer.answered(_SEND, code, watch.seconds, count)
-        answer(sends, answers)
+        """Begin a SEND; see `SendBatches.begin`."""
+        self._batches.begin(session, address, send, answer)
 
     def _read(self, request: PublishedRequest) -> Asked | bytes:
         """Read a request, or return the reply that refuses it."""
@@ -272,7 +220,7 @@ class Service:
             reply = self._fields(asked, await self._carry_out(asked))
         except Exception as error:  # noqa: BLE001  # it is logged
             return self._refuse(asked.verb, asked.watch, error)
-        return self._write(asked.verb.name, _OK, asked.watch, reply)
+        return self._write(asked.verb.name, OK, asked.watch, reply)
 
     async def carry_out(self, request: LocalRequest[R]) -> Reply[R]:
         """Carry out a request of this process, in the order of `handle`."""
@@ -280,12 +228,12 @@ class Service:
         session = request.session
         if (
             isinstance(body, requests.Send)
-            and self._batching is not None
+            and self._backend.takes_batches
             and request.unread_of is None
             and session.sends_plainly
             and is_plain(body)
         ):
-            return await self._carry_out_send(self._batching, request, body)
+            return await self._carry_out_send(request, body)
         watch = Stopwatch()
         verb = verb_of(type(body))
         try:
@@ -303,17 +251,15 @@ class Service:
             reply = await self._carry_out(Asked(verb, call, session, watch, request.unread_of))
         except Exception as error:  # noqa: BLE001  # it is logged
             raise _own(self._refused(verb.name, watch, error)) from None
-        self._observer.answered(verb.name, _OK, watch.seconds)
+        self._observer.answered(verb.name, OK, watch.seconds)
         return reply
 
-    async def _carry_out_send(
-        self, backend: BatchingBackend, request: LocalRequest[R], body: requests.Send
-    ) -> Reply[Any]:
+    async def _carry_out_send(self, request: LocalRequest[R], body: requests.Send) -> Reply[Any]:
         """Carry out a SEND of this process together with others of its client."""
         answered: asyncio.Future[int | Mq9Error] = asyncio.get_running_loop().create_future()
         send = PlainSend(body, body.id, request.payload, answered)
         address = request.mail_address
-        self._add_send(backend, request.session, address, send, _answer_futures, _is_awaited)
+        self._batches.begin(request.session, address, send, _answer_futures, _is_awaited)
         answer = await answered
         if self._is_time_to_sweep:
             await self._sweep_now()
@@ -353,7 +299,7 @@ class Service:
         except Exception as error:  # noqa: BLE001  # it is logged
             answer(self._refuse(asked.verb, asked.watch, error))
         else:
-            answer(self._write(asked.verb.name, _OK, asked.watch, reply))
+            answer(self._write(asked.verb.name, OK, asked.watch, reply))
 
     def _tell(self, asked: Asked, outcome: Any) -> None:
         """Tell those who wait, and the observer, of the outcome of a command."""
@@ -384,7 +330,7 @@ class Service:
 
     def _refused(self, name: str, watch: Stopwatch, error: Exception) -> Mq9Error:
         """Count a request that failed, and return what its asker is told."""
-        known = _known(name, error)
+        known = known_error(name, error)
         self._observer.answered(name, known.code, watch.seconds)
         return known
 
@@ -408,6 +354,7 @@ class Service:
         in_process: bool = False,
     ) -> Call[Body[Any]]:
         """Put a request together with who makes it, and with what the engine cannot make up."""
+        self._batches.close(session.asker)  # what is sent after this request is carried out later
         if (
             session.max_reply is not None
             and isinstance(body, requests.Fetch | requests.Query | requests.ReadConversation)
@@ -725,14 +672,6 @@ class Service:
 
     async def _whoami(self, asked: Asked) -> Identity:
         return asked.session.identity
-
-
-def _known(name: str, error: Exception) -> Mq9Error:
-    """Return the error that an asker is told; log a mistake of ours."""
-    if isinstance(error, Mq9Error):
-        return error
-    logger.error("the broker failed on %s", name, exc_info=error)
-    return OutcomeUnknown("the broker failed; the outcome is unknown")
 
 
 def _own(error: Mq9Error) -> Mq9Error:

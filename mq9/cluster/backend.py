@@ -108,6 +108,7 @@ class ClusterBackend:
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
         self.failed_ms: int | None = None
+        self.takes_batches = False  # the log has SENDs one by one
 
     async def open(self, limits: Limits | None) -> None:
         """Catch up with the log, and begin to append."""

@@ -6,6 +6,7 @@ that changes something is an entry of a log, with its number and its instant.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
@@ -188,35 +189,44 @@ class SendBatch(Request[Sequence[int | Mq9Error]]):
     Every one is an entry of its own. A batch is never in a log.
 
     Args:
-        origin: Known to who begins SENDs: those of an equal origin may be in one batch.
         send: The first.
         is_wanted: Tells of a SEND that is about to be carried out whether it still is to be; None
             where every one is.
     """
 
-    __slots__ = ("_is_wanted", "origin", "payload_bytes", "sends")
+    __slots__ = ("_is_wanted", "_lock", "added", "payload_bytes", "sends")
 
     def __init__(
-        self, origin: object, send: PlainSend, is_wanted: Callable[[PlainSend], bool] | None = None
+        self, send: PlainSend, is_wanted: Callable[[PlainSend], bool] | None = None
     ) -> None:
-        self.origin = origin
-        self.sends = [send]
+        self.sends: list[PlainSend] = [send]
+        self.added = 1  # SENDs, those that nobody wants any more included
         self.payload_bytes = len(send.payload)
         self._is_wanted = is_wanted
+        self._lock: threading.Lock | None = threading.Lock()  # None once the batch is closed
 
-    def drop_unwanted(self) -> None:
-        """Leave out what nobody waits for any more; called before the batch is carried out."""
-        if self._is_wanted is not None:
-            self.sends = list(filter(self._is_wanted, self.sends))
-
-    def takes(self, origin: object, send: PlainSend) -> bool:
-        """Add a SEND, unless it is of another origin or the batch is full; whether it was added."""
-        size = self.payload_bytes + len(send.payload)
-        if self.origin != origin or len(self.sends) >= _MOST_TOGETHER or size > _MOST_BYTES:
+    def add(self, send: PlainSend) -> bool:
+        """Add a SEND, unless the batch is full or closed; whether it was added."""
+        lock = self._lock
+        if lock is None:
             return False
-        self.sends.append(send)
-        self.payload_bytes = size
-        return True
+        with lock:
+            size = self.payload_bytes + len(send.payload)
+            if self._lock is None or len(self.sends) >= _MOST_TOGETHER or size > _MOST_BYTES:
+                return False
+            self.sends.append(send)
+            self.added += 1
+            self.payload_bytes = size
+            return True
+
+    def close(self) -> None:
+        """Take no more, and leave out what nobody waits for; called on any thread."""
+        lock = self._lock
+        if lock is not None:
+            with lock:
+                self._lock = None
+                if self._is_wanted is not None:
+                    self.sends = list(filter(self._is_wanted, self.sends))
 
 
 def is_plain(options: requests.Send) -> bool:

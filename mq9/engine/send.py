@@ -32,6 +32,11 @@ _SENT = (  # after an id and an instant
     f" VALUES ({','.join('?' * 18)})"
 )
 _STORE = f"INSERT INTO messages (msg_id, visible_ms, {_SENT}"
+# Of a message with nothing that an index of its own finds: SQLite need not look for that.
+_STORE_BARE = (
+    "INSERT INTO messages (msg_id, visible_ms, sent_ms, mailbox, priority, tags, sender,"
+    " sender_verified, path, size, payload) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+)
 _DELAY = f"INSERT INTO delayed (id, due_ms, {_SENT}"
 _KEEP_ID = (
     "INSERT INTO sent_ids (mailbox, id, digest, answer, sent_ms) VALUES (?,?,?,?,?)"
@@ -39,6 +44,7 @@ _KEEP_ID = (
 )
 IDS_REMEMBERED_MS = 7 * 86_400_000
 _FORGOTTEN_AT_ONCE = 1_000  # ids that a SEND makes room by removing
+_NONE = (None,) * 5
 _AS_IT_IS = 40  # bytes that are stored as they are
 _BEGINNING_BYTES = 12  # of the digest of all but the end of what is longer
 _END_BYTES = 8  # which is stored as it is
@@ -91,14 +97,15 @@ def _send(
         replaced = messages.replace_older(db, mailbox, request.key, instant, answer, sender)
     make_room(db, mailbox, size, now, limits, has_replaced=replaced is not None)
     awaiting = _awaiting(db, mailbox, call, now)  # what was replaced may have counted there
+    statement, columns = _columns(request, sender, expires_ms, is_verified=is_verified)
     row_id = db.execute(
-        _DELAY if request.delay else _STORE,
+        _DELAY if request.delay else statement,
         (
             None if request.delay else answer,
             instant,
             now,
             mailbox.id,
-            *_columns(request, sender, expires_ms, is_verified=is_verified),
+            *columns,
             size,
             call.payload,
         ),
@@ -150,7 +157,7 @@ def send_together(
     """
     growths: dict[int, _Growth] = {}
     ids: list[tuple[int, bytes, bytes, int, int]] = []
-    rows: list[tuple[Any, ...]] = []
+    rows: dict[str, list[tuple[Any, ...]]] = {}  # by the statement that stores them
     answers: list[list[int]] = []
     for mailbox, call in batches:
         growth = growths.get(mailbox.id)
@@ -175,7 +182,8 @@ def send_together(
             [(mailbox_id, stored_as, answer) for mailbox_id, stored_as, _, answer, _ in ids],
         )
         return None
-    db.executemany(_STORE, rows)
+    for statement, values in rows.items():
+        db.executemany(statement, values)
     for growth in growths.values():
         mailbox = growth.mailbox
         first = mailbox.next_msg_id
@@ -195,7 +203,7 @@ def _add(
     call: Call[SendBatch],
     now: int,
     ids: list[tuple[int, bytes, bytes, int, int]],
-    rows: list[tuple[Any, ...]],
+    rows: dict[str, list[tuple[Any, ...]]],
 ) -> None:
     """Add the rows of a batch."""
     mailbox, verified = growth.mailbox, call.actor.agent
@@ -204,20 +212,24 @@ def _add(
     options: Send | None = None
     columns: tuple[Any, ...] = ()
     named, beside = "", 0
+    stored: list[tuple[Any, ...]] = []
     for sent, id_, payload, _ in call.request.sends:
         if sent is not options:  # most have the same
             options = sent
             sender = verified or options.sender
             named, beside = sender or "", _text_bytes(options, sender)
             expires_ms = None if options.ttl is None else now + options.ttl * 1000
-            columns = _columns(options, sender, expires_ms, is_verified=verified is not None)
+            statement, columns = _columns(
+                options, sender, expires_ms, is_verified=verified is not None
+            )
+            stored = rows.setdefault(statement, [])
             if expires_ms is not None:
                 growth.expires_ms = min(expires_ms, growth.expires_ms or expires_ms)
         if id_ is not None:
             ids.append((number, stored_id(named, id_), _digest(payload, 16), answer, now))
             growth.ids += 1
         size = len(payload) + beside
-        rows.append((answer, instant, now, number, *columns, size, payload))
+        stored.append((answer, instant, now, number, *columns, size, payload))
         growth.bytes += size
         answer += 1
     growth.next_msg_id = answer
@@ -302,18 +314,23 @@ def _text_bytes(sent: Send, sender: str | None) -> int:
 
 def _columns(
     sent: Send, sender: str | None, expires_ms: int | None, *, is_verified: bool
-) -> tuple[Any, ...]:
-    """Return the columns of a message from ``priority`` to ``answer_by_ms``."""
-    return (
-        LANES[sent.priority],
+) -> tuple[str, tuple[Any, ...]]:
+    """Return the statement that stores a message, and its values between ``mailbox`` and size."""
+    lane, path = LANES[sent.priority], ",".join(sent.path)
+    tags = f",{','.join(sent.tags)}," if sent.tags else ""
+    others = (expires_ms, sent.key, sent.reply_to, sent.correlation_id, sent.from_mailbox)
+    if others == _NONE and not sent.delay and not sent.headers and sent.answer_by is None:
+        return _STORE_BARE, (lane, tags, sender, int(is_verified), path)
+    return _STORE, (
+        lane,
         expires_ms,
         sent.key,
-        f",{','.join(sent.tags)}," if sent.tags else "",
+        tags,
         sender,
         int(is_verified),
         sent.reply_to,
         sent.correlation_id,
-        ",".join(sent.path),
+        path,
         orjson.dumps(dict(sent.headers)).decode() if sent.headers else None,
         sent.from_mailbox,
         None if sent.answer_by is None else sent.answer_by * 1000,

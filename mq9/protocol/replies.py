@@ -95,11 +95,11 @@ def encode(reply: dict[str, Any]) -> bytes:
     return orjson.dumps(reply)
 
 
-def encode_msg_id(answer: int | Mq9Error) -> bytes:
+def encode_msg_id(answer: int | Mq9Error) -> str:
     """Write the reply to a SEND without details: its msg_id, or its error."""
     if isinstance(answer, int):
-        return b'{"error":"","msg_id":%d}' % answer
-    return encode(failure(answer))
+        return f'{{"error":"","msg_id":{answer}}}'
+    return encode(failure(answer)).decode()
 
 
 def decode(data: bytes) -> dict[str, Any]:

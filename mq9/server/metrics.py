@@ -26,6 +26,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from mq9.broker.observer import OK
 from mq9.dialects import OLDER
 from mq9.errors import Mq9Error
 from mq9.models import PRIORITIES
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-OK = "ok"
 UNKNOWN = "unknown"
 CLOSE_REASONS = (
     "client",

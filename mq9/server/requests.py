@@ -111,38 +111,32 @@ class Requests:
         """Begin a SEND together with others; False where it is to be looked at by itself."""
         subject, _, block, payload = frame
         # One that comes behind a task must not overtake it.
-        if self._starting or self._hub.draining or not subject.startswith(_SENDS):
+        if not subject.startswith(_SENDS) or self._starting or self._hub.draining:
             return False
         if session is not self._asked_by:
             self._asked_by, self._sends_plainly = session, session.sends_plainly
         if not self._sends_plainly:
             return False
-        try:
-            address = self._hub.broker.plain_address(subject)
-        except Mq9Error:
-            return False
-        options = _read_options(block)
+        address = self._hub.broker.plain_address(subject)
+        options = None if address is None else _read_options(block)
         if address is None or options is None:
             return False
-        send = PlainSend(*options, payload, frame)
-        size = len(block) + len(payload)
         self._busy += 1
-        self._bytes += size
+        self._bytes += len(block) + len(payload)
         self._hub.count_requests(1)
-        if self._hub.broker.begin_send(session, address, send, self._sent):
-            return True
-        self._busy -= 1
-        self._bytes -= size
-        self._hub.count_requests(-1)
-        return False
+        send = PlainSend(*options, payload, frame)
+        self._hub.broker.begin_send(session, address, send, self._sent)
+        return True
 
     def _sent(self, sends: Sequence[PlainSend], answers: Sequence[int | Mq9Error]) -> None:
         """Answer SENDs that were carried out together."""
         frames: list[Publish] = [send.asked_by for send in sends]
         try:
-            self._session.answer_all(
-                [frame.reply for frame in frames], [replies.encode_msg_id(one) for one in answers]
-            )
+            told = [
+                (frame.reply, replies.encode_msg_id(answer))
+                for frame, answer in zip(frames, answers, strict=True)
+            ]
+            self._session.answer_all(told)
         finally:
             self._busy -= len(frames)
             self._bytes -= sum([len(frame.block) + len(frame.payload) for frame in frames])

@@ -308,18 +308,26 @@ class ClientSession:
         for subscription in self.subscriptions.own.route(subject):
             self.deliver(subscription, message)
 
-    def answer_all(self, to: Sequence[str | None], answers: Sequence[bytes]) -> None:
-        """Send replies of the broker as `answer` does, together."""
+    def answer_all(self, answers: Sequence[tuple[str | None, str]]) -> None:
+        """Send replies of the broker, each to its subject, as `answer` does but together."""
         if self._stopped:
             return
-        inbox = self.subscriptions.inbox
-        parts: list[bytes] = []
-        for subject, reply in zip(to, answers, strict=True):
-            if subject is not None and inbox.hears(subject) and inbox.subscription is not None:
-                line = encoder.message(subject, inbox.subscription.sid, None, 0, len(reply))
-                parts += (line, reply, b"\r\n")
-                inbox.subscription.delivered += 1
+        prefix, subscription = self.subscriptions.inbox
+        start = len(prefix)
+        written: list[str] = []
+        for subject, reply in answers:
+            if (
+                subscription is None
+                or subscription.left is not None
+                or subject is None
+                or not subject.startswith(prefix)
+                or "." in subject[start:]
+                or len(subject) == start
+                or not reply.isascii()
+            ):
+                self.answer(subject, reply.encode())
             else:
-                self.answer(subject, reply)
-        if parts:
-            self.connection.write(b"".join(parts))
+                written.append(encoder.whole_message(subject, subscription.sid, reply))
+        if subscription is not None and written:
+            subscription.delivered += len(written)
+            self.connection.write("".join(written).encode(errors="surrogateescape"))

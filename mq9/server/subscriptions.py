@@ -80,16 +80,6 @@ class SharedInbox(NamedTuple):
     prefix: str
     subscription: Subscription | None  # None where there are no such subjects
 
-    def hears(self, subject: str) -> bool:
-        """Tell whether a subject is one of these, and is delivered without further ado."""
-        return (
-            self.subscription is not None
-            and self.subscription.left is None
-            and subject.startswith(self.prefix)
-            and len(subject) > len(self.prefix)
-            and "." not in subject[len(self.prefix) :]
-        )
-
 
 class ClientSubscriptions:
     """The subscriptions of one client, which count among those of the server."""

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast
 
 from mq9.clock import SteadyClock
 from mq9.engine import machine, state
@@ -25,7 +25,6 @@ from mq9.engine.commands import (
     Entry,
     Limits,
     Outcome,
-    PlainSend,
     SendBatch,
     SetLimits,
     Undo,
@@ -53,6 +52,10 @@ _STEPS_BETWEEN_LOOKS = 2_000  # steps between two looks at whether it is enough
 
 class Backend(Protocol):
     """Carries out commands and queries on one engine."""
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether ``begin`` takes a `SendBatch`, which may grow until it is carried out."""
 
     async def run(self, call: Call[Request[R]], asker: str = "") -> R:
         """Carry out a command; when this returns it is as durable as was promised.
@@ -92,17 +95,6 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Finish what was accepted, and let go of the database."""
-
-
-@runtime_checkable
-class BatchingBackend(Backend, Protocol):
-    """A backend where commands wait for a commit, and SENDs for one step of the engine."""
-
-    def join(self, asker: str, origin: object, send: PlainSend) -> bool:
-        """Add a SEND to the last command of its asker, if that waits and is a batch that takes it.
-
-        Whoever began the batch is told of the outcome.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +239,7 @@ class InlineBackend:
         # Nobody else writes here, so it is still true after a commit.
         self._applying: CommandTransaction | None = None
         self.failed_ms: int | None = None
+        self.takes_batches = False  # nothing waits
 
     async def run(self, call: Call[Request[R]], asker: str = "") -> R:
         """Carry out a command."""

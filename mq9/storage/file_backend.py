@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mq9.clock import SteadyClock
-from mq9.engine.commands import Advance, Call, Limits, Outcome, PlainSend, Undo
+from mq9.engine.commands import Advance, Call, Limits, Outcome, Undo
 from mq9.engine.messages import Outdated
 from mq9.errors import Mq9Error, NotConnected, UnusableFile
 from mq9.protocol.body import Request
@@ -73,6 +73,8 @@ if hasattr(os, "register_at_fork"):
 class FileBackend:
     """Carries commands out, many in one commit, and answers queries beside them.
 
+    SENDs that wait for a commit may come as a `SendBatch`.
+
     Args:
         path: The database; made if it is missing.
         clock: Tells when things happen.
@@ -129,6 +131,8 @@ class FileBackend:
         self._closing = False  # nothing more is asked of it
         _open_backends.add(self)
 
+    takes_batches = True
+
     @property
     def failed_ms(self) -> int | None:
         """When the storage refused what was last written; None when it took it."""
@@ -143,10 +147,6 @@ class FileBackend:
         """Carry out a command, and tell when that is done."""
         self._refuse_closing()
         self._writer.begin(call, asker, told)
-
-    def join(self, asker: str, origin: object, send: PlainSend) -> bool:
-        """Add a SEND to the last command of its asker, if that waits and takes it."""
-        return not self._closing and self._writer.join(asker, origin, send)
 
     def _refuse_closing(self) -> None:
         if self._closing:

@@ -12,7 +12,6 @@ import heapq
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -35,13 +34,9 @@ class FairQueue(Generic[T]):
 
     The consumer says with ``charge`` how long each item took. Until then it is given no other item
     of the same asker. Who adds an item wakes a consumer that waits, if it is to take it.
-
-    Args:
-        count: Tells for how many an item counts that more may join.
     """
 
-    def __init__(self, count: Callable[[T], int] = lambda _: 1) -> None:
-        self._count = count
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._waiting: dict[str, deque[T]] = {}
@@ -72,14 +67,6 @@ class FairQueue(Generic[T]):
             if len(line) == 1 and asker not in self._served:
                 self._line_up(asker)
             self._length += 1
-
-    def join(self, asker: str, joins: Callable[[T], bool]) -> bool:
-        """Let the last item of an asker that waits grow by one more, if it does; whether it did."""
-        with self._lock:
-            line = self._waiting.get(asker)
-            has_joined = line is not None and len(line) > 0 and joins(line[-1])
-            self._length += has_joined
-            return has_joined
 
     def put_last(self, item: T) -> None:
         """Add an item that is taken when nothing else waits."""
@@ -117,9 +104,8 @@ class FairQueue(Generic[T]):
                 line = self._waiting[asker]
             if not line:
                 return None
-            item = line.popleft()
-            self._length -= self._count(item)
-            return item
+            self._length -= 1
+            return line.popleft()
 
     def charge(self, asker: str, seconds: float) -> None:
         """Say how long the item took that was taken of an asker."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from mq9.clock import SteadyClock
 from mq9.concurrency.activity import Work
-from mq9.engine.commands import Call, Outcome, PlainSend, SendBatch, Sweep, Undo, undo_of
+from mq9.engine.commands import Call, Outcome, SendBatch, Sweep, Undo, undo_of
 from mq9.errors import (
     BrokerFailed,
     LimitReached,
@@ -137,7 +137,7 @@ class Writer:
         self._uses_loops = uses_loops
         self._is_patient = True  # how the connection is set: as the thread needs it
         self._left_for_loops = LOG_PAGES  # pages, until the thread has its turn
-        self._queue: FairQueue[_Ticket] = FairQueue(lambda ticket: ticket.count)
+        self._queue: FairQueue[_Ticket] = FairQueue()
         self._taken: list[_Ticket] = []  # from the queue, and not yet carried out
         # The loop that is about to commit what was asked for on it, the last of those that are.
         self._committing: asyncio.AbstractEventLoop | None = None
@@ -196,18 +196,6 @@ class Writer:
             self._committing = loop
             loop.call_soon(self._commit_here, loop)
         return ticket
-
-    def join(self, asker: str, origin: object, send: PlainSend) -> bool:
-        """Add a SEND to the last command of its asker, if that waits and takes it."""
-        loop = asyncio.get_running_loop()
-
-        def joins(ticket: _Ticket) -> bool:
-            batch = ticket.call.request
-            return (
-                isinstance(batch, SendBatch) and ticket.loop is loop and batch.takes(origin, send)
-            )
-
-        return len(self._queue) < _MOST_QUEUED and self._queue.join(asker, joins)
 
     def _enqueue(
         self,
@@ -416,6 +404,7 @@ class Writer:
             if ticket is None:
                 break
             if isinstance(ticket.call.request, SendBatch):
+                ticket.call.request.close()
                 run.append(ticket)
                 sends += ticket.count
             elif run:
@@ -426,8 +415,6 @@ class Writer:
         return run
 
     def _send(self, applying: CommandTransaction, run: list[_Ticket]) -> None:
-        for ticket in run:
-            ticket.call.request.drop_unwanted()
         answers = applying.carry_out_sends([one.call for one in run])
         now_ms = self._clock.now_ms()
         for ticket, of_batch in zip(run, answers, strict=True):

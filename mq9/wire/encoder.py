@@ -33,6 +33,11 @@ def message(subject: str, sid: str, reply: str | None, head: int, size: int) -> 
     return line.encode(errors="surrogateescape")
 
 
+def whole_message(subject: str, sid: str, payload: str) -> str:
+    """Return a message for a subscription as text, of a payload in ASCII and without headers."""
+    return f"MSG {subject} {sid} {len(payload)}\r\n{payload}\r\n"
+
+
 def body(block: bytes, payload: bytes) -> bytes:
     """Return what follows the line of a message, the same for everybody who gets it."""
     return b"%b%b\r\n" % (block, payload)

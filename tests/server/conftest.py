@@ -21,6 +21,9 @@ class HeldBroker:
             return self._broker.begin(request, answer, at_once=at_once)
         return asyncio.create_task(self._answer(request, answer))
 
+    def plain_address(self, subject):
+        return self._broker.plain_address(subject) if self.released.is_set() else None
+
     async def _answer(self, request, answer):
         await self.released.wait()
         answer(await self._broker.handle(request))

@@ -1,0 +1,115 @@
+"""SENDs that wait for the same commit, gathered into batches."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from mq9.broker.asked import BrokerSession, Stopwatch, known_error
+from mq9.broker.observer import OK, Observer
+from mq9.broker.waiters import Waiters
+from mq9.engine.commands import Call, Outcome, PlainSend, SendBatch
+from mq9.errors import LimitReached, Mq9Error
+from mq9.protocol.requests import Send
+from mq9.protocol.verbs import verb_of
+from mq9.storage.backend import Backend
+
+# Is told of SENDs that were carried out together, and of the msg_id or the error of each.
+AnswerSends = Callable[[Sequence[PlainSend], Sequence[int | Mq9Error]], None]
+
+_SEND = verb_of(Send).name
+_MOST_SENDING = 10_000  # SENDs in batches; from then on only who has no batch may begin one
+
+
+class SendBatches:
+    """Begins SENDs on a backend that takes batches.
+
+    A SEND joins the batch of its client that waits, if that is for the same mailbox. Any event loop
+    may begin SENDs, and is told of its own.
+    """
+
+    def __init__(self, backend: Backend, waiters: Waiters, observer: Observer) -> None:
+        self._backend = backend
+        self._waiters = waiters
+        self._observer = observer
+        self._lock = threading.Lock()
+        # By asker: what all SENDs of the batch have in common, and the batch.
+        self._open: dict[str, tuple[tuple[object, ...], SendBatch]] = {}
+        self._sending = 0
+
+    def begin(
+        self,
+        session: BrokerSession,
+        address: str,
+        send: PlainSend,
+        answer: AnswerSends,
+        is_wanted: Callable[[PlainSend], bool] | None = None,
+    ) -> None:
+        """Begin a SEND, behind all that its asker has begun before.
+
+        Args:
+            session: The client, which `sends_plainly`.
+            address: The mailbox.
+            send: The message, with options that were checked.
+            answer: Called on this event loop, perhaps before this returns.
+            is_wanted: See `SendBatch`.
+        """
+        asker = session.asker
+        common = (answer, address, session, asyncio.get_running_loop())
+        with self._lock:
+            waiting, batch = self._open.get(asker, (None, None))
+            has_room = self._sending < _MOST_SENDING
+            if has_room and batch is not None and waiting == common and batch.add(send):
+                self._sending += 1
+                return
+            # Who has nothing in the queue may always add something.
+            is_refused = not has_room and batch is not None
+            if not is_refused:
+                batch = SendBatch(send, is_wanted)
+                self._open[asker] = (common, batch)
+                self._sending += 1
+        if batch is None or is_refused:
+            error = LimitReached(f"the broker is busy: {_MOST_SENDING} requests are queued")
+            self._observer.answered(_SEND, error.code, 0.0)
+            answer([send], [error])
+            return
+        call = Call(batch, address, session.actor(address, None, address), session.consumer)
+        told = partial(self._told, call, asker, answer, Stopwatch())
+        try:
+            self._backend.begin(call, asker, told)
+        except Exception as failure:  # noqa: BLE001  # it is logged
+            batch.close()
+            told(Outcome(None, known_error(_SEND, failure), 0))
+
+    def close(self, asker: str) -> None:
+        """Let no more SENDs join the batch of an asker, who has asked for something else."""
+        if self._open:
+            with self._lock:
+                self._open.pop(asker, None)
+
+    def _told(
+        self,
+        call: Call[SendBatch],
+        asker: str,
+        answer: AnswerSends,
+        watch: Stopwatch,
+        outcome: Outcome[Sequence[int | Mq9Error]],
+    ) -> None:
+        batch = call.request
+        with self._lock:
+            self._sending -= batch.added
+            if self._open.get(asker, (None, None))[1] is batch:
+                del self._open[asker]
+        answers = outcome.value
+        if answers is None:
+            assert outcome.error is not None  # noqa: S101  # one or the other
+            answers = [outcome.error] * len(batch.sends)
+        codes = Counter([OK if isinstance(one, int) else one.code for one in answers])
+        if codes[OK]:
+            self._waiters.notify(call.address)
+        for code, count in codes.items():
+            self._observer.answered(_SEND, code, watch.seconds, count)
+        answer(batch.sends, answers)
