@@ -52,13 +52,24 @@ class Hosted:
     """A server, its broker, and the clients that a test opens, all closed with it."""
 
     def __init__(
-        self, stack, *, clock=None, timers=None, wrap=None, dialects=Dialects.ALL, **options
+        self,
+        stack,
+        *,
+        clock=None,
+        timers=None,
+        wrap=None,
+        dialects=Dialects.ALL,
+        path=None,
+        **options,
     ):
         self.stack = stack
         self.clock = clock or ManualClock(in_transit=loopback.in_transit)
         self.timers = timers or ManualClock(in_transit=loopback.in_transit)
         self.events = []
-        self.broker = EmbeddedBroker.in_memory(self.clock, dialects=dialects)
+        if path is None:
+            self.broker = EmbeddedBroker.in_memory(self.clock, dialects=dialects)
+        else:
+            self.broker = EmbeddedBroker.on_file(path, self.clock, dialects=dialects)
         if wrap is not None:
             self.broker = wrap(self.broker)
         options = {"max_payload": Limits().max_payload, **options}
