@@ -24,7 +24,7 @@ from mq9.engine import machine, state
 from mq9.engine.commands import Call, Entry, Outcome
 from mq9.protocol.body import Request
 from mq9.storage import store
-from mq9.storage.backend import Derived, LocalChange, TooLong, no_steps_left, stopped_when
+from mq9.storage.backend import Derived, LocalChange, StepLimit, TooLong, stopped_when
 from mq9.storage.store import roll_back
 
 logger = logging.getLogger("mq9.broker")
@@ -118,7 +118,7 @@ class Replica:
         for before, logged in enumerate(records, self.sequence):
             if logged.sequence != before + 1:
                 raise ValueError(f"record {logged.sequence} does not come after {before}")
-        with self._active, stopped_when(self._connection, no_steps_left(max_steps)):
+        with self._active, stopped_when(self._connection, StepLimit(max_steps)):
             return self._transact(records, read)
 
     def _transact(self, records: Sequence[Logged], read: Read) -> list[Applied]:

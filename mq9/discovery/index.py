@@ -16,6 +16,8 @@ import orjson
 
 from mq9.discovery import documents
 from mq9.engine import agents
+from mq9.engine.commands import SendBatch
+from mq9.protocol.requests import Ack, Extend, Fetch, Nack, Send
 from mq9.storage import store
 from mq9.storage.backend import Derived
 from mq9.storage.schema import AGENTS_INDEX, AGENTS_TEXT, AGENTS_VECTORS
@@ -59,7 +61,11 @@ def follow(db: Connection) -> None:
     )
 
 
-AGENT_INDEX = Derived(open=open_index, follow=follow)
+AGENT_INDEX = Derived(
+    open=open_index,
+    follow=follow,
+    unmoved_by=frozenset({SendBatch, Send, Fetch, Ack, Nack, Extend}),
+)
 
 
 def _is_usable(db: Connection) -> bool:

@@ -38,6 +38,7 @@ OVERSIZED = (
     "the broker's file holds a value that is larger than any that mq9 stores; nothing was done: "
     "drop the mailbox, or restore the file from a copy that you trust"
 )
+_MOST_HELD = 256  # mailboxes whose rows are kept for the next transaction
 _DAY_MS = 86_400_000
 _TOMBSTONES_MS = 7 * _DAY_MS
 
@@ -47,7 +48,7 @@ _Query = Callable[[Connection, Call[Any], int], Any]
 
 
 class Applying:
-    """Applies entries inside one transaction, to be rolled back as a whole where this raises.
+    """Applies entries inside a transaction, to be rolled back as a whole where this raises.
 
     ``finish`` writes down how far that came. ``keeps_all``: whether an entry that changes nothing
     has a number all the same, since somebody reads the log.
@@ -74,6 +75,7 @@ class Applying:
         outcome = self._apply_unguarded(entry.call, now)
         if outcome is None:
             self._save()
+            self._held.clear()  # any other command may change what is held
             self._db.execute("SAVEPOINT entry")
             changes = self._db.total_changes
             outcome = self._outcome(entry.call, now)
@@ -203,11 +205,15 @@ class Applying:
         """Write the counters of mailboxes that were left to be written later."""
         for mailbox in self._held.values():
             mailbox.save_held(self._db)
-        self._held.clear()
 
     def finish(self) -> None:
-        """Write down how far the state has come, and what was left to be written at the end."""
+        """Write down how far the state has come, and what was left to be written at the end.
+
+        More entries may follow in another transaction, if nobody else has written before that.
+        """
         self._save()
+        if len(self._held) > _MOST_HELD:
+            self._held.clear()
         if self.position != self._begun:
             state.move(self._db, self.position)
             self._begun = self.position

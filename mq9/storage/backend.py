@@ -47,7 +47,7 @@ logger = logging.getLogger("mq9.broker")
 R_co = TypeVar("R_co", covariant=True)
 # That one read may take, unless the broker itself asks; a million are some hundredths of a second.
 MAX_STEPS = 50_000_000
-_STEPS_BETWEEN_LOOKS = 2_000  # steps between two looks at whether it is enough
+STEPS_BETWEEN_LOOKS = 2_000  # steps between two looks at whether it is enough
 
 
 class Backend(Protocol):
@@ -104,9 +104,11 @@ class Derived:
     # Makes the tables, or brings them up to date, when the database is opened: in transactions of
     # its own, since other processes may have the file open.
     open: Callable[[sqlite3.Connection], None]
-    # Takes in what commands have changed, in the same transaction. It is called before every
-    # commit, and takes little time when there is nothing to take in.
+    # Takes in what commands have changed, in the same transaction. It is called before a commit,
+    # and takes little time when there is nothing to take in.
     follow: Callable[[sqlite3.Connection], None]
+    # Requests that change nothing of what it follows: it need not be called after these alone.
+    unmoved_by: frozenset[type[Request[Any]]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +138,11 @@ def storage_error(error: sqlite3.Error) -> Mq9Error:
 
 
 class CommandTransaction:
-    """Carries commands out in one transaction, each as the next entry of the state's log.
+    """Carries commands out in a transaction, each as the next entry of the state's log.
 
-    The transaction has begun, and has to be rolled back where anything here raises.
+    The transaction has begun, and has to be rolled back where anything here raises. After `finish`
+    and the commit, and `catch_up` in the next transaction, it may go on, if no other connection has
+    written in between and it carried out no `LocalChange`.
     """
 
     def __init__(
@@ -148,6 +152,8 @@ class CommandTransaction:
         self._connection = connection
         self._clock = clock
         self._derived = derived
+        self._is_behind = True  # for all that is known, what is derived
+        self.may_go_on = True
         self._entries = machine.Applying(connection, keeps_all=False)
         self.catch_up()
 
@@ -163,7 +169,9 @@ class CommandTransaction:
     def carry_out(self, call: Call[Request[R]]) -> Outcome[R]:
         """Carry out a command, or refuse it."""
         now = self._clock.now_ms()
+        self._note(type(call.request))
         if isinstance(call.request, LocalChange):
+            self.may_go_on = False  # it may have moved the position
             return Outcome(cast("R", call.request.carry_out(self._connection)), None, now)
         if isinstance(call.request, SendBatch):
             call.request.close()
@@ -175,13 +183,20 @@ class CommandTransaction:
         self, calls: Sequence[Call[SendBatch]]
     ) -> Sequence[Sequence[int | Mq9Error]]:
         """Carry out batches of SENDs together; see `machine.Applying.apply_sends`."""
+        self._note(SendBatch)
         index = self._entries.position.applied + 1
         return self._entries.apply_sends(index, self._clock.now_ms(), calls)
 
+    def _note(self, kind: type[Request[Any]]) -> None:
+        """Note that what is derived has to follow a request, if it has to."""
+        if self._derived is not None and kind not in self._derived.unmoved_by:
+            self._is_behind = True
+
     def finish(self) -> None:
         """Bring everything up to date with what was carried out, before it is committed."""
-        if self._derived is not None:
+        if self._derived is not None and self._is_behind:
             self._derived.follow(self._connection)
+            self._is_behind = False
         self._entries.finish()
 
 
@@ -277,7 +292,7 @@ class InlineBackend:
 
     def _look(self, call: Call[Request[R]], at_ms: int | None = None) -> R:
         steps = self._max_read_steps if call.request.is_bounded else None
-        with stopped_when(self._connection, no_steps_left(steps)):
+        with stopped_when(self._connection, StepLimit(steps)):
             return read(self._connection, call, self._clock, at_ms)
 
     def _check_open(self) -> None:
@@ -294,7 +309,7 @@ class InlineBackend:
                     applying.catch_up()
                 outcome = applying.carry_out(call)
                 applying.finish()
-            if not isinstance(call.request, LocalChange):  # which may move the position
+            if applying.may_go_on:
                 self._applying = applying
         except sqlite3.Error as error:
             self.failed_ms = self._clock.monotonic_ms()
@@ -334,22 +349,26 @@ class TooLong(Exception):  # not a failure of the storage
     """A read was stopped because it took more than it may."""
 
 
-def no_steps_left(steps: int | None) -> Callable[[], bool]:
-    """Make what tells, after every few steps, whether there were more than so many."""
-    left = math.inf if steps is None else steps
+class StepLimit:
+    """Tells, after every few steps of SQLite's machine, whether there were more than so many.
 
-    def is_enough() -> bool:
-        nonlocal left
-        left -= _STEPS_BETWEEN_LOOKS
-        return left < 0
+    Args:
+        steps: How many; None for any number.
+    """
 
-    return is_enough
+    def __init__(self, steps: int | None) -> None:
+        self.left = math.inf if steps is None else steps
+
+    def __call__(self) -> bool:
+        """Count the steps since the last call; whether it is enough."""
+        self.left -= STEPS_BETWEEN_LOOKS
+        return self.left < 0
 
 
 @contextmanager
 def stopped_when(connection: sqlite3.Connection, is_enough: Callable[[], bool]) -> Iterator[None]:
     """Stop what a connection does inside, and raise TooLong, as soon as it is enough."""
-    connection.set_progress_handler(is_enough, _STEPS_BETWEEN_LOOKS)
+    connection.set_progress_handler(is_enough, STEPS_BETWEEN_LOOKS)
     try:
         yield
     except sqlite3.OperationalError as error:

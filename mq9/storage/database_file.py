@@ -44,13 +44,18 @@ class DatabaseFile:
         self._log = Path(f"{real}-wal")
         self._paths = (path, self._log, Path(f"{real}-shm"))
         self.watched = (Path(real), self._log)  # every commit and checkpoint writes to one of them
-        self._names = tuple(map(str, self._paths))
         self._opened = [one.stat() for one in self._paths]
+        # Of each file its path, its inode and device, and the rights that it must keep.
+        self._expected = [
+            (str(path), (status.st_ino, status.st_dev), status.st_mode & _RIGHTS)
+            for path, status in zip(self._paths, self._opened, strict=True)
+        ]
         self._log_size = 0
         self._is_cut = False
         self._stamp: tuple[int, ...] | None = None
         self._is_conclusive = False
         self._seen = _token_in(path)
+        self._renewed: bytes | None = None  # what stood in the main file when it was renewed last
         if self._seen is None:  # a new file: what it holds stands in the log
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self._seen = _token_in(path)
@@ -101,16 +106,17 @@ class DatabaseFile:
     def _look(self) -> str | list[os.stat_result]:
         """Return the status of the files, in the order of their paths; or what became of one."""
         found = []
-        for path, opened in zip(self._names, self._opened, strict=True):
+        for path, identity, rights in self._expected:
             try:
                 status = os.stat(path)  # noqa: PTH116  # a Path takes as long as the call
             except FileNotFoundError:
                 return f"{path} is not there any more"
             except OSError as error:
                 return f"{path} cannot be reached: {error.strerror}"
-            if not os.path.samestat(status, opened):
+            mode, inode, device = status[:3]  # to ask for them by name takes three times as long
+            if (inode, device) != identity:
                 return f"{path} is another file now"
-            if opened.st_mode & _RIGHTS & ~status.st_mode:
+            if rights & ~mode:
                 return f"{path} may no longer be read and written"
             found.append(status)
         return found
@@ -144,11 +150,20 @@ class DatabaseFile:
             return f"{self._main} cannot be read: {error}"
 
     def renew(self, connection: sqlite3.Connection) -> None:
-        """Write a new token, where the last one has reached the main file; in a transaction."""
+        """Write a new token, where the last one has reached the main file; in a transaction.
+
+        `note_renewed` has to be called when that is committed.
+        """
+        if self._seen is not None and self._seen == self._renewed:
+            return
         connection.execute(
             "UPDATE checkpoints SET previous=token, token=randomblob(16) WHERE token=?",
             (self._seen,),
         )
+
+    def note_renewed(self) -> None:
+        """Note that a transaction in which `renew` was called is committed."""
+        self._renewed = self._seen
 
     def _cut_log(self, connection: sqlite3.Connection, size: int) -> str | None:
         """Tell of a log that is shorter than what SQLite has written to it."""

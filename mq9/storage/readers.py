@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from mq9.errors import NotConnected
 from mq9.storage import store
-from mq9.storage.backend import MAX_STEPS, TooLong, no_steps_left, stopped_when, too_long
+from mq9.storage.backend import MAX_STEPS, StepLimit, TooLong, stopped_when, too_long
 
 R = TypeVar("R")
 MakeThreads = Callable[[int, str], Executor]
@@ -120,20 +120,20 @@ class Readers:
         try:
             if is_brief:
                 await asyncio.sleep(0)  # who asks again and again must not keep out the others
-                is_enough = no_steps_left(min(_BRIEF_STEPS, self._most_steps))
+                is_enough = StepLimit(min(_BRIEF_STEPS, self._most_steps))
                 with contextlib.suppress(TooLong, queue.Empty):
                     return self._quick.read(look, is_enough, waits=False)
             if is_bounded:
                 with contextlib.suppress(TooLong):
                     return await self._run(self._quick, self._look_briefly, look)
             steps = self._most_steps if is_bounded else None
-            return await self._run(self._long, self._long.read, look, no_steps_left(steps))
+            return await self._run(self._long, self._long.read, look, StepLimit(steps))
         except TooLong:
             raise too_long(self._most_steps) from None
 
     def _look_briefly(self, look: Callable[[sqlite3.Connection], R]) -> R:
         begun = self._timer()
-        is_enough = no_steps_left(self._most_steps)
+        is_enough = StepLimit(self._most_steps)
         return self._quick.read(look, lambda: is_enough() or self._timer() - begun > _QUICK_S)
 
     async def _run(self, lane: _Lane, work: Callable[..., R], *args: object) -> R:

@@ -26,11 +26,11 @@ from mq9.protocol.body import Request
 from mq9.protocol.verbs import OF_REQUEST, Wakes
 from mq9.storage import store
 from mq9.storage.backend import (
+    STEPS_BETWEEN_LOOKS,
     CommandTransaction,
     Derived,
     LocalChange,
-    no_steps_left,
-    stopped_when,
+    StepLimit,
     storage_error,
 )
 from mq9.storage.database_file import DatabaseFile
@@ -137,6 +137,9 @@ class Writer:
         self._uses_loops = uses_loops
         self._is_patient = True  # how the connection is set: as the thread needs it
         self._left_for_loops = LOG_PAGES  # pages, until the thread has its turn
+        self._steps = StepLimit(_MOST_STEPS)
+        self._applying: CommandTransaction | None = None  # of the last commit
+        self._version = -1  # of the database as of then; it changes when others write
         self._queue: FairQueue[_Ticket] = FairQueue()
         self._taken: list[_Ticket] = []  # from the queue, and not yet carried out
         # The loop that is about to commit what was asked for on it, the last of those that are.
@@ -284,9 +287,9 @@ class Writer:
             self._queue.wake()
             return
         done: list[_Ticket] = []
+        self._steps.left = _MOST_STEPS
         try:
-            with stopped_when(self._connection, no_steps_left(_MOST_STEPS)):
-                done = self._transact(is_patient=False)
+            done = self._transact(is_patient=False)
         except OutcomeUnknown as error:  # to try again would say that nothing was done
             done = self._failed(error)
         except Exception:  # noqa: BLE001, S110  # the thread tries again, and says what is wrong
@@ -335,6 +338,8 @@ class Writer:
         """Let commits wait for another process's, and write the log into the file; or not."""
         if is_patient != self._is_patient:
             store.set_patient(self._connection, is_patient)
+            handler = None if is_patient else self._steps
+            self._connection.set_progress_handler(handler, STEPS_BETWEEN_LOOKS)
             self._is_patient = is_patient
 
     def _transact(self, *, is_patient: bool) -> list[_Ticket]:
@@ -348,17 +353,33 @@ class Writer:
                 turn however long its asker's last one took, and the log is written into the file
                 when it is time to.
         """
-        self._check_file(has_written=False)
+        self._file.look_closely(self._connection)
+        self._file.refuse_lost()
         self._set_patient(is_patient)
         with store.transaction(self._connection):
-            applying = CommandTransaction(self._connection, self._clock, self._derived)
+            applying = self._go_on()
             self._file.renew(self._connection)
             done = self._carry_out(applying, is_patient=is_patient)
             applying.finish()
-        self._check_file(has_written=True)  # what a removed file has taken is no success
+        self._file.note_renewed()
+        self._file.look_closely(self._connection)
+        self._file.refuse_lost(has_written=True)  # what a removed file has taken is no success
+        if applying.may_go_on:
+            self._applying = applying
         self.failed_ms = None
         self._taken = []
         return done
+
+    def _go_on(self) -> CommandTransaction:
+        """Return the last transaction's commands if nobody else has written since, or new ones."""
+        applying, self._applying = self._applying, None  # until the commit
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        if applying is None or version != self._version:
+            applying = CommandTransaction(self._connection, self._clock, self._derived)
+            self._version = version
+        else:
+            applying.catch_up()
+        return applying
 
     def _carry_out(self, applying: CommandTransaction, *, is_patient: bool) -> list[_Ticket]:
         """Carry out those whose turn it is, in a transaction; see `_transact`."""
@@ -428,10 +449,6 @@ class Writer:
             self._queue.charge(ticket.asker, seconds * weight / total)
         if isinstance(run[0].call.request, SendBatch):
             self._send_s = seconds / max(sum(one.count for one in run), 1)
-
-    def _check_file(self, *, has_written: bool) -> None:
-        self._file.look_closely(self._connection)
-        self._file.refuse_lost(has_written=has_written)
 
     def _take(self, most: float | None) -> _Ticket | None:
         """Take the next command that somebody waits for; ``most`` as for `FairQueue.take`."""
