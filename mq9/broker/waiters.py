@@ -23,8 +23,9 @@ class Waiter:
     ``lock`` guards its line and all that wait there.
     """
 
-    def __init__(self, lock: threading.Lock, line: _Line) -> None:
+    def __init__(self, all_waiters: Waiters, lock: threading.Lock, line: _Line) -> None:
         self._loop = asyncio.get_running_loop()
+        self._all = all_waiters
         self._lock = lock
         self._line = line
         self._woken = asyncio.Event()
@@ -61,6 +62,7 @@ class Waiter:
             delivers: Whether the change, or one after it, may be mail.
         """
         with self._lock:
+            self._all.begin_to_watch()
             self.has_news = False
             self._line.sentinel = None if change_ms is None else self
         timers = [clock.call_later(timeout_ms, self._end, background=not ends)]
@@ -145,13 +147,23 @@ _Name = tuple[str | None, asyncio.AbstractEventLoop]
 class Waiters:
     """The waiters of one broker, by mailbox; usable from several threads.
 
-    ``watch`` is told when the first begins to wait and when the last has stopped.
+    Args:
+        watch: Told that somebody begins to wait, and that the last has left. What other processes
+            have written since it was last told to watch counts as new when it begins, so nothing
+            falls between a waiter's look and its wait.
     """
 
     def __init__(self, watch: Callable[[bool], None]) -> None:
         self._watch = watch
         self._lock = threading.Lock()
         self._by_address: dict[str, dict[_Name, _Line]] = {}
+        self._watches = False
+
+    def begin_to_watch(self) -> None:
+        """Have other processes watched, from now on; the lock is held."""
+        if not self._watches:
+            self._watches = True
+            self._watch(True)
 
     def __len__(self) -> int:
         with self._lock:
@@ -163,13 +175,11 @@ class Waiters:
         # One that is woken on a loop that somebody blocks must not keep the news from other loops.
         name = (group, asyncio.get_running_loop())
         with self._lock:
-            if not self._by_address:
-                self._watch(True)
             lines = self._by_address.setdefault(address, {})
             line = lines.get(name)
             if line is None:
                 line = lines[name] = _Line(is_group=group is not None)
-            waiter = Waiter(self._lock, line)
+            waiter = Waiter(self, self._lock, line)
             line.waiters[waiter] = None
         try:
             yield waiter
@@ -180,7 +190,8 @@ class Waiters:
                     del lines[name]
                 if not lines:
                     del self._by_address[address]
-                if not self._by_address:
+                if not self._by_address and self._watches:
+                    self._watches = False
                     self._watch(False)
 
     def notify(self, address: str | None) -> None:

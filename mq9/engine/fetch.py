@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from sqlite3 import Connection
 from typing import Any
 
@@ -27,7 +27,7 @@ from mq9.engine import agents, awaited, groups, mailboxes, messages
 from mq9.engine.commands import Call, Limits, consumer_of
 from mq9.engine.groups import Group
 from mq9.engine.mailboxes import MailboxRow
-from mq9.engine.messages import load_messages, reply_bytes
+from mq9.engine.messages import load_messages, load_new, most_reply_bytes, reply_bytes
 from mq9.errors import LimitReached
 from mq9.protocol.outcomes import Fetched, Stored
 from mq9.protocol.requests import Fetch, Release
@@ -259,22 +259,36 @@ def load(
     They are by lane and msg_id, and from its cursor on all that is in the lane.
     """
     messages: list[Stored] = []
-    room = wanted.max_bytes
-    for (lane, is_new), ones in itertools.groupby(
-        picked, key=lambda one: (one[0], one[1] >= cursors[one[0]])
-    ):
-        several = list(ones)
-        counts = {msg_id: before + 1 for _, msg_id, before, *_ in several}
-        deaths = {msg_id: count for _, msg_id, *_, count in several if count}
-        for stored in load_messages(db, mailbox, counts, lane if is_new else None):
-            message = stored
-            if stored.msg_id in deaths:
-                message = stored._replace(deaths=deaths[stored.msg_id])
-            room -= reply_bytes(message, as_text=as_text)
-            if messages and room < 0:
-                return tuple(messages), True
-            messages.append(message)
+    most, room = wanted.max_bytes, -1  # what is left at least, and exactly where that is needed
+    for message in _load_all(db, mailbox, picked, cursors):
+        if most >= 0:
+            most -= most_reply_bytes(message)
+            if most >= 0:
+                messages.append(message)
+                continue
+            room = wanted.max_bytes - sum(reply_bytes(one, as_text=as_text) for one in messages)
+        room -= reply_bytes(message, as_text=as_text)
+        if messages and room < 0:
+            return tuple(messages), True
+        messages.append(message)
     return tuple(messages), False
+
+
+def _load_all(
+    db: Connection, mailbox: MailboxRow, picked: list[Candidate], cursors: Sequence[int]
+) -> Iterator[Stored]:
+    """Yield the picked messages."""
+    for lane, cursor in enumerate(cursors):
+        of_lane = [one for one in picked if one[0] == lane]
+        known = [one for one in of_lane if one[1] < cursor]
+        if known:
+            counts = {msg_id: before + 1 for _, msg_id, before, *_ in known}
+            deaths = {msg_id: count for _, msg_id, *_, count in known if count}
+            for message in load_messages(db, mailbox, counts):
+                dead = deaths.get(message.msg_id)
+                yield message._replace(deaths=dead) if dead else message
+        if len(known) < len(of_lane):
+            yield from load_new(db, mailbox, lane, of_lane[len(known)][1], of_lane[-1][1])
 
 
 def _write_reply(
