@@ -27,6 +27,11 @@ _logger = logging.getLogger("mq9.tracing")
 _REPLY_MAILBOX = re.compile(r"reply\.[a-z2-7]{24,}")  # as Mq9Client.request names them
 
 
+def is_on() -> bool:
+    """Tell whether there is anything to trace, or a trace to be handed on."""
+    return _api() is not None
+
+
 class Sending:
     """A message that is being sent."""
 
