@@ -173,17 +173,14 @@ class BrokerConnection:
         watch = self._watch.get()
         unread_of = None if watch is None else watch.unread_of
         timeout = self._timeout + wait_ms / 1000
-        retries = Retries(
-            is_repeatable=verb_of(type(asked)).may_repeat(asked),
-            most=self._attempts,
-            delay=self._delay,
-        )
+        retries = None
         while True:
             try:
                 reply = await self._connected().request(
                     asked, mail_address, payload, unread_of, timeout
                 )
             except (Unavailable, Unreachable) as error:
+                retries = retries or self._retries(asked)
                 pause = retries.after(error)
             else:
                 if watch is not None:
@@ -191,6 +188,13 @@ class BrokerConnection:
                 return reply.outcome
             if pause:
                 await sleep(self.clock, pause)
+
+    def _retries(self, asked: Body[Any]) -> Retries:
+        return Retries(
+            is_repeatable=verb_of(type(asked)).may_repeat(asked),
+            most=self._attempts,
+            delay=self._delay,
+        )
 
     async def abandon(self, asked: Body[Any], mail_address: str) -> None:
         """Send what undoes a request whose caller was cancelled; nobody waits for a reply."""

@@ -81,6 +81,8 @@ class MessageMethods(ClientBase):
     async def _send(
         self, mail_address: str, body: bytes, options: requests.Send
     ) -> int | SendOutcome:
+        if not tracing.is_on():
+            return await self._connection.request(options, mail_address, body)
         with tracing.sending(mail_address, options, len(body)) as message:
             sent = await self._connection.request(message.options, mail_address, body)
             message.stored_as(sent if isinstance(sent, int) else sent.msg_id)

@@ -27,6 +27,11 @@ _logger = logging.getLogger("mq9.tracing")
 _REPLY_MAILBOX = re.compile(r"reply\.[a-z2-7]{24,}")  # as Mq9Client.request names them
 
 
+def is_on() -> bool:
+    """Tell whether there is anything to trace, or a trace to be handed on."""
+    return _api() is not None
+
+
 class Sending:
     """A message that is being sent."""
 
@@ -89,8 +94,9 @@ def fetching(mail_address: str, group_name: str | None) -> Callable[[Sequence[Me
 @contextmanager
 def handling(message: Message, group_name: str) -> Iterator[None]:
     """Trace the handling of a message, in the trace and with the baggage that it carries."""
-    api = _installed()  # which hands on what the message carries, though nothing be traced here
-    if api is None:
+    api = _installed()
+    # What the message carries is handed on, though nothing be traced here.
+    if api is None or (api.is_idle and not message.headers):
         yield
         return
     attributes = {

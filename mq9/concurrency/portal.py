@@ -117,6 +117,7 @@ class Portal:
 
 # The loops that run, and the process they run in.
 _running: dict[asyncio.AbstractEventLoop, tuple[threading.Thread, int]] = {}
+_stopping: set[asyncio.AbstractEventLoop] = set()  # of these
 
 
 def _start(name: str) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
@@ -139,6 +140,7 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
         del _running[loop]
+        _stopping.discard(loop)
 
 
 async def _cancel_the_rest() -> None:
@@ -149,9 +151,13 @@ async def _cancel_the_rest() -> None:
 
 
 def _stop(loop: asyncio.AbstractEventLoop) -> None:
-    """Let a loop of this process end; another process's is left alone."""
+    """Let a loop of this process end; another process's is left alone.
+
+    Once only: on the way to its end it runs, and must not be stopped there.
+    """
     _, process = _running.get(loop, (None, 0))
-    if process == os.getpid():
+    if process == os.getpid() and loop not in _stopping:
+        _stopping.add(loop)
         with suppress(RuntimeError):  # it has just ended
             loop.call_soon_threadsafe(loop.stop)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import uuid
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -179,7 +179,7 @@ class Conversations:
         )
         self._lock = threading.Lock()
         self._taken: OrderedDict[tuple[str, str, int], _Taken] = OrderedDict()
-        self._asked: deque[str] = deque(maxlen=_MOST_ASKED)
+        self._asked: OrderedDict[str, None] = OrderedDict()  # correlation ids, the oldest first
 
     def is_answer(self, message: StoredMessage) -> bool:
         """Tell whether a message is known by its correlation id to answer what the agent asked."""
@@ -248,5 +248,7 @@ class Conversations:
                     if made_up:
                         break
                     return
-            if correlation_id is not None and correlation_id not in self._asked:
-                self._asked.append(correlation_id)
+            if correlation_id is not None:
+                self._asked.setdefault(correlation_id)
+                if len(self._asked) > _MOST_ASKED:
+                    self._asked.popitem(last=False)

@@ -17,8 +17,7 @@ from mq9.protocol.headers import BASE64, RequestHeaders
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
-_defaults_of: dict[type[Body[Any]], dict[str, object]] = {}
-_checks_of: dict[type[Body[Any]], tuple[tuple[str, Check, object], ...]] = {}
+_fields_of: dict[type[Body[Any]], _Fields] = {}
 
 MAX_NESTING = 100  # of objects and lists; writers and readers of JSON give up somewhere above
 
@@ -69,15 +68,27 @@ def needed(check: Check) -> Any:
             raise InvalidRequest(f"{name}: must be given, not {shown(value)}")
         return check(name, value)
 
-    return dataclasses.field(default=None, metadata={"check": present})
+    return dataclasses.field(default=None, metadata={"check": present, "needed": True})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fields(NamedTuple):
+    """The fields of a kind of request, by name."""
+
+    defaults: dict[str, Any]
+    # The check of each, and its default where that needs no check.
+    checks: dict[str, tuple[Check, object]]
+    needed: tuple[str, ...]  # those that must be given
+
+
+@dataclass(frozen=True, kw_only=True)
 class Body(Request[R_co]):
     """A request that travels, as the JSON object that is its payload.
 
     A request that exists is valid: one that is not raises InvalidRequest naming field and value.
     Fields that hold their default are left out on the wire; unknown fields are ignored.
+
+    A request has an attribute of its own for each field that it was given. The others are the
+    class's, whose value is the default: so a request costs what it says, and not what it might say.
     """
 
     # Names of fields that travel inside the object "config".
@@ -85,28 +96,40 @@ class Body(Request[R_co]):
     # Names of fields that travel with their default too, since other brokers have another.
     ALWAYS: ClassVar[frozenset[str]] = frozenset()
 
-    def __post_init__(self) -> None:
-        """Check every field that does not hold its default, and put the value to use in place."""
-        for name, check, default in _checks(type(self)):
-            value = getattr(self, name)
-            if value is default:
-                continue
-            checked = check(name, value)
-            if checked is not value:
-                object.__setattr__(self, name, checked)
+    def __init_subclass__(cls) -> None:
+        """Have every kind of request made alike: ``dataclass`` leaves an ``__init__`` as it is."""
+        cls.__init__ = Body.__init__  # type: ignore[method-assign]  # each takes its own fields
+
+    def __init__(self, **given: Any) -> None:
+        """Check the fields that are given, and keep of each the value to use in its place."""
+        fields = _fields(type(self))
+        for name in fields.needed:
+            given.setdefault(name)
+        for name, value in given.items():
+            if name not in fields.checks:
+                kind = type(self).__name__
+                raise TypeError(f"{kind}.__init__() got an unexpected keyword argument {name!r}")
+            check, default = fields.checks[name]
+            if value is not default:
+                given[name] = check(name, value)
+        vars(self).update(given)
+        self.check_together()
+
+    def check_together(self) -> None:
+        """Raise InvalidRequest for fields that do not go together."""
 
     def encode(self) -> bytes:
         """Return the payload."""
         body: dict[str, Any] = {}
         config: dict[str, Any] = {}
-        fields = _defaults(type(self))
-        for name, default in fields.items():
+        defaults = _fields(type(self)).defaults
+        for name, default in defaults.items():
             value = getattr(self, name)
             if value != default or name in self.ALWAYS:
                 (config if name in self.CONFIG else body)[name] = value
         if config:
             body["config"] = config
-        return orjson.dumps(body) if fields else b""
+        return orjson.dumps(body) if defaults else b""
 
     def encode_headers(self) -> list[tuple[str, str]]:
         """Return the headers."""
@@ -115,7 +138,7 @@ class Body(Request[R_co]):
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         """Read a request from its payload; what has no fields does not look at it."""
-        fields = _defaults(cls)
+        fields = _fields(cls).defaults
         data = parse_object(payload) if fields else {}
         config = checks.json_object("config", data.get("config")) if cls.CONFIG else {}
         values = {}
@@ -154,22 +177,14 @@ class Body(Request[R_co]):
         """Raise InvalidRequest for a mailbox for which the request makes no sense."""
 
 
-def _defaults(kind: type[Body[Any]]) -> dict[str, object]:
-    """Return the default of each field, by its name."""
-    defaults = _defaults_of.get(kind)
-    if defaults is None:
-        defaults = {field.name: field.default for field in dataclasses.fields(kind)}
-        _defaults_of[kind] = defaults
-    return defaults
-
-
-def _checks(kind: type[Body[Any]]) -> tuple[tuple[str, Check, object], ...]:
-    """Return name and check of each field, and its default where that needs no check."""
-    found = _checks_of.get(kind)
+def _fields(kind: type[Body[Any]]) -> _Fields:
+    found = _fields_of.get(kind)
     if found is None:
-        found = _checks_of[kind] = tuple(
-            (field.name, field.metadata["check"], _valid_default(field))
-            for field in dataclasses.fields(kind)
+        fields = dataclasses.fields(kind)
+        found = _fields_of[kind] = _Fields(
+            {one.name: one.default for one in fields},
+            {one.name: (one.metadata["check"], _valid_default(one)) for one in fields},
+            tuple(one.name for one in fields if "needed" in one.metadata),
         )
     return found
 
@@ -183,7 +198,7 @@ def _valid_default(field: dataclasses.Field[Any]) -> object:
     return field.default if passes else object()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ByConsumer(Body[R_co]):
     """Concerns what a consumer of a group holds."""
 

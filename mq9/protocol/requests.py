@@ -82,7 +82,7 @@ _turns = whole(0, 100)
 _position = whole(0, (1 << 63) - 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CreateMailbox(Body[Created]):
     """MAILBOX.CREATE."""
 
@@ -106,23 +106,22 @@ class CreateMailbox(Body[Created]):
     )
     viewers: tuple[str, ...] = given((), otherwise((), checks.agents))
 
-    def __post_init__(self) -> None:
-        """Check every field, and that a name and a prefix are not both given."""
-        Body.__post_init__(self)
+    def check_together(self) -> None:
+        """Check that a name and a prefix are not both given."""
         if self.name is not None and self.prefix is not None:
             raise InvalidRequest(
                 f"prefix: {self.prefix!r} goes with a generated name, not with one"
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class DropMailbox(Body[None]):
     """MAILBOX.DROP."""
 
     is_private: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Status(Body[MailboxStatus]):
     """MAILBOX.STATUS."""
 
@@ -134,7 +133,7 @@ class Status(Body[MailboxStatus]):
     msg_id: int | None = given(None, optional(_msg_id))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class GrantMailbox(Body[Grants]):
     """MAILBOX.GRANT; each list names all from now on, and one that is absent stays as it is."""
 
@@ -144,9 +143,8 @@ class GrantMailbox(Body[Grants]):
     send_policy: SendPolicy | None = given(None, optional(checks.member(SendPolicy)))
     look_policy: LookPolicy | None = given(None, optional(checks.member(LookPolicy)))
 
-    def __post_init__(self) -> None:
-        """Check every field, and that one is given."""
-        Body.__post_init__(self)
+    def check_together(self) -> None:
+        """Check that one is given."""
         lists = self.readers, self.viewers, self.senders
         if (*lists, self.send_policy, self.look_policy) == (None,) * 5:
             raise InvalidRequest(
@@ -155,7 +153,7 @@ class GrantMailbox(Body[Grants]):
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ListMailboxes(Body[MailboxPage]):
     """OWN.LIST."""
 
@@ -168,14 +166,14 @@ class ListMailboxes(Body[MailboxPage]):
     text: str | None = given(None, optional(checks.prose(1_024)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ListPublic(Body[PublicPage]):
     """PUBLIC.LIST."""
 
     after: str | None = given(None, optional(checks.mail_address))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Send(Body[int | SendOutcome]):
     """MSG.SEND: what it says beside its payload, as headers.
 
@@ -206,9 +204,8 @@ class Send(Body[int | SendOutcome]):
     details: bool = given(False, checks.flag, header="mq9-details")
     headers: tuple[tuple[str, str], ...] = given((), checks.message_headers)
 
-    def __post_init__(self) -> None:
-        """Check every option, and that those are together which go together."""
-        Body.__post_init__(self)
+    def check_together(self) -> None:
+        """Check that those are together which go together."""
         if self.tell_overdue:
             for name in ("answer_by", "correlation_id", "reply_to"):
                 if getattr(self, name) is None:
@@ -219,9 +216,9 @@ class Send(Body[int | SendOutcome]):
     def encode_headers(self) -> list[tuple[str, str]]:
         """Return the headers; an option that holds its default is left out."""
         encoded = []
-        for name, (header, default) in _OPTIONS.items():
-            value = getattr(self, name)
-            if value != default:
+        for name, value in vars(self).items():
+            header, default = _OPTIONS.get(name, (None, value))
+            if header is not None and value != default:
                 encoded.append((header, _text(value)))
         return [*encoded, *self.headers]
 
@@ -287,7 +284,7 @@ def _parse(header: str, text: str, default: object, name: str) -> Any:
     return text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Fetch(ByConsumer[Fetched]):
     """MSG.FETCH."""
 
@@ -317,9 +314,8 @@ class Fetch(ByConsumer[Fetched]):
     min_msgs: int = given(1, _count)
     linger_ms: int = given(0, whole(0, MAX_LINGER_MS))
 
-    def __post_init__(self) -> None:
-        """Check every field, and that those are together which go together."""
-        Body.__post_init__(self)
+    def check_together(self) -> None:
+        """Check that those are together which go together."""
         if self.min_msgs > self.num_msgs:
             raise InvalidRequest(f"min_msgs: {self.min_msgs} is more than num_msgs {self.num_msgs}")
         if self.collects and self.group_name is None:
@@ -341,7 +337,7 @@ class Fetch(ByConsumer[Fetched]):
         return self.min_msgs > 1 or self.linger_ms > 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Ack(ByConsumer[tuple[int, ...]]):
     """MSG.ACK; comes to the ids confirmed."""
 
@@ -359,7 +355,7 @@ class Ack(ByConsumer[tuple[int, ...]]):
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Nack(ByConsumer[str | None]):
     """MSG.NACK; comes to the mailbox in which an answer is overdue sooner now, if there is one.
 
@@ -373,7 +369,7 @@ class Nack(ByConsumer[str | None]):
     reason: str | None = given(None, optional(checks.prose(MAX_REASON)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Move(ByConsumer[MoveOutcome]):
     """MSG.MOVE."""
 
@@ -398,7 +394,7 @@ class Move(ByConsumer[MoveOutcome]):
             raise InvalidRequest(f"to: {self.to} is the mailbox itself")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Extend(ByConsumer[Extended]):
     """MSG.EXTEND."""
 
@@ -409,7 +405,7 @@ class Extend(ByConsumer[Extended]):
     promise: Promise | None = given(None, optional(checks.promise))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Release(ByConsumer[None]):
     """MSG.RELEASE."""
 
@@ -419,7 +415,7 @@ class Release(ByConsumer[None]):
     request_id: str = needed(checks.header_text)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Query(Body[Found]):
     """MSG.QUERY."""
 
@@ -438,9 +434,8 @@ class Query(Body[Found]):
     state: str | None = given(None, optional(checks.word(*STATES)))
     before_id: int | None = given(None, optional(_msg_id))
 
-    def __post_init__(self) -> None:
-        """Check every field, and that a state goes with a group."""
-        Body.__post_init__(self)
+    def check_together(self) -> None:
+        """Check that a state goes with a group."""
         if self.state is not None and self.group_name is None:
             raise InvalidRequest(
                 f"state: a message is {self.state} for a group only; name it in group_name"
@@ -460,7 +455,7 @@ def _place(pattern: str) -> checks.Check:
     return check
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ListSent(Body[SentPage]):
     """MSG.SENT."""
 
@@ -477,7 +472,7 @@ class ListSent(Body[SentPage]):
         return self.sender
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ListConversations(Body[ConversationPage]):
     """CONVERSATION.LIST."""
 
@@ -492,7 +487,7 @@ class ListConversations(Body[ConversationPage]):
     if_changed_from: int | None = given(None, optional(_position))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReadConversation(Body[ReadPart]):
     """CONVERSATION.READ."""
 
@@ -506,7 +501,7 @@ class ReadConversation(Body[ReadPart]):
     if_changed_from: int | None = given(None, optional(_position))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ListLinks(Body[tuple[Link, ...]]):
     """CONVERSATION.LINKS."""
 
@@ -516,7 +511,7 @@ class ListLinks(Body[tuple[Link, ...]]):
     limit: int = given(DEFAULT_LINKS, otherwise(DEFAULT_LINKS, _count))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ListStuck(Body[StuckPage]):
     """STUCK.LIST."""
 
@@ -534,7 +529,7 @@ class ListStuck(Body[StuckPage]):
     if_changed_from: int | None = given(None, optional(_position))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class QueryUnread(Body[Fetched]):
     """What a group was not given yet, which stays as it is; of an older generation."""
 
@@ -547,7 +542,7 @@ class QueryUnread(Body[Fetched]):
     generation: str = needed(checks.header_text)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Delete(Body[None]):
     """MSG.DELETE; the subject says which message."""
 
@@ -570,7 +565,7 @@ class Delete(Body[None]):
         return cls(msg_id=msg_id)  # type: ignore[arg-type]  # None is refused like any other value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Cancel(Body[None]):
     """MSG.CANCEL."""
 
@@ -583,7 +578,7 @@ class Cancel(Body[None]):
         return self.sender
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Notify(Body[Notice]):
     """MSG.NOTICE."""
 
@@ -598,7 +593,7 @@ class Notify(Body[Notice]):
     cooldown_s: int = given(DEFAULT_COOLDOWN_S, otherwise(DEFAULT_COOLDOWN_S, whole(0, 3_600)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Register(Body[str]):
     """What the broker reads of AGENT.REGISTER, whose whole object is kept; comes to the mailbox."""
 
@@ -606,9 +601,8 @@ class Register(Body[str]):
     mailbox: str | None = given(None, optional(checks.mail_address))
     ttl: int = given(0, otherwise(0, whole(0, MAX_SECONDS)))
 
-    def __post_init__(self) -> None:
-        """Check every field, and that there is something to register."""
-        Body.__post_init__(self)
+    def check_together(self) -> None:
+        """Check that there is something to register."""
         if self.name is None and self.mailbox is None:
             raise InvalidRequest("name: an agent needs a name or a mailbox")
 
@@ -618,31 +612,30 @@ class Register(Body[str]):
         return self.mailbox or addresses.slug(self.name or "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _OfAgent(Body[None]):
     """Names an agent in the registry."""
 
     name: str | None = given(None, optional(checks.agent_name))
     mailbox: str | None = given(None, optional(checks.mail_address))
 
-    def __post_init__(self) -> None:
-        """Check every field, and that an agent is named."""
-        Body.__post_init__(self)
+    def check_together(self) -> None:
+        """Check that an agent is named."""
         if self.name is None and self.mailbox is None:
             raise InvalidRequest("name: give the agent's name or its mailbox")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Unregister(_OfAgent):
     """AGENT.UNREGISTER."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Report(_OfAgent):
     """What the broker reads of AGENT.REPORT; the rest of the object is kept as it came."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Discover(Body[Discovered]):
     """AGENT.DISCOVER."""
 
@@ -653,7 +646,7 @@ class Discover(Body[Discovered]):
     page: int = given(1, whole(1, 1_000_000))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Lookup(Body[tuple[AgentEntry, ...]]):
     """AGENT.LOOKUP."""
 
@@ -666,9 +659,8 @@ class Lookup(Body[tuple[AgentEntry, ...]]):
     wrote_to: str | None = given(None, optional(checks.mail_address))
     before: int | None = given(None, optional(_msg_id))
 
-    def __post_init__(self) -> None:
-        """Check every field, and that there is somebody to look up."""
-        Body.__post_init__(self)
+    def check_together(self) -> None:
+        """Check that there is somebody to look up."""
         if not self.names and not self.mailboxes:
             raise InvalidRequest("names: nobody is looked up; give names or mailboxes")
         if self.before is not None and self.wrote_to is None:
@@ -677,6 +669,6 @@ class Lookup(Body[tuple[AgentEntry, ...]]):
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Whoami(Body[Identity]):
     """AGENT.WHOAMI; comes to whom the broker takes the asker for."""

@@ -74,12 +74,11 @@ ROOT = "$mq9.AI."
 def encode(request: type[Body[Any]], mail_address: str = "", msg_id: int | None = None) -> str:
     """Return the subject of a kind of request."""
     verb = verb_of(request)
-    parts = [verb.name]
-    if verb.target is not Target.BROKER:
-        parts.append(mail_address)
+    if verb.target is Target.BROKER:
+        return f"{ROOT}{verb.name}"
     if verb.target is Target.MESSAGE:
-        parts.append(str(msg_id))
-    return ROOT + ".".join(parts)
+        return f"{ROOT}{verb.name}.{mail_address}.{msg_id}"
+    return f"{ROOT}{verb.name}.{mail_address}"
 
 
 def decode(

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from mq9.broker.asked import BrokerSession, LocalRequest
 from mq9.broker.embedded import Broker
 from mq9.clock import Clock
+from mq9.concurrency.deadlines import Deadlines
 from mq9.errors import NotConnected, OutcomeUnknown
 from mq9.protocol import subjects
 from mq9.protocol.body import Body
@@ -34,7 +35,7 @@ class DirectTransport:
         self._session = session
         self._release = release
         self._process = os.getpid()
-        self._waiting: dict[asyncio.Timeout, asyncio.AbstractEventLoop] = {}
+        self._waiting: dict[asyncio.AbstractEventLoop, Deadlines] = {}
         self.clock: Clock = broker.clock
 
     async def request(
@@ -53,15 +54,21 @@ class DirectTransport:
             raise NotConnected("the process was forked; connect a new client in the child")
         request = LocalRequest(asked, mail_address, payload or b"", self._session, unread_of)
         try:
-            async with asyncio.timeout(timeout) as deadline:
-                self._waiting[deadline] = asyncio.get_running_loop()
-                try:
-                    return await broker.carry_out(request)
-                finally:
-                    del self._waiting[deadline]
+            with self._deadlines().within(timeout):
+                return await broker.carry_out(request)
         except TimeoutError:
             subject = subjects.encode(type(asked), mail_address, asked.subject_msg_id)
             raise self._no_reply(subject, timeout) from None
+
+    def _deadlines(self) -> Deadlines:
+        """Return the deadlines of the event loop that runs."""
+        loop = asyncio.get_running_loop()
+        deadlines = self._waiting.get(loop)
+        if deadlines is None:
+            for other in [one for one in list(self._waiting) if one.is_closed()]:
+                self._waiting.pop(other, None)
+            deadlines = self._waiting[loop] = Deadlines()
+        return deadlines
 
     def _no_reply(self, subject: str, timeout: float) -> OutcomeUnknown:
         when = "before the client was closed" if self._broker is None else f"within {timeout:g} s"
@@ -74,16 +81,11 @@ class DirectTransport:
         """Let go of the broker; whoever still waits for a reply gets none."""
         if self._broker is not None:
             self._broker = None
-            for deadline, loop in self._waiting.copy().items():
+            for loop, deadlines in self._waiting.copy().items():
                 if loop is asyncio.get_running_loop():
-                    self._end(deadline)
+                    deadlines.end_all()
                 else:
                     with suppress(RuntimeError):  # it is closed
-                        loop.call_soon_threadsafe(self._end, deadline)
+                        loop.call_soon_threadsafe(deadlines.end_all)
             if self._release is not None and os.getpid() == self._process:
                 await self._release()
-
-    def _end(self, deadline: asyncio.Timeout) -> None:
-        """Let the wait for a reply end, unless it has; called on the event loop that waits."""
-        if deadline in self._waiting and not deadline.expired():
-            deadline.reschedule(0)

@@ -16,7 +16,7 @@ from mq9.protocol.body import Body, given
 from .parsing import way_name  # noqa: F401  # a fixture
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Count(Body[int]):
     """MSG.COUNT."""
 

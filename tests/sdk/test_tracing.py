@@ -273,3 +273,33 @@ async def test_a_run_of_a_worker_is_in_the_trace_of_its_message(exporter, client
         "gen_ai.conversation.id": thread,
     }
     assert compiled.get_state({"configurable": {"thread_id": thread}}).values == {"topic": "rice"}
+
+
+@pytest.fixture
+def nothing_is_traced(monkeypatch):
+    """As in a program that has set no provider."""
+    monkeypatch.setattr(trace, "get_tracer_provider", trace.ProxyTracerProvider)
+
+
+async def test_where_nothing_is_traced_a_plain_message_has_no_span(nothing_is_traced, client):
+    seen = []
+
+    async def handle(_message):
+        seen.append(dict(context.get_current()))
+
+    await client.send("inbox", "plain")
+    await handled(client, handle)
+    assert seen == [{}]
+
+
+async def test_where_nothing_is_traced_baggage_is_handed_on(nothing_is_traced, client):
+    token = context.attach(baggage.set_baggage("customer", "7"))
+    await client.send("inbox", "x")
+    context.detach(token)
+    seen = []
+
+    async def handle(_message):
+        seen.append(baggage.get_baggage("customer"))
+
+    await handled(client, handle)
+    assert seen == ["7"]
