@@ -3,6 +3,8 @@
 from benchmarks.cases import (
     backlog,
     cluster,
+    cpu,
+    crowd,
     fetch,
     file,
     growth,
@@ -18,6 +20,8 @@ from benchmarks.cases import (
 CASES = (
     sdk.CASE,
     send.SEND,
+    crowd.CASE,
+    cpu.CASE,
     fetch.CASE,
     cluster.SEND,
     cluster.FETCH,

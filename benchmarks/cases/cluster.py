@@ -103,7 +103,7 @@ SEND = Case(
     f"SEND to a gateway on three NATS servers, {_SENDS} each; JetStream on the same three",
     {_SEQUENTIAL: "sends/s", _TOGETHER: "sends/s"},
     [
-        Comparison(measure, ours, _JETSTREAM, at_least(0.45) if measure == _TOGETHER else None)
+        Comparison(measure, ours, _JETSTREAM, at_least(0.6) if measure == _TOGETHER else None)
         for ours in _OURS
         for measure in (_TOGETHER, _SEQUENTIAL)
     ],
@@ -115,6 +115,6 @@ FETCH = Case(
     f"{_MESSAGES} stored messages, fetched {TOGETHER} at a time and acked, by a gateway on three "
     "NATS servers; JetStream on the same three, with one ack a batch",
     {RATE: "messages/s"},
-    [Comparison(RATE, ours, _JETSTREAM, at_least(2)) for ours in _OURS],
+    [Comparison(RATE, ours, _JETSTREAM, at_least(1.5)) for ours in _OURS],
     _open_fetch,
 )

@@ -147,7 +147,7 @@ CASE = Case(
         comparison
         for ours in _OURS
         for comparison in (
-            Comparison(RATE, ours, _JETSTREAM, at_least(2.5)),
+            Comparison(RATE, ours, _JETSTREAM, at_least(2)),
             Comparison(RATE, ours, _REDIS, at_least(0.5)),
         )
     ],

@@ -49,8 +49,8 @@ CASE = Case(
     "everything in memory",
     {_SEQUENTIAL: "sends/s", _TOGETHER: "sends/s"},
     [
-        Comparison(_SEQUENTIAL, _FILE, _FAKEREDIS, at_least(2)),
-        Comparison(_TOGETHER, _FILE, _FAKEREDIS, at_least(6)),
+        Comparison(_SEQUENTIAL, _FILE, _FAKEREDIS, at_least(0.9)),
+        Comparison(_TOGETHER, _FILE, _FAKEREDIS, at_least(3)),
     ],
     _open,
 )

@@ -93,9 +93,9 @@ SEND = Case(
         for ours in _OURS
         for comparison in (
             Comparison(_TOGETHER, ours, _JETSTREAM, at_least(1)),
-            Comparison(_TOGETHER, ours, _REDIS, at_least(1.5)),
+            Comparison(_TOGETHER, ours, _REDIS, at_least(1.4)),
             Comparison(_TOGETHER, ours, _PIPELINE),
-            Comparison(_SEQUENTIAL, ours, _JETSTREAM, at_least(0.9)),
+            Comparison(_SEQUENTIAL, ours, _JETSTREAM, at_least(0.6)),
             Comparison(_SEQUENTIAL, ours, _REDIS),
         )
     ],

@@ -288,7 +288,8 @@ def _load_all(
                 dead = deaths.get(message.msg_id)
                 yield message._replace(deaths=dead) if dead else message
         if len(known) < len(of_lane):
-            yield from load_new(db, mailbox, lane, of_lane[len(known)][1], of_lane[-1][1])
+            first, last = of_lane[len(known)], of_lane[-1]
+            yield from load_new(db, mailbox, lane, first[1], last[1], first[2] + 1)
 
 
 def _write_reply(

@@ -404,9 +404,9 @@ def load_messages(
 
 
 def load_new(
-    db: Connection, mailbox: MailboxRow, lane: int, first: int, last: int
+    db: Connection, mailbox: MailboxRow, lane: int, first: int, last: int, deliveries: int
 ) -> Iterator[Stored]:
-    """Yield all messages of a lane from one msg_id to another, as delivered once, by msg_id."""
+    """Yield all messages of a lane from one msg_id to another, delivered as often, by msg_id."""
     rows = db.execute(
         f"SELECT {COLUMNS} FROM messages"  # noqa: S608  # constant text
         " WHERE mailbox=? AND priority=? AND msg_id BETWEEN ? AND ? ORDER BY msg_id",
@@ -415,7 +415,7 @@ def load_new(
     priority = PRIORITIES[lane]
     for msg_id, payload, _, create_time, beside in rows:
         envelope = None if beside is None else _envelope(beside)
-        yield Stored(msg_id, payload, priority, create_time, 1, envelope)
+        yield Stored(msg_id, payload, priority, create_time, deliveries, envelope)
 
 
 def text_bytes(*texts: str | None) -> int:
