@@ -167,6 +167,8 @@ class Link:
     def _begin(
         self, subject: str, payload: bytes, headers: Iterable[tuple[str, str]], timeout: float
     ) -> Waiting:
+        if not self.is_open:  # since it was chosen for the request
+            raise Unreachable(f"the server at {self._server.url} closed the connection")
         block = wire_headers.encode(headers) if headers else b""
         self._refuse_oversize(len(payload), len(block))
         number = next(self._numbers)
