@@ -9,7 +9,7 @@ COPY mq9 mq9
 COPY langchain_mq9 langchain_mq9
 COPY mcp_server mcp_server
 RUN /opt/mq9/bin/pip install --no-cache-dir --constraint constraints.txt \
-      --build-constraint constraints.txt '.[fast,mcp,semantic,server,worker]'
+      --build-constraint constraints.txt '.[cluster,fast,mcp,nkeys,semantic,server,worker]'
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --home-dir /data --no-create-home mq9 \

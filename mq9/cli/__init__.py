@@ -49,7 +49,7 @@ def _prepare_output() -> None:
 
 # What is installed without any extra, so that no extra is to blame where it is missing.
 _ALWAYS = {"mq9", "mcp_server", "langchain_mq9"} | {
-    *("langchain_core", "langgraph", "nats", "orjson", "platformdirs", "pydantic")
+    *("langchain_core", "langgraph", "orjson", "platformdirs", "pydantic")
 }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mq9.cli import needing
 from mq9.cli.output import Table, count
 from mq9.cli.program import NOTHING_THERE, CommandCall, new_app, register
 from mq9.clock import SystemClock
@@ -26,7 +27,8 @@ app = new_app(help="Look at the gateways of a cluster, and begin one with a file
 
 @asynccontextmanager
 async def _operating(call: CommandCall) -> AsyncIterator[Operator]:
-    from mq9.cluster.operator import operating  # noqa: PLC0415  # not before it is used
+    with needing("cluster", "cluster: it"):
+        from mq9.cluster.operator import operating  # noqa: PLC0415  # not before it is used
 
     name = f"operator-{secrets.token_hex(6)}"
     async with operating(call.full_url, SystemClock(), name, call.timeout) as operator:

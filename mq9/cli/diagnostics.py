@@ -74,7 +74,7 @@ def check_versions(packages: Sequence[str] = ()) -> list[Check]:
         ok("python", f"{platform.python_version()} at {sys.executable}"),
         ok("langchain-mq9", VERSION),
     ]
-    for package in ("nats-py", *packages):
+    for package in packages:
         try:
             found.append(ok(package, version(package)))
         except PackageNotFoundError:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 import typer
 from annotated_types import Ge, Le
@@ -24,11 +24,10 @@ from starlette.routing import BaseRoute
 
 from mq9.broker.asked import BrokerSession
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.cli import logs, plugins
+from mq9.cli import logs, needing, plugins
 from mq9.cli.program import new_app, taking
 from mq9.client.client import Mq9Client
 from mq9.clock import SystemClock
-from mq9.cluster.member import BrokerOptions, Member, joined
 from mq9.engine.commands import Claimed
 from mq9.errors import Unreachable
 from mq9.http.port import HttpLimits
@@ -42,6 +41,9 @@ from mq9.server.users import Admitted, Guard, Users
 from mq9.signals import stop_on_signals
 from mq9.transport.direct import DirectTransport
 from mq9.transport.open import default_file
+
+if TYPE_CHECKING:
+    from mq9.cluster.member import BrokerOptions, Member
 
 
 def command_of_settings(run: Callable[[ServerSettings], None]) -> Callable[..., None]:
@@ -250,6 +252,9 @@ class Serving:
             "dialects": settings.dialects,
         }
         if settings.cluster is not None:
+            with needing("cluster", "--cluster: it"):
+                from mq9.cluster.member import joined  # noqa: PLC0415  # not before it is used
+
             data = settings.data or default_file().with_name("gateway.db")
             url = settings.cluster.get_secret_value()
             prefixes = settings.reply_prefix

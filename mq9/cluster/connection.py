@@ -27,6 +27,8 @@ async def connect(url: str, name: str, inbox: str, seconds: float = _CONNECT_S) 
         raise InvalidRequest(
             f"cluster: inbox_prefix is for clients; gateways and operators have {inbox}"
         )
+    if wanted.ignore_discovered:
+        raise InvalidRequest("cluster: ignore_discovered is for clients")
     first = wanted.members[0]
     context: ssl.SSLContext | None = servers.tls_context(wanted) if wanted.must_encrypt else None
     attempt = _Attempt()
@@ -41,6 +43,9 @@ async def connect(url: str, name: str, inbox: str, seconds: float = _CONNECT_S) 
                 password=first.password,
                 token=first.token,
                 tls=context,
+                tls_handshake_first=wanted.tls_first,
+                user_credentials=wanted.creds,
+                nkeys_seed=wanted.nkey,
                 error_cb=attempt.note,
                 connect_timeout=_CONNECT_S,  # type: ignore[arg-type]  # takes fractions
                 reconnect_time_wait=_PAUSE_S,  # type: ignore[arg-type]  # takes fractions

@@ -1,11 +1,13 @@
 """Which transport a URL means, and the brokers that this process has open.
 
 - ``nats://[user:password@|token@]host[:port]``: a server, by default on port 4222; several, which
-  are members of one cluster, separated by commas and tried in that order. ``?inbox_prefix=`` says
-  what the subjects of replies begin with. ``tls://`` is the same and insists on TLS: ``?tls_ca=``
+  are members of one cluster, separated by commas and tried in that order. Others that a server
+  names are tried after them, unless ``?ignore_discovered=true``. ``inbox_prefix=`` says what the
+  subjects of replies begin with. In place of a user or token ``creds=`` names a file of a JWT and
+  its NKey, ``nkey=`` one of an NKey's seed. ``tls://`` is the same and insists on TLS: ``tls_ca=``
   names a file of certificates to trust instead of the system's, ``tls_cert=`` and ``tls_key=`` the
-  files of the client's own certificate and key. Special characters in a user, password or token
-  are percent-encoded.
+  files of the client's own certificate and key; with ``tls_first=true`` TLS begins before the
+  server greets. Special characters in a user, password or token are percent-encoded.
 - ``memory://name``: a broker in memory, shared by name inside the process until it ends.
 - ``sqlite:///path``: a broker on a file. Three slashes are followed by a path relative to the
   working directory, four by an absolute one (``sqlite:////var/lib/mq9.db``; on Windows

@@ -16,8 +16,9 @@ from mq9.wire.subjects import is_subject
 
 SCHEMES = frozenset({"nats", "tls"})
 DEFAULT_PORT = 4222
-_TLS_OPTIONS = frozenset({"tls_ca", "tls_cert", "tls_key"})
-_OPTIONS = _TLS_OPTIONS | {"inbox_prefix"}
+_TLS_OPTIONS = frozenset({"tls_ca", "tls_cert", "tls_key", "tls_first"})
+_SWITCHES = frozenset({"tls_first", "ignore_discovered"})  # true or false
+_OPTIONS = _TLS_OPTIONS | _SWITCHES | {"inbox_prefix", "creds", "nkey"}
 _SCHEME = re.compile(r"\w+://")
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.%]+", re.IGNORECASE)
 _FORM = "nats://[user:password@|token@]host[:port] or the same with tls://"
@@ -33,6 +34,7 @@ class ServerAddress:
     user: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
+    tls_name: str | None = None  # whose certificate it has, where that is not the host's
 
     @property
     def url(self) -> str:
@@ -55,11 +57,20 @@ class Servers:
     cert: str | None = None
     key: str | None = None
     inbox_prefix: str | None = None
+    creds: str | None = None  # a file of a JWT and an NKey's seed
+    nkey: str | None = None  # a file of an NKey's seed
+    tls_first: bool = False  # before the server greets
+    ignore_discovered: bool = False
 
     @property
     def must_encrypt(self) -> bool:
         """Whether nothing may be sent without TLS."""
         return self.members[0].scheme == "tls"
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether a key says who connects, and so no user or token."""
+        return self.creds is not None or self.nkey is not None
 
 
 def without_secrets(url: str) -> str:
@@ -111,18 +122,41 @@ def parse(url: str) -> Servers:
             f"server: inbox_prefix: {shown(inbox_prefix)} is not the beginning of an inbox; write "
             "whole tokens without a dot at the end, such as _INBOX.ada"
         )
+    switches = {name: _switch(name, options.pop(name, "false")) for name in _SWITCHES}
+    if "creds" in options and "nkey" in options:
+        raise InvalidRequest("server: creds has the seed of an NKey, so nkey cannot be named, too")
+    if any(one.has_credentials for one in members) and (
+        of_key := options.keys() & {"creds", "nkey"}
+    ):
+        raise InvalidRequest(f"server: {min(of_key)} is instead of a user or token in the URL")
     return Servers(
         tuple(members),
-        options.get("tls_ca"),
-        options.get("tls_cert"),
-        options.get("tls_key"),
-        inbox_prefix,
+        ca=options.get("tls_ca"),
+        cert=options.get("tls_cert"),
+        key=options.get("tls_key"),
+        inbox_prefix=inbox_prefix,
+        creds=options.get("creds"),
+        nkey=options.get("nkey"),
+        **switches,
     )
 
 
 def has_credentials(url: str) -> bool:
     """Tell whether a URL says who connects."""
-    return any(server.has_credentials for server in parse(url).members)
+    servers = parse(url)
+    return servers.is_signed or any(server.has_credentials for server in servers.members)
+
+
+def discovered(address: str, by: ServerAddress) -> ServerAddress | None:
+    """Return a server as another one of its cluster names it; None where that cannot be read."""
+    try:
+        other = _server(f"{by.scheme}://{address}", address)
+    except InvalidRequest:
+        return None
+    # By a certificate for a name that it shares with the other; its address is seldom in one.
+    is_address = other.host.replace(".", "").isdigit() or ":" in other.host
+    name = (by.tls_name or by.host) if is_address else None
+    return replace(by, host=other.host, port=other.port, tls_name=name)
 
 
 def with_token(url: str, token: str) -> str:
@@ -175,6 +209,12 @@ def _server(address: str, url: str) -> ServerAddress:
 def _is_inbox_prefix(text: str) -> bool:
     is_printable = text.isascii() and text.isprintable() and " " not in text
     return is_printable and not text.startswith("$") and is_subject(text)
+
+
+def _switch(name: str, text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise InvalidRequest(f"server: {name} is true or false, and not {shown(text)}")
+    return text == "true"
 
 
 def _options(query: str) -> list[tuple[str, str]]:

@@ -57,7 +57,7 @@ def test_all_is_well(mq9, tmp_path, inbox, ports):
     assert document["ok"] is True
     assert all(one.keys() == {"name", "state", "text", "advice"} for one in document["checks"])
     assert [one["name"] for one in document["checks"]] == [
-        *("python", "langchain-mq9", "nats-py", "sqlite", "names", "url", "broker", "round trip"),
+        *("python", "langchain-mq9", "sqlite", "names", "url", "broker", "round trip"),
         *("file", "rights", "disk", "clock", "port", "admin port"),
     ]
     assert {one["state"] for one in document["checks"]} == {"ok"}

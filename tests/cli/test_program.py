@@ -226,10 +226,28 @@ def test_without_the_extra_it_says_what_to_install(tmp_path, missing, command):
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize("module", ["orjson", "nats"])
-def test_another_missing_module_is_not_blamed_on_the_extra(module):
+@pytest.mark.parametrize(
+    "arguments", [["cluster", "status"], ["serve", "--cluster", "nats://127.0.0.1:1", "--no-admin"]]
+)
+def test_a_cluster_says_that_it_needs_its_extra_and_a_client_needs_none(
+    tmp_path, arguments, dead_port
+):
+    script = "import sys\nsys.modules['nats'] = None\nimport mq9.cli\nmq9.cli.main()\n"
+    url = f"nats://127.0.0.1:{dead_port}"
+    environment = {**os.environ, "MQ9_SERVER": url, "MQ9_DATA": str(tmp_path / "one.db")}
+    done = run(sys.executable, "-c", script, *arguments, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "needs nats" in done.stderr
+    assert "which the extra `cluster` of this package installs" in done.stderr
+    assert done.stderr.endswith("pip install '.[cluster]'\n")
+    done = run(sys.executable, "-c", script, "mailboxes", env=environment)
+    assert "no mq9 broker answers" in done.stderr
+
+
+@pytest.mark.programs
+def test_another_missing_module_is_not_blamed_on_the_extra():
     script = (
-        f"import sys\nsys.modules[{module!r}] = None\nimport mq9.cli\n"
+        "import sys\nsys.modules['orjson'] = None\nimport mq9.cli\n"
         "sys.argv = ['mq9', '--url', 'nats://localhost', 'mailboxes']\nmq9.cli.main()\n"
     )
     done = run(sys.executable, "-c", script)

@@ -28,7 +28,7 @@ UV = ROOT / ".tools/uv/bin/uv"
 # Of other extras, and of the plugin for tests: loaded only where they are asked for.
 OPTIONAL = {
     *("numpy", "opentelemetry", "prometheus_client", "pydantic_settings", "pytest", "uvicorn"),
-    *("uvloop", "wordllama", "jinja2", "sse_starlette"),
+    *("uvloop", "wordllama", "jinja2", "sse_starlette", "nats", "nkeys"),
 }
 # They come with what is listed.
 ALONG = {

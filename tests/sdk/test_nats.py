@@ -10,12 +10,10 @@ import subprocess
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import nats
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 from hosted import url_for
-from nats.aio.subscription import Subscription
 from waiting import until, until_fetching
 
 from langchain_mq9 import Mq9Toolkit
@@ -33,7 +31,8 @@ from mq9 import (
     Unreachable,
 )
 from mq9.protocol.requests import Fetch, ListPublic
-from mq9.transport import nats as transport
+from mq9.transport import nats_connection
+from mq9.transport.nats_link import Waiting
 from mq9.transport.open import open_transport
 from tests.contract.reading import send_all
 from tests.nats_server import NatsServer, Responder
@@ -155,7 +154,7 @@ async def test_a_reply_to_what_was_given_up_is_nobody_elses(patient):
 
 @on_both
 async def test_more_than_may_be_unsent_waits_its_turn(server, responder, monkeypatch):
-    monkeypatch.setattr(transport, "_MOST_UNSENT", 1024 * 1024)
+    monkeypatch.setattr(nats_connection, "MOST_UNSENT", 1024 * 1024)
     body = os.urandom(900_000)
     async with Mq9Client(server.url, request_timeout=60) as client:
         await client.mailbox_create(name="inbox")
@@ -225,7 +224,7 @@ async def greet_with(reader, writer, greeting):
     ],
 )
 async def test_what_is_no_nats_server_is_unreachable(greeting, monkeypatch):
-    monkeypatch.setattr(transport, "CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(nats_connection, "CONNECT_TIMEOUT_S", 1.0)
 
     async def greet(reader, writer):
         if greeting is not None:
@@ -237,7 +236,7 @@ async def test_what_is_no_nats_server_is_unreachable(greeting, monkeypatch):
 
 
 async def test_a_server_that_says_nothing_is_given_up(monkeypatch):
-    monkeypatch.setattr(transport, "CONNECT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(nats_connection, "CONNECT_TIMEOUT_S", 0.1)
     async with stranger(speak_http) as port:
         with pytest.raises(Unreachable, match=r"no NATS server answered within 0\.1 s"):
             await Mq9Client.connect(f"nats://127.0.0.1:{port}")
@@ -624,18 +623,6 @@ async def test_tls_is_insisted_on_before_anything_is_sent():
         assert await heard == b""
 
 
-@pytest.mark.parametrize("scheme", ["tls", "nats"])
-async def test_a_nats_py_that_logs_in_otherwise_is_refused(monkeypatch, scheme):
-    async def succeed(_client, *_servers, **_options):
-        """Do nothing, and so ask nothing of what our part of the client checks."""
-
-    monkeypatch.setattr(nats.aio.client.Client, "connect", succeed)
-    monkeypatch.setattr(nats.aio.client.Client, "close", succeed)
-    monkeypatch.setattr(nats.aio.client.Client, "is_connected", True)
-    with pytest.raises(Unreachable, match="not known to insist on TLS"):
-        await Mq9Client.connect(f"{scheme}://127.0.0.1:1")
-
-
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -781,7 +768,7 @@ def freeze(pid):
 
 @on_both
 async def test_a_server_that_is_frozen_is_found_out_by_pings(server, responder, monkeypatch):
-    monkeypatch.setattr(transport, "PING_INTERVAL_S", 0.05)
+    monkeypatch.setattr(nats_connection, "PING_INTERVAL_S", 0.05)
     async with Mq9Client(server.url, reconnect_attempts=0, request_timeout=60) as client:
         await client.mailbox_create(name="inbox")
         freeze(server.pid)
@@ -792,12 +779,8 @@ async def test_a_server_that_is_frozen_is_found_out_by_pings(server, responder, 
             os.kill(server.pid, signal.SIGCONT)
 
 
-@pytest.mark.skipif(
-    sys.version_info[:3] in {(3, 12, n) for n in range(9)} | {(3, 13, 0), (3, 13, 1)},
-    reason="asyncio's writelines says nothing of a full buffer (CVE-2024-12254)",
-)
 async def test_a_server_that_takes_nothing_holds_up_no_close(server, monkeypatch):
-    monkeypatch.setattr(transport, "_MOST_UNSENT", 1024 * 1024)
+    monkeypatch.setattr(nats_connection, "MOST_UNSENT", 1024 * 1024)
     body = bytes(1_000_000)
     async with Mq9Client(server.url, reconnect_attempts=0, request_timeout=0.5) as client:
         freeze(server.pid)
@@ -912,10 +895,10 @@ async def test_a_payload_goes_up_to_what_the_server_takes(server, responder, pat
     assert len(await server.connections()) == 2  # and the connection was not cut
 
 
-def subscriptions():
-    """How many of nats-py are kept in this process."""
+def waiting_requests():
+    """How many are kept in this process."""
     gc.collect()
-    return sum(isinstance(one, Subscription) for one in gc.get_objects())
+    return sum(isinstance(one, Waiting) for one in gc.get_objects())
 
 
 @pytest.mark.unmeasured
@@ -938,11 +921,11 @@ async def test_requests_that_were_cancelled_or_answered_leave_nothing_behind(
     async def only_the_responder_listens():
         return sum(one["subscriptions"] for one in await server.connections()) == 1
 
-    before = subscriptions()
+    before = waiting_requests()
     for arrived in (1, 100, 249, 250):
         await give_up(arrived)
     await asyncio.gather(*(patient.query("inbox") for _ in range(500)))
-    await until(lambda: subscriptions() == before)
+    await until(lambda: waiting_requests() == before)
     await until(only_the_responder_listens)
 
 

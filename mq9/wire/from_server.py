@@ -1,0 +1,207 @@
+"""Bytes from a server to frames.
+
+The half of the protocol that `mq9.wire.parser` leaves out. Nearly all that a client is sent are
+messages without headers, so these are read in one step. Nothing is kept beyond the limits.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from mq9.wire.parser import Ping, Pong, ProtocolError
+
+
+class Message(NamedTuple):  # of which there are many, and which is made twice as fast so
+    """A message for one of the client's subscriptions."""
+
+    subject: bytes
+    sid: bytes
+    reply: bytes | None  # where an answer is to go
+    block: bytes  # of headers, empty where there is none
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What the server is and asks for; the first frame, and again when that changes."""
+
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ok:
+    """A frame was understood. Servers say so to clients that are verbose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the client did wrong; most of the time the server then closes the connection."""
+
+    text: str
+
+
+Frame = Message | Info | Ping | Pong | Ok | Refusal
+
+MAX_PAYLOAD = 64 * 1024 * 1024  # bytes, to which any NATS server can be set at most
+_MAX_HEADERS = 64 * 1024  # bytes, which a server of ours does not count as payload
+_LONGEST_LINE = 4096  # bytes without its end
+_LONGEST_INFO = 64 * 1024
+_PLAIN = re.compile(rb"MSG ([^\s]+) ([^\s]+) (?:([^\s]+) )?(\d{1,10})\r\n").match
+_NUMBER = re.compile(rb"\d{1,10}").fullmatch
+_MALFORMED = "a line that is no frame of NATS"
+
+
+class ServerParser:
+    """Takes what a server sends, in pieces of any size."""
+
+    def __init__(self, max_message: int = MAX_PAYLOAD + _MAX_HEADERS) -> None:
+        self._max_message = max_message
+        self._kept = bytearray()  # the beginning of a frame
+        self._wanted = 0  # bytes of that frame, its payload included; 0 while its line has no end
+        self.error: ProtocolError | None = None  # why the server cannot be understood any further
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes are kept until there are more."""
+        return len(self._kept)
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Return the frames that are complete with these bytes.
+
+        When something cannot be understood, what came before it is returned, ``error`` says what is
+        wrong, and everything from there on is ignored.
+        """
+        frames: list[Frame] = []
+        if self.error is not None:
+            return frames
+        if self._kept:
+            self._kept += data
+            if len(self._kept) < self._wanted:
+                return frames
+            data = bytes(self._kept)
+            self._kept.clear()
+        try:
+            start = self._read(frames, data)
+        except ProtocolError as error:
+            self.error = error
+        else:
+            self._kept += data[start:]
+        return frames
+
+    def _read(self, frames: list[Frame], data: bytes) -> int:
+        """Read what is complete; where what is not begins."""
+        self._wanted = 0
+        start, size = 0, len(data)
+        while start < size:
+            plain = _PLAIN(data, start)
+            if plain is None:
+                end = self._line(frames, data, start)
+                if end is None:
+                    break
+                start = end
+                continue
+            begin = plain.end()
+            end = begin + int(plain[4])
+            if not self._is_whole(data, start, begin, end):
+                break
+            frames.append(Message(plain[1], plain[2], plain[3], b"", data[begin:end]))
+            start = end + 2
+        return start
+
+    def _is_whole(self, data: bytes, start: int, begin: int, end: int) -> bool:
+        """Tell whether a payload has come, and check how it ends; remember how much is missing."""
+        if begin - start > _LONGEST_LINE + 2:
+            raise ProtocolError("a line that is too long")
+        if end - begin > self._max_message:
+            raise ProtocolError(f"a message of more than {self._max_message} bytes")
+        if len(data) < end + 2:
+            self._wanted = end + 2 - start
+            return False
+        if data[end : end + 2] != b"\r\n":
+            raise ProtocolError("a message that is longer than announced")
+        return True
+
+    def _line(self, frames: list[Frame], data: bytes, start: int) -> int | None:
+        """Read a frame of any kind; where the next begins, or None when more is needed."""
+        end = data.find(b"\n", start)
+        length = (len(data) if end < 0 else end) - start
+        most = _LONGEST_INFO if data[start : start + 4].upper() == b"INFO" else _LONGEST_LINE
+        if length > most + 1:
+            raise ProtocolError("a line that is too long")
+        if end < 0:
+            return None
+        line = data[start:end].removesuffix(b"\r")
+        verb, *rest = line.split(None, 1)[:2] or [b""]
+        verb = verb.upper()
+        if verb not in {b"MSG", b"HMSG"}:
+            frames.append(_short(verb, b"".join(rest)))
+            return end + 1
+        *words, whole = _words(verb, b"".join(rest).split())
+        head = _number(words.pop()) if verb == b"HMSG" else 0
+        begin, middle, last = end + 1, end + 1 + head, end + 1 + _number(whole)
+        if middle > last:
+            raise ProtocolError(_MALFORMED)
+        if not self._is_whole(data, start, begin, last):
+            return None
+        reply = words[2] if len(words) > 2 else None
+        frames.append(Message(words[0], words[1], reply, data[begin:middle], data[middle:last]))
+        return last + 2
+
+
+def _words(verb: bytes, words: list[bytes]) -> list[bytes]:
+    """Return the words after MSG or HMSG, if they are as many as there may be."""
+    least = 3 if verb == b"MSG" else 4
+    if not least <= len(words) <= least + 1:
+        raise ProtocolError(_MALFORMED)
+    return words
+
+
+def _short(verb: bytes, rest: bytes) -> Frame:
+    """Return a frame that is nothing but its control line."""
+    match verb:
+        case b"PING":
+            return Ping()
+        case b"PONG":
+            return Pong()
+        case b"+OK":
+            return Ok()
+        case b"-ERR":
+            return Refusal(
+                rest.decode(errors="replace").strip().removeprefix("'").removesuffix("'")
+            )
+        case b"INFO":
+            return _info(rest)
+    raise ProtocolError(_MALFORMED)
+
+
+def _number(text: bytes) -> int:
+    if _NUMBER(text) is None:
+        raise ProtocolError(_MALFORMED)
+    return int(text)
+
+
+# What an INFO may hold of what a client reads, and of which type it is.
+_FIELDS: dict[str, type] = {
+    **dict.fromkeys(("tls_required", "tls_available", "auth_required", "headers", "ldm"), bool),
+    **dict.fromkeys(("max_payload", "max_message"), int),
+    "nonce": str,
+    "connect_urls": list,
+}
+
+
+def _info(data: bytes) -> Info:
+    try:
+        fields: Any = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        fields = None
+    if not isinstance(fields, dict):
+        raise ProtocolError("an INFO that is no JSON object")
+    for name, kind in _FIELDS.items():
+        value = fields.get(name)
+        if value is not None and type(value) is not kind:  # in Python True would be a number, too
+            raise ProtocolError(f"an INFO whose {name} is not of the type that it has")
+    return Info({name: value for name, value in fields.items() if value is not None})
