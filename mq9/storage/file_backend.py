@@ -28,6 +28,7 @@ from mq9.storage.backend import (
     set_limits,
     storage_error,
 )
+from mq9.storage.checkpoints import Checkpoints
 from mq9.storage.database_file import DatabaseFile
 from mq9.storage.readers import Readers
 from mq9.storage.store import Durability
@@ -45,6 +46,7 @@ _paused: list[FileBackend] = []
 def _pause_for_fork() -> None:
     for backend in list(_open_backends):
         backend.writing.acquire()
+        backend.checkpoints.active.acquire()
         backend.reading.acquire()
         _paused.append(backend)
 
@@ -53,6 +55,7 @@ def _go_on_after_fork() -> None:
     while _paused:
         backend = _paused.pop()
         backend.reading.release()
+        backend.checkpoints.active.release()
         backend.writing.release()
 
 
@@ -107,6 +110,7 @@ class FileBackend:
             self.reading = Readers(path, max_read_steps)  # a context in which nobody reads
             try:
                 self._file = DatabaseFile(path, self._connection)
+                beside = store.open_for_checkpoints(path)
             except BaseException:
                 self.reading.finish()
                 with self.reading:
@@ -118,9 +122,11 @@ class FileBackend:
         except BaseException:
             self._connection.close()
             raise
+        self.checkpoints = Checkpoints(beside)
         self._writer = Writer(
             self._connection,
             self._file,
+            self.checkpoints,
             clock,
             derived,
             on_news,
@@ -214,6 +220,7 @@ class FileBackend:
         """Let the threads end, then close the connections."""
         self.reading.finish()
         self._writer.end()
+        self.checkpoints.end()  # before the readers, so that closing it writes nothing
         with self.writing, self.reading:
             # Only the writer writes the log into the file, and only when it is closed last.
             is_whole = self._file.lost is None or self._file.may_be_completed(self._connection)
@@ -225,5 +232,6 @@ class FileBackend:
     def abandon(self) -> None:
         """In a forked child, close the copies of the parent's connections."""
         self._writer.abandon()
+        self.checkpoints.abandon()
         self.reading.close_taken()
         self._connection.close()

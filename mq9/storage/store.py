@@ -167,12 +167,21 @@ def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3
 
 
 def set_patient(connection: sqlite3.Connection, is_patient: bool) -> None:
-    """Set whether commits wait for other processes, and write the log into the file now and then.
+    """Set whether commits wait for other processes, and write a long log into the file.
 
-    They do unless this was called.
+    They do unless this was called. Half of `LOG_PAGES` is long, since what is written beside the
+    commits leaves little of it.
     """
     connection.execute(f"PRAGMA busy_timeout={_BUSY_MS if is_patient else 0}")
-    connection.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES if is_patient else 0}")
+    connection.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES // 2 if is_patient else 0}")
+
+
+def open_for_checkpoints(path: Path) -> sqlite3.Connection:
+    """Return a connection to an open file that makes checkpoints when it is told to."""
+    connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
+    connection.execute("PRAGMA busy_timeout=0")
+    connection.execute("PRAGMA user_version").fetchone()  # from now on it has the file open
+    return connection
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

@@ -33,6 +33,7 @@ from mq9.storage.backend import (
     StepLimit,
     storage_error,
 )
+from mq9.storage.checkpoints import Checkpoints
 from mq9.storage.database_file import DatabaseFile
 from mq9.storage.news import News
 from mq9.storage.store import LOG_PAGES
@@ -46,6 +47,7 @@ _MOST_QUEUED = 10_000  # from then on only who has nothing queued may add to it
 _MOST_TOGETHER = 256  # commands in one commit
 _COMMIT_S = 0.005  # of work in one commit, so that what took little is answered soon
 _MOST_STEPS = 200_000  # of SQLite's machine in a commit on an event loop; some milliseconds
+_LAST_PAGES = 200  # of the log, which are left to a commit's checkpoint
 _PAGES_OF_COMMIT = 7  # that a commit writes to the log, about, beside those that its commands fill
 _PAGE_BYTES = 4_096
 _ROW_BYTES = 256  # that a message of a batch fills beside its payload, about
@@ -105,6 +107,7 @@ class Writer:
     Args:
         connection: The connection that writes; closed by whoever opened it, after ``end``.
         file: Tells whether the file is still the one that was opened.
+        checkpoints: Writes most of the log into the file beside the commits.
         clock: Tells when commands happen.
         derived: Follows the engine's state.
         on_news: Called on any thread with the mailbox in which something was taken back, and with
@@ -119,6 +122,7 @@ class Writer:
         self,
         connection: sqlite3.Connection,
         file: DatabaseFile,
+        checkpoints: Checkpoints,
         clock: SteadyClock,
         derived: Derived | None,
         on_news: Callable[[str | None], None],
@@ -130,13 +134,14 @@ class Writer:
         self.failed_ms: int | None = None  # when the storage refused what was last written
         self._connection = connection
         self._file = file
+        self._checkpoints = checkpoints
         self._clock = clock
         self._derived = derived
         self._on_news = on_news
         self._timer = timer
         self._uses_loops = uses_loops
         self._is_patient = True  # how the connection is set: as the thread needs it
-        self._left_for_loops = LOG_PAGES  # pages, until the thread has its turn
+        self._left = LOG_PAGES  # pages, until the thread makes a checkpoint
         self._steps = StepLimit(_MOST_STEPS)
         self._applying: CommandTransaction | None = None  # of the last commit
         self._version = -1  # of the database as of then; it changes when others write
@@ -283,7 +288,7 @@ class Writer:
             self._committing = None
         if not self._queue:
             return  # another loop, or the thread, has taken it
-        if self._left_for_loops <= 0 or not self.active.acquire(blocking=False):
+        if self._is_log_long or not self.active.acquire(blocking=False):
             self._queue.wake()
             return
         done: list[_Ticket] = []
@@ -300,14 +305,16 @@ class Writer:
             raise
         finally:
             self.active.release()
-            self._left_for_loops -= _PAGES_OF_COMMIT + sum(one.pages for one in done)
+            self._note_pages(done)
             if self._queue or self._taken:  # other than what the outcomes make anybody ask for
                 self._queue.wake()
             self._tell_outcomes(done, loop)
 
     def _commit(self) -> list[_Ticket]:
         """Commit what has queued up, on the thread; what has an outcome now."""
-        self._left_for_loops = LOG_PAGES
+        if self._left <= 0:
+            self._checkpoints.wait()  # else this commit would make none
+            self._left = LOG_PAGES
         failure: Mq9Error
         try:
             done = self._transact(is_patient=True)
@@ -321,10 +328,26 @@ class Writer:
             logger.exception("the writer failed unexpectedly")
             failure = BrokerFailed("the broker failed; nothing of this request was stored")
         else:
+            self._note_pages(done)
             return done
         if not self._taken:  # nothing can be done about what waits
             self._taken = self._take_waiting()
         return self._failed(failure)
+
+    @property
+    def _is_log_long(self) -> bool:
+        """Whether a commit has to write the rest of the log into the file, which the thread does.
+
+        It waits for a checkpoint beside the commits, though not until the log is twice as long.
+        """
+        return self._left <= (-LOG_PAGES if self._checkpoints.is_busy else 0)
+
+    def _note_pages(self, done: list[_Ticket]) -> None:
+        """Count what a commit wrote to the log, and have a checkpoint begun when it is time to."""
+        before = self._left
+        self._left -= _PAGES_OF_COMMIT + sum(one.pages for one in done)
+        if self._left <= _LAST_PAGES < before:
+            self._checkpoints.begin()
 
     def _failed(self, failure: Mq9Error) -> list[_Ticket]:
         """Refuse what was taken and could not be carried out."""

@@ -12,6 +12,7 @@ from mq9.clock import SteadyClock
 from mq9.engine.commands import Limits
 from mq9.protocol.requests import CreateMailbox, Query, Send
 from mq9.storage.backend import Derived
+from mq9.storage.checkpoints import Checkpoints
 from mq9.storage.file_backend import FileBackend
 from mq9.storage.store import LOG_PAGES, Durability
 from mq9.testing import ManualClock
@@ -113,23 +114,58 @@ async def test_what_takes_long_is_left_to_the_thread_and_carried_out_once(backen
     assert await stored(backend) == 3
 
 
-async def test_the_log_is_written_into_the_file_now_and_then_by_the_thread(
-    backend, commits, tmp_path
+async def test_the_log_is_written_into_the_file_beside_the_commits_and_begun_anew_by_the_thread(
+    backend, commits, tmp_path, monkeypatch
 ):
-    path, log = tmp_path / "mq9.db", tmp_path / "mq9.db-wal"
-    written_by, longest = [], 0
-    before = path.stat().st_mtime_ns
+    log = tmp_path / "mq9.db-wal"
+    made_by, longest = [], 0
+    make = Checkpoints._make
+
+    def note(checkpoints):
+        made_by.append(threading.current_thread().name)
+        make(checkpoints)
+
+    monkeypatch.setattr(Checkpoints, "_make", note)
     for _ in range(1_000):
         await backend.run(SEND)
         longest = max(longest, log.stat().st_size)
-        if (now := path.stat().st_mtime_ns) != before:
-            written_by.append(commits.threads[-1])
-            before = now
-    # Each time at least a log of LOG_PAGES is written; a commit fills some eight of them.
-    assert 3 <= len(written_by) <= 10
-    assert set(written_by) == {"mq9-writer"}
-    # The thread may come by just before it is time to, and then only when it has its turn again.
+    # A commit fills some eight pages of a log of LOG_PAGES.
+    assert 3 <= len(made_by) <= 10
+    assert set(made_by) == {"mq9-checkpoints"}
+    assert 3 <= commits.threads.count("mq9-writer") <= 20
+    # While a slow disk takes a checkpoint, the log may become twice as long.
     assert longest < 2.2 * LOG_PAGES * 4_096
+
+
+async def test_commits_go_on_while_a_checkpoint_is_made_until_the_log_is_twice_as_long(
+    backend, commits, tmp_path, monkeypatch
+):
+    begun, released = threading.Event(), threading.Event()
+
+    def hold(_checkpoints):
+        begun.set()
+        assert released.wait(60)
+
+    monkeypatch.setattr(Checkpoints, "_make", hold)
+    while not begun.is_set():
+        await backend.run(SEND)
+    commits.threads.clear()
+    for _ in range(LOG_PAGES // 8):
+        await backend.run(SEND)
+    assert set(commits.threads) == {HERE}
+
+    # At last one waits for the checkpoint, behind at most another log.
+    sending = asyncio.ensure_future(backend.run(SEND))
+    for _ in range(LOG_PAGES):
+        done, _ = await asyncio.wait([sending], timeout=0.5)
+        if not done:
+            break
+        sending = asyncio.ensure_future(backend.run(SEND))
+    assert not sending.done()
+    released.set()
+    await sending
+    assert commits.threads[-1] == "mq9-writer"
+    assert (tmp_path / "mq9.db-wal").stat().st_size < 2.6 * LOG_PAGES * 4_096
 
 
 def test_ctrl_c_in_a_commit_is_told_to_whoever_asked(make, commits):
