@@ -57,13 +57,12 @@ class Checkpoints:
         self._connection.close()
 
     def _run(self) -> None:
-        while True:
+        while not self._is_ending:
             self._wanted.wait()
-            if self._is_ending:
-                return
-            with self.active:
-                self._make()
-                self._wanted.clear()
+            if not self._is_ending:
+                with self.active:
+                    self._make()
+                    self._wanted.clear()
 
     def _make(self) -> None:
         try:
