@@ -57,7 +57,8 @@ class NatsTransport:
     async def open(self) -> None:
         """Connect, trying each server once. Cancelling it leaves nothing open."""
         try:
-            await self._connected()
+            if self._usable() is None:
+                await self._connect()
         except BaseException:
             await self.close()
             raise
@@ -77,7 +78,7 @@ class NatsTransport:
         headers = list(asked.encode_headers())
         if unread_of is not None:
             headers.append(encode_unread(*unread_of))
-        link = await self._connected()
+        link = self._usable() or await self._connect()
         reply = replies.decode(await link.request(subject, payload, headers, timeout))
         outcome: R = verb_of(type(asked)).outcome(reply)
         return Reply(outcome, None if unread_of is None else replies.decode_unread(reply))
@@ -101,15 +102,17 @@ class NatsTransport:
         for link in links:
             await link.close(_CLOSED)
 
-    async def _connected(self) -> Link:
+    def _usable(self) -> Link | None:
+        """Return the connection; None where one has to be made."""
         if self._closed:
             raise NotConnected("the client is closed")
         if os.getpid() != self._process:
             raise NotConnected("the process was forked; connect a new client in the child")
         self._refuse_another_loop()
         link = self._link
-        if link is not None and link.is_open and not self._may_leave(link):
-            return link
+        return link if link is not None and link.is_open and not self._may_leave(link) else None
+
+    async def _connect(self) -> Link:
         try:
             await self._dialing()
         except Abandoned:
