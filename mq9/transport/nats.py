@@ -49,7 +49,7 @@ class NatsTransport:
         self._retired: list[Link] = []  # whose requests go on, and to which no others come
         self._latest: ServerAddress | None = None  # that let this client in
         self._discovered: list[ServerAddress] = []  # others that it named
-        self._failures = 0  # in a row
+        self._pause = 0.0  # seconds between the last two attempts
         self._not_before = 0.0  # no server is tried, of the event loop's time
         self._dialing = SingleFlight(self._dial)
         self._closed = False
@@ -169,10 +169,11 @@ class NatsTransport:
 
     def _learn(self, link: Link) -> None:
         """Take over what a connection that is given up has told of its servers."""
-        if link.has_answered:
-            self._failures = 0
-        elif not link.is_open:
-            self._note_failure()  # to be let in and cut off is no better than not to be let in
+        if not link.is_open:
+            if link.has_answered:
+                self._pause = 0.0
+            else:
+                self._note_failure()  # to be let in and cut off is no better than to be refused
         if self._latest is not None and not self._servers.ignore_discovered:
             found = [discovered(one, self._latest) for one in link.other_servers]
             self._discovered = [one for one in found if one is not None]
@@ -185,6 +186,5 @@ class NatsTransport:
         return sorted(servers.values(), key=lambda one: (one == self._latest) == is_leaving)
 
     def _note_failure(self) -> None:
-        pause = min(_LONGEST_PAUSE_S, _SHORTEST_PAUSE_S * 2.0**self._failures)
-        self._failures += 1
-        self._not_before = self._loop.time() + pause
+        self._pause = min(_LONGEST_PAUSE_S, 2 * self._pause) or _SHORTEST_PAUSE_S
+        self._not_before = self._loop.time() + self._pause

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mq9.errors import (
     Forbidden,
@@ -45,7 +45,7 @@ class Waiting:
     reply: asyncio.Future[Message | Mq9Error]  # an error stands in for one
     inbox: bytes
     sid: int  # of the inbox; that of the shared subscription where it has none of its own
-    is_sent: bool = field(default=False)
+    is_sent: bool = False
 
     def end(self, answer: Message | Mq9Error) -> None:
         """End the waiting, unless it has ended."""
