@@ -49,7 +49,7 @@ class NatsTransport:
         self._retired: list[Link] = []  # whose requests go on, and to which no others come
         self._latest: ServerAddress | None = None  # that let this client in
         self._discovered: list[ServerAddress] = []  # others that it named
-        self._failures = 0  # in a row
+        self._pause = 0.0  # seconds between the last two attempts
         self._not_before = 0.0  # no server is tried, of the event loop's time
         self._dialing = SingleFlight(self._dial)
         self._closed = False
@@ -57,7 +57,8 @@ class NatsTransport:
     async def open(self) -> None:
         """Connect, trying each server once. Cancelling it leaves nothing open."""
         try:
-            await self._connected()
+            if self._usable() is None:
+                await self._connect()
         except BaseException:
             await self.close()
             raise
@@ -77,7 +78,7 @@ class NatsTransport:
         headers = list(asked.encode_headers())
         if unread_of is not None:
             headers.append(encode_unread(*unread_of))
-        link = await self._connected()
+        link = self._usable() or await self._connect()
         reply = replies.decode(await link.request(subject, payload, headers, timeout))
         outcome: R = verb_of(type(asked)).outcome(reply)
         return Reply(outcome, None if unread_of is None else replies.decode_unread(reply))
@@ -101,15 +102,17 @@ class NatsTransport:
         for link in links:
             await link.close(_CLOSED)
 
-    async def _connected(self) -> Link:
+    def _usable(self) -> Link | None:
+        """Return the connection; None where one has to be made."""
         if self._closed:
             raise NotConnected("the client is closed")
         if os.getpid() != self._process:
             raise NotConnected("the process was forked; connect a new client in the child")
         self._refuse_another_loop()
         link = self._link
-        if link is not None and link.is_open and not self._may_leave(link):
-            return link
+        return link if link is not None and link.is_open and not self._may_leave(link) else None
+
+    async def _connect(self) -> Link:
         try:
             await self._dialing()
         except Abandoned:
@@ -166,10 +169,11 @@ class NatsTransport:
 
     def _learn(self, link: Link) -> None:
         """Take over what a connection that is given up has told of its servers."""
-        if link.has_answered:
-            self._failures = 0
-        elif not link.is_open:
-            self._note_failure()  # to be let in and cut off is no better than not to be let in
+        if not link.is_open:
+            if link.has_answered:
+                self._pause = 0.0
+            else:
+                self._note_failure()  # to be let in and cut off is no better than to be refused
         if self._latest is not None and not self._servers.ignore_discovered:
             found = [discovered(one, self._latest) for one in link.other_servers]
             self._discovered = [one for one in found if one is not None]
@@ -182,6 +186,5 @@ class NatsTransport:
         return sorted(servers.values(), key=lambda one: (one == self._latest) == is_leaving)
 
     def _note_failure(self) -> None:
-        pause = min(_LONGEST_PAUSE_S, _SHORTEST_PAUSE_S * 2.0**self._failures)
-        self._failures += 1
-        self._not_before = self._loop.time() + pause
+        self._pause = min(_LONGEST_PAUSE_S, 2 * self._pause) or _SHORTEST_PAUSE_S
+        self._not_before = self._loop.time() + self._pause

@@ -23,7 +23,6 @@ CONNECT_TIMEOUT_S = 5.0  # for one server, TLS and login included
 PING_INTERVAL_S = 10.0
 _MOST_PINGS = 2  # that are unanswered, and the connection counts as broken
 MOST_UNSENT = 4 * 1024 * 1024  # bytes that wait for a slow server; more requests then wait, too
-_LANGUAGE = "python3"  # as all clients in Python call themselves
 
 
 class Refused(Exception):
@@ -209,15 +208,17 @@ class NatsConnection(asyncio.Protocol):
         self._queued += len(data)
 
     def _flush(self) -> None:
-        if not self._out:
-            return
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-        self._out.clear()
-        self._queued = 0
-        if self._transport is not None and not self._ended:
-            self._transport.write(data)
+        if not self._ended:
+            self._write_out()
             if not self._paused:
                 self._listener.has_room()
+
+    def _write_out(self) -> None:
+        if self._out and self._transport is not None:
+            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+            self._out.clear()
+            self._queued = 0
+            self._transport.write(data)
 
     def pause_writing(self) -> None:
         """Let more wait: the server is slow."""
@@ -250,7 +251,7 @@ class NatsConnection(asyncio.Protocol):
         """Let go of the server. What was written leaves, if the system takes it at once."""
         if self._ended:
             return
-        self._flush()
+        self._write_out()
         self._end()
         if self._transport is not None:
             # To wait would be for a peer that may take nothing any more.
@@ -287,7 +288,7 @@ class NatsConnection(asyncio.Protocol):
 _CONNECT = {
     **dict.fromkeys(("verbose", "pedantic"), False),
     **dict.fromkeys(("echo", "headers", "no_responders"), True),
-    "lang": _LANGUAGE,
+    "lang": "python3",  # as nats-py calls itself
     "version": VERSION,
     "protocol": 1,  # the server may send another INFO later
 }

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mq9.errors import (
     Forbidden,
@@ -40,14 +40,12 @@ class Waiting:
     """A request that waits for its reply, or before that for room to be sent."""
 
     subject: str
-    block: bytes
-    payload: bytes
     timeout: float
     deadline: float  # of the event loop
     reply: asyncio.Future[Message | Mq9Error]  # an error stands in for one
     inbox: bytes
     sid: int  # of the inbox; that of the shared subscription where it has none of its own
-    is_sent: bool = field(default=False)
+    is_sent: bool = False
 
     def end(self, answer: Message | Mq9Error) -> None:
         """End the waiting, unless it has ended."""
@@ -61,6 +59,9 @@ class Waiting:
             return False
         answer = self.reply.result()  # that nobody listens is not counted
         return isinstance(answer, Message) and not _says_nobody(answer)
+
+
+_Held = tuple[Waiting, bytes, bytes]  # with its block of headers and its payload
 
 
 class Link:
@@ -80,7 +81,7 @@ class Link:
         self._is_shared = False  # whether replies are heard together
         self._numbers = itertools.count(_SHARED + 1)
         self._waiting: dict[bytes, Waiting] = {}  # by inbox
-        self._held: dict[bytes, Waiting] = {}  # those of them that wait for room, in order
+        self._held: dict[bytes, _Held] = {}  # those of them that wait for room, in order
         self._timer: asyncio.TimerHandle | None = None  # for the first deadline, or an earlier one
         self._is_retired = False
         self._end_reason = BROKEN
@@ -179,23 +180,19 @@ class Link:
         else:
             inbox, sid = b"%b%d" % (self._inboxes, number), number
         deadline = self._loop.time() + timeout
-        waiting = Waiting(
-            subject, block, payload, timeout, deadline, self._loop.create_future(), inbox, sid
-        )
+        waiting = Waiting(subject, timeout, deadline, self._loop.create_future(), inbox, sid)
         self._waiting[inbox] = waiting
         if self._timer is None or deadline < self._timer.when():
             self._wake_at(deadline)
         if self._held or self._connection.is_full:
-            self._held[inbox] = waiting
+            self._held[inbox] = waiting, block, payload
         else:
-            self._send(waiting)
+            self._send(waiting, block, payload)
         return waiting
 
-    def _send(self, waiting: Waiting) -> None:
+    def _send(self, waiting: Waiting, block: bytes, payload: bytes) -> None:
         waiting.is_sent = True
-        frame = to_server.publish(
-            waiting.subject.encode(), waiting.inbox, waiting.block, waiting.payload
-        )
+        frame = to_server.publish(waiting.subject.encode(), waiting.inbox, block, payload)
         if waiting.sid != _SHARED:
             listen = to_server.subscribe(waiting.inbox, waiting.sid)
             frame = listen + to_server.unsubscribe(waiting.sid, 1) + frame
@@ -280,9 +277,9 @@ class Link:
     def has_room(self) -> None:
         """Send what waits for room."""
         while self._held and not self._connection.is_full:
-            waiting = self._held.pop(next(iter(self._held)))
+            waiting, block, payload = self._held.pop(next(iter(self._held)))
             if not waiting.reply.done():
-                self._send(waiting)
+                self._send(waiting, block, payload)
 
     def ended(self) -> None:
         """End all requests: nothing comes any more."""

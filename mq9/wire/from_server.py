@@ -19,8 +19,6 @@ class Message(NamedTuple):  # of which there are many, and which is made twice a
     """A message for one of the client's subscriptions."""
 
     subject: bytes
-    sid: bytes
-    reply: bytes | None  # where an answer is to go
     block: bytes  # of headers, empty where there is none
     payload: bytes
 
@@ -50,7 +48,7 @@ MAX_PAYLOAD = 64 * 1024 * 1024  # bytes, to which any NATS server can be set at 
 _MAX_HEADERS = 64 * 1024  # bytes, which a server of ours does not count as payload
 _LONGEST_LINE = 4096  # bytes without its end
 _LONGEST_INFO = 64 * 1024
-_PLAIN = re.compile(rb"MSG ([^\s]+) ([^\s]+) (?:([^\s]+) )?(\d{1,10})\r\n").match
+_PLAIN = re.compile(rb"MSG (\S+) \S+ (?:\S+ )?(\d{1,10})\r\n").match
 _NUMBER = re.compile(rb"\d{1,10}").fullmatch
 _MALFORMED = "a line that is no frame of NATS"
 
@@ -60,6 +58,7 @@ class ServerParser:
 
     def __init__(self, max_message: int = MAX_PAYLOAD + _MAX_HEADERS) -> None:
         self._max_message = max_message
+        self._surely_taken = min(max_message, _LONGEST_LINE)  # bytes of a frame
         self._kept = bytearray()  # the beginning of a frame
         self._wanted = 0  # bytes of that frame, its payload included; 0 while its line has no end
         self.error: ProtocolError | None = None  # why the server cannot be understood any further
@@ -89,7 +88,8 @@ class ServerParser:
         except ProtocolError as error:
             self.error = error
         else:
-            self._kept += data[start:]
+            if start < len(data):
+                self._kept += data[start:]
         return frames
 
     def _read(self, frames: list[Frame], data: bytes) -> int:
@@ -98,34 +98,20 @@ class ServerParser:
         start, size = 0, len(data)
         while start < size:
             plain = _PLAIN(data, start)
-            if plain is None:
-                end = self._line(frames, data, start)
-                if end is None:
-                    break
-                start = end
-                continue
-            begin = plain.end()
-            end = begin + int(plain[4])
-            if not self._is_whole(data, start, begin, end):
+            if plain is not None:
+                begin = plain.end()
+                end = begin + int(plain[2])
+                if data[end : end + 2] == b"\r\n" and end - start <= self._surely_taken:
+                    frames.append(Message(plain[1], b"", data[begin:end]))
+                    start = end + 2
+                    continue
+            taken = self._frame(frames, data, start)
+            if taken is None:
                 break
-            frames.append(Message(plain[1], plain[2], plain[3], b"", data[begin:end]))
-            start = end + 2
+            start = taken
         return start
 
-    def _is_whole(self, data: bytes, start: int, begin: int, end: int) -> bool:
-        """Tell whether a payload has come, and check how it ends; remember how much is missing."""
-        if begin - start > _LONGEST_LINE + 2:
-            raise ProtocolError("a line that is too long")
-        if end - begin > self._max_message:
-            raise ProtocolError(f"a message of more than {self._max_message} bytes")
-        if len(data) < end + 2:
-            self._wanted = end + 2 - start
-            return False
-        if data[end : end + 2] != b"\r\n":
-            raise ProtocolError("a message that is longer than announced")
-        return True
-
-    def _line(self, frames: list[Frame], data: bytes, start: int) -> int | None:
+    def _frame(self, frames: list[Frame], data: bytes, start: int) -> int | None:
         """Read a frame of any kind; where the next begins, or None when more is needed."""
         end = data.find(b"\n", start)
         length = (len(data) if end < 0 else end) - start
@@ -145,10 +131,14 @@ class ServerParser:
         begin, middle, last = end + 1, end + 1 + head, end + 1 + _number(whole)
         if middle > last:
             raise ProtocolError(_MALFORMED)
-        if not self._is_whole(data, start, begin, last):
+        if last - begin > self._max_message:
+            raise ProtocolError(f"a message of more than {self._max_message} bytes")
+        if len(data) < last + 2:
+            self._wanted = last + 2 - start
             return None
-        reply = words[2] if len(words) > 2 else None
-        frames.append(Message(words[0], words[1], reply, data[begin:middle], data[middle:last]))
+        if data[last : last + 2] != b"\r\n":
+            raise ProtocolError("a message that is longer than announced")
+        frames.append(Message(words[0], data[begin:middle], data[middle:last]))
         return last + 2
 
 

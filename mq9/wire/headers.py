@@ -14,8 +14,8 @@ _END = "\r\n"
 
 def encode(headers: Iterable[tuple[str, str]]) -> bytes:
     """Return the block of some headers, none of which has a line break."""
-    lines = (f"{name}: {value}{_END}" for name, value in headers)
-    return f"{_VERSION}{_END}{''.join(lines)}{_END}".encode()
+    lines = "".join([f"{name}: {value}{_END}" for name, value in headers])
+    return f"{_VERSION}{_END}{lines}{_END}".encode()
 
 
 def decode(block: bytes) -> tuple[tuple[str, str], ...]:

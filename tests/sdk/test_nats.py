@@ -34,6 +34,7 @@ from mq9.protocol.requests import Fetch, ListPublic
 from mq9.transport import nats_connection
 from mq9.transport.nats_link import Waiting
 from mq9.transport.open import open_transport
+from mq9.wire.parser import Parser, Publish
 from tests.contract.reading import send_all
 from tests.nats_server import NatsServer, Responder
 from tests.serving import Serving
@@ -160,6 +161,35 @@ async def test_more_than_may_be_unsent_waits_its_turn(server, responder, monkeyp
         await client.mailbox_create(name="inbox")
         await asyncio.gather(*(client.send("inbox", body) for _ in range(20)))
         assert (await client.mailbox_status("inbox")).stored_bytes == 20 * len(body)
+
+
+async def test_what_waits_for_room_and_is_given_up_is_never_sent(monkeypatch):
+    monkeypatch.setattr(nats_connection, "MOST_UNSENT", 64 * 1024)
+    parser, heard, reads = Parser(1024 * 1024), [], asyncio.Event()
+
+    async def greet(reader, writer):
+        writer.write(b'INFO {"max_payload":1048576}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"PONG\r\n")
+        await reads.wait()
+        while data := await reader.read(64 * 1024):
+            heard.extend(one for one in parser.feed(data) if isinstance(one, Publish))
+
+    async with stranger(greet) as port, Mq9Client(f"nats://127.0.0.1:{port}") as client:
+        bodies = [bytes([number]) * 900_000 for number in range(30)]
+        sending = [asyncio.create_task(client.send("inbox", body)) for body in bodies]
+        await asyncio.sleep(0)  # each is sent, or waits
+        for task in sending[10:20]:
+            task.cancel()
+        await asyncio.wait(sending[10:20])
+        del sending[10:20], task  # whose errors hold what they were raised in
+        assert waiting_requests() == 20
+        reads.set()
+        await until(lambda: len(heard) == 20)
+        for task in sending:
+            task.cancel()
+        await asyncio.wait(sending)
+    assert [one.payload[0] for one in heard] == [*range(10), *range(20, 30)]
 
 
 # Connecting

@@ -235,7 +235,7 @@ async def two_servers(directory):
         yield servers, responder
 
 
-LAME_DUCK = "lame_duck_duration: 30s\nlame_duck_grace_period: 1s\n"
+LAME_DUCK = "lame_duck_duration: 30s\nlame_duck_grace_period: 10s\n"
 
 
 @pytest.fixture

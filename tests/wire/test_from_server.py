@@ -35,21 +35,21 @@ EXAMPLES = [
         Info({"server_id": "ü", "max_payload": 7}),
     ),
     (b'info\t{"ldm":null,"connect_urls":["a:1"]} \n', Info({"connect_urls": ["a:1"]})),
-    (b"MSG a 1 0\r\n\r\n", Message(b"a", b"1", None, b"", b"")),
-    (b"MSG a.b 12 5\r\nhello\r\n", Message(b"a.b", b"12", None, b"", b"hello")),
-    (b"MSG a 1 re.ply 6\r\nPING\r\n\r\n", Message(b"a", b"1", b"re.ply", b"", b"PING\r\n")),
-    (b"msg  a\t1 \t 3 \n\x00\xff\n\r\n", Message(b"a", b"1", None, b"", b"\x00\xff\n")),
-    (b"MSG \xff\xfe 0 1\r\n!\r\n", Message(b"\xff\xfe", b"0", None, b"", b"!")),
-    (b"MSG a 1 00002\r\n\r\n\r\n", Message(b"a", b"1", None, b"", b"\r\n")),
+    (b"MSG a 1 0\r\n\r\n", Message(b"a", b"", b"")),
+    (b"MSG a.b 12 5\r\nhello\r\n", Message(b"a.b", b"", b"hello")),
+    (b"MSG a 1 re.ply 6\r\nPING\r\n\r\n", Message(b"a", b"", b"PING\r\n")),
+    (b"msg  a\t1 \t 3 \n\x00\xff\n\r\n", Message(b"a", b"", b"\x00\xff\n")),
+    (b"MSG \xff\xfe 0 1\r\n!\r\n", Message(b"\xff\xfe", b"", b"!")),
+    (b"MSG a 1 00002\r\n\r\n\r\n", Message(b"a", b"", b"\r\n")),
     (
         b"HMSG a 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n",
-        Message(b"a", b"1", None, b"NATS/1.0 503\r\n\r\n", b""),
+        Message(b"a", b"NATS/1.0 503\r\n\r\n", b""),
     ),
     (
         b"hmsg a 1 r 12  13\nNATS/1.0\r\n\r\n!\r\n",
-        Message(b"a", b"1", b"r", b"NATS/1.0\r\n\r\n", b"!"),
+        Message(b"a", b"NATS/1.0\r\n\r\n", b"!"),
     ),
-    (b"HMSG a 1 0 1\r\n!\r\n", Message(b"a", b"1", None, b"", b"!")),
+    (b"HMSG a 1 0 1\r\n!\r\n", Message(b"a", b"", b"!")),
 ]
 
 # What none may write.
@@ -154,9 +154,9 @@ def test_a_long_message_is_put_together_once():
     found = []
     for index in range(0, len(data), 1_000):
         found += parser.feed(data[index : index + 1_000])
-    assert found == [Message(b"a", b"1", None, b"", body), Ping()]
+    assert found == [Message(b"a", b"", body), Ping()]
     assert reads == 2
-    assert parser.feed(b"\nabc\r\n") == [Message(b"a", b"1", None, b"", b"abc")]
+    assert parser.feed(b"\nabc\r\n") == [Message(b"a", b"", b"abc")]
 
 
 @given(st.lists(st.tuples(subjects, words, st.none() | subjects, headers, st.binary(max_size=99))))
@@ -166,8 +166,7 @@ def test_what_our_server_writes_is_read_again(messages):
         block = encode_headers(given_headers) if given_headers else b""
         data += encoder.message(subject, sid, reply, len(block), len(payload))
         data += encoder.body(block, payload)
-        to = None if reply is None else reply.encode()
-        expected.append(Message(subject.encode(), sid.encode(), to, block, payload))
+        expected.append(Message(subject.encode(), block, payload))
     assert fed(data, most=10_000) == (expected, None)
 
 
@@ -256,8 +255,7 @@ async def test_of_a_nats_servers_bytes_we_read_what_nats_py_reads(tmp_path):
     frames, error = in_pieces(client.heard, dice, 200_000)
     assert error is None
     *ours, nobody = (one for one in frames if isinstance(one, Message))
-    assert [
-        (one.subject.decode(), (one.reply or b"").decode(), one.payload, dict(decode(one.block)))
-        for one in ours
-    ] == [(one.subject, one.reply, one.data, one.headers or {}) for one in theirs]
+    assert [(one.subject.decode(), one.payload, dict(decode(one.block))) for one in ours] == [
+        (one.subject, one.data, one.headers or {}) for one in theirs
+    ]
     assert nobody.block.startswith(b"NATS/1.0 503")
