@@ -84,7 +84,7 @@ class _Ticket:
         """Its share of the time of a run."""
         request = self.call.request
         if isinstance(request, SendBatch):
-            return request.payload_bytes + _SEND_BYTES * len(request.sends)
+            return request.payload_bytes + _SEND_BYTES * request.added
         return 1
 
     @property

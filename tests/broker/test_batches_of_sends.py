@@ -69,6 +69,16 @@ async def test_one_that_is_cancelled_before_the_commit_is_not_sent(quick, steps)
     assert [one.text for one in await quick.query("box")] == ["0", "1", "2", "4", "5", "6", "7"]
 
 
+async def test_a_batch_that_nobody_waits_for_any_more_is_nothing(quick, steps):
+    sending = [asyncio.create_task(quick.send("box", "")) for _ in range(3)]
+    await asyncio.sleep(0)
+    for one in sending:
+        one.cancel()
+    await asyncio.wait(sending)
+    assert await quick.send("box", "later") == 0
+    assert sum(steps) == 1
+
+
 async def test_who_has_too_many_in_the_queue_is_refused_and_others_are_not(
     quick, tmp_path, monkeypatch
 ):
