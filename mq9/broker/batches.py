@@ -44,44 +44,63 @@ class SendBatches:
         self,
         session: BrokerSession,
         address: str,
-        send: PlainSend,
+        sends: Sequence[PlainSend],
         answer: AnswerSends,
         is_wanted: Callable[[PlainSend], bool] | None = None,
     ) -> None:
-        """Begin a SEND, behind all that its asker has begun before.
+        """Begin SENDs, behind all that their asker has begun before.
 
         Args:
             session: The client, which `sends_plainly`.
             address: The mailbox.
-            send: The message, with options that were checked.
-            answer: Called on this event loop, perhaps before this returns.
+            sends: The messages, with options that were checked.
+            answer: Called on this event loop, perhaps before this returns, for parts of them.
             is_wanted: See `SendBatch`.
         """
         asker = session.asker
         common = (answer, address, session, asyncio.get_running_loop())
+        begun = 0
+        while begun < len(sends):
+            added, batch = self._add(asker, common, sends[begun:], is_wanted)
+            if not added:
+                error = LimitReached(f"the broker is busy: {_MOST_SENDING} requests are queued")
+                self._observer.answered(_SEND, error.code, 0.0, len(sends) - begun)
+                answer(sends[begun:], [error] * (len(sends) - begun))
+                return
+            begun += added
+            if batch is not None:
+                actor = session.actor(address, None, address)
+                self._begin(Call(batch, address, actor, session.consumer), asker, answer)
+
+    def _add(
+        self,
+        asker: str,
+        common: tuple[object, ...],
+        sends: Sequence[PlainSend],
+        is_wanted: Callable[[PlainSend], bool] | None,
+    ) -> tuple[int, SendBatch | None]:
+        """Add SENDs to the batch that waits, or to a new one; how many, and the new one."""
         with self._lock:
             waiting, batch = self._open.get(asker, (None, None))
             has_room = self._sending < _MOST_SENDING
-            if has_room and batch is not None and waiting == common and batch.add(send):
-                self._sending += 1
-                return
+            added = 0
+            if has_room and batch is not None and waiting == common:
+                added = batch.add(sends)
             # Who has nothing in the queue may always add something.
-            is_refused = not has_room and batch is not None
-            if not is_refused:
-                batch = SendBatch(send, is_wanted)
+            is_new = not added and (has_room or batch is None)
+            if is_new:
+                batch = SendBatch(is_wanted)
+                added = batch.add(sends)
                 self._open[asker] = (common, batch)
-                self._sending += 1
-        if batch is None or is_refused:
-            error = LimitReached(f"the broker is busy: {_MOST_SENDING} requests are queued")
-            self._observer.answered(_SEND, error.code, 0.0)
-            answer([send], [error])
-            return
-        call = Call(batch, address, session.actor(address, None, address), session.consumer)
+            self._sending += added
+            return added, batch if is_new else None
+
+    def _begin(self, call: Call[SendBatch], asker: str, answer: AnswerSends) -> None:
         told = partial(self._told, call, asker, answer, Stopwatch())
         try:
             self._backend.begin(call, asker, told)
         except Exception as failure:  # noqa: BLE001  # it is logged
-            batch.close()
+            call.request.close()
             told(Outcome(None, known_error(_SEND, failure), 0))
 
     def close(self, asker: str) -> None:

@@ -164,7 +164,7 @@ class Service:
         return None
 
     def plain_address(self, subject: str) -> str | None:
-        """Return the mailbox of a SEND that `begin_send` takes now; None where only `begin` can."""
+        """Return the mailbox of SENDs for `begin_sends`; None where only `begin` takes them."""
         if not self._backend.takes_batches or self._is_time_to_sweep:
             return None
         try:
@@ -175,11 +175,15 @@ class Service:
         is_plain = len(meanings) == 1 and verb.request is requests.Send and not named.priority
         return named.mail_address if is_plain else None
 
-    def begin_send(
-        self, session: BrokerSession, address: str, send: PlainSend, answer: AnswerSends
+    def begin_sends(
+        self,
+        session: BrokerSession,
+        address: str,
+        sends: Sequence[PlainSend],
+        answer: AnswerSends,
     ) -> None:
-        """Begin a SEND; see `SendBatches.begin`."""
-        self._batches.begin(session, address, send, answer)
+        """Begin SENDs; see `SendBatches.begin`."""
+        self._batches.begin(session, address, sends, answer)
 
     def _read(self, request: PublishedRequest) -> Asked | bytes:
         """Read a request, or return the reply that refuses it."""
@@ -259,7 +263,7 @@ class Service:
         answered: asyncio.Future[int | Mq9Error] = asyncio.get_running_loop().create_future()
         send = PlainSend(body, body.id, request.payload, answered)
         address = request.mail_address
-        self._batches.begin(request.session, address, send, _answer_futures, _is_awaited)
+        self._batches.begin(request.session, address, [send], _answer_futures, _is_awaited)
         answer = await answered
         if self._is_time_to_sweep:
             await self._sweep_now()

@@ -189,35 +189,37 @@ class SendBatch(Request[Sequence[int | Mq9Error]]):
     Every one is an entry of its own. A batch is never in a log.
 
     Args:
-        send: The first.
         is_wanted: Tells of a SEND that is about to be carried out whether it still is to be; None
             where every one is.
     """
 
     __slots__ = ("_is_wanted", "_lock", "added", "payload_bytes", "sends")
 
-    def __init__(
-        self, send: PlainSend, is_wanted: Callable[[PlainSend], bool] | None = None
-    ) -> None:
-        self.sends: list[PlainSend] = [send]
-        self.added = 1  # SENDs, those that nobody wants any more included
-        self.payload_bytes = len(send.payload)
+    def __init__(self, is_wanted: Callable[[PlainSend], bool] | None = None) -> None:
+        self.sends: list[PlainSend] = []
+        self.added = 0  # SENDs, those that nobody wants any more included
+        self.payload_bytes = 0
         self._is_wanted = is_wanted
         self._lock: threading.Lock | None = threading.Lock()  # None once the batch is closed
 
-    def add(self, send: PlainSend) -> bool:
-        """Add a SEND, unless the batch is full or closed; whether it was added."""
+    def add(self, sends: Sequence[PlainSend]) -> int:
+        """Add the first of some SENDs, unless the batch is full or closed; how many were added."""
         lock = self._lock
         if lock is None:
-            return False
+            return 0
         with lock:
-            size = self.payload_bytes + len(send.payload)
-            if self._lock is None or len(self.sends) >= _MOST_TOGETHER or size > _MOST_BYTES:
-                return False
-            self.sends.append(send)
-            self.added += 1
-            self.payload_bytes = size
-            return True
+            if self._lock is None:
+                return 0
+            before = len(self.sends)
+            for send in sends:
+                size = self.payload_bytes + len(send.payload)
+                if self.sends and (len(self.sends) >= _MOST_TOGETHER or size > _MOST_BYTES):
+                    break
+                self.sends.append(send)
+                self.payload_bytes = size
+            added = len(self.sends) - before
+            self.added += added
+            return added
 
     def close(self) -> None:
         """Take no more, and leave out what nobody waits for; called on any thread."""

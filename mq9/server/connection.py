@@ -171,7 +171,7 @@ class ClientConnection(asyncio.BufferedProtocol):
                     self._waits_for_slice = True
                     self._slices.ask(self._take_slice)
                     break
-                session.take(self._backlog.popleft())
+                session.take_some(self._backlog)
         finally:
             self._pumping = False
         if self._closing or self._transport is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -21,7 +22,7 @@ from mq9.protocol.verbs import VERBS, verb_of
 from mq9.server.limits import MAX_HEADER_BYTES
 from mq9.server.subscriptions import Subscription
 from mq9.wire import headers as blocks
-from mq9.wire.parser import Publish
+from mq9.wire.parser import Frame, Publish
 from mq9.wire.subjects import matches
 
 if TYPE_CHECKING:
@@ -72,8 +73,6 @@ class Requests:
 
     def begin(self, frame: Publish, broker_session: BrokerSession) -> None:
         """Begin to answer a request, or refuse it."""
-        if self._begin_send(frame, broker_session):
-            return
         subject, to, block, payload = frame
         is_fetch = subject.startswith(_FETCHES)
         try:
@@ -107,26 +106,39 @@ class Requests:
             if is_fetch:
                 self.fetches[one] = one.task
 
-    def _begin_send(self, frame: Publish, session: BrokerSession) -> bool:
-        """Begin a SEND together with others; False where it is to be looked at by itself."""
-        subject, _, block, payload = frame
+    def begin_sends(self, frames: deque[Frame], session: BrokerSession) -> bool:
+        """Begin the SENDs to one mailbox in front of all frames, and take them from there.
+
+        False where the first frame is to be looked at by itself.
+        """
+        first = frames[0]
         # One that comes behind a task must not overtake it.
-        if not subject.startswith(_SENDS) or self._starting or self._hub.draining:
+        if not isinstance(first, Publish) or self._starting or self._hub.draining:
             return False
         if session is not self._asked_by:
             self._asked_by, self._sends_plainly = session, session.sends_plainly
-        if not self._sends_plainly:
+        if not self._sends_plainly or not first.subject.startswith(_SENDS):
             return False
+        subject = first.subject
         address = self._hub.broker.plain_address(subject)
-        options = None if address is None else _read_options(block)
-        if address is None or options is None:
+        if address is None:
             return False
-        self._busy += 1
-        self._bytes += len(block) + len(payload)
-        self._hub.count_requests(1)
-        send = PlainSend(*options, payload, frame)
-        self._hub.broker.begin_send(session, address, send, self._sent)
-        return True
+        sends: list[PlainSend] = []
+        while frames and not self.is_full:
+            frame = frames[0]
+            if not isinstance(frame, Publish) or frame.subject != subject:
+                break
+            options = _read_options(frame.block)
+            if options is None:
+                break
+            sends.append(PlainSend(*options, frame.payload, frame))
+            self._busy += 1
+            self._bytes += len(frame.block) + len(frame.payload)
+            frames.popleft()
+        if sends:
+            self._hub.count_requests(len(sends))
+            self._hub.broker.begin_sends(session, address, sends, self._sent)
+        return bool(sends)
 
     def _sent(self, sends: Sequence[PlainSend], answers: Sequence[int | Mq9Error]) -> None:
         """Answer SENDs that were carried out together."""

@@ -89,6 +89,12 @@ class ClientSession:
         """Whether further frames should wait until requests are done."""
         return self._admission is not None or self._requests.is_full
 
+    def take_some(self, frames: deque[Frame]) -> None:
+        """Act on the first frame, or on several SENDs at once, and take them from there."""
+        is_quiet = self._headers and not self._verbose and self.has_connected
+        if not (is_quiet and self._requests.begin_sends(frames, self._broker_session)):
+            self.take(frames.popleft())
+
     def take(self, frame: Frame) -> None:
         """Act on a frame."""
         if isinstance(frame, Publish) and self.has_connected:

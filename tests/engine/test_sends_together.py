@@ -71,9 +71,9 @@ class RandomSends:
         dice = self._dice
         batches = []
         for _ in range(dice.choice((1, 1, 2, 4))):
-            batch = SendBatch(self._one())
-            for _ in range(dice.choice((0, 1, 3, 8))):
-                assert batch.add(self._one())
+            batch = SendBatch()
+            sends = [self._one() for _ in range(dice.choice((1, 2, 4, 9)))]
+            assert batch.add(sends) == len(sends)
             agent = dice.choice((None, None, "ada", "bob"))
             batches.append(
                 Call(batch, dice.choice(BOXES), Actor(agent, barred=dice.random() < 0.02))
@@ -126,7 +126,8 @@ def test_the_outcomes_and_the_state_are_the_same(seed, keeps_all, monkeypatch):
 
 
 def test_an_index_that_was_applied_is_refused():
-    batch = Call(SendBatch(PlainSend(requests.Send(), None, b"x")), "box")
+    batch = Call(SendBatch(), "box")
+    batch.request.add([PlainSend(requests.Send(), None, b"x")])
     with closing(store.open_memory()) as db, transaction(db):
         applying = machine.Applying(db)
         applying.apply(Entry(3, START_MS, call(requests.CreateMailbox)))
@@ -138,16 +139,18 @@ def test_an_index_that_was_applied_is_refused():
 
 def test_a_batch_is_bounded_in_number_and_bytes():
     small, large = (PlainSend(requests.Send(), None, b"x" * size) for size in (1, 200_000))
-    full = SendBatch(small)
-    assert sum(full.add(small) for _ in range(100)) == 63
-    assert not SendBatch(large).add(large)
+    full = SendBatch()
+    assert full.add([small] * 100) == 64
+    assert full.add([small]) == 0
+    assert SendBatch().add([large, large]) == 1
+    assert SendBatch().add([small, large, large]) == 2
 
 
 def test_a_batch_that_is_carried_out_takes_no_more_and_leaves_out_what_nobody_wants():
     one, other = (PlainSend(requests.Send(), None, text) for text in (b"1", b"2"))
-    batch = SendBatch(one, lambda send: send is other)
-    assert batch.add(other)
+    batch = SendBatch(lambda send: send is other)
+    assert batch.add([one, other]) == 2
     batch.close()
     batch.close()
     assert batch.sends == [other]
-    assert not batch.add(one)
+    assert batch.add([one]) == 0
