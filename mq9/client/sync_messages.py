@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mq9.client.sync_client import SyncMq9Client
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SyncMessage(StoredMessage):
     """A message that a ``SyncMq9Client`` fetched, or found by a query.
 

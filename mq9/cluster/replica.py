@@ -21,7 +21,7 @@ from mq9.clock import Clock
 from mq9.cluster.log import Logged
 from mq9.cluster.records import LogRecord, NoRecord, decode, first_index, sequence_of
 from mq9.engine import machine, state
-from mq9.engine.commands import Call, Entry, Outcome
+from mq9.engine.commands import Call, Outcome
 from mq9.protocol.body import Request
 from mq9.storage import store
 from mq9.storage.backend import Derived, LocalChange, StepLimit, TooLong, stopped_when
@@ -190,7 +190,7 @@ def _apply(entries: machine.Applying, logged: Logged, read: Read) -> Applied:
     now = max(logged.now_ms, record.at_ms)  # the log's clock may have been set back
     index = first_index(logged.sequence)
     calls = read(record)
-    outcomes = [entries.apply(Entry(index + place, now, call)) for place, call in enumerate(calls)]
+    outcomes = entries.apply_all(index, now, calls)
     return Applied(logged.sequence, logged.now_ms, record, calls, outcomes)
 
 

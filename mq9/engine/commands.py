@@ -202,6 +202,13 @@ class SendBatch(Request[Sequence[int | Mq9Error]]):
         self._is_wanted = is_wanted
         self._lock: threading.Lock | None = threading.Lock()  # None once the batch is closed
 
+    @classmethod
+    def of(cls, call: Call[requests.Send]) -> Call[SendBatch]:
+        """Return a batch of one SEND."""
+        batch = cls()
+        batch.add([PlainSend(call.request, call.request.id, call.payload)])
+        return Call(batch, call.address, call.actor, call.default_consumer)
+
     def add(self, sends: Sequence[PlainSend]) -> int:
         """Add the first of some SENDs, unless the batch is full or closed; how many were added."""
         lock = self._lock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -109,6 +110,29 @@ class Applying:
             [self._send_one(one.call(batch), now_ms) for one in batch.request.sends]
             for batch in calls
         ]
+
+    def apply_all(self, index: int, now_ms: int, calls: Sequence[Call[Any]]) -> list[Outcome[Any]]:
+        """Apply calls as entries of one instant that begin at an index.
+
+        SENDs that follow one another are stored together, where they can be.
+        """
+        outcomes: list[Outcome[Any]] = []
+        for is_plain, some in itertools.groupby(calls, _is_plain_send):
+            following = list(some)
+            first = index + len(outcomes)
+            if is_plain and len(following) > 1:
+                answers = self.apply_sends(first, now_ms, [*map(SendBatch.of, following)])
+                now = self.position.now_ms
+                outcomes += [
+                    Outcome(one, None, now) if isinstance(one, int) else Outcome(None, one, now)
+                    for (one,) in answers
+                ]
+            else:
+                outcomes += [
+                    self.apply(Entry(first + place, now_ms, call))
+                    for place, call in enumerate(following)
+                ]
+        return outcomes
 
     def _send_one(self, call: Call[Send], now_ms: int) -> int | Mq9Error:
         outcome = self.apply(Entry(self.position.applied + 1, now_ms, call))
@@ -218,6 +242,10 @@ class Applying:
             state.move(self._db, self.position)
             self._begun = self.position
         self._noted.clear()
+
+
+def _is_plain_send(call: Call[Any]) -> bool:
+    return isinstance(call.request, Send) and commands.is_plain(call.request)
 
 
 def _is_about(error: Exception) -> bool:

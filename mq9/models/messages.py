@@ -167,7 +167,8 @@ class _ClientSlot:
     __slots__ = ("_client",)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots, so that one is made by one call and not by one for each field.
+@dataclass(frozen=True, kw_only=True)
 class StoredMessage(_ClientSlot):
     """What FETCH and QUERY tell of a message; ``Message`` and ``SyncMessage`` can act on it.
 
@@ -223,6 +224,17 @@ class StoredMessage(_ClientSlot):
     mail_address: str = ""
     group_name: str | None = None
     consumer: str | None = None
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Self:
+        """Make a message of all of its fields, of which none is looked at."""
+        message = cls.__new__(cls)
+        message.__dict__.update(fields)
+        return message
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields, for a copy that remembers no client."""
+        return self.__dict__
 
     @property
     def conversation(self) -> str | None:
@@ -286,7 +298,7 @@ class MessageClient(Protocol):
         """Answer a message."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Message(StoredMessage):
     """A message that a client fetched, or found by a query.
 

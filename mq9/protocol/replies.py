@@ -8,6 +8,7 @@ Whatever reads a reply raises BadReply where it is not of the form that it shoul
 from __future__ import annotations
 
 import base64
+import binascii
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,6 @@ import orjson
 
 from mq9.errors import BadReply, Mq9Error, from_reply
 from mq9.models import (
-    NO_HEADERS,
     AgentEntry,
     AgentMatch,
     AgentMatches,
@@ -187,6 +187,9 @@ def encode_message(message: Stored, *, as_base64: bool) -> dict[str, Any]:
     return item
 
 
+_PRIORITIES = {one.value: one for one in Priority}  # finds one in a third of the time
+
+
 def decode_message(item: dict[str, Any]) -> Stored:
     """Read a message of a FETCH or QUERY reply.
 
@@ -195,13 +198,14 @@ def decode_message(item: dict[str, Any]) -> Stored:
     """
     payload: str = item["payload"]
     if item.get("encoding", "base64") == "base64" and not robustmq.is_plain_text(item):
-        body = base64.b64decode(payload, validate=True)
+        body = binascii.a2b_base64(payload, strict_mode=True)
     else:
         body = payload.encode("utf-8")
+    named = item.get("priority") or "normal"
     return Stored(
         item["msg_id"],
         body,
-        Priority(item.get("priority") or "normal"),
+        _PRIORITIES.get(named) or Priority(named),
         item.get("create_time", 0),
         item.get("delivery_count", 0),
         item,
@@ -241,32 +245,24 @@ def message_of(
     consumer: str | None,
 ) -> Message:
     """Return a stored message as the client shows it."""
-    beside = stored.envelope or {}
-    return Message(
-        msg_id=stored.msg_id,
-        payload=stored.payload,
-        priority=stored.priority,
-        create_time=stored.create_time,
-        key=beside.get("key"),
-        tags=tuple(beside.get("tags") or ()),
-        sender=beside.get("from"),
-        sender_verified=beside.get("from_verified", False),
-        from_mailbox=beside.get("from_mailbox"),
-        reply_to=beside.get("reply_to"),
-        correlation_id=beside.get("correlation_id"),
-        path=tuple(beside.get("path") or ()),
-        headers=MessageHeaders(sent) if (sent := beside.get("headers")) else NO_HEADERS,
-        moved=moved_of(moved) if (moved := beside.get("moved")) else None,
-        answer_by=beside.get("answer_by"),
-        overdue=beside.get("overdue") is True,
-        standing=standing_of(standing) if (standing := beside.get("standing")) else None,
-        delivery_count=stored.delivery_count,
-        deaths=stored.deaths,
-        batch=batch,
-        mail_address=mail_address,
-        group_name=group_name,
-        consumer=consumer,
-    )
+    fields: dict[str, Any] = {
+        **_DEFAULTS,
+        "msg_id": stored.msg_id,
+        "payload": stored.payload,
+        "priority": stored.priority,
+        "create_time": stored.create_time,
+        "delivery_count": stored.delivery_count,
+        "deaths": stored.deaths,
+        "batch": batch,
+        "mail_address": mail_address,
+        "group_name": group_name,
+        "consumer": consumer,
+    }
+    for key, value in (stored.envelope or {}).items():
+        if value and key in _BESIDE:
+            name, read = _BESIDE[key]
+            fields[name] = value if read is None else read(value)
+    return Message.of(fields)
 
 
 def standing_of(data: dict[str, Any]) -> Standing:
@@ -282,6 +278,25 @@ def moved_of(data: dict[str, Any]) -> Moved:
 def promise_of(data: dict[str, Any]) -> Promise:
     """Read what a holder has promised."""
     return filled(Promise, data)
+
+
+_DEFAULTS = {one.name: one.default for one in dataclasses.fields(Message)}
+# What stands beside a payload: the field, and how its value is read.
+_BESIDE: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
+    "key": ("key", None),
+    "tags": ("tags", tuple),
+    "from": ("sender", None),
+    "from_verified": ("sender_verified", None),
+    "from_mailbox": ("from_mailbox", None),
+    "reply_to": ("reply_to", None),
+    "correlation_id": ("correlation_id", None),
+    "path": ("path", tuple),
+    "headers": ("headers", MessageHeaders),
+    "moved": ("moved", moved_of),
+    "answer_by": ("answer_by", None),
+    "overdue": ("overdue", lambda value: value is True),
+    "standing": ("standing", standing_of),
+}
 
 
 def nothing(_outcome: object) -> dict[str, Any]:

@@ -125,6 +125,42 @@ def test_the_outcomes_and_the_state_are_the_same(seed, keeps_all, monkeypatch):
     assert min(kinds.values()) > 10, kinds
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_entries_of_a_record_come_to_the_same_together_and_one_by_one(seed):
+    dice = random.Random(seed)
+    story, sends = RandomCalls(dice), RandomSends(dice)
+    with closing(store.open_memory()) as together, closing(store.open_memory()) as apart:
+        index = 0
+        for number in range(60):
+            now = story.instant()
+            calls = [call(SetLimits, limits=LIMITS), call(requests.CreateMailbox)]
+            if number:
+                calls = [
+                    one.call(batch)
+                    for _ in range(3)
+                    for batch in sends.batches()
+                    for one in batch.request.sends
+                ]
+                for _ in range(3):
+                    calls.insert(dice.randint(0, len(calls)), story.call())
+            runs = []
+            with transaction(together), transaction(apart):
+                for db in (together, apart):
+                    applying = machine.Applying(db)
+                    if db is together:
+                        outcomes = applying.apply_all(index + 1, now, calls)
+                    else:
+                        outcomes = [
+                            applying.apply(Entry(index + 1 + place, now, one))
+                            for place, one in enumerate(calls)
+                        ]
+                    applying.finish()
+                    told_of = [(one.value, str(one.error), one.now_ms) for one in outcomes]
+                    runs.append((told_of, applying.position, digest(db)))
+            assert runs[0] == runs[1]
+            index += 1_000
+
+
 def test_an_index_that_was_applied_is_refused():
     batch = Call(SendBatch(), "box")
     batch.request.add([PlainSend(requests.Send(), None, b"x")])
