@@ -11,13 +11,15 @@ import pytest
 from calls import call
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
+from nats_keys import USER
 from nats_server import NatsServer
 from waiting import until
 
 from mq9 import Mq9Client
+from mq9.cluster.connection import connect
 from mq9.cluster.records import LogRecord, encode
 from mq9.engine.codec import encode_call
-from mq9.errors import MailboxNotFound
+from mq9.errors import InvalidRequest, MailboxNotFound, Unauthorized
 from mq9.protocol import requests
 
 from .clusters import Cluster, Members, call_cluster
@@ -232,3 +234,16 @@ async def test_a_client_without_the_prefix_of_its_inboxes_gets_no_reply(attacked
     with pytest.raises((NatsTimeoutError, NoRespondersError)):
         await ada.request(CREATE, b"{}", timeout=0.5)
     assert any("permissions violation for subscription" in one for one in refusals)
+
+
+async def test_a_gateway_or_an_operator_may_have_an_nkey(tmp_path):
+    config = f"authorization {{ users: [{{ nkey: {USER.public} }}] }}"
+    (tmp_path / "user.nk").write_text(USER.seed)
+    with NatsServer(tmp_path / "server", config=config) as server:
+        client = await connect(f"{server.url}?nkey={tmp_path / 'user.nk'}", "operator", "inbox")
+        assert client.is_connected
+        await client.close()
+        with pytest.raises(Unauthorized):
+            await connect(server.url, "operator", "inbox", 5)
+        with pytest.raises(InvalidRequest, match="ignore_discovered is for clients"):
+            await connect(f"{server.url}?ignore_discovered=true", "operator", "inbox")

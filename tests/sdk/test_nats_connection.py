@@ -10,7 +10,7 @@ import trustme
 from waiting import until
 
 from mq9 import Forbidden, OutcomeUnknown, Unauthorized, Unreachable
-from mq9.protocol.requests import Fetch, ListPublic, Status
+from mq9.protocol.requests import Fetch, ListPublic, Release, Status
 from mq9.transport import nats_connection
 from mq9.transport.nats import NatsTransport
 from mq9.transport.servers import parse
@@ -175,6 +175,21 @@ async def test_a_request_that_is_given_up_takes_its_inbox_along(info):
         await until(lambda: heard[-1] == Unsubscribe(own.sid, None))
         with pytest.raises(asyncio.CancelledError):
             await asking
+
+
+async def test_what_was_said_before_a_close_arrives():
+    heard = []
+
+    async def script(peer):
+        await peer.welcome()
+        heard.append(await peer.next(Publish))
+
+    async with meet(script) as (transport, _):
+        await transport.open()
+        await transport.abandon(Release(consumer="c", group_name="g", request_id="r"), "inbox")
+        await transport.close()
+        await until(lambda: heard)
+    assert heard[0].subject == "$mq9.AI.MSG.RELEASE.inbox"
 
 
 async def test_a_reply_of_another_subscription_is_taken_by_its_subject():

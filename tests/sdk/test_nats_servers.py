@@ -1,7 +1,6 @@
 """How the client logs in at real nats-servers, and goes from one to another of a cluster."""
 
 import asyncio
-import base64
 import itertools
 import os
 import signal
@@ -10,10 +9,10 @@ import sys
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import nkeys
 import orjson
 import pytest
 import trustme
+from nats_keys import ACCOUNT, OF_ACCOUNT, OPERATOR, STRANGER, UNLIMITED, USER, creds
 from waiting import until
 
 from mq9 import InvalidRequest, Mq9Client, OutcomeUnknown, Unauthorized, Unreachable
@@ -28,45 +27,6 @@ PATIENT = {"reconnect_attempts": 200, "reconnect_delay": 0.02}
 
 
 # Keys
-
-
-class Key:
-    """A key of some kind, made of a number."""
-
-    def __init__(self, prefix, number):
-        self.seed = nkeys.encode_seed(bytes([number]) * 32, prefix).decode()
-        self._keys = nkeys.from_seed(bytearray(self.seed.encode()))
-        self.public = self._keys.public_key.decode()
-
-    def jwt(self, name, subject, **claims):
-        """Return a JWT for another key, which this one signs."""
-        head = {"typ": "JWT", "alg": "ed25519-nkey"}
-        body = {"iat": int(time.time()), "iss": self.public, "jti": name, "name": name}
-        body |= {"sub": subject.public, "nats": {"version": 2, **claims}}
-        signed = ".".join(_encoded(orjson.dumps(part)) for part in (head, body))
-        return f"{signed}.{_encoded(self._keys.sign(signed.encode()))}"
-
-
-def _encoded(data):
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-OPERATOR = Key(nkeys.PREFIX_BYTE_OPERATOR, 1)
-ACCOUNT = Key(nkeys.PREFIX_BYTE_ACCOUNT, 2)
-USER, STRANGER = (Key(nkeys.PREFIX_BYTE_USER, number) for number in (3, 4))
-UNLIMITED = dict.fromkeys(("subs", "data", "payload"), -1)
-OF_ACCOUNT = UNLIMITED | dict.fromkeys(("conn", "leaf", "imports", "exports"), -1)
-
-
-def creds(directory, key, jwt):
-    """Write a file as `nsc` does."""
-    file = directory / "user.creds"
-    file.write_text(
-        f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
-        "************************* IMPORTANT *************************\n\n"
-        f"-----BEGIN USER NKEY SEED-----\n{key.seed}\n------END USER NKEY SEED------\n\n"
-    )
-    return file
 
 
 async def test_a_user_may_have_an_nkey(tmp_path):
@@ -194,24 +154,32 @@ class Told:
 
     def __init__(self, reader):
         self._reader = reader
+        self._info = {}
+
+    async def read(self):
+        """Read a line; its verb."""
+        verb, _, rest = (await self._reader.readuntil(b"\n")).partition(b" ")
+        if verb == b"INFO":
+            self._info = orjson.loads(rest)
+        return verb.strip()
 
     async def info(self, condition):
-        """Return when it has said something that fits."""
+        """Return when what it said last fits."""
         async with asyncio.timeout(30):
-            while True:
-                line = await self._reader.readuntil(b"\n")
-                verb, _, rest = line.partition(b" ")
-                if verb == b"INFO" and condition(orjson.loads(rest)):
-                    return
+            while not condition(self._info):
+                await self.read()
 
 
 @asynccontextmanager
 async def watching(server):
-    """Connect to a server by hand."""
+    """Connect to a server by hand; from now on it says when something changes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b'CONNECT {"verbose":false,"protocol":1}\r\nPING\r\n')
+    told = Told(reader)
     try:
-        yield Told(reader)
+        while await told.read() != b"PONG":
+            pass
+        yield told
     finally:
         writer.transport.abort()
 
