@@ -172,7 +172,7 @@ async def test_tiny_frames_are_taken_a_few_at_a_time(hosted, monkeypatch, scale)
 
 @pytest.mark.soak
 async def test_a_flood_from_one_client_does_not_starve_another(hosted, scale):
-    requests = 30_000 * scale
+    requests = 60_000 * scale
     patient = await hosted.client()
     await patient.mailbox_create(name="inbox")
     flooder = await hosted.raw()
