@@ -1,0 +1,70 @@
+"""The page about performance: its figures are those of the committed run."""
+
+import json
+
+import pytest
+
+from benchmarks import page
+from benchmarks.plot import Bar, ratios
+
+
+@pytest.fixture
+def run():
+    return json.loads(page.KEPT.read_text("utf-8"))
+
+
+def test_the_page_and_its_picture_are_what_the_generator_makes_of_the_committed_run(run):
+    text = page.PAGE.read_text("utf-8")
+
+    assert page.written(text, run) == text, "run make bench-page"
+    assert page.picture(run) == page.PICTURE.read_text("utf-8"), "run make bench-page"
+
+
+def test_another_figure_changes_the_page_and_the_picture(run):
+    text = page.PAGE.read_text("utf-8")
+    [comparison] = run["cases"]["crowd"]["comparisons"]
+    comparison["compared"]["median"], comparison["met"] = 0.4, False
+
+    assert "| 0.40 | ≥ 0.8, missed by 50 % |" in page.written(text, run)
+    assert page.picture(run) != page.PICTURE.read_text("utf-8")
+
+
+def test_a_page_without_its_marked_lines_is_refused(run):
+    text = page.PAGE.read_text("utf-8")
+
+    with pytest.raises(SystemExit, match="rates"):
+        page.written(text.replace("<!-- rates: end -->", ""), run)
+
+
+def test_what_is_kept_of_a_table_has_medians_and_leaves_out_the_rounds():
+    comparison = {"measure": "sequential", "compared": None}
+    case = {
+        "name": "sdk",
+        "title": "a SEND",
+        "units": {"sequential": "sends/s"},
+        "figures": {"Mq9Client": {"sequential": [1.0, 5.0, 3.0]}},
+        "not_installed": {},
+        "comparisons": [comparison],
+    }
+
+    made = page.kept({"about": {"rounds": 3}, "cases": [case, {**case, "name": "disk"}]})
+
+    assert made == {
+        "about": {"rounds": 3},
+        "cases": {
+            "sdk": {
+                "units": {"sequential": "sends/s"},
+                "medians": {"Mq9Client": {"sequential": 3.0}},
+                "comparisons": [comparison],
+            }
+        },
+    }
+
+
+def test_bars_begin_at_one_and_end_at_the_ratio_up_to_ten_times():
+    drawn = ratios([Bar("a & b", 0.1, 1), Bar("c", 100, None)])
+
+    assert 'class="less" x="300.0" y="45" width="200.0"' in drawn
+    assert 'class="more" x="500.0" y="69" width="200.0"' in drawn
+    assert "a &amp; b" in drawn
+    assert drawn.count("<polygon") == 1
