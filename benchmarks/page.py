@@ -35,7 +35,7 @@ class _Row:
     beside: str | None = None
 
 
-_MEMORY = "fakeredis (memory only)"
+_MEMORY = "fakeredis"
 _RATES = (
     _Row("SDK, one by one", "nats-py `request`", "sdk", _ALONE, "Mq9Client", "nats-py request"),
     _Row(
@@ -150,7 +150,12 @@ def _costs(run: Mapping[str, Any]) -> str:
 
 
 def _figure(run: Mapping[str, Any], case: str, contestant: str, measure: str) -> float:
-    return float(run["cases"][case]["medians"][contestant][measure])
+    try:
+        return float(run["cases"][case]["medians"][contestant][measure])
+    except KeyError:
+        raise SystemExit(
+            f"The run lacks {measure!r} of the case {case}. Run make bench with this case."
+        ) from None
 
 
 def _cpu_us(run: Mapping[str, Any]) -> float:

@@ -36,6 +36,22 @@ def test_a_page_without_its_marked_lines_is_refused(run):
         page.written(text.replace("<!-- rates: end -->", ""), run)
 
 
+def test_a_run_without_a_needed_case_is_refused_by_name(run):
+    del run["cases"]["cpu"]["medians"]["mq9 serve"]["FETCH of one and ack"]
+
+    with pytest.raises(SystemExit, match="'FETCH of one and ack' of the case cpu"):
+        page.written(page.PAGE.read_text("utf-8"), run)
+
+
+def test_a_row_that_was_not_measured_is_left_out(run):
+    text = page.PAGE.read_text("utf-8")
+    del run["cases"]["crowd"]["comparisons"][0]
+
+    assert "| SEND, 64 clients |" in text
+    assert "| SEND, 64 clients |" not in page.written(text, run)
+    assert "SEND, 64 clients" not in page.picture(run)
+
+
 def test_what_is_kept_of_a_table_has_medians_and_leaves_out_the_rounds():
     comparison = {"measure": "sequential", "compared": None}
     case = {
