@@ -101,8 +101,7 @@ def _comparison(run: Mapping[str, Any], row: _Row) -> Mapping[str, Any] | None:
 
 
 def _median(run: Mapping[str, Any], row: _Row, contestant: str) -> str:
-    case = run["cases"][row.case]
-    return f"{_shown(case['medians'][contestant][row.measure])} {case['units'][row.measure]}"
+    return _shown(_figure(run, row.case, contestant, row.measure))
 
 
 def _shown(figure: float) -> str:
@@ -124,7 +123,7 @@ def _goal(one: Mapping[str, Any]) -> str:
 
 def _rates(run: Mapping[str, Any]) -> str:
     lines = [
-        "| Operation | mq9 | Compared with | Its figure | mq9 / other | Goal |",
+        "| Messages a second | mq9 | Compared with | Other | mq9 / other | Goal |",
         "|---|---|---|---|---|---|",
     ]
     for row in _RATES:
@@ -144,7 +143,9 @@ def _costs(run: Mapping[str, Any]) -> str:
         if one is not None:
             times = f"{one['compared']['median']:.1f} times the {row.beside_title}"
             compared = times if row.beside else ""
-            cells = (row.title, _median(run, row, row.ours), compared, _goal(one))
+            unit = run["cases"][row.case]["units"][row.measure]
+            figure = f"{_median(run, row, row.ours)} {unit}"
+            cells = (row.title, figure, compared, _goal(one))
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -231,7 +232,7 @@ def written(text: str, run: Mapping[str, Any]) -> str:
         _, found_end, after = rest.partition(end)
         if not (found and found_end):
             raise SystemExit(f"{PAGE}: the lines {begin} and {end} are missing. Restore them.")
-        text = f"{before}{begin}\n\n{made(run)}\n\n{end}{after}"
+        text = f"{before}{begin}\n{made(run)}\n{end}{after}"
     return text
 
 
