@@ -24,7 +24,7 @@ _REDIS, _PIPELINE = "Redis Streams, redis-py", "Redis Streams, a pipeline of 64"
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
     """A comparison that the page shows: its words there, and where a run has it."""
 
     title: str
@@ -36,45 +36,50 @@ class _Row:
 
 
 _MEMORY = "fakeredis"
-_RATES = (
-    _Row("SDK, one by one", "nats-py `request`", "sdk", _ALONE, "Mq9Client", "nats-py request"),
-    _Row(
-        "SDK, 64 in flight", "nats-py `request`", "sdk", _TOGETHER, "Mq9Client", "nats-py request"
-    ),
-    _Row("SEND, 64 in flight", "JetStream", "send", _TOGETHER, _SERVE, _JETSTREAM),
-    _Row("SEND, 64 in flight", "Redis Streams", "send", _TOGETHER, _SERVE, _REDIS),
-    _Row("SEND, 64 in flight", "Redis, a pipeline", "send", _TOGETHER, _SERVE, _PIPELINE),
-    _Row("SEND, one by one", "JetStream", "send", _ALONE, _SERVE, _JETSTREAM),
-    _Row("SEND, one by one", "Redis Streams", "send", _ALONE, _SERVE, _REDIS),
-    _Row("SEND, 64 clients", "JetStream", "crowd", "each one at a time", _SERVE, _JETSTREAM),
-    _Row("FETCH of 100 and ack", "JetStream", "fetch", "messages a second", _SERVE, _JETSTREAM),
-    _Row("FETCH of 100 and ack", "Redis Streams", "fetch", "messages a second", _SERVE, _REDIS),
-    _Row("SEND with fsync, 64", "JetStream", "fsync", _TOGETHER, _SERVE, _JETSTREAM),
-    _Row("SEND with fsync, 64", "Redis Streams", "fsync", _TOGETHER, _SERVE, _REDIS),
-    _Row("File, one by one", _MEMORY, "file", _ALONE, "sqlite:///", "fakeredis, memory only"),
-    _Row("File, 64 in flight", _MEMORY, "file", _TOGETHER, "sqlite:///", "fakeredis, memory only"),
-    _Row("Cluster, SEND, 64", "JetStream R3", "cluster-send", _TOGETHER, _GATEWAY, _JETSTREAM),
-    _Row("Cluster, one by one", "JetStream R3", "cluster-send", _ALONE, _GATEWAY, _JETSTREAM),
-    _Row(
-        *("Cluster, FETCH and ack", "JetStream R3"),
-        *("cluster-fetch", "messages a second", _GATEWAY, _JETSTREAM),
-    ),
+_TAKEN = "messages a second"
+RATES = (
+    Row("SDK, one by one", "nats-py `request`", "sdk", _ALONE, "Mq9Client", "nats-py request"),
+    Row("SDK, 64 in flight", "nats-py `request`", "sdk", _TOGETHER, "Mq9Client", "nats-py request"),
+    Row("SEND, 64 in flight", "JetStream", "send", _TOGETHER, _SERVE, _JETSTREAM),
+    Row("SEND, 64 in flight", "Redis Streams", "send", _TOGETHER, _SERVE, _REDIS),
+    Row("SEND, 64 in flight", "Redis, a pipeline", "send", _TOGETHER, _SERVE, _PIPELINE),
+    Row("SEND, one by one", "JetStream", "send", _ALONE, _SERVE, _JETSTREAM),
+    Row("SEND, one by one", "Redis Streams", "send", _ALONE, _SERVE, _REDIS),
+    Row("SEND, 64 clients", "JetStream", "crowd", "each one at a time", _SERVE, _JETSTREAM),
+    Row("FETCH of 100 and ack", "JetStream", "fetch", _TAKEN, _SERVE, _JETSTREAM),
+    Row("FETCH of 100 and ack", "Redis Streams", "fetch", _TAKEN, _SERVE, _REDIS),
+    Row("SEND with fsync, 64", "JetStream", "fsync", _TOGETHER, _SERVE, _JETSTREAM),
+    Row("SEND with fsync, 64", "Redis Streams", "fsync", _TOGETHER, _SERVE, _REDIS),
+    Row("File, one by one", _MEMORY, "file", _ALONE, "sqlite:///", "fakeredis, memory only"),
+    Row("File, 64 in flight", _MEMORY, "file", _TOGETHER, "sqlite:///", "fakeredis, memory only"),
+    Row("Cluster, SEND, 64", "JetStream R3", "cluster-send", _TOGETHER, _GATEWAY, _JETSTREAM),
+    Row("Cluster, one by one", "JetStream R3", "cluster-send", _ALONE, _GATEWAY, _JETSTREAM),
+    Row("Cluster, FETCH and ack", "JetStream R3", "cluster-fetch", _TAKEN, _GATEWAY, _JETSTREAM),
 )
 _MEDIAN, _P99 = "median of a SEND", "p99 of a SEND"
-_COSTS = (
-    _Row("CPU of a SEND, 64 in flight", "", "cpu", _TOGETHER, "mq9 serve"),
-    _Row("CPU of a SEND, one by one", "", "cpu", _ALONE, "mq9 serve"),
-    _Row("p99 of a SEND, idle server", "idle median", "tail", _P99, "quiet", "quiet"),
-    _Row("p99 during checkpoints", "idle median", "tail", _P99, "checkpoints", "quiet"),
-    _Row("p99 while messages expire", "idle median", "tail", _P99, "expiry", "quiet"),
-    _Row("p99 among DISCOVERs", "idle median", "tail", _P99, "discovery", "quiet"),
-    _Row("p99 beside a large reader", "idle median", "tail", _P99, "reader", "quiet"),
+_CALL, _BARE = "time of a call", "bare StructuredTool"
+_MCP = ("mq9-mcp, a send to a file", "a tool that returns a constant")
+_BACKLOG = ("1 000 000 messages", "1 000 messages")
+_MAILBOXES = ("100 000 mailboxes", "100 mailboxes")
+COSTS = (
+    Row("CPU of a SEND, 64 in flight", "", "cpu", _TOGETHER, "mq9 serve"),
+    Row("CPU of a SEND, one by one", "", "cpu", _ALONE, "mq9 serve"),
+    Row("CPU of one FETCH and its ack", "", "cpu", "FETCH of one and ack", "mq9 serve"),
+    Row("p99 of a SEND, idle server", "idle median", "tail", _P99, "quiet", "quiet"),
+    Row("p99 during checkpoints", "idle median", "tail", _P99, "checkpoints", "quiet"),
+    Row("p99 while messages expire", "idle median", "tail", _P99, "expiry", "quiet"),
+    Row("p99 among DISCOVERs", "idle median", "tail", _P99, "discovery", "quiet"),
+    Row("p99 beside a large reader", "idle median", "tail", _P99, "reader", "quiet"),
+    Row("FETCH of 100 from 1 000 000", "one from 1 000", "backlog", "FETCH of 100", *_BACKLOG),
+    Row("SEND with 100 000 mailboxes", "one with 100", "mailboxes", "SEND", *_MAILBOXES),
+    Row("LangChain `send_message`", "bare tool", "langchain", _CALL, "send_message", _BARE),
+    Row("MCP `mq9_send_message`", "tool of a constant", "mcp", _CALL, *_MCP),
 )
 
 
 def kept(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page needs of a run's table: the medians, and what was compared."""
-    needed = {row.case for row in (*_RATES, *_COSTS)}
+    needed = {row.case for row in (*RATES, *COSTS)}
     cases = [case for case in table["cases"] if case["name"] in needed]
     return {
         "about": table["about"],
@@ -92,7 +97,7 @@ def kept(table: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _comparison(run: Mapping[str, Any], row: _Row) -> Mapping[str, Any] | None:
+def _comparison(run: Mapping[str, Any], row: Row) -> Mapping[str, Any] | None:
     """Return what a run compared; None where it did not measure that."""
     for one in run["cases"].get(row.case, {}).get("comparisons", ()):
         if (one["measure"], one["ours"], one["beside"]) == (row.measure, row.ours, row.beside):
@@ -100,7 +105,7 @@ def _comparison(run: Mapping[str, Any], row: _Row) -> Mapping[str, Any] | None:
     return None
 
 
-def _median(run: Mapping[str, Any], row: _Row, contestant: str) -> str:
+def _median(run: Mapping[str, Any], row: Row, contestant: str) -> str:
     return _shown(_figure(run, row.case, contestant, row.measure))
 
 
@@ -126,7 +131,7 @@ def _rates(run: Mapping[str, Any]) -> str:
         "| Messages a second | mq9 | Compared with | Other | mq9 / other | Goal |",
         "|---|---|---|---|---|---|",
     ]
-    for row in _RATES:
+    for row in RATES:
         one = _comparison(run, row)
         if one is not None and row.beside is not None:
             ours, other = (_median(run, row, name) for name in (row.ours, row.beside))
@@ -138,10 +143,10 @@ def _rates(run: Mapping[str, Any]) -> str:
 
 def _costs(run: Mapping[str, Any]) -> str:
     lines = ["| Cost | Measured | Compared | Goal |", "|---|---|---|---|"]
-    for row in _COSTS:
+    for row in COSTS:
         one = _comparison(run, row)
         if one is not None:
-            times = f"{one['compared']['median']:.1f} times the {row.beside_title}"
+            times = f"{one['compared']['median']:.3g} times the {row.beside_title}"
             compared = times if row.beside else ""
             unit = run["cases"][row.case]["units"][row.measure]
             figure = f"{_median(run, row, row.ours)} {unit}"
@@ -239,7 +244,7 @@ def written(text: str, run: Mapping[str, Any]) -> str:
 def picture(run: Mapping[str, Any]) -> str:
     """Return the plot of the page: each rate compared with the other's."""
     bars = []
-    for row in _RATES:
+    for row in RATES:
         one = _comparison(run, row)
         if one is not None:
             goal = None if one["goal"] is None else float(one["goal"][1:])

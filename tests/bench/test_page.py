@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks import page
+from benchmarks.cases import CASES
 from benchmarks.plot import Bar, ratios
 
 
@@ -18,6 +19,17 @@ def test_the_page_and_its_picture_are_what_the_generator_makes_of_the_committed_
 
     assert page.written(text, run) == text, "run make bench-page"
     assert page.picture(run) == page.PICTURE.read_text("utf-8"), "run make bench-page"
+
+
+def test_each_row_of_the_page_is_a_comparison_that_a_case_makes():
+    made = {
+        (case.name, one.measure, one.ours, one.beside) for case in CASES for one in case.comparisons
+    }
+
+    shown = [(one.case, one.measure, one.ours, one.beside) for one in (*page.RATES, *page.COSTS)]
+
+    assert set(shown) <= made
+    assert len(set(shown)) == len(shown)
 
 
 def test_another_figure_changes_the_page_and_the_picture(run):
