@@ -12,7 +12,7 @@ PARALLEL = -n $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() +
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo screenshots test test-all test-pythons retest check conformance hosts mcpb soak bench bench-peers generated format constraints browser docs tools
+.PHONY: help demo screenshots test test-all test-pythons retest check conformance hosts mcpb soak bench bench-peers bench-page generated format constraints browser docs tools
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -197,6 +197,10 @@ soak: $(READY) ## The long versions of the kill, fuzz and model tests
 bench: $(READY) ## Measure beside what others would pick: make bench ONLY=send ROUNDS=5 SCALE=0.1
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(SCALE),--scale $(SCALE))
+
+TABLE ?= build/bench/table.json
+bench-page: $(READY) ## Write the figures of a run into docs/explanation/performance.md: make bench-page TABLE=FILE
+	@$(BIN)/python -m benchmarks.page $(TABLE)
 
 # Debian keeps no older versions of redis-server, so it is not pinned. Where services are started
 # for installed packages, Debian starts it as one; make bench starts its own.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -95,3 +98,81 @@ def write_growth(all_results: Sequence[Results], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.savefig(path, format="svg")
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar of the plot of ratios; its goal is None where there is none."""
+
+    label: str
+    ratio: float
+    goal: float | None
+
+
+_WIDTH, _LEFT, _RIGHT, _TOP, _HEIGHT = 760, 300, 700, 40, 24
+_RATIO_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
+_LEGEND = "mq9 divided by the other: right of 1 mq9 is faster. A diamond is a goal."
+_STYLE = """\
+    .paper { fill: #fff; }
+    text { font: 13px system-ui, sans-serif; fill: #222; }
+    .tick { fill: #555; text-anchor: middle; }
+    .label { text-anchor: end; }
+    .before { text-anchor: end; }
+    .line { stroke: #ddd; }
+    .one { stroke: #222; stroke-width: 1.5; }
+    .more { fill: #4051b5; }
+    .less { fill: #c26a00; }
+    .goal { fill: #fff; stroke: #222; stroke-width: 1.5; }"""
+
+
+def ratios(bars: Sequence[Bar]) -> str:
+    """Return an SVG of ratios on a logarithmic axis: bars that begin at one, goals as diamonds.
+
+    It has a white background, so that it can be read on a dark page, too.
+    """
+    height = _TOP + _HEIGHT * len(bars) + 40
+    bottom, middle = height - 40, (_LEFT + _RIGHT) / 2
+    ticks = "".join(_tick(ratio, bottom) for ratio in _RATIO_TICKS)
+    drawn = "".join(_bar(bar, _TOP + _HEIGHT * place) for place, bar in enumerate(bars))
+    return f"""\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" \
+height="{height}" role="img" aria-label="Rates of mq9 divided by those of other programs">
+  <style>
+{_STYLE}
+  </style>
+  <rect class="paper" width="{_WIDTH}" height="{height}" rx="8"/>
+{ticks}{drawn}\
+  <text class="tick" x="{middle:g}" y="{bottom + 24}">{_LEGEND}</text>
+</svg>
+"""
+
+
+def _tick(ratio: float, bottom: int) -> str:
+    at, kind = _across(ratio), "one" if ratio == 1 else "line"
+    return f"""\
+  <line class="{kind}" x1="{at}" x2="{at}" y1="{_TOP}" y2="{bottom}"/>
+  <text class="tick" x="{at}" y="{_TOP - 10}">{ratio:g}</text>
+"""
+
+
+def _across(ratio: float) -> float:
+    """Return where on the logarithmic axis a ratio lies; what is off the axis is at its end."""
+    low, high = _RATIO_TICKS[0], _RATIO_TICKS[-1]
+    share = math.log(min(max(ratio, low), high) / low) / math.log(high / low)
+    return round(_LEFT + (_RIGHT - _LEFT) * share, 1)
+
+
+def _bar(bar: Bar, top: int) -> str:
+    one, at, text = _across(1), _across(bar.ratio), top + 16
+    left, width = min(one, at), round(abs(at - one), 1)
+    kind, side, beside = ("more", "after", at + 8) if at >= one else ("less", "before", at - 8)
+    drawn = f"""\
+  <text class="label" x="{_LEFT - 14}" y="{text}">{escape(bar.label)}</text>
+  <rect class="{kind}" x="{left}" y="{top + 5}" width="{width}" height="{_HEIGHT - 10}"/>
+  <text class="{side}" x="{beside:g}" y="{text}">{bar.ratio:.2f}</text>
+"""
+    if bar.goal is None:
+        return drawn
+    goal, middle = _across(bar.goal), top + _HEIGHT // 2
+    corners = f"{goal},{middle - 6} {goal + 6:g},{middle} {goal},{middle + 6} {goal - 6:g},{middle}"
+    return f'{drawn}  <polygon class="goal" points="{corners}"/>\n'

@@ -7,7 +7,10 @@ import platform
 import shutil
 import sqlite3
 import subprocess
+import sysconfig
+from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 
 from mq9.version import VERSION
 from tests.nats_server import binary
@@ -16,7 +19,9 @@ from tests.nats_server import binary
 def about(scale: float, rounds: int) -> dict[str, str | int | float]:
     """Return everything that a reader has to know of a run."""
     return {
+        "date": datetime.now(UTC).date().isoformat(),
         "Python": platform.python_version(),
+        "interpreter": _interpreter(),
         "SQLite": sqlite3.sqlite_version,
         "mq9": VERSION,
         "commit": _first_line("git", "describe", "--always", "--dirty"),
@@ -30,10 +35,28 @@ def about(scale: float, rounds: int) -> dict[str, str | int | float]:
         "mcp": _version("mcp"),
         "langchain-core": _version("langchain-core"),
         "processors": os.cpu_count() or 0,
+        "processor": _processor(),
         "machine": platform.platform(),
         "rounds": rounds,
         "scale": scale,
     }
+
+
+def _interpreter() -> str:
+    """Return how the interpreter was built; PGO makes it 6 to 18 % faster."""
+    arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    built = "with" if "--enable-optimizations" in arguments else "without"
+    return f"{platform.python_implementation()}, built {built} PGO"
+
+
+def _processor() -> str:
+    """Return the model of the processor; on Linux alone the kernel names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _version(distribution: str) -> str:

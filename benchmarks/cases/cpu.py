@@ -1,4 +1,4 @@
-"""The CPU time of a server for a SEND."""
+"""The CPU time of a server for a message: its SEND, and its FETCH with the ack."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mq9 import Mq9Client
 _SENDS = 4_096
 _SERVER = "mq9 serve"
 _TOGETHER, _SEQUENTIAL = "64 in flight", "sequential"
+_TAKEN = "FETCH of one and ack"
 
 
 def _cpu_s(pid: int) -> float:
@@ -29,15 +30,24 @@ async def _open(setting: Setting, stack: AsyncExitStack) -> Contestants:
     client = await stack.enter_async_context(Mq9Client(server.url))
     await client.mailbox_create(name="inbox")
 
-    async def used(count: int, at_once: int) -> float:
+    async def send() -> None:
+        await client.send("inbox", load.BODY)
+
+    async def take() -> None:
+        [message] = await client.fetch("inbox", group_name="bench", num_msgs=1)
+        await client.ack("inbox", "bench", message.msg_id)
+
+    async def used(call: load.Call, count: int, at_once: int) -> float:
         before = _cpu_s(server.pid)
-        await load.repeat(lambda: client.send("inbox", load.BODY), count, at_once)
+        await load.repeat(call, count, at_once)
         return (_cpu_s(server.pid) - before) * 1e6 / count
 
     async def measure():
+        alone = setting.size(_SENDS // 8)
         return {
-            _TOGETHER: await used(setting.size(_SENDS, load.AT_ONCE), load.AT_ONCE),
-            _SEQUENTIAL: await used(setting.size(_SENDS // 8), 1),
+            _TOGETHER: await used(send, setting.size(_SENDS, load.AT_ONCE), load.AT_ONCE),
+            _SEQUENTIAL: await used(send, alone, 1),
+            _TAKEN: await used(take, alone, 1),
         }
 
     return {_SERVER: measure}
@@ -45,11 +55,13 @@ async def _open(setting: Setting, stack: AsyncExitStack) -> Contestants:
 
 CASE = Case(
     "cpu",
-    f"CPU time of the server for a SEND, checkpoints included, {_SENDS} each",
-    {_TOGETHER: "µs", _SEQUENTIAL: "µs"},
+    f"CPU time of the server for a SEND, checkpoints included, {_SENDS} each; for a message that "
+    "is fetched and acked alone",
+    {_TOGETHER: "µs", _SEQUENTIAL: "µs", _TAKEN: "µs"},
     [
         Comparison(_TOGETHER, _SERVER, goal=at_most(18), by=By.VALUE),
         Comparison(_SEQUENTIAL, _SERVER, by=By.VALUE),
+        Comparison(_TAKEN, _SERVER, by=By.VALUE),
     ],
     _open,
 )
