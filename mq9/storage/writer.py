@@ -312,7 +312,7 @@ class Writer:
 
     def _commit(self) -> list[_Ticket]:
         """Commit what has queued up, on the thread; what has an outcome now."""
-        if self._left <= 0:
+        if self._is_log_long:
             self._checkpoints.wait()  # else this commit would make none
             self._left = LOG_PAGES
         failure: Mq9Error

