@@ -1,9 +1,42 @@
-"""Deadlines of many waits on one event loop, which share one timer."""
+"""Many deadlines on one event loop, which share one timer."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
+
+
+class Alarm:
+    """One timer for the first of many deadlines.
+
+    A timer for each deadline would take longer than most waits that are short. This one is left
+    alone when a wait is over sooner, and its owner then asks for the next deadline.
+
+    Args:
+        ring: Called at the first deadline.
+    """
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ring = ring
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set_for(self, deadline: float) -> None:
+        """Ring at a deadline of the event loop, or at an earlier one that was asked for."""
+        if self._timer is None or deadline < self._timer.when():
+            self.stop()
+            self._timer = self._loop.call_at(deadline, self._go_off)
+
+    def stop(self) -> None:
+        """Ring no more, until it is set again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _go_off(self) -> None:
+        self._timer = None
+        self._ring()
 
 
 class Wait:
@@ -46,42 +79,29 @@ class Wait:
 
 
 class Deadlines:
-    """The waits of tasks on one event loop.
-
-    A timer for each wait would take longer than most waits that are short. The one timer is left
-    alone when a wait is over sooner, and then looks for the next deadline.
-    """
+    """The waits of tasks on one event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._waits: set[Wait] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._look)
 
     def within(self, seconds: float) -> Wait:
         """Return a context in which the running task may wait for so long."""
         deadline = self._loop.time() + seconds
-        if self._timer is None or deadline < self._timer.when():
-            self._wake_at(deadline)
+        self._alarm.set_for(deadline)
         return Wait(self._waits, deadline)
 
     def end_all(self) -> None:
         """End every wait; called on the event loop."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.stop()
         for wait in list(self._waits):
             wait.end()
 
-    def _wake_at(self, deadline: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._look)
-
     def _look(self) -> None:
         """End the waits whose deadline has come."""
-        self._timer = None
         now = self._loop.time()
         for wait in [one for one in self._waits if one.deadline <= now]:
             wait.end()
         if self._waits:
-            self._wake_at(min(one.deadline for one in self._waits))
+            self._alarm.set_for(min(one.deadline for one in self._waits))

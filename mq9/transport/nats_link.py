@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mq9.concurrency.deadlines import Alarm
 from mq9.errors import (
     Forbidden,
     Mq9Error,
@@ -82,7 +83,7 @@ class Link:
         self._numbers = itertools.count(_SHARED + 1)
         self._waiting: dict[bytes, Waiting] = {}  # by inbox
         self._held: dict[bytes, _Held] = {}  # those of them that wait for room, in order
-        self._timer: asyncio.TimerHandle | None = None  # for the first deadline, or an earlier one
+        self._alarm = Alarm(self._expire)
         self._is_retired = False
         self._end_reason = BROKEN
         self._deaf: Forbidden | None = None  # why no reply can come to the shared subscription
@@ -182,8 +183,7 @@ class Link:
         deadline = self._loop.time() + timeout
         waiting = Waiting(subject, timeout, deadline, self._loop.create_future(), inbox, sid)
         self._waiting[inbox] = waiting
-        if self._timer is None or deadline < self._timer.when():
-            self._wake_at(deadline)
+        self._alarm.set_for(deadline)
         if self._held or self._connection.is_full:
             self._held[inbox] = waiting, block, payload
         else:
@@ -230,14 +230,8 @@ class Link:
 
     # Deadlines
 
-    def _wake_at(self, deadline: float) -> None:
-        """Look for requests whose time is over at a deadline, and then at the next one."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._expire)
-
     def _expire(self) -> None:
-        self._timer = None
+        """End the requests whose time is over, and look again at the next deadline."""
         now = self._loop.time()
         for waiting in self._waiting.values():
             if waiting.deadline > now:
@@ -250,12 +244,12 @@ class Link:
                 waiting.end(Unreachable(told))
         deadlines = [one.deadline for one in self._waiting.values() if not one.reply.done()]
         if deadlines:
-            self._wake_at(min(deadlines))
+            self._alarm.set_for(min(deadlines))
 
     # What the connection tells
 
     def take(self, message: Message) -> None:
-        """Give a reply to whoever waits for it."""
+        """Pass a reply to the request that waits for it."""
         self.has_answered = True
         waiting = self._waiting.get(message.subject)
         if waiting is not None:
@@ -283,8 +277,7 @@ class Link:
 
     def ended(self) -> None:
         """End all requests: nothing comes any more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.stop()
         for waiting in self._waiting.values():
             if waiting.is_sent:
                 told = f"no reply to {waiting.subject} {self._end_reason}; the outcome is unknown"

@@ -24,6 +24,18 @@ async def within(deadlines, outer):
             await never()
 
 
+async def begun(deadlines):
+    """Begin a long wait in a task of its own."""
+
+    async def wait():
+        with deadlines.within(LONG):
+            await never()
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    return task
+
+
 async def test_each_wait_ends_at_its_own_deadline():
     deadlines = Deadlines()
     ended = []
@@ -66,13 +78,7 @@ async def test_many_waits_one_after_another_make_one_timer(monkeypatch):
 
 async def test_a_task_that_is_cancelled_is_cancelled():
     deadlines = Deadlines()
-
-    async def wait():
-        with deadlines.within(LONG):
-            await never()
-
-    task = asyncio.create_task(wait())
-    await asyncio.sleep(0)
+    task = await begun(deadlines)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -80,13 +86,7 @@ async def test_a_task_that_is_cancelled_is_cancelled():
 
 async def test_a_task_that_is_cancelled_at_its_deadline_too_is_cancelled():
     deadlines = Deadlines()
-
-    async def wait():
-        with deadlines.within(LONG):
-            await never()
-
-    task = asyncio.create_task(wait())
-    await asyncio.sleep(0)
+    task = await begun(deadlines)
     deadlines.end_all()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
