@@ -1,8 +1,8 @@
 """Writes the log into the file beside the commits, on a thread of its own.
 
 A checkpoint that a commit makes keeps everybody waiting until the disk has all of the log. So most
-of the log is written before, while commits go on, and that of a commit finds little left. Only it
-lets SQLite begin the log anew.
+of the log is written before, while commits go on, and that of a commit finds little left. Only
+after a commit's own checkpoint SQLite writes to the log from its start again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ class Checkpoints:
         self._connection = connection
         self._wanted = threading.Event()
         self._is_ending = False
-        self._thread = threading.Thread(target=self._run, name="mq9-checkpoints", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None  # from the first on
 
     @property
     def is_busy(self) -> bool:
@@ -37,7 +36,10 @@ class Checkpoints:
         return self._wanted.is_set() or self.active.locked()
 
     def begin(self) -> None:
-        """Have one made soon."""
+        """Have one made soon; called by one thread at a time."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="mq9-checkpoints", daemon=True)
+            self._thread.start()
         self._wanted.set()
 
     def wait(self) -> None:
@@ -49,7 +51,8 @@ class Checkpoints:
         """End the thread, and close the connection."""
         self._is_ending = True
         self._wanted.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self._connection.close()
 
     def abandon(self) -> None:

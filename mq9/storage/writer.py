@@ -75,7 +75,7 @@ class _Ticket:
 
     @property
     def count(self) -> int:
-        """How many commands it is."""
+        """The number of commands in it."""
         request = self.call.request
         return len(request.sends) if isinstance(request, SendBatch) else 1
 
@@ -304,8 +304,8 @@ class Writer:
             done = self._failed(OutcomeUnknown(told))
             raise
         finally:
-            self.active.release()
             self._note_pages(done)
+            self.active.release()
             if self._queue or self._taken:  # other than what the outcomes make anybody ask for
                 self._queue.wake()
             self._tell_outcomes(done, loop)
