@@ -172,8 +172,8 @@ class Service:
         except Mq9Error:
             return None
         verb, named = meanings[-1]
-        is_plain = len(meanings) == 1 and verb.request is requests.Send and not named.priority
-        return named.mail_address if is_plain else None
+        is_send = len(meanings) == 1 and verb.request is requests.Send and not named.priority
+        return named.mail_address if is_send else None
 
     def begin_sends(
         self,

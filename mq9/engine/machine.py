@@ -99,11 +99,12 @@ class Applying:
         """
         if index <= self.position.applied:
             raise ValueError(f"index: {index} does not come after {self.position.applied}")
-        stored = self._send_together(calls, max(now_ms, self.position.now_ms))
+        now = max(now_ms, self.position.now_ms)
+        stored = self._send_together(calls, now)
         if stored is not None:
             count = sum(len(answers) for answers in stored)
             if count:
-                self.position = Position(index - 1 + count, max(now_ms, self.position.now_ms))
+                self.position = Position(index - 1 + count, now)
             return stored
         self.position = Position(index - 1, self.position.now_ms)
         return [

@@ -412,10 +412,8 @@ def load_new(
         " WHERE mailbox=? AND priority=? AND msg_id BETWEEN ? AND ? ORDER BY msg_id",
         (mailbox.id, lane, first, last),
     )
-    priority = PRIORITIES[lane]
-    for msg_id, payload, _, create_time, beside in rows:
-        envelope = None if beside is None else _envelope(beside)
-        yield Stored(msg_id, payload, priority, create_time, deliveries, envelope)
+    for row in rows:
+        yield from_row(row, deliveries)
 
 
 def text_bytes(*texts: str | None) -> int:
