@@ -1,4 +1,4 @@
-"""What does a request cost a client? CPU and time of a SEND by nats-py, our connection and the SDK.
+"""CPU time and duration of a SEND in the client: by nats-py, our connection and the SDK.
 
 Run it with `.venv/bin/python benchmarks/scripts/client_cpu.py`; `--uvloop` after it has the clients
 on uvloop. It takes half a minute. The ways take turns in many short rounds, to one server in a

@@ -281,7 +281,7 @@ def promise_of(data: dict[str, Any]) -> Promise:
 
 
 _DEFAULTS = {one.name: one.default for one in dataclasses.fields(Message)}
-# What stands beside a payload: the field, and how its value is read.
+# The keys of a message besides its payload: the field of each, and what reads its value.
 _BESIDE: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
     "key": ("key", None),
     "tags": ("tags", tuple),

@@ -38,7 +38,7 @@ class TlsNotOffered(Exception):
 
 
 class Listener(Protocol):
-    """Who is told what comes of a connection."""
+    """Receives the messages and the events of a connection."""
 
     def take(self, message: Message) -> None:
         """Take a message for one of the subscriptions."""
