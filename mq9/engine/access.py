@@ -19,12 +19,20 @@ def refuse_others(db: Connection, call: Call[Any], now: int) -> None:
     if call.actor.is_operator:
         return
     mailbox = mailboxes.look(db, call.address, now)
-    if mailbox is not None and not _admits(mailbox, call):
+    if mailbox is not None:
+        refuse_other(mailbox, call)
+
+
+def refuse_other(mailbox: MailboxRow, call: Call[Any]) -> None:
+    """Refuse somebody a private request of a mailbox that is another's."""
+    if not _admits(mailbox, call):
         raise mailboxes.refusal(mailbox, call.actor)
 
 
 def _admits(mailbox: MailboxRow, call: Call[Any]) -> bool:
     """Tell whether somebody may make a private request of a mailbox."""
+    if call.actor.is_operator:
+        return True
     if call.request.only_looks:
         return mailbox.may_look(call.actor)
     return mailbox.may_take(call.actor)
@@ -75,13 +83,15 @@ def adopt(db: Connection, call: Call[Any]) -> None:
         )
 
 
+def adopts(mailbox: MailboxRow, call: Call[Any]) -> bool:
+    """Tell whether ``adopt`` changes a mailbox."""
+    return call.actor.adopts and mailbox.creator != call.actor.agent
+
+
 def is_settled(db: Connection, call: Call[Any], now: int) -> bool:
     """Tell whether somebody may use a mailbox that is there, and nothing is to change for that."""
     mailbox = mailboxes.look(db, call.address, now)
-    actor = call.actor
-    if mailbox is None or not _admits(mailbox, call):
-        return False
-    return not actor.adopts or mailbox.creator == actor.agent
+    return mailbox is not None and _admits(mailbox, call) and not adopts(mailbox, call)
 
 
 def check_actor(_db: Connection, _call: Call[CheckActor], _now: int) -> None:

@@ -24,8 +24,18 @@ _NOTHING = MoveOutcome(msg_id=None)
 
 def ack(db: Connection, call: Call[Ack], now: int, _limits: Limits) -> tuple[int, ...]:
     """Confirm a message and, unless it is to be alone, those before it in the same reply."""
+    return _ack(db, messages.advance(db, call.address, now), call, now)
+
+
+def ack_in_current(
+    db: Connection, mailbox: MailboxRow, call: Call[Ack], now: int, _limits: Limits
+) -> tuple[int, ...] | None:
+    """Confirm as ``ack`` does, in a mailbox where nothing is due; None in any other."""
+    return _ack(db, mailbox, call, now) if mailboxes.is_current(mailbox, now) else None
+
+
+def _ack(db: Connection, mailbox: MailboxRow, call: Call[Ack], now: int) -> tuple[int, ...]:
     request = call.request
-    mailbox = messages.advance(db, call.address, now)
     chosen = chosen_reply(db, mailbox, call, now)
     if chosen is None:
         return ()
@@ -57,14 +67,27 @@ def chosen_reply(
 ) -> tuple[Group, FetchReply] | None:
     """Find the FETCH reply that an ACK, MOVE or NACK speaks of; a use of the group.
 
+    Changes nothing where it raises.
+
     None when the call succeeds without doing anything: the token is from before a reset or of an
     earlier mailbox, or the message was removed. A call without consumer speaks for the group.
     """
-    request, consumer = call.request, consumer_of(call)
-    msg_id = request.msg_id
-    group = groups.find(db, mailbox, request.group_name, now)
+    group = groups.find(db, mailbox, call.request.group_name, now)
+    chosen = _chosen_by(db, mailbox, group, call, now)
     if group is not None:
         group.note_use(db, now)
+    return chosen
+
+
+def _chosen_by(
+    db: Connection,
+    mailbox: MailboxRow,
+    group: Group | None,
+    call: Call[Ack | Move | Nack],
+    now: int,
+) -> tuple[Group, FetchReply] | None:
+    request, consumer = call.request, consumer_of(call)
+    msg_id = request.msg_id
     if request.batch is not None:
         return _reply_of_token(db, mailbox, group, msg_id, request.batch, now)
     if group is not None:
@@ -243,8 +266,18 @@ def nack(db: Connection, call: Call[Nack], now: int, _limits: Limits) -> str | N
 
 def extend(db: Connection, call: Call[Extend], now: int, _limits: Limits) -> Extended:
     """Renew the leases that the consumer still holds."""
+    return _extend(db, messages.advance(db, call.address, now), call, now)
+
+
+def extend_in_current(
+    db: Connection, mailbox: MailboxRow, call: Call[Extend], now: int, _limits: Limits
+) -> Extended | None:
+    """Renew leases as ``extend`` does, in a mailbox where nothing is due; None in any other."""
+    return _extend(db, mailbox, call, now) if mailboxes.is_current(mailbox, now) else None
+
+
+def _extend(db: Connection, mailbox: MailboxRow, call: Call[Extend], now: int) -> Extended:
     request, consumer = call.request, consumer_of(call)
-    mailbox = messages.advance(db, call.address, now)
     group = groups.find(db, mailbox, request.group_name, now)
     extended: list[int] = []
     lost: list[int] = []

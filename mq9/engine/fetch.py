@@ -69,14 +69,71 @@ def fetch(db: Connection, call: Call[Fetch], now: int, limits: Limits) -> Fetche
     own = consumer if request.redeliver_own else None
     if own is not None:
         groups.split_batches(db, *_held_by(group, own))
-    picked, more = _pick(db, mailbox, group, own, request.num_msgs)
+    known = _known(db, group, own, request.num_msgs)
+    found = _pick(db, mailbox, group.cursors, known, request.num_msgs)
+    return _deliver(db, mailbox, group, call, now, limits, found, has_reset=reset)
+
+
+def fetch_new(
+    db: Connection, mailbox: MailboxRow, call: Call[Fetch], now: int, limits: Limits
+) -> Fetched | None:
+    """Lease messages that are new to a group, where the call asks for no others.
+
+    None where a group is created or reset, where the consumer or nobody holds messages, where
+    something is due, and where the group may have been given the messages before.
+    """
+    request = call.request
+    assert request.group_name is not None  # noqa: S101  # else it is a Peek
+    if request.force_deliver or not mailboxes.is_current(mailbox, now):
+        return None
+    mailboxes.refuse_another(mailbox, call.generation)
+    group = groups.find(db, mailbox, request.group_name, now)
+    if group is None or group.is_use_due(now) or group.reached > min(group.cursors):
+        return None
+    if request.request_id is not None and latest_reply(db, group, call) is not None:
+        return None
+    own = consumer_of(call) if request.redeliver_own else None
+    if _has_others(db, group, own, now):
+        return None
+    found = _pick(db, mailbox, group.cursors, [], request.num_msgs)
+    return _deliver(db, mailbox, group, call, now, limits, found, has_reset=False)
+
+
+def _has_others(db: Connection, group: Group, own: str | None, now: int) -> bool:
+    """Tell whether a group has messages to deliver that are not new to it, or leases to end."""
+    (found,) = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM leases WHERE group_id=:group AND holder IS NULL)"
+        " OR EXISTS (SELECT 1 FROM leases WHERE group_id=:group AND holder=:own)"
+        " OR EXISTS (SELECT 1 FROM leases WHERE group_id=:group AND until_ms<=:now)"
+        " OR EXISTS (SELECT 1 FROM replies"
+        " WHERE group_id=:group AND consumer=:own AND until_ms IS NOT NULL)"
+        " OR EXISTS (SELECT 1 FROM replies WHERE group_id=:group AND until_ms<=:now)",
+        {"group": group.id, "own": own, "now": now},
+    ).fetchone()
+    return bool(found)
+
+
+def _deliver(
+    db: Connection,
+    mailbox: MailboxRow,
+    group: Group,
+    call: Call[Fetch],
+    now: int,
+    limits: Limits,
+    found: tuple[list[Candidate], bool],
+    *,
+    has_reset: bool,
+) -> Fetched:
+    """Lease what was picked, as far as it fits into the reply."""
+    request = call.request
+    picked, more = found
     available = len(picked)
     if available < request.min_msgs:
         picked, more = [], False
     number = mailbox.next_reply
     delivered, cut = load(db, mailbox, picked, group.cursors, request, as_text=call.as_text)
     given = picked[: len(delivered)]
-    if given or (reset and request.request_id is not None):
+    if given or (has_reset and request.request_id is not None):
         cost = _cost_of(group, call, given)
         if cost:
             _charge(db, mailbox, group, call, cost, now, limits)
@@ -111,7 +168,8 @@ def find_nothing(db: Connection, call: Call[Fetch], now: int) -> Fetched | None:
     is_held = own is not None and groups.is_any_batch(db, *_held_by(group, own))
     if is_held or _has_ended(db, group, now):
         return None
-    picked, _ = _pick(db, mailbox, group, own, request.min_msgs)
+    known = _known(db, group, own, request.min_msgs)
+    picked, _ = _pick(db, mailbox, group.cursors, known, request.min_msgs)
     if len(picked) >= request.min_msgs:
         return None
     return _nothing(db, mailbox, group, call, now, len(picked))
@@ -168,7 +226,7 @@ def _still_held(
         one.msg_id: one._replace(deaths=deaths[one.msg_id])
         for one in load_messages(db, mailbox, counts)
     }
-    others, _ = _pick(db, mailbox, group, None, 1)
+    others, _ = _pick(db, mailbox, group.cursors, _known(db, group, None, 1), 1)
     return Fetched(
         mail_address=mailbox.address,
         generation=mailbox.generation,
@@ -208,15 +266,24 @@ def _held_by(group: Group, consumer: str) -> tuple[str, tuple[Any, ...]]:
 
 
 def _pick(
-    db: Connection, mailbox: MailboxRow, group: Group, own: str | None, num_msgs: int
+    db: Connection,
+    mailbox: MailboxRow,
+    cursors: Sequence[int],
+    known: list[Candidate],
+    num_msgs: int,
 ) -> tuple[list[Candidate], bool]:
-    """Choose what to deliver, the most urgent and oldest first, and say whether there is more."""
+    """Choose what to deliver, the most urgent and oldest first, and say whether there is more.
+
+    Args:
+        db: The database.
+        mailbox: The mailbox.
+        cursors: From which msg_id on messages are new to the group, by lane.
+        known: Those to choose from that are not new to it.
+        num_msgs: How many to choose, at most.
+    """
     most = num_msgs + 1
-    known: list[Candidate] = _known(db, group, None, most)
-    if own is not None:
-        known += _known(db, group, own, most)
     picked: list[Candidate] = []
-    for lane, cursor in enumerate(group.cursors):
+    for lane, cursor in enumerate(cursors):
         room = most - len(picked)
         new = _new(db, mailbox, lane, cursor, room)
         picked += [*sorted(one for one in known if one[0] == lane), *new][:room]
@@ -225,7 +292,13 @@ def _pick(
     return picked, False
 
 
-def _known(db: Connection, group: Group, holder: str | None, most: int) -> list[Candidate]:
+def _known(db: Connection, group: Group, own: str | None, num_msgs: int) -> list[Candidate]:
+    """Return what a group was given before that is free, or held by a consumer, ``own``."""
+    free = _leased_to(db, group, None, num_msgs + 1)
+    return free if own is None else free + _leased_to(db, group, own, num_msgs + 1)
+
+
+def _leased_to(db: Connection, group: Group, holder: str | None, most: int) -> list[Candidate]:
     # In one step, since after each row other threads may go first.
     (rows,) = db.execute(
         "SELECT json_group_array(json_array(priority, msg_id, deliveries, held, deaths)) FROM"

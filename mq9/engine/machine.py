@@ -175,6 +175,10 @@ class Applying:
             mailbox = self._hold(call.address, now)
             if mailbox is None:
                 return None
+            if call.request.is_private:
+                access.refuse_other(mailbox, call)
+                if access.adopts(mailbox, call):
+                    return None
             value: R | None = carry_out(self._db, mailbox, call, now, self.limits)
             if value is None:
                 return None
@@ -373,7 +377,12 @@ COMMANDS: dict[type[Request[Any]], _Command] = {
 # changed nothing, so that nothing has to be undone. It gives None, and has changed nothing either,
 # for a call that may be refused later than that, which the function above then carries out. It is
 # given the mailbox beside what that one is given, whose counters are written with those of others.
-UNGUARDED: dict[type[Request[Any]], _Unguarded] = {requests.Send: send.send_what_fits}
+UNGUARDED: dict[type[Request[Any]], _Unguarded] = {
+    requests.Send: send.send_what_fits,
+    requests.Fetch: fetch.fetch_new,
+    requests.Ack: ack.ack_in_current,
+    requests.Extend: ack.extend_in_current,
+}
 
 # Which answers a command that would change nothing; it gives None for one that may.
 UNCHANGING: dict[type[Request[Any]], _Query] = {
