@@ -6,53 +6,61 @@ import itertools
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from itertools import repeat
 
 from mq9 import address as addresses
 from mq9.client.connection import BrokerConnection
 from mq9.clock import Clock
 from mq9.models import FetchResult, Message
 
-_MOST = 10_000  # tokens that are remembered
+_MOST = 10_000  # tokens after which the older half is forgotten
+# Mailbox, group, msg_id, and the consumer that fetched it; None for any.
+_Fetched = tuple[str, str, int, str | None]
 
 
 class Batches:
     """Remembers the token under which each message was fetched last, by consumer and by anyone.
 
-    Usable from several threads.
+    It remembers the last 10 000 tokens at least, and twice as many at most: where the younger half
+    is full, it becomes the older one. Usable from several threads.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tokens: OrderedDict[tuple[str, str, int, str | None], str] = OrderedDict()
+        self._younger: dict[_Fetched, str] = {}
+        self._older: dict[_Fetched, str] = {}
 
     def remember(
         self, mail_address: str, group_name: str, consumer: str, fetched: FetchResult
     ) -> None:
         """Note the token of a reply for each of its messages."""
-        if fetched.batch is None:
+        token = fetched.batch
+        if token is None:
             return
+        numbers = [message.msg_id for message in fetched]
+        by_anyone = zip(repeat(mail_address), repeat(group_name), numbers, repeat(None))
+        by_consumer = zip(repeat(mail_address), repeat(group_name), numbers, repeat(consumer))
         with self._lock:
-            for message in fetched:
-                for who in (consumer, None):
-                    key = (mail_address, group_name, message.msg_id, who)
-                    self._tokens[key] = fetched.batch
-                    self._tokens.move_to_end(key)
-            while len(self._tokens) > _MOST:
-                self._tokens.popitem(last=False)
+            if len(self._younger) >= _MOST:
+                self._older, self._younger = self._younger, {}
+            self._younger.update(dict.fromkeys(by_anyone, token))
+            self._younger.update(dict.fromkeys(by_consumer, token))
 
     def token(
         self, mail_address: str, group_name: str, msg_id: int, consumer: str | None
     ) -> str | None:
         """Return the token of the latest reply that held the message, if it is remembered."""
-        return self._tokens.get((mail_address, group_name, msg_id, consumer))
+        key = (mail_address, group_name, msg_id, consumer)
+        with self._lock:
+            return self._younger.get(key) or self._older.get(key)
 
     def forget(self, mail_address: str) -> None:
-        """Forget a mailbox that was removed or created anew."""
+        """Forget a mailbox that was removed or created again."""
         with self._lock:
-            for key in [key for key in self._tokens if key[0] == mail_address]:
-                del self._tokens[key]
+            for half in (self._younger, self._older):
+                for key in [key for key in half if key[0] == mail_address]:
+                    del half[key]
 
 
 class RequestIds:

@@ -23,9 +23,9 @@ from mq9.protocol.replies import (
     encode_message,
     field,
     filled,
-    message_of,
     moved_of,
     promise_of,
+    read_messages,
     reading,
     standing_of,
     without_none,
@@ -119,9 +119,10 @@ def messages_of(part: ReadPart) -> ConversationMessages:
     return ConversationMessages(
         messages=tuple(
             ConversationMessage(
-                message=dataclasses.replace(
-                    message_of(one.stored, one.mail_address, None, None, None),
-                    standing=one.standing,
+                message=next(
+                    read_messages(
+                        [one.stored], mail_address=one.mail_address, standing=one.standing
+                    )
                 ),
                 standing=one.standing,
                 in_reply_to=one.in_reply_to,

@@ -7,7 +7,6 @@ Whatever reads a reply raises BadReply where it is not of the form that it shoul
 
 from __future__ import annotations
 
-import base64
 import binascii
 import dataclasses
 import itertools
@@ -173,7 +172,7 @@ def encode_message(message: Stored, *, as_base64: bool) -> dict[str, Any]:
     except UnicodeDecodeError:
         text = None
     if text is None:
-        item["payload"] = base64.b64encode(message.payload).decode("ascii")
+        item["payload"] = binascii.b2a_base64(message.payload, newline=False).decode()
         item["encoding"] = "base64"
     else:
         item["payload"] = text
@@ -227,7 +226,13 @@ def messages_of(
         else (None, None, None)
     )
     return FetchResult(
-        (message_of(one, mail_address, batch, group_name, consumer) for one in fetched.messages),
+        read_messages(
+            fetched.messages,
+            mail_address=mail_address,
+            batch=batch,
+            group_name=group_name,
+            consumer=consumer,
+        ),
         batch=batch,
         lease_until=lease_until,
         more=fetched.more,
@@ -237,32 +242,23 @@ def messages_of(
     )
 
 
-def message_of(
-    stored: Stored,
-    mail_address: str,
-    batch: str | None,
-    group_name: str | None,
-    consumer: str | None,
-) -> Message:
-    """Return a stored message as the client shows it."""
-    fields: dict[str, Any] = {
-        **_DEFAULTS,
-        "msg_id": stored.msg_id,
-        "payload": stored.payload,
-        "priority": stored.priority,
-        "create_time": stored.create_time,
-        "delivery_count": stored.delivery_count,
-        "deaths": stored.deaths,
-        "batch": batch,
-        "mail_address": mail_address,
-        "group_name": group_name,
-        "consumer": consumer,
-    }
-    for key, value in (stored.envelope or {}).items():
-        if value and key in _BESIDE:
-            name, read = _BESIDE[key]
-            fields[name] = value if read is None else read(value)
-    return Message.of(fields)
+def read_messages(stored: Iterable[Stored], **common: object) -> Iterator[Message]:
+    """Yield stored messages as the client shows them; ``common`` are fields that all have alike."""
+    alike = _DEFAULTS | common
+    for msg_id, payload, priority, create_time, delivery_count, envelope, deaths in stored:
+        fields = alike.copy()
+        fields["msg_id"] = msg_id
+        fields["payload"] = payload
+        fields["priority"] = priority
+        fields["create_time"] = create_time
+        fields["delivery_count"] = delivery_count
+        fields["deaths"] = deaths
+        if envelope:
+            for key, value in envelope.items():
+                if value and key in _BESIDE:
+                    name, read = _BESIDE[key]
+                    fields[name] = value if read is None else read(value)
+        yield Message.of(fields)
 
 
 def standing_of(data: dict[str, Any]) -> Standing:

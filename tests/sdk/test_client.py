@@ -265,15 +265,15 @@ async def test_a_batch_that_was_forgotten_is_left_to_the_broker(broker, client, 
     ]
 
 
-def test_no_more_than_so_many_tokens_are_remembered(monkeypatch):
-    monkeypatch.setattr(base, "_MOST", 4)
+def test_the_last_tokens_are_remembered_and_older_ones_forgotten(monkeypatch):
+    monkeypatch.setattr(base, "_MOST", 4)  # two messages have four
     memory = base.Batches()
     for number in range(6):
         message = Message(msg_id=number, payload=b"", create_time=0)
         memory.remember("inbox", "g", "c", FetchResult([message], batch=f"token {number}"))
     for consumer in ("c", None):
         tokens = [memory.token("inbox", "g", number, consumer) for number in range(6)]
-        assert tokens == [None, None, None, None, "token 4", "token 5"]
+        assert tokens == [None, None, *(f"token {number}" for number in range(2, 6))]
 
 
 async def test_ids_mean_the_fetch_that_was_seen_not_one_whose_reply_was_lost(broker, client):
