@@ -26,7 +26,7 @@ logger = logging.getLogger("mq9.broker")
 HANDSHAKE_S = 5.0
 _CLOSING_S = 2.0  # how long a client that is being cut off may take to read why
 _REASONS = {"Authorization Violation": "auth", "Maximum Payload Violation": "max_payload"}
-SLICE_S = 0.005  # how long one client is attended to while others wait
+SLICE_S = 0.002  # how long one client is attended to while others wait
 _BETWEEN_S = 0.002  # for others, who need several turns of the loop for one request
 
 
