@@ -12,7 +12,7 @@ PARALLEL = -n $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() +
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo screenshots test test-all test-pythons retest check conformance hosts mcpb soak bench bench-peers bench-page generated format constraints browser docs tools
+.PHONY: help demo screenshots test test-all test-pythons retest check conformance hosts mcpb soak bench bench-peers bench-page generated format constraints browser strace docs tools
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -202,32 +202,30 @@ TABLE ?= build/bench/table.json
 bench-page: $(READY) ## Write the figures of a run into docs/explanation/performance.md: make bench-page TABLE=FILE
 	@$(BIN)/python -m benchmarks.page $(TABLE)
 
-# Debian keeps no older versions of redis-server, so it is not pinned. Where services are started
-# for installed packages, Debian starts it as one; make bench starts its own.
-bench-peers: $(READY) ## Install what make bench measures beside; redis-server on Debian, for its superuser
-	@$(PIP) install --quiet --constraint constraints.txt --group bench
-	@if command -v redis-server >/dev/null; then \
-		echo "There is a redis-server."; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "Installing redis-server (once) ..."; \
-		apt-get -qq update && \
-		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends --yes redis-server \
-			>/dev/null; \
-	else \
-		echo "Install redis-server; without it the table says that it is not installed."; \
-	fi
+# Installs a program. $(1): its possible names, $(2): its package in Debian, $(3): what happens without
+# it. Debian keeps no older versions, so none is pinned.
+define from-debian
+@for name in $(1); do command -v $$name >/dev/null && echo "$$name is installed." && exit; done; \
+if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	echo "Installing $(2) (once) ..."; \
+	apt-get -qq update && \
+	DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends --yes $(2) >/dev/null; \
+else \
+	echo "Install $(2); without it $(3)."; \
+fi
+endef
 
-# Debian keeps no older versions of it, so it is not pinned.
-browser: ## Chromium, for the test that opens a page; only on Debian, for its superuser
-	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then \
-		echo "There is a browser."; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "Installing Chromium (once) ..."; \
-		apt-get -qq update && \
-		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends --yes chromium >/dev/null; \
-	else \
-		echo "Install chromium; without it a test is skipped."; \
-	fi
+# Where services are started for installed packages, Debian starts redis-server as one. make bench
+# starts its own.
+bench-peers: $(READY) ## Install what make bench measures beside; redis-server on Debian, as root
+	@$(PIP) install --quiet --constraint constraints.txt --group bench
+	$(call from-debian,redis-server,redis-server,the table says that it is not installed)
+
+browser: ## Chromium, for the tests that open a page; only on Debian, as root
+	$(call from-debian,chromium google-chrome,chromium,those tests are skipped)
+
+strace: ## strace, for the test that cuts the power; only on Debian, as root
+	$(call from-debian,strace,strace,that test is skipped)
 
 # The theme would say on every build that it ends in 2027.
 docs: $(READY) ## Build the documentation site into build/site, and open its pages in a browser
