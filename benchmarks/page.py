@@ -66,6 +66,8 @@ COSTS = (
     Row("CPU of a SEND, one by one", "", "cpu", _ALONE, "mq9 serve"),
     Row("CPU of one FETCH and its ack", "", "cpu", "FETCH of one and ack", "mq9 serve"),
     Row("p99 of a SEND, idle server", "idle median", "tail", _P99, "quiet", "quiet"),
+    Row("p99, one busy process", "idle median", "tail", _P99, "one busy process", "quiet"),
+    Row("p99, two busy processes", "idle median", "tail", _P99, "two busy processes", "quiet"),
     Row("p99 during checkpoints", "idle median", "tail", _P99, "checkpoints", "quiet"),
     Row("p99 while messages expire", "idle median", "tail", _P99, "expiry", "quiet"),
     Row("p99 among DISCOVERs", "idle median", "tail", _P99, "discovery", "quiet"),

@@ -18,6 +18,14 @@ _MESSAGES, _AGENTS = 100_000, 1_000
 _SAMPLED_S = 4.0
 _EXPIRY_S = 4.0  # at any scale, since times to live are whole seconds
 _QUIET = "quiet"
+# Processes that compute and use nothing of mq9, by name: what the kernel's scheduler costs.
+_BUSY = {"one busy process": 1, "two busy processes": 2}
+_COMPUTE = """
+import time
+until = time.monotonic() + 60
+while time.monotonic() < until:
+    pass
+"""
 _MEDIAN, _P99 = "median of a SEND", "p99 of a SEND"
 
 
@@ -46,8 +54,16 @@ async def _open(setting: Setting, stack: AsyncExitStack) -> Contestants:
 
         return measure
 
+    def beside_busy(count):
+        async def measure():
+            async with _computing(count):
+                return await _sample(client, _seconds(setting))
+
+        return measure
+
     return {
         _QUIET: quiet,
+        **{name: beside_busy(count) for name, count in _BUSY.items()},
         **{one.__name__: contestant(one.__name__, size) for one, size in sizes.items()},
     }
 
@@ -90,14 +106,25 @@ async def _disturbed(url: str, name: str, size: int) -> AsyncIterator[None]:
         await process.communicate()
 
 
+@asynccontextmanager
+async def _computing(count: int) -> AsyncIterator[None]:
+    """Let processes compute while inside."""
+    async with AsyncExitStack() as stack:
+        for _ in range(count):
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", _COMPUTE)
+            stack.push_async_callback(process.wait)
+            stack.callback(process.kill)
+        yield
+
+
 CASE = Case(
     "tail",
     f"SENDs one after another while another process writes 100 kB messages, {_MESSAGES} messages "
     f"expire, another process looks for {_AGENTS} agents, 16 times at once, or reads a mailbox of "
-    f"{_MESSAGES} messages",
+    f"{_MESSAGES} messages; also while one or two processes compute that use nothing of mq9",
     {_MEDIAN: "ms", _P99: "ms"},
     [
-        Comparison(_P99, _QUIET, _QUIET, beside_measure=_MEDIAN),
+        *(Comparison(_P99, name, _QUIET, beside_measure=_MEDIAN) for name in (_QUIET, *_BUSY)),
         *(
             Comparison(_P99, name, _QUIET, at_most(5), beside_measure=_MEDIAN)
             for name in disturbance.DISTURBANCES
