@@ -41,7 +41,7 @@ PHRASES = {
 _PHRASES = {
     re.compile(rf"\b(?:{phrase})\b", re.IGNORECASE): better for phrase, better in PHRASES.items()
 }
-_AS_WORDS = {"code_inline": "code", "softbreak": " "}
+_AS_WORDS = {"code_inline": "Code", "softbreak": " "}
 _RIDDLE = re.compile(r"(?:What|Who|Whoever|Whose|Whom)\b")
 _SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z`\"(])")
 
