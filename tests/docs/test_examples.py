@@ -13,6 +13,10 @@ from mq9 import Mq9Client
 
 ROOT = Path(__file__).parents[2]
 
+[TRANSCRIPT] = re.findall(
+    r"```text\n(3\. translator.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
+)
+
 pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 
@@ -37,10 +41,11 @@ def test_the_quickstart_runs_twice_on_one_broker(tmp_path):
 @pytest.mark.quick
 def test_the_two_agents_meet_twice_on_one_broker(tmp_path):
     program = "import sys; from two_agents import main; main(sys.argv[1])"
-    for _ in range(2):
+    for number in range(2):
         printed = run(
             *(sys.executable, "-c", program, f"sqlite:///{tmp_path}/mq9.db"), cwd=ROOT / "examples"
         )
+        assert number or TRANSCRIPT in printed  # the second time messages have other ids
         assert printed.count("power fails") == 1
         assert "urgent, from planner: Translate: 机房太热了 (delivery 2)" in printed
         assert "What to do next" in printed
