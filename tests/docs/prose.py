@@ -43,7 +43,7 @@ _PHRASES = {
 }
 _AS_WORDS = {"code_inline": "Code", "softbreak": " "}
 _RIDDLE = re.compile(r"(?:What|Who|Whoever|Whose|Whom)\b")
-_SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z`\"(])")
+_SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z0-9\"(])")
 
 
 def findings(markdown: str) -> Iterator[str]:
@@ -64,7 +64,8 @@ def _blocks(tokens: list[Token]) -> Iterator[tuple[int, str, str]]:
         elif token.nesting == -1:
             opened.pop()
         elif token.type == "inline":
-            words = (_AS_WORDS.get(part.type, part.content) for part in token.children or [])
+            parts = [part for part in token.children or [] if part.type != "image"]
+            words = (_AS_WORDS.get(part.type, part.content) for part in parts)
             yield line, opened[-1], "".join(words)
 
 
