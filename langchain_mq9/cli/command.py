@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,7 +52,7 @@ async def made(found: Any, checkpoint: Path | None) -> AsyncIterator[Any]:
         saver = None if checkpoint is None else await stack.enter_async_context(_saver(checkpoint))
         graph, takes_saver = found, False
         if not _is_graph(found) and callable(found):
-            takes_saver = _ASKS_FOR_IT in inspect.signature(found).parameters
+            takes_saver = _takes_saver(found)
             if takes_saver and saver is None:
                 raise InvalidRequest("checkpoint: the graph is made with one; name a file")
             graph = found(**({_ASKS_FOR_IT: saver} if takes_saver else {}))
@@ -63,6 +63,20 @@ async def made(found: Any, checkpoint: Path | None) -> AsyncIterator[Any]:
         if not _is_graph(graph):
             raise InvalidRequest(f"graph: {type(graph).__qualname__} is no graph, nor makes one")
         yield graph if takes_saver else _with(saver, graph)
+
+
+def _takes_saver(found: Callable[..., Any]) -> bool:
+    """Tell whether a function makes a graph with a checkpointer; it may need nothing else."""
+    name = getattr(found, "__qualname__", type(found).__qualname__)
+    try:
+        signature = inspect.signature(found)
+        takes_saver = _ASKS_FOR_IT in signature.parameters
+        signature.bind(**({_ASKS_FOR_IT: None} if takes_saver else {}))
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(
+            f"graph: {name} is no graph, and cannot be called to make one: {error}"
+        ) from None
+    return takes_saver
 
 
 def _is_graph(value: Any) -> bool:
@@ -133,15 +147,14 @@ def _work(
     progress: bool,
     **options: Any,
 ) -> None:
-    """Run a LangGraph graph for each message that comes to an agent.
+    """Run a LangGraph graph for each message to an agent.
 
-    GRAPH is module:name, looked for in the current directory first: a compiled graph, a StateGraph,
-    or a function that makes one. Its threads are kept by its own checkpointer, or in the file that
-    --checkpoint names.
+    GRAPH is module:name of a compiled graph, a StateGraph, or a function that returns one. The
+    current directory is searched first. The graph's checkpointer, or the file of --checkpoint,
+    stores its threads.
 
-    SIGTERM, SIGHUP or Ctrl-C lets what was begun be finished within --stop-timeout, and gives the
-    rest back; then SIGTERM or Ctrl-C ends it at once. MQ9_LOG_LEVEL and MQ9_LOG_FORMAT say what it
-    logs.
+    After SIGTERM, SIGHUP or Ctrl-C, runs have --stop-timeout to finish, and the rest is given back.
+    A further SIGTERM or Ctrl-C ends it at once. MQ9_LOG_LEVEL and MQ9_LOG_FORMAT set the log.
     """
     logs.configure_by_variables("info")
     options |= {

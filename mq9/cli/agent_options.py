@@ -19,21 +19,19 @@ def option(type_: Any, help_: str, metavar: str | None = None, **more: Any) -> A
 
 
 AGENT = {
-    "agent": option(str, "Who it works as."),
+    "agent": option(str, "The agent that handles the messages.", "NAME"),
     "url": option(str | None, "Broker.  [default: one file per user]", "URL", envvar="MQ9_SERVER"),
-    "mail_address": option(str | None, "Its mailbox.  [default: made of its name]"),
-    "capabilities": option(str | None, "What it can do, by which others find it.", "TEXT"),
-    "card": option(Path | None, "The same as an AgentCard, in a file of JSON.", "FILE"),
+    "mail_address": option(str | None, "Its mailbox.  [default: derived from its name]", "ADDRESS"),
+    "capabilities": option(str | None, "Its skills. Others find it by them.", "TEXT"),
+    "card": option(Path | None, "Its AgentCard, a JSON file.", "FILE"),
 }
 HANDLING = {
-    "dead_letter": option(
-        str | None, "Mailbox for what cannot be handled.  [default: MAIL_ADDRESS.dead]"
-    ),
+    "dead_letter": option(str | None, "Mailbox for dead letters.  [default: MAIL_ADDRESS.dead]"),
     "max_deliveries": option(int, "Deliveries before a failing message is a dead letter."),
-    "max_deaths": option(int, "Deaths of workers before that, alone with it."),
+    "max_deaths": option(int, "Deaths of a worker, alone with the message, before that."),
     "retry_delay": option(float, "Time until the second delivery.", "SECONDS"),
     "max_retry_delay": option(float, "Longest time between deliveries.", "SECONDS"),
-    "lease": option(float, "Time until others take over from a dead worker.", "SECONDS"),
+    "lease": option(float, "Time until another worker takes over from a dead one.", "SECONDS"),
 }
 
 

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from mq9.cli.output import Table, count, when
+from mq9.cli.output import Table, count, distance
 from mq9.cli.program import CommandCall
 from mq9.errors import InvalidRequest
 from mq9.models import AgentMatch
@@ -18,36 +18,37 @@ from mq9.server import passwords
 async def agents(
     call: CommandCall,
     *,
-    text: str | None = typer.Argument(None, help="Words to look for; without them, all agents."),
-    limit: int = typer.Option(20, min=1, max=1_000, help="How many at the most."),
-    page: int = typer.Option(1, min=1, help="Which page of that size."),
+    text: str | None = typer.Argument(None, help="Words to look for.  [default: all agents]"),
+    limit: int = typer.Option(20, min=1, max=1_000, help="Most agents."),
+    page: int = typer.Option(1, min=1, help="Page of that size."),
 ) -> int:
-    """Find registered agents, the best match first."""
+    """Find registered agents, best match first."""
     async with call.client() as client:
         found = await client.agent_discover(text=text, limit=limit, page=page)
+        now = client.clock.now_ms() / 1000
     document = {
         "agents": [{**dataclasses.asdict(one.match), "card": dict(one)} for one in found],
         "page": page,
     }
     if not found:
         said = "no agent is registered" if text is None else "no registered agent matches"
-        return call.nothing(document, said)
+        return call.empty(document, said)
     call.out.show(
         document,
-        Table(("NAME", "MAILBOX", "LAST SEEN", "DESCRIPTION"), [_row(one) for one in found]),
+        Table(("NAME", "MAILBOX", "LAST SEEN", "DESCRIPTION"), [_row(one, now) for one in found]),
     )
     if len(found) == limit:
         call.out.notice(f"these are {count(limit, 'agent')}; --page {page + 1} shows the next")
     return 0
 
 
-def _row(agent: AgentMatch) -> tuple[str, str, str, str]:
+def _row(agent: AgentMatch, now: float) -> tuple[str, str, str, str]:
     seen = agent.match.last_seen
     about = agent.get("description") or agent.get("payload") or ""
     return (
         agent.match.name,
         agent.match.mailbox,
-        "" if seen is None else when(seen),
+        "" if seen is None else distance(seen, now),
         about if isinstance(about, str) else str(about),
     )
 

@@ -23,6 +23,7 @@ from mq9.cli import (
     plugins,
     redrive,
 )
+from mq9.cli.help import OTHER_NAMES, explain, write_groups
 from mq9.cli.program import (
     Common,
     JsonOption,
@@ -35,51 +36,56 @@ from mq9.cli.program import (
 from mq9.errors import InvalidRequest
 from mq9.version import VERSION
 
-HELP = """Mailboxes for AI agents: send, fetch, look, and find out why.
+HELP = """Mailboxes for AI agents.
 
-Without --url the broker is the one that MQ9_SERVER names, else the file that this user's programs
-share.
+The broker is --url, or MQ9_SERVER, or the file that all programs of your user share.
 
-Exit codes: 0 done; 1 refused or failed; 2 wrong arguments; 3 no broker answers; 4 nothing there;
+Exit codes: 0 done; 1 refused or failed; 2 wrong arguments; 3 no broker answers; 4 no such message;
 130 interrupted.
 
-Errors are one line on standard error. With --json the answer, or {"error": sentence, "code":
-word}, is one line of JSON on standard output.
+Errors are one line on standard error. --json prints the result, or {"error": sentence, "code":
+word}, as one line of JSON on standard output.
 """
 
 
-# The commands of this package that need much, and what they do.
+# Commands of this package that are loaded when they are called, and their summaries.
 _LATER = {
-    "exec": ("mq9.cli.exec.command:app", "Run a command for each message that comes to an agent."),
-    "serve": (
-        "mq9.cli.serve:app",
-        "Run a broker that any NATS client can talk to, until it is told to stop.",
-    ),
+    "exec": ("mq9.cli.exec.command:app", "Run a command for each message to an agent."),
+    "serve": ("mq9.cli.serve:app", "Run a broker for NATS clients."),
 }
 
 
 class _Mq9(Program):
-    """Loads some commands, and those of other packages, when they are called, as they need much.
+    """Loads large commands, and those of other packages, when they are called.
 
-    A command whose package lacks something is listed all the same, and says what when it is run.
+    The help also lists a command whose package is not installed. Running it names the extra.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of the commands."""
+        """Return the names of all commands."""
         return sorted({*super().list_commands(ctx), *_LATER, *plugins.COMMANDS})
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command; None where there is none of that name."""
+        """Return a command, or None for an unknown name."""
         if cmd_name not in self.commands:
             if cmd_name in _LATER:
                 found = resolve_name(_LATER[cmd_name][0])
                 self.commands[cmd_name] = _without_common_options(found, "server")
             elif cmd_name in plugins.COMMANDS:
                 self.commands[cmd_name] = _without_common_options(_plugin(cmd_name), cmd_name)
-        return super().get_command(ctx, cmd_name)
+        command = super().get_command(ctx, cmd_name)
+        for name, one in getattr(command, "commands", {}).items():
+            explain(one, f"{cmd_name} {name}")
+        return None if command is None else explain(command, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that was typed, or suggest one for a mistyped name."""
+        if args and args[0] in OTHER_NAMES and args[0] not in self.list_commands(ctx):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {OTHER_NAMES[args[0]]!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """List the commands in the help of the program, without loading any."""
+        """Write the commands into the help of the program, without loading any."""
         listed: dict[str, Any] = {
             name: typer.core.TyperCommand(name, help=text)
             for name, text in [
@@ -87,8 +93,7 @@ class _Mq9(Program):
                 *plugins.SUMMARIES.items(),
             ]
         }
-        listed |= self.commands
-        typer.core.TyperGroup(commands=dict(sorted(listed.items()))).format_commands(ctx, formatter)
+        write_groups({**listed, **self.commands}, formatter)
 
 
 def _without_common_options(one: typer.Typer, extra: str) -> Any:
@@ -147,8 +152,8 @@ def _options(
         "--url",
         envvar="MQ9_SERVER",
         metavar="URL",
-        help="Broker: nats://host:port, tls://host:port or sqlite:///path. Others on this "
-        "machine see the command line: put a password in the variable.",
+        help="Broker: nats://host:port, tls://host:port or sqlite:///path. Put a password in the "
+        "variable: other users of this machine see the command line.",
     ),
     json: JsonOption = False,
     timeout: TimeoutOption = None,
@@ -186,5 +191,10 @@ _COMMANDS = (
     agents.hash_password,
 )
 for _command in _COMMANDS:
-    register(app, _command.__name__.replace("_", "-"), _command)
+    register(
+        app,
+        _command.__name__.replace("_", "-"),
+        _command,
+        needs_broker=_command not in {demo.demo, agents.hash_password},
+    )
 app.add_typer(cluster.app, name="cluster")

@@ -1,4 +1,4 @@
-"""``mq9 cluster``: looks at the gateways of a cluster, and begins one with a file."""
+"""``mq9 cluster``: show, compare and copy the state of a cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _STATUS_S = 1.0
 _DIFFER = 1
 
-app = new_app(help="Look at the gateways of a cluster, and begin one with a file.")
+app = new_app(help="Manage a cluster and its gateways.")
 
 
 @asynccontextmanager
@@ -36,7 +36,7 @@ async def _operating(call: CommandCall) -> AsyncIterator[Operator]:
 
 
 async def status(call: CommandCall) -> int:
-    """Say how each gateway does, and how far it is behind the log."""
+    """Show how far each gateway is behind the log."""
     async with _operating(call) as operator:
         last = await operator.last()
         gateways = await operator.status(min(_STATUS_S, call.timeout))
@@ -59,7 +59,7 @@ async def status(call: CommandCall) -> int:
 
 
 async def verify(call: CommandCall) -> int:
-    """Have every gateway digest its state at the same place of the log, and compare."""
+    """Compare the states of all gateways."""
     async with _operating(call) as operator:
         found = await operator.verify(call.timeout)
     if not found:
@@ -86,21 +86,21 @@ _SILENT = "no answer yet"
 
 
 async def snapshot(call: CommandCall) -> int:
-    """Have a gateway store a snapshot of the state, from which newcomers start."""
+    """Store a snapshot of the state, for new gateways."""
     return await _show_taken(call, lambda operator: operator.snapshot())
 
 
 async def import_(
-    call: CommandCall, *, file: Path = typer.Argument(..., help="The file, which nobody uses.")
+    call: CommandCall, *, file: Path = typer.Argument(..., help="The file. No program may use it.")
 ) -> int:
-    """Begin a cluster, which has no log yet, with what a file holds."""
+    """Import an mq9 file into an empty cluster."""
     return await _show_taken(call, lambda operator: operator.import_file(file))
 
 
 async def export(
-    call: CommandCall, *, file: Path = typer.Argument(..., help="The file, which is made.")
+    call: CommandCall, *, file: Path = typer.Argument(..., help="The new file.")
 ) -> int:
-    """Write what the newest snapshot holds into a new file."""
+    """Write the newest snapshot into a new file."""
     return await _show_taken(call, lambda operator: operator.export_file(file))
 
 

@@ -17,7 +17,7 @@ Say = Callable[[str], None]
 
 
 async def demo(call: CommandCall) -> int:
-    """Show two agents, one of which crashes at work: nothing is lost. Needs no broker."""
+    """Show two agents, one of which crashes at work."""
     steps: list[str] = []
 
     def say(step: str) -> None:

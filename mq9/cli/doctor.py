@@ -34,7 +34,7 @@ async def doctor(
     call: CommandCall,
     *,
     port: int = typer.Option(
-        4222, envvar="MQ9_PORT", min=1, max=65535, help="Port that `mq9 serve` would use."
+        4222, envvar="MQ9_PORT", min=1, max=65535, help="Port of `mq9 serve`."
     ),
     admin_port: int = typer.Option(
         9090, envvar="MQ9_ADMIN_PORT", min=1, max=65535, help="Port of its metrics and health."
@@ -52,7 +52,7 @@ async def doctor(
     ),
     yes: bool = typer.Option(False, "--yes", help="Do what --set-clock explains."),
 ) -> int:
-    """Check versions, names, the broker, a round trip, the file and the ports.
+    """Find out why something does not work.
 
     Exits with 0 when there is no problem, and with 1 when there is one; warnings are no problems.
     """

@@ -17,7 +17,16 @@ import typer
 
 from mq9 import address as addresses
 from mq9.cli.messages import stdin_payload
-from mq9.cli.output import Table, as_json, count, quoted, span, when
+from mq9.cli.output import (
+    as_json,
+    count,
+    distance,
+    indented,
+    known_as,
+    one_line,
+    quoted,
+    when,
+)
 from mq9.cli.program import Address, CommandCall
 from mq9.client.answers import once_there
 from mq9.client.client import Mq9Client
@@ -38,18 +47,16 @@ from mq9.questions import (
     decisions_of,
 )
 
-_COLUMNS = ("ID", "FROM", "ASKED", "EXPIRES", "QUESTION", "ACTIONS", "ANSWERS")
-
 
 async def inbox(
     call: CommandCall,
     *,
     address: str | None = typer.Argument(
-        None, help="Whose mailbox.  [default: that of the agent of the URL]"
+        None, help="The mailbox.  [default: that of the agent in the URL]"
     ),
-    wait: float = typer.Option(0.0, min=0, max=60, help="Seconds to wait for a first one."),
+    wait: float = typer.Option(0.0, min=0, max=60, help="Time to wait for a question."),
 ) -> int:
-    """List the open questions of a person, oldest first, without taking anything."""
+    """List the open questions to a person, oldest first."""
     async with call.client() as client:
         mailbox = addresses.parse(address) if address else await _own_mailbox(client)
         began_ms = client.clock.monotonic_ms()
@@ -69,10 +76,10 @@ async def inbox(
         "more": has_more,
     }
     if not open_:
-        return call.nothing(document, f"{mailbox} has no open questions")
-    call.out.show(document, Table(_COLUMNS, [_row(one, now) for one in open_]))
+        return call.empty(document, f"{mailbox} has no open questions")
+    call.out.show(document, "\n\n".join(_shown(one, mailbox, now) for one in open_))
     if has_more:
-        call.out.notice("there are older ones, too")
+        call.out.notice("there are older questions")
     return 0
 
 
@@ -83,19 +90,19 @@ async def reply(
     msg_id: int = typer.Argument(..., min=0, help="The question."),
     answer: list[str] = typer.Argument(
         ...,
-        help="approve, reject, edit or respond, where the question is about actions: once for "
-        "each of them, or once for all; else any text; - reads it from standard input.",
+        help="approve, reject, edit or respond if the question is about actions: one for each, "
+        "or one for all. Otherwise any text. - reads it from standard input.",
     ),
     args: list[str] | None = typer.Option(
         None,
-        help="For edit: what the action is to be done with instead, as a JSON object; "
-        "repeated, for one edit after the other.  [default: an editor, on a terminal]",
+        help="For edit: the new arguments of the action, as a JSON object. Repeatable, one for "
+        "each edit.  [default: an editor, on a terminal]",
     ),
-    message: str | None = typer.Option(None, help="For reject, why; for respond, what to say."),
+    message: str | None = typer.Option(None, help="For reject: the reason. For respond: the text."),
     sender: str | None = typer.Option(
-        None, "--from", help="Who answers: a claim.  [default: the mailbox]"
+        None, "--from", help="Sender of the answer, a claim.  [default: the mailbox]"
     ),
-    wait: float = typer.Option(5.0, min=0, max=60, help="Seconds to wait for the asker's receipt."),
+    wait: float = typer.Option(5.0, min=0, max=60, help="Time to wait for the receipt."),
 ) -> int:
     """Answer a question, and remove it from the mailbox.
 
@@ -189,23 +196,26 @@ def _answered(sent: SentReply) -> dict[str, Any]:
     return {"answer": sent.text, "at": sent.at, "outcome": outcome, "text": refused}
 
 
-def _row(asked: OpenQuestion, now: float) -> tuple[str, ...]:
+def _shown(asked: OpenQuestion, mailbox: str, now: float) -> str:
+    """Return a question as people read it: its head, its text, its actions, and how to answer."""
     message, question, sent = asked.message, asked.question, asked.sent
-    sender = "" if message.sender is None else quoted(message.sender)
-    if message.sender_verified:
-        sender += " (verified)"
-    expires = "never" if question.expires is None else f"in {span(question.expires - now)}"
-    text = question.text
+    head = [f"#{message.msg_id}"]
+    if message.sender is not None:
+        head.append(f"from {known_as(message.sender, message.sender_verified)}")
+    head.append(distance(message.create_time, now))
+    if question.expires is not None:
+        head.append(f"expires {distance(question.expires, now)}")
+    lines = ["  ".join(head), indented(question.text)]
+    lines += [f"    {quoted(one.name)} {as_json(one.args)}" for one in question.actions]
     if question.problem is not None:
-        text = f"{text} (your answer was not possible: {question.problem})"
+        lines.append(f"    your answer was not possible: {one_line(question.problem)}")
     elif sent is not None and sent.receipt is None:
-        text = f"{text} (answered by you, not confirmed: {sent.text})"
+        lines.append(f"    answered by you, not confirmed: {one_line(sent.text)}")
     elif sent is not None and sent.receipt is not None:
-        text = f"{text} (your answer was refused: {sent.receipt.text})"
-    actions = "; ".join(f"{quoted(one.name)} {as_json(one.args)}" for one in question.actions)
-    answers = "; ".join("|".join(one.decisions) for one in question.actions) or "any text"
-    row = (sender, when(message.create_time), expires, text, actions, answers)
-    return (str(message.msg_id), *row)
+        lines.append(f"    your answer was refused: {one_line(sent.receipt.text)}")
+    answers = " ".join("|".join(one.decisions) for one in question.actions) or "TEXT"
+    lines.append(f"    answer: mq9 reply {mailbox} {message.msg_id} {answers}")
+    return "\n".join(lines)
 
 
 def _answer(

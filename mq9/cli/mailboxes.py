@@ -7,13 +7,13 @@ import sys
 
 import typer
 
-from mq9.cli.output import Table, count, moment, quoted
+from mq9.cli.output import Table, count, moment, quoted, short
 from mq9.cli.program import Address, CommandCall
 from mq9.errors import InvalidRequest
 from mq9.models import Granted, GroupStatus, LookPolicy, MailboxStatus, MailboxType, SendPolicy
 
 _WHO_MAY_SEND = "Who may send to it."
-_WHO_MAY_LOOK = "Who may look into it without taking."
+_WHO_MAY_LOOK = "Who may look into it."
 _SENDERS = {
     SendPolicy.EVERYONE: "everyone",
     SendPolicy.GRANTED: "its creator, its readers and its senders",
@@ -29,18 +29,14 @@ async def create(
     call: CommandCall,
     *,
     name: str | None = typer.Argument(
-        None, help="Its address; without it, one that nobody can guess."
+        None, help="Its address.  [default: one that nobody can guess]"
     ),
-    ttl: int = typer.Option(
-        0, min=0, help="Seconds until it is removed with all its mail; 0: never."
-    ),
-    desc: str = typer.Option("", help="What it is for."),
-    public: bool = typer.Option(False, "--public", help="Let `mq9 mailboxes` name it to anybody."),
-    renew: bool = typer.Option(False, "--renew", help="Fine if it exists; its TTL starts again."),
-    prefix: str | None = typer.Option(None, help="What a made-up address starts with."),
-    latest: bool = typer.Option(
-        False, "--latest", help="Keep the newest message only, whoever sends it."
-    ),
+    ttl: int = typer.Option(0, min=0, help="Lifetime of the mailbox and its mail. 0: for ever."),
+    desc: str = typer.Option("", help="Its description."),
+    public: bool = typer.Option(False, "--public", help="List it in `mq9 mailboxes`."),
+    renew: bool = typer.Option(False, "--renew", help="If it exists, keep it and restart its TTL."),
+    prefix: str | None = typer.Option(None, help="Beginning of a generated address."),
+    latest: bool = typer.Option(False, "--latest", help="Keep only the newest message."),
     send_policy: SendPolicy = typer.Option(SendPolicy.EVERYONE, help=_WHO_MAY_SEND),
     look_policy: LookPolicy = typer.Option(LookPolicy.GRANTED, help=_WHO_MAY_LOOK),
 ) -> int:
@@ -92,13 +88,13 @@ async def grant(
     *,
     address: Address,
     reader: list[str] | None = typer.Option(
-        None, metavar="AGENT", help="May look and take; may be repeated."
+        None, metavar="AGENT", help="May look and take. Repeatable."
     ),
     viewer: list[str] | None = typer.Option(
-        None, metavar="AGENT", help="May only look; may be repeated."
+        None, metavar="AGENT", help="May only look. Repeatable."
     ),
     sender: list[str] | None = typer.Option(
-        None, metavar="AGENT", help="May send if granted; may be repeated."
+        None, metavar="AGENT", help="May send if the policy is granted. Repeatable."
     ),
     no_readers: bool = typer.Option(False, "--no-readers", help="Remove all readers."),
     no_viewers: bool = typer.Option(False, "--no-viewers", help="Remove all viewers."),
@@ -106,7 +102,7 @@ async def grant(
     send_policy: SendPolicy | None = typer.Option(None, help=_WHO_MAY_SEND),
     look_policy: LookPolicy | None = typer.Option(None, help=_WHO_MAY_LOOK),
 ) -> int:
-    """Set who else may use a mailbox, and who may send to it."""
+    """Set who may use a mailbox, and who may send to it."""
     async with call.client() as client:
         granted = await client.mailbox_grant(
             address,
@@ -143,9 +139,9 @@ async def drop(
     call: CommandCall,
     *,
     address: Address,
-    yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
+    yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask for confirmation."),
 ) -> int:
-    """Remove a mailbox with all that is in it, after asking."""
+    """Remove a mailbox with its mail, after asking."""
     async with call.client() as client:
         if not yes:
             status = await client.mailbox_status(address)
@@ -159,12 +155,12 @@ async def drop(
 
 
 async def mailboxes(call: CommandCall) -> int:
-    """List the public mailboxes; all others are known only to whom they were told."""
+    """List the public mailboxes."""
     async with call.client() as client:
         found = await client.mailbox_list()
     document = {"mailboxes": [dataclasses.asdict(one) for one in found]}
     if not found:
-        return call.nothing(document, "there are no public mailboxes")
+        return call.empty(document, "there are no public mailboxes")
     rows = [(one.mail_address, one.desc) for one in found]
     call.out.show(document, Table(("ADDRESS", "DESCRIPTION"), rows))
     return 0
@@ -174,9 +170,9 @@ async def status(
     call: CommandCall,
     *,
     address: Address,
-    group: str | None = typer.Option(None, help="A consumer group to describe as well."),
+    group: str | None = typer.Option(None, help="Also show this consumer group."),
 ) -> int:
-    """Describe a mailbox, and where a consumer group stands, without changing anything."""
+    """Show a mailbox, and the state of a consumer group."""
     async with call.client() as client:
         found = await client.mailbox_status(address, group_name=group)
         now = client.clock.now_ms() / 1000
@@ -230,9 +226,9 @@ def _group(group: GroupStatus, now: float) -> list[tuple[str, str]]:
     for lease in group.leased:
         until = moment(lease.until, now)
         rows.append(
-            ("given back", f"{lease.count}, to be had again {until}")
+            ("given back", f"{lease.count}, available {until}")
             if lease.consumer is None
-            else ("leased", f"{lease.count} to {quoted(lease.consumer)} until {until}")
+            else ("leased", f"{lease.count} to {short(lease.consumer)} until {until}")
         )
     rows.append(("acked", str(group.acked)))
     return [*rows, ("moved away", str(group.moved))]

@@ -27,11 +27,9 @@ async def why(
     *,
     address: Address,
     msg_id: int = typer.Argument(..., min=0, help="The message."),
-    group: str | None = typer.Option(
-        None, help="Tell only where it stands with this consumer group."
-    ),
+    group: str | None = typer.Option(None, help="Only its state in this consumer group."),
 ) -> int:
-    """Tell what happened to a message, and why a consumer group does or does not see it."""
+    """Explain what happened to a message."""
     async with call.client() as client:
         message, story = await story_of(client, address, msg_id, group)
     document = {"mail_address": address, "message": dataclasses.asdict(message), "story": story}

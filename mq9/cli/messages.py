@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from mq9.cli import output
-from mq9.cli.output import count, known_as, moment, quoted, span, when
+from mq9.cli.output import count, known_as, moment, quoted, short, span, when
 from mq9.cli.program import NOTHING_THERE, Address, CommandCall
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver, FetchResult, Message, Moved, Priority, Waiting
@@ -27,36 +27,36 @@ async def send(
     *,
     address: Address,
     body: str | None = typer.Argument(
-        None, help="The message; - or none reads it from standard input, byte for byte."
+        None, help="The message. - or none: standard input, byte for byte."
     ),
     priority: Priority = typer.Option(
-        Priority.NORMAL, help="Critical is delivered before urgent before normal."
+        Priority.NORMAL, help="Critical comes first, then urgent, then normal."
     ),
-    key: str | None = typer.Option(None, help="Replace the message that has this key."),
-    delay: int | None = typer.Option(None, min=0, help="Seconds until it becomes visible."),
-    ttl: int | None = typer.Option(None, min=1, help="Seconds until it expires."),
-    tag: list[str] | None = typer.Option(None, help="A word to find it by; may be repeated."),
+    key: str | None = typer.Option(None, help="Replace the message with this key."),
+    delay: int | None = typer.Option(None, min=0, help="Time until it becomes visible."),
+    ttl: int | None = typer.Option(None, min=1, help="Lifetime of the message."),
+    tag: list[str] | None = typer.Option(None, help="A word to find it by. Repeatable."),
     id_: str | None = typer.Option(
-        None, "--id", help="Stored once, however often this id is sent."
+        None, "--id", help="Idempotency id: a repeated send stores nothing."
     ),
-    sender: str | None = typer.Option(
-        None, "--from", help="Who sends it: a claim that readers see."
+    sender: str | None = typer.Option(None, "--from", help="Sender. Readers see it as a claim."),
+    reply_to: str | None = typer.Option(None, help="Mailbox for answers."),
+    correlation_id: str | None = typer.Option(
+        None, help="Id of the question that it asks or answers."
     ),
-    reply_to: str | None = typer.Option(None, help="The mailbox for answers."),
-    correlation_id: str | None = typer.Option(None, help="Which question it is, or answers."),
     answer_by: str | None = typer.Option(
         None,
         metavar="SECONDS",
-        help="Seconds until an answer is wanted, or a time such as 2026-11-21T07:09.",
+        help="When an answer is wanted: in seconds, or at a time such as 2026-11-21T07:09.",
     ),
     tell_overdue: bool = typer.Option(
-        False, "--tell-overdue", help="Tell --reply-to when no answer has come by then."
+        False, "--tell-overdue", help="Send a notice to --reply-to if no answer came by then."
     ),
     header: list[str] | None = typer.Option(
-        None, help="What else is to be known, as 'name: value'; may be repeated."
+        None, help="A header, such as 'color: red'. Repeatable."
     ),
 ) -> int:
-    """Send a message; when this returns, it is stored."""
+    """Send a message. It is stored when the command returns."""
     headers = _headers(header or [])
     payload = (
         stdin_payload() if body is None or body == "-" else body.encode("utf-8", "surrogateescape")
@@ -123,18 +123,16 @@ async def fetch(
     call: CommandCall,
     *,
     address: Address,
-    group: str | None = typer.Option(
-        None, help="Lease the messages for this consumer group; without it, just look."
-    ),
+    group: str | None = typer.Option(None, help="Lease the messages for this consumer group."),
     consumer: str | None = typer.Option(
         None,
-        help="Who holds the leases; the same name is given its own messages again.  "
-        "[default: another one each time]",
+        help="Consumer that holds the leases. It gets its own messages again.  "
+        "[default: a new one each time]",
     ),
     deliver: Deliver = typer.Option(
         Deliver.EARLIEST,
-        help="Where a new group, or a read without one, starts: with all that is stored, with "
-        "the newest of it, or with what arrives from now on.",
+        help="Where a new group, or a read without one, starts: earliest is everything stored, "
+        "latest the newest message, new only later ones.",
     ),
     from_time: str | None = typer.Option(
         None, help="For --deliver from_time: Unix seconds, or 2026-11-21T07:09."
@@ -143,15 +141,16 @@ async def fetch(
         None, min=0, help="For --deliver from_id: the first message."
     ),
     force_deliver: bool = typer.Option(
-        False, "--force-deliver", help="Let the group forget leases and acks and start again."
+        False, "--force-deliver", help="Reset the group: forget its leases and acks."
     ),
-    num: int = typer.Option(100, min=1, max=1_000, help="How many at the most."),
-    wait: float = typer.Option(0.5, min=0, max=60, help="Seconds to wait for a first one."),
-    lease: float = typer.Option(
-        60.0, min=1, max=86_400, help="Seconds to hold them without an ack."
-    ),
+    num: int = typer.Option(100, min=1, max=1_000, help="Most messages."),
+    wait: float = typer.Option(0.5, min=0, max=60, help="Time to wait for a message."),
+    lease: float = typer.Option(60.0, min=1, max=86_400, help="Duration of the leases."),
 ) -> int:
-    """Fetch messages, the most pressing first; with a group they are leased until acked."""
+    """Fetch messages, most urgent first.
+
+    With --group the messages are leased until they are acknowledged. Without, nothing changes.
+    """
     async with call.client() as client:
         found = await client.fetch(
             address,
@@ -200,9 +199,9 @@ def _why_nothing(waiting: Waiting | None, group: str | None, now: float) -> str:
     for lease in waiting.leased:
         until = moment(lease.until, now)
         reasons.append(
-            f"{lease.count} given back, to be had again {until}"
+            f"{lease.count} given back, available {until}"
             if lease.consumer is None
-            else f"{lease.count} leased to {quoted(lease.consumer)}, until {until}"
+            else f"{lease.count} leased to {short(lease.consumer)}, until {until}"
         )
     if waiting.acked:
         reasons.append(f"{waiting.acked} acked by {quoted(group)}")
@@ -220,17 +219,17 @@ async def ack(
     call: CommandCall,
     *,
     address: Address,
-    group: str = typer.Argument(..., help="The consumer group that fetched it."),
+    group: str = typer.Argument(..., help="The consumer group."),
     msg_id: int = typer.Argument(..., min=0, help="The message."),
     consumer: str | None = typer.Option(
-        None, help="Who fetched it.  [default: whoever of the group did last]"
+        None, help="Consumer that fetched it.  [default: the last of the group]"
     ),
     batch: str | None = typer.Option(
-        None, help="The fetch it came in; without it, the latest that it came in."
+        None, help="Token of the fetch.  [default: the latest fetch of the message]"
     ),
-    individual: bool = typer.Option(False, "--individual", help="Confirm this message only."),
+    individual: bool = typer.Option(False, "--individual", help="Acknowledge this message only."),
 ) -> int:
-    """Confirm a message and all that came before it in the same fetch."""
+    """Acknowledge a message and the earlier ones of its fetch."""
     async with call.client() as client:
         acked = await client.ack(
             address,
@@ -245,7 +244,7 @@ async def ack(
         {"mail_address": address, "group_name": group, "acked": acked},
         f"acked {', '.join(map(str, acked))}"
         if acked
-        else "nothing was acked: another consumer holds it by now, or the fetch is out of date",
+        else "nothing was acked: another consumer holds it now, or the fetch is out of date",
     )
     return 0 if acked else NOTHING_THERE
 
@@ -254,20 +253,18 @@ async def query(
     call: CommandCall,
     *,
     address: Address,
-    key: str | None = typer.Option(None, help="Only the one with this key."),
+    key: str | None = typer.Option(None, help="Only the message with this key."),
     tag: list[str] | None = typer.Option(
-        None, help="Only those with this tag; repeated, with all of them."
+        None, help="Only messages with this tag. Repeated: with all of them."
     ),
-    correlation_id: str | None = typer.Option(
-        None, help="Only those of this question, and its answers."
-    ),
+    correlation_id: str | None = typer.Option(None, help="Only this question and its answers."),
     since: str | None = typer.Option(
-        None, help="Only those from then on: Unix seconds, or 2026-11-21T07:09."
+        None, help="Only later messages: Unix seconds, or 2026-11-21T07:09."
     ),
-    limit: int = typer.Option(100, min=1, max=1_000, help="How many of the newest at the most."),
-    msg_id: int | None = typer.Option(None, min=0, help="Only this one."),
+    limit: int = typer.Option(100, min=1, max=1_000, help="Most messages, from the newest."),
+    msg_id: int | None = typer.Option(None, min=0, help="Only this message."),
 ) -> int:
-    """Look at stored messages, oldest first, without taking anything from anybody."""
+    """Look at stored messages, oldest first."""
     async with call.client() as client:
         found = await client.query(
             address,
@@ -280,10 +277,10 @@ async def query(
         )
     document = {"mail_address": address, **_document(found)}
     if not found:
-        return call.nothing(document, "no such message is stored")
+        return call.empty(document, "no such message is stored")
     parts = [_message(message) for message in found]
     if found.more:
-        parts.append("there are older ones: raise --limit, or ask for fewer with --since")
+        parts.append("there are older messages: raise --limit, or narrow it with --since")
     call.out.show(document, "\n\n".join(parts))
     return 0
 

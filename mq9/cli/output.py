@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-_WORD = re.compile(r"[\w.@:/+-]+")
+_WORD = re.compile(r"[\w.@:/+…-]+")
 
 
 class PipeClosed(Exception):
@@ -181,24 +181,35 @@ def indented(text: str) -> str:
 
 
 def when(seconds: float) -> str:
-    """Return a Unix time as this machine's clock on the wall shows it."""
+    """Return a Unix time as a date and time of this machine's zone."""
     try:
         instant = datetime.fromtimestamp(seconds, UTC).astimezone()
     except (OverflowError, OSError, ValueError):  # a broker may say anything
         return f"{seconds} (Unix time)"
-    return instant.isoformat(sep=" ", timespec="seconds")
+    return f"{instant:%Y-%m-%d %H:%M:%S}"
 
 
 def moment(instant: float, now: float) -> str:
     """Return a Unix time, and how far it is from now."""
-    distance = instant - now
-    return (
-        f"{when(instant)} ({f'{span(-distance)} ago' if distance < 0 else f'in {span(distance)}'})"
-    )
+    return f"{when(instant)} ({distance(instant, now)})"
+
+
+def distance(instant: float, now: float) -> str:
+    """Return how far a Unix time is from now: `in 3 min`, `3 min ago`."""
+    return f"{span(now - instant)} ago" if instant < now else f"in {span(instant - now)}"
+
+
+_RANDOM = re.compile(r"(.*?)([0-9a-f]{6})[0-9a-f]{10,}")
+
+
+def short(consumer: str) -> str:
+    """Return the name of a consumer for people: a random part is cut to six digits."""
+    found = _RANDOM.fullmatch(consumer)
+    return quoted(consumer if found is None else f"{found[1]}{found[2]}…")
 
 
 def known_as(name: str, is_verified: bool) -> str:
-    """Return the name of an agent, and whether the broker vouches for it."""
+    """Return the name of an agent, and whether the broker has authenticated it."""
     return f"{quoted(name)} ({'verified' if is_verified else 'claimed'})"
 
 

@@ -12,11 +12,9 @@ from mq9.cli import needing
 
 # What each command does. They are listed without loading their packages, which need much.
 SUMMARIES = {
-    "desk": "Open the desk in a browser: questions to you, and what agents do.",
-    "mcp": (
-        "A mailbox for an MCP host, such as Claude Desktop, Claude Code, Codex, Cursor or VS Code."
-    ),
-    "worker": "Run a LangGraph graph for each message that comes to an agent.",
+    "desk": "Open the desk in a browser: your questions and your agents.",
+    "mcp": "Give an MCP host a mailbox, such as Claude Code or Cursor.",
+    "worker": "Run a LangGraph graph for each message to an agent.",
 }
 COMMANDS = {
     "desk": "mq9.desk.cli:app",

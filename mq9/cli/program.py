@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -77,11 +78,15 @@ class CommandCall:
                 "when the command ends"
             )
 
-    def nothing(self, document: dict[str, Any], notice: str) -> int:
-        """Print that nothing was found; return the exit code."""
+    def empty(self, document: dict[str, Any], notice: str) -> int:
+        """Print that a list is empty, which is no failure; return the exit code."""
         self.out.show(document)
         self.out.notice(notice)
-        return NOTHING_THERE
+        return 0
+
+    def nothing(self, document: dict[str, Any], notice: str) -> int:
+        """Print that nothing was found; return the exit code."""
+        return self.empty(document, notice) or NOTHING_THERE
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Mq9Client]:
@@ -115,9 +120,13 @@ _COMMON = (
 
 
 def register(
-    app: typer.Typer, name: str, function: Callable[..., Coroutine[Any, Any, int]]
+    app: typer.Typer,
+    name: str,
+    function: Callable[..., Coroutine[Any, Any, int]],
+    *,
+    needs_broker: bool = True,
 ) -> None:
-    """Make a coroutine function a command that takes the common options as well."""
+    """Make a coroutine function a command, with the common options that it needs."""
     _, *own = inspect.signature(function, eval_str=True).parameters.values()
 
     def run(context: typer.Context, **given: Any) -> None:
@@ -125,13 +134,15 @@ def register(
         # Of a TLS connection that is refused asyncio says what means nothing to people.
         logging.getLogger("asyncio").setLevel(logging.ERROR)
         common: Common = context.obj or Common()
-        common = common.with_those(given.pop("url"), given.pop("json"), given.pop("timeout"))
+        of_command = (given.pop(one.name, one.default) for one in _COMMON)
+        common = common.with_those(*of_command)
         seconds = checks.seconds(above_zero=True)("timeout", common.timeout)
         call = CommandCall(common.url, seconds, Output(as_json=common.as_json))
         raise typer.Exit(asyncio.run(function(call, **given)))
 
     context = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
-    app.command(name)(taking([context, *own, *_COMMON], run, function.__doc__))
+    shared = [one for one in _COMMON if needs_broker or one.name == "json"]
+    app.command(name)(taking([context, *own, *shared], run, function.__doc__))
 
 
 def taking(
@@ -169,7 +180,8 @@ class Program(typer.core.TyperGroup):
                 message, "usage" if error.exit_code == 2 else "error", error.exit_code, wants_json
             )
         except Mq9Error as error:
-            _fail(str(error), error.code, exit_code(error), wants_json)
+            told = str(error) if wants_json else _with_next_command(error, given)
+            _fail(told, error.code, exit_code(error), wants_json)
         except CannotWrite as error:
             stop_writing()
             _fail(str(error), "output", 1, wants_json=False)
@@ -195,6 +207,21 @@ def exit_code(error: Mq9Error) -> int:
     return 1
 
 
+_MISSING = re.compile(r"mailbox not found: ([a-z0-9.]+) does not exist")
+
+
+def _with_next_command(error: Mq9Error, given: Sequence[str]) -> str:
+    """Return the text of an error, and the command that helps, if one is known."""
+    text = str(error)
+    if missing := _MISSING.fullmatch(text):
+        told = f'mailbox "{missing[1]}" does not exist'
+        # Others name mailboxes, too: nobody should create the one of a sender.
+        return f"{told}. Create it: mq9 create {missing[1]}" if missing[1] in given else told
+    if isinstance(error, Unreachable):
+        return f"{text}. Find out why: mq9 doctor"
+    return text
+
+
 def _fail(message: str, word: str, code: int, wants_json: bool) -> NoReturn:
     if wants_json:
         sys.stdout.write(as_json({"error": message, "code": word}) + "\n")
@@ -208,5 +235,6 @@ def new_app(**options: Any) -> typer.Typer:
     return typer.Typer(
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
         **{"add_completion": False, **options},
     )

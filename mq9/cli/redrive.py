@@ -19,15 +19,13 @@ async def redrive(
     *,
     address: str = typer.Argument(..., help="The dead-letter mailbox.", callback=addresses.parse),
     to: str | None = typer.Option(
-        None, help="Move to this mailbox.  [default: where each message came from]"
+        None, help="Target mailbox.  [default: where each message came from]"
     ),
-    limit: int | None = typer.Option(None, min=1, help="Move so many at the most.  [default: all]"),
+    limit: int | None = typer.Option(None, min=1, help="Most messages.  [default: all]"),
     msg_id: int | None = typer.Option(None, min=0, help="Move only this message."),
-    dry_run: bool = typer.Option(
-        False, "--dry-run", help="Say what would be moved, and move nothing."
-    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan, and move nothing."),
 ) -> int:
-    """Move dead letters back to the mailboxes they came from, the most pressing first."""
+    """Move dead letters back to their mailboxes."""
     target = None if to is None else addresses.parse(to)
     if target == address:
         raise InvalidRequest(f"to: {address} is the mailbox itself")
@@ -58,7 +56,9 @@ async def redrive(
         )
     document = {"mail_address": address, "dry_run": dry_run, "moved": moved, "left": left}
     if not moved and not left:
-        return call.nothing(document, "nothing to redrive")
+        if msg_id is not None:
+            return call.nothing(document, f"{address} has no message {msg_id}")
+        return call.empty(document, f"{address} has no messages to move")
     done = "would be moved" if dry_run else "moved"
     told = f"{count(len(moved), 'message')} {done}"
     call.out.show(document, f"{told}, {len(left)} left" if left else told)

@@ -95,7 +95,7 @@ def _kind(field: FieldInfo) -> Any:
 def _placeholder(kind: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return f"<{'|'.join(str(one.value) for one in kind)}>"
-    return {int: "<int>", float: "<float>", Path: "<file>"}.get(kind, "<str>")
+    return {int: "NUMBER", float: "SECONDS", Path: "FILE"}.get(kind, "TEXT")
 
 
 def _help(name: str, field: FieldInfo, kind: Any) -> str:
@@ -196,11 +196,11 @@ app = new_app()
 @app.command("serve")
 @command_of_settings
 def serve(settings: ServerSettings) -> None:
-    """Run a broker that any NATS client can talk to, until it is told to stop.
+    """Run a broker for NATS clients.
 
-    SIGTERM, SIGHUP or Ctrl-C lets it finish what was begun; then SIGTERM or Ctrl-C ends it at once.
-    Every option may be given as the environment variable that is named beside it, or in the file of
-    --config; an option goes before its variable, and that before the file.
+    SIGTERM, SIGHUP or Ctrl-C ends it after the requests in progress. A further SIGTERM or Ctrl-C
+    ends it at once. You can set each option as an environment variable, or in the file of --config.
+    An option overrides its variable, and a variable overrides the file.
     """
     logs.configure(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

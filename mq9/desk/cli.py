@@ -42,7 +42,7 @@ _OPTIONS = {
 
 
 def _serve(*, name: str | None, url: str | None, port: int | None, opens: bool) -> None:
-    """Open the desk in a browser: questions to you, and what agents do.
+    """Open the desk in a browser: your questions and your agents.
 
     The desk is a page on this machine. The link that is printed lets one browser in, once.
 

@@ -55,105 +55,111 @@ class ServerSettings(BaseSettings):
         None, description="TOML file of these options, such as max-bytes = 1_000_000."
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(4222, ge=0, le=65535, description="Port; 0: any free one.")
-    data: Path | None = Field(None, description="File to keep mail in.  [default: one per user]")
-    memory: bool = Field(False, description="Keep mail in memory only.")
+    port: int = Field(
+        4222, ge=0, le=65535, title="PORT", description="Port to listen on. 0: any free port."
+    )
+    data: Path | None = Field(None, description="File of the mail.  [default: one per user]")
+    memory: bool = Field(False, description="Keep the mail in memory only.")
     cluster: SecretStr | None = Field(
         None,
         title="URL",
-        description="NATS servers with JetStream that keep the mail, and where requests are "
-        "answered beside others that serve the same. With --port this server is listened on, too.",
+        description="NATS servers with JetStream that store the mail. This server becomes one of "
+        "their gateways. With --port it also accepts direct connections.",
     )
     reply_prefix: Names = Field(
         ("_INBOX.",),
         title="PREFIX",
-        description="Start of the subjects that a cluster's clients may name for replies. May be "
-        "repeated.",
+        description="Prefix of the reply subjects of a cluster's clients. Repeatable.",
     )
     durability: Durability = Field(
         Durability.NORMAL,
-        description="What a reply promises: normal survives a killed server, full power loss as "
-        "well.",
+        description="normal: answered mail survives a killed server. full: a power failure also.",
     )
     auth_token: SecretStr | None = Field(
         None,
-        description="What a client must know. Others on this machine see the command line: prefer "
-        "the variable.",
+        description="Token that clients must send. Use the variable: other users of this machine "
+        "see the command line.",
     )
-    users: Path | None = Field(None, description="TOML file of who may connect, as which agent.")
-    tls_cert: Path | None = Field(None, description="Certificate chain, PEM.")
-    tls_key: Path | None = Field(None, description="Its key, PEM.")
-    insecure: bool = Field(False, description="Let anybody in, though other machines can reach it.")
+    users: Path | None = Field(
+        None, description="TOML file of users, and the agents that they are."
+    )
+    tls_cert: Path | None = Field(None, description="Certificate chain in PEM.")
+    tls_key: Path | None = Field(None, description="Key of the certificate in PEM.")
+    insecure: bool = Field(False, description="Accept clients of other machines without a login.")
     admin_host: str = Field("127.0.0.1", description="Address of metrics and health.")
     admin_port: int | None = Field(
         None,
         ge=0,
         le=65535,
-        description="Port of metrics and health; 0: any free one.  [default: 9090 if it is free]",
+        title="PORT",
+        description="Port of metrics and health. 0: any free port.  [default: 9090 if it is free]",
     )
-    admin: bool = Field(True, description="Whether to serve metrics and health.")
+    admin: bool = Field(True, description="Serve metrics and health.")
     admin_allow_host: Names = Field(
         (),
         title="NAME",
-        description="A name by which metrics and health are called, beside localhost and "
-        "addresses. May be repeated.",
+        description="Host name under which metrics and health may be called. Repeatable.",
     )
-    mcp: bool = Field(False, description="Serve MCP at /mcp of the admin port, too.")
+    mcp: bool = Field(False, description="Also serve MCP, at /mcp of the admin port.")
     mcp_agent: str | None = Field(
-        None, description="Which agent MCP clients are; with --users their tokens say it."
+        None,
+        title="NAME",
+        description="Agent of MCP clients. With --users, their tokens decide.",
     )
     mcp_allow_host: Names = Field(
         (),
         title="NAME",
-        description="A name by which MCP clients call this machine. May be repeated.",
+        description="Host name under which MCP may be called. Repeatable.",
     )
     mcp_allow_origin: Names = Field(
-        (), title="ORIGIN", description="Web pages that may call MCP. May be repeated."
+        (), title="ORIGIN", description="Web origin that may call MCP. Repeatable."
     )
-    desk: bool = Field(False, description="Serve the desk at /desk of the admin port, too.")
+    desk: bool = Field(False, description="Also serve the desk, at /desk of the admin port.")
     desk_as: str | None = Field(
-        None, title="NAME", description="Whose desk it is; with --users people log in instead."
+        None, title="NAME", description="Person at the desk. With --users, people log in."
     )
     payload_encoding: PayloadEncoding = Field(
         PayloadEncoding.AUTO,
-        description="How bodies stand in replies to who does not say: as text, as base64, or as "
-        "the client is known to read them.",
+        description="Encoding of bodies for clients that do not choose one. auto: recognize the "
+        "client.",
     )
     dialects: Dialects = Field(
         Dialects.ALL,
-        description="Generations of the protocol to speak. older-sdks takes every client that may "
-        "be robustmq 1.0 for it.",
+        description="Generations of the protocol to serve. older-sdks: answer every client as "
+        "robustmq 1.0 if it may be one.",
     )
     embeddings: str | None = Field(
         None,
         title="MODULE:NAME",
-        description="What finds agents by meaning.  [default: WordLlama, where it is installed]",
+        description="Model for the search by meaning.  [default: WordLlama, if installed]",
     )
-    max_connections: Count = Field(_NETWORK.max_connections, description="Clients at once.")
-    max_pending: Unread = Field(
-        _NETWORK.max_pending, description="Bytes a client may leave unread."
+    max_connections: Count = Field(
+        _NETWORK.max_connections, description="Most clients at the same time."
     )
+    max_pending: Unread = Field(_NETWORK.max_pending, description="Most unread bytes of a client.")
     max_agent_pending: Unread = Field(
         _NETWORK.max_agent_pending,
-        description="Bytes that all clients of one agent may leave unread.",
+        description="Most unread bytes of all clients of an agent.",
     )
     max_total_pending: Unread = Field(
-        _NETWORK.max_total_pending, description="Bytes that all clients together may leave unread."
+        _NETWORK.max_total_pending, description="Most unread bytes of all clients."
     )
-    max_mailboxes: Count = Field(_STORED.max_mailboxes, description="Mailboxes.")
-    max_messages: Count = Field(_STORED.max_messages, description="Messages in one mailbox.")
-    max_bytes: Count = Field(_STORED.max_bytes, description="Bytes in one mailbox.")
+    max_mailboxes: Count = Field(_STORED.max_mailboxes, description="Most mailboxes.")
+    max_messages: Count = Field(_STORED.max_messages, description="Most messages in a mailbox.")
+    max_bytes: Count = Field(_STORED.max_bytes, description="Most bytes in a mailbox.")
     max_payload: Annotated[Count, Field(le=64 * 1024 * 1024)] = Field(
-        _STORED.max_payload, description="Bytes in one message."
+        _STORED.max_payload, description="Most bytes in a message."
     )
-    max_agents: Count = Field(_STORED.max_agents, description="Registered agents.")
-    max_ids: Count = Field(_STORED.max_ids, description="Idempotency ids of 7 days in one mailbox.")
+    max_agents: Count = Field(_STORED.max_agents, description="Most registered agents.")
+    max_ids: Count = Field(
+        _STORED.max_ids, description="Most idempotency ids in a mailbox, kept for 7 days."
+    )
     drain: float = Field(
         10.0,
         ge=0,
         le=3600,
         allow_inf_nan=False,
-        description="Seconds to finish in when told to stop.",
+        description="Time to finish requests after a signal.",
     )
     log_level: str = Field("info", description="debug, info, warning, error or critical.")
     log_format: str = Field("text", description="text or json, on standard error.")

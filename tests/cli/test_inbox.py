@@ -1,5 +1,6 @@
 """inbox, reply: people see what they are asked, and answer it without copying ids."""
 
+import re
 import sys
 
 import pytest
@@ -60,19 +61,20 @@ def test_open_questions_are_listed_with_what_may_be_answered(mq9):
     problem = MailedQuestion(text="Really?", actions=(SEND, DROP), problem="edit what?")
     ask(mq9, PLAIN, problem, "Is it legal?")
 
-    shown = mq9.ok("inbox", "boss").out
-    assert shown.splitlines()[0].split() == [
-        *("ID", "FROM", "ASKED", "EXPIRES", "QUESTION", "ACTIONS", "ANSWERS")
+    plain, actions, text = mq9.ok("inbox", "boss").out.rstrip("\n").split("\n\n")
+    assert re.fullmatch(
+        r"#0  from lawyer \(claimed\)  \d+ m?s ago\n    Which\n    colour\?\n"
+        r"    answer: mq9 reply boss 0 TEXT",
+        plain,
+    )
+    assert actions.splitlines()[1:] == [
+        "    Really?",
+        '    send_email {"to": "ada"}',
+        "    drop_table {}",
+        "    your answer was not possible: edit what?",
+        "    answer: mq9 reply boss 1 approve|edit|reject|respond approve|reject",
     ]
-    [plain, actions, text] = shown.splitlines()[1:]
-    assert plain.startswith("0   lawyer  20")
-    assert plain.split("  ")[-1].strip() == "any text"
-    assert "  never" in plain
-    assert r"  Which\ncolour?  " in plain
-    assert "Really? (your answer was not possible: edit what?)" in actions
-    assert 'send_email {"to": "ada"}; drop_table {}' in actions
-    assert actions.endswith("approve|edit|reject|respond; approve|reject")
-    assert "  Is it legal?  " in text
+    assert "    Is it legal?\n" in text
 
     document = mq9.ok("inbox", "boss", "--json").document
     assert document["mail_address"] == "boss"
@@ -98,7 +100,7 @@ def test_open_questions_are_listed_with_what_may_be_answered(mq9):
 def test_what_is_no_question_is_not_listed_and_stays_when_it_is_answered(mq9):
     ask(mq9, "Only mail.", tags=())
     done = mq9("inbox", "boss")
-    assert (done.code, done.out, done.err) == (4, "", "boss has no open questions\n")
+    assert (done.code, done.out, done.err) == (0, "", "boss has no open questions\n")
     assert mq9("inbox", "boss", "--json").document["questions"] == []
     mq9.ok("reply", "boss", 0, "Thanks.")
     assert answers(mq9) == [("q0", "boss", b"Thanks.")]
@@ -129,7 +131,7 @@ def test_a_text_answers_a_plain_question_which_leaves_the_inbox(mq9):
         "answered_as": 1,
     }
     assert answers(mq9)[1] == ("q0", "Boss", b'{"rgb": 7}')
-    assert mq9("inbox", "boss").code == 4
+    assert mq9.ok("inbox", "boss").out == ""
 
 
 EDITED = b'{"type":"edit","edited_action":{"name":"send_email","args":{"to":"bob"}}}'
@@ -234,7 +236,7 @@ def test_a_first_question_is_waited_for(timed, before):
         await client.send("boss", PLAIN.to_json(), tags=[TAG], delay=20)
 
     timed.sdk(ask_later)
-    assert timed("inbox", "boss", "--wait", 15).code == 4
+    assert timed.ok("inbox", "boss", "--wait", 15).out == ""
     assert len(timed.ok("inbox", "boss", "--wait", 15, "--json").document["questions"]) == 1
 
 
@@ -250,7 +252,7 @@ def test_a_question_that_has_expired_is_neither_listed_nor_answered(timed):
     timed.sdk(ask_for_a_minute)
     assert "in 60 s" in timed.ok("inbox", "boss").out
     timed.pass_time(60)
-    assert timed("inbox", "boss").code == 4
+    assert timed.ok("inbox", "boss").out == ""
     done = timed("reply", "boss", 0, "blue")
     assert (done.code, "the question has expired at 20" in done.err) == (2, True)
     assert answers(timed) == []
@@ -284,7 +286,7 @@ def test_what_cannot_be_answered_stays(mq9):
     done = mq9("reply", "boss", 0, "x")
     assert (done.code, done.err) == (2, "error: reply_to: message 0 does not say where to answer\n")
     done = mq9("reply", "boss", 1, "x")
-    assert (done.code, "nobody does not exist" in done.err) == (1, True)
+    assert (done.code, done.err == 'error: mailbox "nobody" does not exist\n') == (1, True)
     assert listed(mq9) == [0, 1]
 
 
@@ -297,7 +299,7 @@ async def test_an_agent_of_a_server_sees_its_own_inbox_and_answers_as_itself():
         await lawyer.send("the.boss", "?", tags=[TAG], reply_to="lawyer.answers")
 
         shown = await call(boss, "inbox")
-        assert "  Lawyer (verified)  " in shown.out
+        assert "#0  from Lawyer (verified)  " in shown.out
         done = await call(boss, "reply", "the.boss", 0, "yes", "--from", "Somebody")
         assert done.code == 0, done.err
         [answer] = await lawyer.query("lawyer.answers")

@@ -85,7 +85,7 @@ def test_each_message_goes_back_to_where_it_came_from_and_begins_anew(mq9):
     assert (last["moved"]["mailbox"], last["moved"]["group"]) == ("dead", "mq9.redrive")
 
     again = mq9("redrive", "dead")
-    assert (again.code, again.out, again.err) == (4, "", "nothing to redrive\n")
+    assert (again.code, again.out, again.err) == (0, "", "dead has no messages to move\n")
 
 
 def test_what_fails_again_may_be_redriven_again(mq9):
@@ -95,7 +95,10 @@ def test_what_fails_again_may_be_redriven_again(mq9):
     assert bodies(mq9, "dead") == []
     assert len(pending(mq9, "orders")) >= 2
     done = mq9("redrive", "nowhere", "--to", "orders")
-    assert (done.code, done.err) == (1, "error: mailbox not found: nowhere does not exist\n")
+    assert (done.code, done.err) == (
+        1,
+        'error: mailbox "nowhere" does not exist. Create it: mq9 create nowhere\n',
+    )
 
 
 def test_what_says_no_origin_or_has_none_left_stays(mq9):

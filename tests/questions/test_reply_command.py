@@ -76,8 +76,8 @@ async def test_an_accepted_answer_is_confirmed_and_leaves_the_inbox(office, who)
             assert done.out == "answered message 0 of boss, to lawyer.answers\n"
         [answer] = await office.until("asker")
         assert answer.json()["trail"] == ["read", '"yes"', "write"]
-    assert (await office.mq9("b", "inbox")).code == 4
-    assert (await office.mq9("b", "query", "boss")).code == 4
+    assert (await office.mq9("b", "inbox")).out == ""
+    assert (await office.mq9("b", "query", "boss")).out == ""
 
 
 async def test_while_the_worker_is_down_an_answer_is_called_sent_and_the_question_stays(office):
@@ -90,7 +90,7 @@ async def test_while_the_worker_is_down_an_answer_is_called_sent_and_the_questio
     assert done.out.endswith("lawyer.answers: sent, not confirmed yet\n")
 
     shown = await office.mq9("b", "inbox")
-    assert "May I? (answered by you, not confirmed: yes)" in shown.out
+    assert "    May I?\n    answered by you, not confirmed: yes\n" in shown.out
     [listed] = (await office.mq9("b", "inbox", "--json")).document["questions"]
     assert listed["answered"]["outcome"] == "unconfirmed"
     assert "answered" not in (await office.mq9("d", "inbox", "boss")).out
@@ -103,8 +103,8 @@ async def test_while_the_worker_is_down_an_answer_is_called_sent_and_the_questio
 
     async with office.working():
         await office.until("asker")
-    assert (await office.mq9("b", "inbox")).code == 4
-    assert (await office.mq9("b", "query", "boss")).code == 4
+    assert (await office.mq9("b", "inbox")).out == ""
+    assert (await office.mq9("b", "query", "boss")).out == ""
 
 
 async def test_an_answer_that_is_refused_leaves_the_question_where_it_was(office):
@@ -128,7 +128,8 @@ async def test_a_refusal_that_comes_later_is_shown_and_another_answer_may_be_giv
     async with office.working():
         await office.until("lawyer.dead")
     refused = "the broker does not know its sender"
-    assert f"(your answer was refused: {refused})" in (await office.mq9("o", "inbox", "boss")).out
+    shown = (await office.mq9("o", "inbox", "boss")).out
+    assert f"    your answer was refused: {refused}\n" in shown
     done = await office.mq9("o", "reply", "boss", 0, "yes", "--wait", 0, "--json")
     assert done.document["outcome"] == "unconfirmed"
     assert await office.answers() == ["no", "yes"]
@@ -155,7 +156,7 @@ async def test_who_comes_second_is_told_who_has_decided(office):
         done = await late
         assert done.code == 1
         assert "needs no answer any more: the question has been answered by 'boss'" in done.err
-    assert (await office.mq9("b", "inbox")).code == 4
+    assert (await office.mq9("b", "inbox")).out == ""
 
 
 async def test_a_question_that_was_answered_elsewhere_says_so(office):
@@ -174,7 +175,7 @@ async def test_an_answer_that_the_broker_does_not_take_is_not_remembered(office)
     await office.question()
     await office.lawyer.mailbox_drop("lawyer.answers")
     done = await office.mq9("b", "reply", "boss", 0, "yes", "--wait", 0)
-    assert (done.code, "lawyer.answers does not exist" in done.err) == (1, True)
+    assert (done.code, '"lawyer.answers" does not exist' in done.err) == (1, True)
     [question] = (await office.mq9("b", "inbox", "--json")).document["questions"]
     assert "answered" not in question
 
@@ -193,4 +194,4 @@ async def test_a_decision_that_is_not_confirmed_is_shown_as_it_was_given(office,
     office.asking = Asking({"action_request": action, "config": config})
     await office.question()
     await office.mq9("b", "reply", "boss", 0, *words, "--wait", 0)
-    assert f"(answered by you, not confirmed: {shown})" in (await office.mq9("b", "inbox")).out
+    assert f"    answered by you, not confirmed: {shown}\n" in (await office.mq9("b", "inbox")).out

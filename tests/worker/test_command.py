@@ -90,6 +90,7 @@ async def test_a_graph_without_one_is_given_that_of_a_file(tmp_path, name):
         ("needy:graph", None, "graph: needy needs nothing_of_that_name, which is missing"),
         ("law:nothing", None, "graph: law has no nothing"),
         ("law:number", None, "graph: int is no graph, nor makes one"),
+        ("json:loads", None, "graph: loads is no graph, and cannot be called to make one: missing"),
         ("law:make_nothing", None, "graph: NoneType is no graph, nor makes one"),
         ("law:uncompiled", None, "checkpoint: the graph is not compiled yet; name a file"),
         ("law:make_with", None, "checkpoint: the graph is made with one; name a file"),

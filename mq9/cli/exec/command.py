@@ -35,7 +35,7 @@ _OPTIONS = {
         typer.Option(
             "--from",
             metavar="NAME",
-            help="Who may have it run: everyone, known, or a verified name. Repeatable.  "
+            help="Senders that may run it: everyone, known, or a verified name. Repeatable.  "
             "[default: everyone on a file, known on a server]",
         ),
     ],
@@ -44,7 +44,7 @@ _OPTIONS = {
     ),
     "input": option(
         str | None,
-        "How the body comes: stdin, or file, which {file} names.  "
+        "Where the command gets the body: stdin, or the file {file}.  "
         "[default: file if COMMAND has {file}]",
         "KIND",
     ),
@@ -53,10 +53,12 @@ _OPTIONS = {
     "retries": option(int, "Further tries of a message whose command fails.", "NUMBER"),
     "stop_timeout": option(float, "Time that commands have to end.", "SECONDS"),
     **{name: one for name, one in HANDLING.items() if name != "max_deliveries"},
-    "max_output": option(int, "Bytes of the output that are the answer.", "NUMBER"),
-    "max_messages": option(int | None, "Stop after so many commands.  [default: never]", "NUMBER"),
+    "max_output": option(int, "Most bytes of an answer.", "NUMBER"),
+    "max_messages": option(
+        int | None, "Commands after which it stops.  [default: never]", "NUMBER"
+    ),
     "once": Annotated[bool, typer.Option("--once", help="Stop after one command.")],
-    "session": option(str | None, "Session that all messages go on with.", "ID"),
+    "session": option(str | None, "Session in which all messages continue.", "ID"),
     "state": option(
         Path | None, "Directory of the sessions.  [default: one per user]", "DIRECTORY"
     ),
@@ -96,18 +98,14 @@ def _exec(
     max_retry_delay: float,
     **options: Any,
 ) -> None:
-    """Run a command for each message that comes to an agent.
+    """Run a command for each message to an agent.
 
-    The command reads the body from standard input, and finds the rest in variables such as
-    MQ9_SENDER and MQ9_MSG_ID. Its standard output is the answer. Exit code 0 confirms the message,
-    65 makes it a dead letter, and with any other it is tried again later.
+    The command gets the body on standard input, and the rest in variables such as MQ9_SENDER and
+    MQ9_MSG_ID. Its standard output is the answer. Exit code 0 acknowledges the message, 65 makes it
+    a dead letter, and any other code retries it later.
 
-    Arguments between [ and ] with {session} among them are left out where no earlier session of the
-    conversation is known. SIGTERM, SIGHUP or Ctrl-C lets commands end within --stop-timeout.
-
-    mq9 exec --agent upper -- tr a-z A-Z
-
-    mq9 exec --agent reviewer --host claude --from everyone
+    Arguments between [ and ] that contain {session} are left out in the first run of a
+    conversation. After SIGTERM, SIGHUP or Ctrl-C, commands have --stop-timeout to end.
     """
     logs.configure_by_variables("info")
     if sys.platform == "win32":
