@@ -36,6 +36,7 @@ _NAMES = {
         "ReplyMailboxNotFound RequestFailed TooExpensive Unauthorized Unavailable Unreachable "
         "UnusableFile"
     ),
+    "logs": "configure_logging",
     "models": (
         "AgentEntry AgentMatch AgentMatches Conversation ConversationMessage "
         "ConversationMessages ConversationPage Deliver Extended FetchResult Gathered "

@@ -56,6 +56,7 @@ from mq9.errors import Unauthorized as Unauthorized
 from mq9.errors import Unavailable as Unavailable
 from mq9.errors import Unreachable as Unreachable
 from mq9.errors import UnusableFile as UnusableFile
+from mq9.logs import configure_logging as configure_logging
 from mq9.models import AgentEntry as AgentEntry
 from mq9.models import AgentMatch as AgentMatch
 from mq9.models import AgentMatches as AgentMatches

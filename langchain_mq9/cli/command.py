@@ -15,8 +15,7 @@ import typer
 from langgraph.pregel import Pregel
 
 from langchain_mq9.worker import MailboxWorker
-from mq9 import InvalidRequest, stop_on_signals
-from mq9.cli import logs
+from mq9 import InvalidRequest, logs, stop_on_signals
 from mq9.cli.agent_options import AGENT, HANDLING, described, option, parameters
 from mq9.cli.program import new_app, taking
 from mq9.protocol import checks, requests

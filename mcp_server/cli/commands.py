@@ -34,10 +34,11 @@ from mcp_server.http.settings import checked_access, refuse_http_options
 from mcp_server.options import DECLARED, FIELDS, LOG_LEVELS, Options, flag
 from mcp_server.settings import AUTO
 from mcp_server.startup.begin import StdinReader
-from mq9.cli import logs, plugins
-from mq9.cli.output import harmless
+from mq9 import logs
+from mq9.cli import plugins
 from mq9.cli.program import Program, is_typed, new_app, register, taking
 from mq9.errors import InvalidRequest
+from mq9.printable import harmless
 from mq9.transport.open import default_url
 
 _HELP = f"""{plugins.SUMMARIES["mcp"]}
@@ -61,7 +62,7 @@ def _serve(context: typer.Context, **given: Any) -> None:
         return
     options = Options(**given)
     check_log_level(options)
-    logs.configure(options.log_level, os.environ.get("MQ9_LOG_FORMAT") or "text")
+    logs.configure_logging(options.log_level, os.environ.get("MQ9_LOG_FORMAT") or "text")
     settings = options.settings()
     if options.http:
         access = checked_access(options, settings)

@@ -17,11 +17,12 @@ import typer
 
 from mq9.cli import diagnostics
 from mq9.cli.diagnostics import OK, PROBLEM, Check, ok, problem, warning
-from mq9.cli.output import count, one_line, when
+from mq9.cli.output import count, when
 from mq9.cli.program import CommandCall
 from mq9.client.client import Mq9Client
 from mq9.clock import SystemClock, duration
 from mq9.errors import InvalidRequest, Mq9Error, Unauthorized, Unreachable, UnusableFile
+from mq9.printable import one_line
 from mq9.transport import servers
 from mq9.transport.open import file_of, shown_url
 

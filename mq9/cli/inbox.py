@@ -17,16 +17,7 @@ import typer
 
 from mq9 import address as addresses
 from mq9.cli.messages import stdin_payload
-from mq9.cli.output import (
-    as_json,
-    count,
-    distance,
-    indented,
-    known_as,
-    one_line,
-    quoted,
-    when,
-)
+from mq9.cli.output import as_json, count, distance, indented, known_as, quoted, when
 from mq9.cli.program import Address, CommandCall
 from mq9.client.answers import once_there
 from mq9.client.client import Mq9Client
@@ -37,6 +28,7 @@ from mq9.inbox import answering
 from mq9.inbox.open_questions import OpenQuestion, has_expired, open_questions, with_answers
 from mq9.inbox.sent_answers import SentAnswers, SentReply
 from mq9.models import Payload
+from mq9.printable import one_line
 from mq9.protocol import checks
 from mq9.questions import (
     Action,

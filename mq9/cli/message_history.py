@@ -6,7 +6,7 @@ import dataclasses
 
 import typer
 
-from mq9.cli.output import count, known_as, moment, one_line, quoted, span
+from mq9.cli.output import count, known_as, moment, quoted, span
 from mq9.cli.program import NOTHING_THERE, Address, CommandCall
 from mq9.client.client import Mq9Client
 from mq9.models import (
@@ -18,6 +18,7 @@ from mq9.models import (
     Occasion,
     Standing,
 )
+from mq9.printable import one_line
 
 _UNHEARD_OF = ("unassigned", "unknown")
 

@@ -15,6 +15,7 @@ from mq9.cli.output import count, known_as, moment, quoted, short, span, when
 from mq9.cli.program import NOTHING_THERE, Address, CommandCall
 from mq9.errors import InvalidRequest
 from mq9.models import Deliver, FetchResult, Message, Moved, Priority, Waiting
+from mq9.printable import one_line
 from mq9.protocol import checks, replies
 from mq9.protocol.outcomes import Stored
 
@@ -373,7 +374,7 @@ def _moved(moved: Moved) -> str:
     by = ""
     if moved.by is not None:
         by = f" by {known_as(moved.by, moved.by_verified)}"
-    why = "" if moved.reason is None else f": {output.one_line(moved.reason)}"
+    why = "" if moved.reason is None else f": {one_line(moved.reason)}"
     return (
         f"moved at {when(moved.at)}{by} from {moved.mailbox}, message {moved.msg_id}, where group"
         f" {quoted(moved.group)} was given it {count(moved.deliveries, 'time')}{why}"

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from mq9.printable import harmless, one_line
+
 _WORD = re.compile(r"[\w.@:/+…-]+")
 
 
@@ -131,21 +133,6 @@ def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for line in lines
     )
-
-
-def harmless(text: str) -> str:
-    """Return a text of which only the line ends act on a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode()
-        for one in text
-    )
-
-
-def one_line(value: object) -> str:
-    """Return a value as a text that stays on its line."""
-    return harmless(str(value)).replace("\n", r"\n")
 
 
 def quoted(value: object) -> str:

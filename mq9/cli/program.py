@@ -16,10 +16,11 @@ import typer
 import typer.core
 
 from mq9 import address as addresses
-from mq9.cli import logs
-from mq9.cli.output import CannotWrite, Output, PipeClosed, as_json, one_line, stop_writing
+from mq9 import logs
+from mq9.cli.output import CannotWrite, Output, PipeClosed, as_json, stop_writing
 from mq9.client.client import Mq9Client
 from mq9.errors import InvalidRequest, MessageNotFound, Mq9Error, Unreachable
+from mq9.printable import one_line
 from mq9.protocol import checks
 from mq9.transport.open import default_url, shown_url
 

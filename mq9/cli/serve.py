@@ -22,9 +22,10 @@ from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 from starlette.routing import BaseRoute
 
+from mq9 import logs
 from mq9.broker.asked import BrokerSession
 from mq9.broker.embedded import EmbeddedBroker
-from mq9.cli import logs, needing, plugins
+from mq9.cli import needing, plugins
 from mq9.cli.program import new_app, taking
 from mq9.client.client import Mq9Client
 from mq9.clock import SystemClock
@@ -202,7 +203,7 @@ def serve(settings: ServerSettings) -> None:
     ends it at once. You can set each option as an environment variable, or in the file of --config.
     An option overrides its variable, and a variable overrides the file.
     """
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure_logging(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_run(settings))
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from mq9.cli import logs
+from mq9 import logs
 from mq9.cli.agent_options import option, parameters
 from mq9.cli.program import new_app, taking
 from mq9.client.client import Mq9Client

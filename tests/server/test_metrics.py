@@ -222,7 +222,7 @@ def test_the_broker_and_its_log_do_without_the_packages_of_this_port():
     script = (
         "import sys\n"
         "for name in ('prometheus_client', 'starlette', 'uvicorn'): sys.modules[name] = None\n"
-        "import mq9, mq9.testing, mq9.broker.embedded, mq9.server.server, mq9.cli.logs\n"
+        "import mq9, mq9.testing, mq9.broker.embedded, mq9.server.server, mq9.logs\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mq9.cli import logs
+from mq9 import logs
 from mq9.cli.agent_options import AGENT, HANDLING, REQUIRED, described, option, parameters
 from mq9.cli.exec.presets import PRESETS
 from mq9.cli.exec.sessions import is_session_id

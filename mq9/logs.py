@@ -1,12 +1,12 @@
-"""The log of every program of ours: one line on standard error per event, as text or JSON.
+"""Logs as text or JSON, one line for each event, on standard error.
 
-An event is an ordinary call of a logger; its fields go into ``extra``::
+An event is an ordinary call of a logger. Its fields are in ``extra``::
 
     logger.info("client connected", extra={"client": 7, "agent": "ada"})
 
-Names and subjects come from clients. What is not printable in them, line ends above all, is
-escaped, so that no client can forge a line or control a terminal. The formatters are our own on the
-standard library's logging: structlog would need the same escaping and as many lines to set it up.
+Clients choose names and subjects. Unprintable characters in them are escaped, so that no client can
+forge a line or control a terminal. The formatters build on the standard library's logging:
+structlog would need the same escaping, and as many lines to set up.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any, TextIO
 import orjson
 
 from mq9.address import shown
-from mq9.cli.output import one_line
 from mq9.errors import InvalidRequest
+from mq9.printable import one_line
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("text", "json")
@@ -34,18 +34,35 @@ _INT64 = 1 << 63
 
 
 def configure_by_variables(default_level: str) -> None:
-    """Let a command log by ``MQ9_LOG_LEVEL`` and ``MQ9_LOG_FORMAT``."""
-    configure(
+    """Configure the log of a command by ``MQ9_LOG_LEVEL`` and ``MQ9_LOG_FORMAT``."""
+    configure_logging(
         os.environ.get("MQ9_LOG_LEVEL") or default_level,
         os.environ.get("MQ9_LOG_FORMAT") or "text",
     )
 
 
-def configure(level: str, log_format: str, *, stream: TextIO | None = None) -> None:
-    """Let this process log to one place; to be called by programs, never by a library.
+def configure_logging(
+    level: str = "info", log_format: str = "text", *, stream: TextIO | None = None
+) -> None:
+    """Write the log of this process as ``mq9 serve`` and ``mq9 worker`` write theirs.
 
-    The loggers below ``mq9`` log from ``level`` on, all others from warnings on. Called again, it
-    replaces what it set up before; handlers of others stay.
+    Call it once, in a program. Each event is one line. Loggers below ``mq9`` log from ``level`` on,
+    and all others from warnings on: ``logging.getLogger(name).setLevel`` changes that. A second
+    call replaces the first one. Other handlers stay.
+
+    Args:
+        level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
+        log_format: ``text`` for people, or ``json``: one object for each line, with ``time`` (UTC),
+            ``level``, ``logger``, ``message``, and the fields of ``extra``.
+        stream: Where to write. Default: standard error.
+
+    Raises:
+        InvalidRequest: The level or the format is unknown.
+
+    Example::
+
+        mq9.configure_logging("info", "json")
+        logging.getLogger("mq9").info("mail sent", extra={"mailbox": "ada"})
     """
     if level.lower() not in LEVELS:
         raise InvalidRequest(f"log_level: {shown(level)} is not one of {', '.join(LEVELS)}")

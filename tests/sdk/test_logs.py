@@ -7,8 +7,7 @@ import re
 import orjson
 import pytest
 
-from mq9 import InvalidRequest
-from mq9.cli import logs
+from mq9 import InvalidRequest, logs
 
 HOSTILE = [
     "two\nlines",
@@ -34,7 +33,7 @@ def log():
     stream = io.StringIO()
 
     def configure(log_format, level="debug"):
-        logs.configure(level, log_format, stream=stream)
+        logs.configure_logging(level, log_format, stream=stream)
         return lambda: stream.getvalue().removesuffix("\n").split("\n")
 
     return configure
@@ -226,7 +225,7 @@ def test_configuring_again_replaces_and_leaves_other_handlers_alone(log, logger,
     assert orjson.loads(only(lines()))["message"] == "once"
     assert other in logging.getLogger().handlers
 
-    logs.configure("info", "text")  # to standard error
+    logs.configure_logging("info", "text")  # to standard error
     logger.info("to the operator")
     printed = capsys.readouterr()
     assert printed.err.endswith("to the operator\n")
@@ -249,7 +248,7 @@ def test_a_level_or_format_that_is_none_is_refused_and_nothing_changes(
 ):
     lines = log("text", "warning")
     with pytest.raises(InvalidRequest, match=re.escape(said)):
-        logs.configure(level, log_format)
+        logs.configure_logging(level, log_format)
     logger.info("not to be seen")
     logger.warning("still here")
     assert only(lines()).endswith(": still here")
