@@ -215,7 +215,7 @@ class Mq9Toolkit(BaseToolkit):
 
     @property
     def session(self) -> Session:
-        """What the tools share."""
+        """The state that the tools share."""
         return self._session
 
     def unread(self, config: RunnableConfig | None = None) -> Unread:

@@ -58,108 +58,106 @@ class Options:
 
     agent: str | None = _option(
         None,
-        "Who the host is among the agents: its name; auto: that of host and project.",
+        "The agent's name. auto: derived from host and project.",
         variable="MQ9_AGENT",
     )
-    mail_address: str | None = _option(
-        None, "Its mailbox.  [default: its name in a-z, 0-9 and dots]"
-    )
+    mail_address: str | None = _option(None, "Its mailbox.  [default: derived from its name]")
     server: str | None = _option(
         None,
-        "Broker: nats://host:port, tls://host:port or sqlite:///path. Others on this machine see "
-        "the command line: put a password in the variable.",
+        "Broker: nats://host:port, tls://host:port or sqlite:///path. Put a password in the "
+        "variable: other users of this machine see the command line.",
         variable="MQ9_SERVER",
         metavar="URL",
     )
-    read_only: bool = _option(False, "Offer only what changes nothing.")
-    tools: str | None = _option(None, "Offer only these, separated by commas.")
+    read_only: bool = _option(False, "Offer only tools that change nothing.")
+    tools: str | None = _option(None, "Offer only these tools, separated by commas.")
     allow_send: list[str] | None = _option(
-        None, "Where agents may send to. May be repeated.", metavar="GLOB"
+        None, "Addresses to which it may send. Repeatable.", metavar="GLOB"
     )
     allow_read: list[str] | None = _option(
-        None, "What they may read beside their own mail. Repeatable.", metavar="GLOB"
+        None, "Addresses that it may read, in addition to its own. Repeatable.", metavar="GLOB"
     )
-    prefix: str = _option(PREFIX, "What the names of the tools begin with.")
+    prefix: str = _option(PREFIX, "Prefix of the tools' names.")
     lease: int | None = _option(
         None,
-        "Seconds that fetched mail stays theirs without a renewal.  [default: 30; 300 without "
-        "sessions]",
+        "Duration of leases without a renewal.  [default: 30; 300 without sessions]",
         least=1,
         most=86_400,
     )
     max_wait: int | None = _option(
         None,
-        "Seconds that one call may wait for mail.  [default: 45; 600 for patient hosts]",
+        "Longest wait of one call.  [default: 45; 600 for patient hosts]",
         least=0,
         most=MAX_WAIT_S,
     )
     stranger_claims: int = _option(
-        DEFAULT_STRANGER_CLAIMS, "Urgent mail of a stranger that comes first.", least=0, most=1_000
+        DEFAULT_STRANGER_CLAIMS,
+        "Urgent messages of a stranger that come first.",
+        least=0,
+        most=1_000,
     )
-    max_chars: int = _option(DEFAULT_MAX_CHARS, "Characters of mail in one result.", least=100)
+    max_chars: int = _option(DEFAULT_MAX_CHARS, "Most characters of mail in one result.", least=100)
     registration: int = _option(
         DEFAULT_REGISTRATION_TTL_S // 86_400,
-        "Days without a sign of life until it is unlisted; 0: none.",
+        "Days without activity until its registration ends. 0: none.",
         metavar="DAYS",
         least=0,
     )
     wake_from: list[str] | None = _option(
         None,
-        "Whose mail may begin a turn: everyone, known, nobody or an agent. Repeatable.  "
+        "Senders whose mail may wake it: everyone, known, nobody or an agent. Repeatable.  "
         "[default: known]",
         metavar="WHO",
     )
     wake_in_a_row: int = _option(
-        _WAKE.in_a_row, "Turns that mail may begin between two prompts.", least=0, most=100
+        _WAKE.in_a_row, "Automatic turns between two prompts.", least=0, most=100
     )
-    wake_per_hour: int = _option(
-        _WAKE.per_hour, "Turns that mail may begin in an hour.", least=0, most=100
-    )
+    wake_per_hour: int = _option(_WAKE.per_hour, "Automatic turns in an hour.", least=0, most=100)
     wake_cooldown: int = _option(
-        _WAKE.cooldown_s, "Seconds until mail may wake again.", least=0, most=3_600
+        _WAKE.cooldown_s, "Time between two automatic turns.", least=0, most=3_600
     )
-    http: bool = _http_option(False, "Serve streamable HTTP, at /mcp.")
+    http: bool = _http_option(False, "Serve streamable HTTP at /mcp.")
     host: str = _http_option("127.0.0.1", "Address to listen on.", variable="MQ9_MCP_HOST")
     port: int = _http_option(
-        8765, "Port; 0: any free one.", variable="MQ9_MCP_PORT", least=0, most=65535
+        8765, "Port to listen on. 0: any free port.", variable="MQ9_MCP_PORT", least=0, most=65535
     )
-    tokens: Path | None = _http_option(
-        None, "TOML file of bearer tokens: who may come in, as whom."
-    )
+    tokens: Path | None = _http_option(None, "TOML file of bearer tokens and their agents.")
     verifier: str | None = _http_option(
-        None, "What verifies bearer tokens, instead of a file.", metavar="MODULE:NAME"
+        None, "Verifier of bearer tokens, instead of a file.", metavar="MODULE:NAME"
     )
     authorization_server: str | None = _http_option(
-        None, "Who issues access tokens (OAuth) for this server.", metavar="URL"
+        None, "Issuer of OAuth access tokens for this server.", metavar="URL"
     )
     resource: str | None = _http_option(
         None,
-        "Its URL, which tokens name as audience.  [default: where it listens]",
+        "Its URL, the audience of tokens.  [default: its address]",
         metavar="URL",
         is_for_authorization=True,
     )
     agent_claim: str | None = _http_option(
         None,
-        "What in a token names the agent.  [default: sub]",
+        "Claim that names the agent.  [default: sub]",
         metavar="CLAIM",
         is_for_authorization=True,
     )
     scope: list[str] | None = _http_option(
         None,
-        "What a token has to be good for. May be repeated.",
+        "Scope that a token needs. Repeatable.",
         metavar="SCOPE",
         is_for_authorization=True,
     )
     allow_host: list[str] | None = _http_option(
-        None, "A name by which clients call this machine. Repeatable.", metavar="NAME"
+        None, "Host name under which it may be called. Repeatable.", metavar="NAME"
     )
     allow_origin: list[str] | None = _http_option(
-        None, "Web pages that may call. May be repeated.", metavar="ORIGIN"
+        None, "Web origin that may call it. Repeatable.", metavar="ORIGIN"
     )
-    stateless: bool = _http_option(False, "Keep no sessions, for several servers in a row.")
+    stateless: bool = _http_option(
+        False, "Keep no sessions, for several servers behind one address."
+    )
     state_key: str | None = _http_option(
         None,
-        "A secret that several servers in a row share. Prefer the variable.",
+        "Secret that these servers share. Use the variable.",
         variable="MQ9_MCP_STATE_KEY",
     )
     log_level: str = _option("warning", "debug, info, warning or error, on standard error.")

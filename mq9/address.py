@@ -1,4 +1,4 @@
-"""What a mail_address may be, and how one is made.
+"""Addresses of mailboxes: their form, and how a name becomes one.
 
 An address is 1 to 128 characters of ``a-z``, ``0-9`` and ``.``, starts and ends with a letter or
 digit, and holds no ``..``. ``mq9://<any broker>/<address>`` is accepted wherever an address is.

@@ -1,4 +1,4 @@
-"""Where the time comes from: the system, or a test that moves it.
+"""Sources of time: the system, or a test that moves it.
 
 Instants are whole milliseconds since the Unix epoch. How long something takes is measured by a
 clock that never steps, whatever becomes of the wall clock meanwhile. Nothing below the broker reads
@@ -208,7 +208,7 @@ class SteadyClock(DerivedClock):
 
     @property
     def offset_ms(self) -> int:
-        """How far it is ahead of the wall clock; less than 0 while it holds."""
+        """Milliseconds by which it is ahead of the wall clock; negative while it holds."""
         return self.now_ms() - self._clock.now_ms()
 
     def _say(self, level: int, text: str, jump_ms: int) -> None:

@@ -321,7 +321,7 @@ _RECEIPT = "receipt"
 
 
 class AnswerOutcome(StrEnum):
-    """What became of an answer.
+    """The outcome of an answer.
 
     ``accepted``: It is the answer. ``refused``: It is not, and the question is still open.
     ``closed``: It is not, and the question is not open any more.

@@ -1,4 +1,4 @@
-"""How a program that serves is told to stop: by SIGINT, SIGTERM, or SIGHUP from its terminal."""
+"""Stops a program on SIGINT, SIGTERM, or SIGHUP from its terminal."""
 
 from __future__ import annotations
 

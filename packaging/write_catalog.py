@@ -1,7 +1,7 @@
-"""Writes the files that are derived from the catalogue of operations, and from public names.
+"""Writes the files that are derived from the catalogue of operations, public names and help texts.
 
-They are read by what does not load the catalogue: the first answers of the MCP server, which come
-before pydantic is loaded, and type checkers.
+Programs read them that do not load the catalogue: the first answers of the MCP server, which come
+before pydantic is loaded, and type checkers. The help of the commands goes into its page.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from textwrap import fill, indent
+
+import write_help
 
 import mq9
 from langchain_mq9.tools import TOOLS
@@ -85,8 +87,9 @@ def _quoted(margin: int, names: Iterable[str]) -> str:
     return "".join(f'{" " * margin}"{name}",\n' for name in names)
 
 
-# What each file has to hold.
+# Each file, and the function that returns its text.
 FILES = {
+    write_help.PAGE: write_help.page,
     ROOT / "mq9/operations/listing.py": listing,
     ROOT / "langchain_mq9/tools.pyi": stub,
     ROOT / "mq9/__init__.pyi": public_names,

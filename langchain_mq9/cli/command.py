@@ -109,14 +109,14 @@ def _saver(file: Path) -> Any:
 _OPTIONS = {
     "graph": Annotated[str, typer.Argument(metavar="GRAPH", help="module:name of the graph.")],
     **AGENT,
-    "checkpoint": option(Path | None, "SQLite file that keeps the threads of the graph.", "FILE"),
+    "checkpoint": option(Path | None, "SQLite file of the graph's threads.", "FILE"),
     "concurrency": option(int, "Messages at the same time."),
-    "handler_timeout": option(float, "Seconds for one run."),
-    "stop_timeout": option(float, "Seconds that runs are given to finish."),
+    "handler_timeout": option(float, "Time for one run."),
+    "stop_timeout": option(float, "Time for runs to finish."),
     **HANDLING,
     "promise_within": option(
         float | None,
-        "Time in which answers are promised.  [default: as asked]",
+        "Time within which answers are promised.  [default: as asked]",
         "SECONDS",
     ),
     "human": option(
@@ -124,13 +124,15 @@ _OPTIONS = {
         "Agent or mailbox to ask when the graph interrupts. Repeatable.",
         "ADDRESS",
     ),
-    "escalate_to": option(str | None, "Who is asked, too, after --escalate-after.", "ADDRESS"),
-    "escalate_after": option(int | None, "When, if there was no answer.", "SECONDS"),
-    "expires": option(int | None, "When a question is given up.  [default: never]", "SECONDS"),
+    "escalate_to": option(str | None, "Person to ask after --escalate-after.", "ADDRESS"),
+    "escalate_after": option(
+        int | None, "Time without an answer, after which --escalate-to is asked.", "SECONDS"
+    ),
+    "expires": option(int | None, "Lifetime of a question.  [default: never]", "SECONDS"),
     "progress": Annotated[
-        bool, typer.Option("--progress", help="Tell whoever asks of each node that has ended.")
+        bool, typer.Option("--progress", help="Send the sender a message for each node that ends.")
     ],
-    "app_dir": option(Path, "Where the module is looked for first.", file_okay=False),
+    "app_dir": option(Path, "Directory that is searched first for the module.", file_okay=False),
 }
 
 

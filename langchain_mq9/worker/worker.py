@@ -69,7 +69,7 @@ _FRAMES_OF_A_REASON = 6  # of the traceback, the innermost ones
 
 
 class WorkerOptions(HandlingOptions, ClientOptions, total=False):
-    """How a ``MailboxWorker`` handles messages; and with ``server``, the options of its client.
+    """Options of a ``MailboxWorker``; with ``server``, also those of its client.
 
     Attributes:
         concurrency: How many messages are handled at the same time, 1 to 1 000, and as many answers
@@ -233,7 +233,7 @@ class MailboxWorker:
 
     @property
     def counters(self) -> WorkerCounters:
-        """What it has done so far."""
+        """A snapshot of the counters."""
         mail = ConsumerCounters() if self._consumer is None else self._consumer.counters
         return WorkerCounters(mail=mail, **self._done)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 import typer
 import typer.main
@@ -43,15 +43,24 @@ from mq9.transport.open import default_url
 
 _HELP = f"""{plugins.SUMMARIES["mcp"]}
 
-Without a command it serves MCP on standard input and output, which is how hosts start it:
-`mq9-mcp install HOST` writes that into a host's configuration. With --http it serves streamable
-HTTP instead.
+Without a command it serves MCP on standard input and output, as hosts start it. With --http it
+serves streamable HTTP. `mq9-mcp install HOST` configures a host.
 
-Without --server the broker is the one that MQ9_SERVER names, else the file that this user's
-programs share: two hosts on one machine can write to each other with nothing else running.
+The broker is --server, or MQ9_SERVER, or the file that all programs of your user share. With that
+file, two hosts on one machine can write to each other without a server.
 """
 
-app = new_app(cls=Program, help=_HELP)
+
+class _Mq9Mcp(Program):
+    """The program ``mq9-mcp``."""
+
+    examples: ClassVar = {
+        "install": ("mq9-mcp install cursor", "mq9-mcp install claude-code --deliver --approve"),
+        "doctor": ("mq9-mcp doctor",),
+    }
+
+
+app = new_app(cls=_Mq9Mcp, help=_HELP)
 
 
 def _serve(context: typer.Context, **given: Any) -> None:
@@ -130,7 +139,7 @@ def install(
     host: str = typer.Argument(..., metavar="HOST", help=f"One of {', '.join(HOSTS)}."),
     agent: str | None = typer.Option(
         None,
-        help="Who the host is among the agents; auto: that of host and project.  "
+        help="The agent's name. auto: derived from host and project.  "
         "[default: HOST; auto with --project]",
     ),
     mail_address: str | None = typer.Option(None, help=DECLARED["mail_address"].help),
@@ -138,30 +147,28 @@ def install(
         None, metavar="URL", help="Broker.  [default: MQ9_SERVER, else one file per user]"
     ),
     option: list[str] | None = typer.Option(
-        None, "--with", help="A further option of mq9-mcp, such as --read-only. Repeatable."
+        None, "--with", help="Another option of mq9-mcp, such as --read-only. Repeatable."
     ),
     url: str | None = typer.Option(
-        None, metavar="URL", help="Reach a server over HTTP there, instead of starting one."
+        None, metavar="URL", help="Connect to a server over HTTP instead of starting one."
     ),
     token_variable: str | None = typer.Option(
-        None, metavar="NAME", help="The variable that holds the bearer token for --url."
+        None, metavar="NAME", help="Variable with the bearer token for --url."
     ),
-    key: str = typer.Option(DEFAULT_KEY, help="What the host calls the server."),
+    key: str = typer.Option(DEFAULT_KEY, help="Name of the server in the host."),
     project: bool = typer.Option(
-        False, "--project", help="For the project in this directory only."
+        False, "--project", help="Configure the project in this directory only."
     ),
     show: bool = typer.Option(False, "--print", help="Print the entry, and change nothing."),
-    dry_run: bool = typer.Option(
-        False, "--dry-run", help="Show what would change, and change nothing."
-    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show the change, and write nothing."),
     deliver: bool = typer.Option(
-        False, "--deliver", help="Write hooks, so that mail is told by itself."
+        False, "--deliver", help="Write hooks that deliver mail by themselves."
     ),
     approve: bool = typer.Option(
         False, "--approve", help="Let the host call these tools without asking."
     ),
     approvals: str | None = typer.Option(
-        None, metavar="NAME", help="Ask NAME by mail for what the host would ask its user."
+        None, metavar="NAME", help="Ask NAME by mail for permissions."
     ),
     approvals_wait: int | None = typer.Option(
         None,
@@ -170,12 +177,12 @@ def install(
         metavar="SECONDS",
         help="How long to wait for NAME.  [default: 3600 in Claude Code, else 300]",
     ),
-    undo: bool = typer.Option(False, "--undo", help="Put back what was there before."),
-    yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
+    undo: bool = typer.Option(False, "--undo", help="Restore the former configuration."),
+    yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask for confirmation."),
 ) -> None:
-    """Write this server into a host's configuration, after showing what changes.
+    """Write this server into a host's configuration.
 
-    The rest of the configuration stays as it is. Start the host anew afterwards.
+    The command shows the change and asks first. Nothing else changes. Restart the host afterwards.
     """
     found, machine = host_named(host), Machine.here()
     asking = _asking(approvals, approvals_wait)
@@ -332,7 +339,7 @@ def _where_the_token_is(host: Host, plans: Sequence[Plan]) -> str:
 def _hook(
     host: str = typer.Argument(..., metavar="HOST", help=f"One of {', '.join(EVENTS)}."),
     event: str = typer.Argument(..., metavar="EVENT", help="As the host calls it, such as Stop."),
-    agent: str = typer.Option(..., metavar="NAME", envvar="MQ9_AGENT", help="As for the server."),
+    agent: str = typer.Option(..., metavar="NAME", envvar="MQ9_AGENT", help="The agent's name."),
 ) -> None:
     """Tell a host's session of new mail.
 
@@ -345,12 +352,12 @@ def _hook(
 @app.command("watch")
 def _watch(
     host: str = typer.Argument(..., metavar="HOST", help=f"One of {', '.join(WAKEABLE)}."),
-    agent: str = typer.Option(..., metavar="NAME", envvar="MQ9_AGENT", help="As for the server."),
+    agent: str = typer.Option(..., metavar="NAME", envvar="MQ9_AGENT", help="The agent's name."),
     session: str | None = typer.Option(
-        None, metavar="ID", help="The session.  [default: what the host says on standard input]"
+        None, metavar="ID", help="The session.  [default: from the host, on standard input]"
     ),
 ) -> None:
-    """Wake a host's resting session when mail comes.
+    """Wake a host's idle session when mail comes.
 
     It ends with the server that the host runs, and when a newer one watches the session.
     """
@@ -364,10 +371,10 @@ def _permission(
     event: str = typer.Argument(
         ..., metavar="EVENT", help="As the host calls it, such as PermissionRequest."
     ),
-    agent: str = typer.Option(..., metavar="NAME", envvar="MQ9_AGENT", help="As for the server."),
+    agent: str = typer.Option(..., metavar="NAME", envvar="MQ9_AGENT", help="The agent's name."),
     approvals: str | None = typer.Option(None, metavar="NAME", help="The person to ask."),
     wait: int | None = typer.Option(
-        None, min=1, metavar="SECONDS", help="How long to wait for the person."
+        None, min=1, metavar="SECONDS", help="Time to wait for the person."
     ),
 ) -> None:
     """Ask a person by mail for a permission that a host needs.

@@ -1,4 +1,4 @@
-"""What ``mq9-mcp doctor`` says of servers that hosts reach by HTTP, and of the port for one."""
+"""Checks of ``mq9-mcp doctor`` for HTTP servers of hosts, and for the port of one."""
 
 from __future__ import annotations
 

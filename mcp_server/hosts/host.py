@@ -70,7 +70,7 @@ class Remote:
 
 @dataclass(frozen=True, slots=True)
 class RemoteForm:
-    """How a host writes the entry of a server that it reaches by HTTP."""
+    """The form of a host's entry for a server over HTTP."""
 
     members: Mapping[str, Any] = field(default_factory=dict)
     url: str = "url"

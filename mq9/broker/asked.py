@@ -217,7 +217,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """How long it has been at work."""
+        """Seconds of work so far."""
         return time.perf_counter() - self._begun
 
 

@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 class Broker(Protocol):
-    """What a transport inside the process needs of a broker."""
+    """The part of a broker that a transport in the process uses."""
 
     @property
     def clock(self) -> Clock:
@@ -37,7 +37,7 @@ class Broker(Protocol):
 
 
 class EmbeddedOptions(TypedDict, total=False):
-    """What a broker may be given whatever its backend."""
+    """Options of a broker with any backend."""
 
     observer: Observer | None  # is told what happens
     embeddings: Embeddings | None  # let agents be found by meaning, and not by their words alone

@@ -1,4 +1,4 @@
-"""How requests of the official mq9 SDKs look, since their clients do not introduce themselves.
+"""Recognizes requests of the official mq9 SDKs, whose clients do not introduce themselves.
 
 There is one for Python, Go, Rust, JavaScript, Java and C#. All of them write the same few fields in
 each request, and connect without a name.
@@ -20,7 +20,7 @@ _MOST_MAILBOXES = 100  # of each
 
 
 class Place(NamedTuple):
-    """Where a connection reads on in a mailbox."""
+    """The position at which a connection continues to read a mailbox."""
 
     generation: str  # which of the mailboxes at the address it is
     cursors: tuple[int, ...]  # of each lane, the msg_id to read from

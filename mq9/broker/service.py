@@ -453,12 +453,12 @@ class Service:
 
     @property
     def waiting(self) -> int:
-        """How many FETCHes and stateless reads wait for mail."""
+        """Number of FETCHes and stateless reads that wait for mail."""
         return len(self._waiters)
 
     @property
     def clock_offset_ms(self) -> int:
-        """How far the broker's time is ahead of its clock; less than 0 where it is held back."""
+        """Milliseconds of the broker's time ahead of its clock; negative while it is held back."""
         return self._clock.offset_ms
 
     async def sweep(self) -> None:

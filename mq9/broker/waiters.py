@@ -1,4 +1,4 @@
-"""Who waits for news of a mailbox, and how they are woken.
+"""Waits for news of a mailbox, and wakes the waiting requests.
 
 What is new in a mailbox is for one consumer of each group, and for every read without a group. So
 of those who wait in the same group one is woken, looks, and wakes the next when it leaves having

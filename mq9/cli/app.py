@@ -23,7 +23,7 @@ from mq9.cli import (
     plugins,
     redrive,
 )
-from mq9.cli.help import OTHER_NAMES, explain, write_groups
+from mq9.cli.help import EXAMPLES, OTHER_NAMES, write_groups
 from mq9.cli.program import (
     Common,
     JsonOption,
@@ -61,6 +61,8 @@ class _Mq9(Program):
     The help also lists a command whose package is not installed. Running it names the extra.
     """
 
+    examples = EXAMPLES
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all commands."""
         return sorted({*super().list_commands(ctx), *_LATER, *plugins.COMMANDS})
@@ -73,10 +75,7 @@ class _Mq9(Program):
                 self.commands[cmd_name] = _without_common_options(found, "server")
             elif cmd_name in plugins.COMMANDS:
                 self.commands[cmd_name] = _without_common_options(_plugin(cmd_name), cmd_name)
-        command = super().get_command(ctx, cmd_name)
-        for name, one in getattr(command, "commands", {}).items():
-            explain(one, f"{cmd_name} {name}")
-        return None if command is None else explain(command, cmd_name)
+        return super().get_command(ctx, cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that was typed, or suggest one for a mistyped name."""

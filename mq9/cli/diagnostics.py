@@ -1,4 +1,4 @@
-"""What ``mq9 doctor`` checks of this machine: versions, file, ports, and others of our names."""
+"""Checks of ``mq9 doctor`` on this machine: versions, names of modules, file and ports."""
 
 from __future__ import annotations
 

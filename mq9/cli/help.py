@@ -1,4 +1,4 @@
-"""How help is shown: commands in groups, words for values, and examples."""
+"""Formats help: commands in groups, words for values, and examples."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _no_type(ctx: Any) -> None:  # typer passes it
     """Show no type of an argument."""
 
 
-def explain(command: Any, name: str) -> Any:
+def explain(command: Any, examples: Sequence[str] = ()) -> Any:
     """Give a command words for its values, and examples; return the command."""
     for one in command.params:
         if one.param_type_name == "argument":
@@ -114,7 +114,7 @@ def explain(command: Any, name: str) -> Any:
             one.display_type_rich = _no_type  # the word says enough
         elif one.metavar is None and not one.is_flag and not one.type_descriptor.is_choice:
             one.metavar = _WORDS.get(one.name) or _OF_TYPE.get(one.bare_type(), "TEXT")
-    if examples := EXAMPLES.get(name):
+    if examples:
         heading = "Example" if len(examples) == 1 else "Examples"
         # A paragraph that begins so keeps its lines.
         command.epilog = "\n".join(["\b", f"{heading}:", *(f"  {line}" for line in examples)])

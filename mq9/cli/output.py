@@ -1,4 +1,4 @@
-"""What the commands print: text for people, tables for terminals, one JSON document for programs.
+"""Output of the commands: text for people, tables for terminals, one JSON document for programs.
 
 Bodies, names and descriptions are written by others. Nothing that does not print reaches the
 output: control characters, escape sequences and what turns the direction of writing are shown as
@@ -40,7 +40,7 @@ class Table:
 
 
 class Output:
-    """Where a command prints to."""
+    """The output of a command."""
 
     def __init__(
         self,

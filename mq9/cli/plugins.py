@@ -1,4 +1,4 @@
-"""What the packages above add to ``mq9``, by name: they import this one, which loads them late.
+"""Commands and routes of the packages above, by name: they import this one, which loads them late.
 
 Each has the name of the extra that installs what it needs.
 """

@@ -1,4 +1,4 @@
-"""How a program runs a command: common options, the client, and how errors end it."""
+"""Runs a command: common options, the client, and exit codes of errors."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 
 import typer
 import typer.core
 
 from mq9 import address as addresses
 from mq9 import logs
+from mq9.cli.help import explain
 from mq9.cli.output import CannotWrite, Output, PipeClosed, as_json, stop_writing
 from mq9.client.client import Mq9Client
 from mq9.errors import InvalidRequest, MessageNotFound, Mq9Error, Unreachable
@@ -166,7 +167,20 @@ _INTERRUPTED = 130
 
 
 class Program(typer.core.TyperGroup):
-    """Says in one line what went wrong."""
+    """Reports errors in one line, and explains its commands with words and examples."""
+
+    examples: ClassVar[Mapping[str, Sequence[str]]] = {}  # by command
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        explain(self)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, or None for an unknown name."""
+        command = super().get_command(ctx, cmd_name)
+        for name, one in getattr(command, "commands", {}).items():
+            explain(one, self.examples.get(f"{cmd_name} {name}", ()))
+        return None if command is None else explain(command, self.examples.get(cmd_name, ()))
 
     def main(self, args: Any = None, *others: Any, **options: Any) -> Any:
         """Run a command and exit."""

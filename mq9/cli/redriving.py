@@ -36,7 +36,7 @@ class Redriven:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Which dead letters to redrive.
+    """A choice of dead letters to redrive.
 
     Attributes:
         ids: Only the messages with these numbers; None for any.

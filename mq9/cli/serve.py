@@ -116,7 +116,7 @@ def _help(name: str, field: FieldInfo, kind: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RouteContext:
-    """What routes may use of the server."""
+    """The parts of the server that routes use."""
 
     # From an agent's name, or who was let in as what; not yet connected.
     connect: Callable[[str | Admitted], Mq9Client]
@@ -233,7 +233,7 @@ async def _run(settings: ServerSettings) -> None:
 
 
 class Serving:
-    """What answers requests: a server on a port, a gateway of a cluster, or one that is both."""
+    """A server on a port, a gateway of a cluster, or both."""
 
     def __init__(self) -> None:
         self.server: Server | None = None
@@ -284,7 +284,7 @@ class Serving:
 
     @property
     def where(self) -> str:
-        """Where requests come from, as a sentence without its subject."""
+        """The sources of requests, as a sentence without its subject."""
         places = [f"listens on {self.server.url}"] if self.server else []
         if self.member is not None:
             places.append(f"serves a cluster as {self.member.name}")
@@ -292,7 +292,7 @@ class Serving:
 
     @property
     def connections(self) -> int:
-        """How many clients are connected to the port."""
+        """Number of clients connected to the port."""
         return self.server.connections if self.server else 0
 
     def problem(self) -> str | None:

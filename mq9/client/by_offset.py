@@ -1,4 +1,4 @@
-"""What a consumer remembers where groups are one offset (see docs/how-to/robustmq.md)."""
+"""Progress of a consumer whose group is one offset (see docs/how-to/robustmq.md)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Key: TypeAlias = tuple[int, int, bytes]
 
 @dataclass(slots=True)
 class _State:
-    """What became of a message so far."""
+    """The state of a message."""
 
     deliveries: int = 0
     due_ms: int = 0
@@ -27,7 +27,7 @@ class _State:
 
 
 class OffsetProgress:
-    """Which of the messages that a broker delivers again and again have been handled here."""
+    """The handled messages of those that a broker delivers again and again."""
 
     def __init__(self, num_msgs: int) -> None:
         self._usual = num_msgs

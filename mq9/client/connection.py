@@ -67,7 +67,7 @@ R = TypeVar("R")
 
 @dataclass(slots=True)
 class UnreadWatch:
-    """What the replies said about unread mail; ``unread`` is None until one did."""
+    """The latest count of unread mail in a reply; ``unread`` is None before the first one."""
 
     unread_of: tuple[str, str]  # a mailbox and a group
     unread: Unread | None = None

@@ -54,7 +54,7 @@ class Failure(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorAnswer:
-    """What an error answer says.
+    """An error answer.
 
     Attributes:
         code: A word for programs: one of ``Failure``, or one that a later release knows.

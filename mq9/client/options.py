@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 class Option(NamedTuple):
-    """How an option is declared, beside its type: its default, and what its value may be."""
+    """Declaration of an option: its default, and the check of its value."""
 
     default: Any
     check: Check

@@ -1,4 +1,4 @@
-"""What ``Mailbox.receive`` returns: the thread that calls back, and how it is stopped."""
+"""The result of ``Mailbox.receive``: a thread that calls back until it is stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the messages of ``Mailbox.receive`` come from; all of it runs on the client's loop."""
+"""Sources of messages for ``Mailbox.receive``; all of it runs on the client's loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mq9.models import Message
 
 
 class MessageSource(Protocol):
-    """Where a receiver's messages come from."""
+    """A source of messages for a receiver."""
 
     logs_failures: ClassVar[bool]
 
@@ -76,7 +76,7 @@ class WholeMailbox:
 
 
 class GroupMember:
-    """What a consumer group gives to one of its members, a message at a time.
+    """Messages of a consumer group for one member, one at a time.
 
     A message is confirmed when the next one is asked for, and delivered again when its callback
     failed; see ``Consumer``.

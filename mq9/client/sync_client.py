@@ -415,17 +415,17 @@ class SyncConsumer:
 
     @property
     def counters(self) -> ConsumerCounters:
-        """What it has done so far."""
+        """A snapshot of the counters."""
         return self._consumer.counters
 
     @property
     def processed_count(self) -> int:
-        """How many messages were handled without an error."""
+        """Number of messages that were handled without an error."""
         return self._consumer.processed_count
 
     @property
     def failed_count(self) -> int:
-        """How often a handler raised."""
+        """Number of calls in which the handler raised."""
         return self._consumer.failed_count
 
     request_stop = _blocking_consumer(_on_loop(Consumer.request_stop))

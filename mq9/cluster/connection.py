@@ -73,7 +73,7 @@ async def connect(url: str, name: str, inbox: str, seconds: float = _CONNECT_S) 
 
 
 class _Attempt:
-    """What is met by a connection, first while it is tried to make it."""
+    """Events of a connection, from the first attempt on."""
 
     def __init__(self) -> None:
         self.deadline: asyncio.Timeout | None = None

@@ -97,7 +97,7 @@ def _check(prefix: str) -> None:
 
 
 class _Reply(NamedTuple):
-    """What is to be published."""
+    """A reply to publish."""
 
     to: str
     data: bytes

@@ -14,7 +14,7 @@ REPLICAS = 3  # on how many servers it is stored, unless there is only one
 
 
 class Logged(NamedTuple):
-    """What was appended to the log."""
+    """An entry of the log."""
 
     sequence: int  # from 1 on
     now_ms: int
@@ -22,14 +22,14 @@ class Logged(NamedTuple):
 
 
 class Last(NamedTuple):
-    """How far a log has come."""
+    """The last entry of a log."""
 
     sequence: int
     now_ms: int
 
 
 class Purged(Exception):
-    """What was to be read is in the log no longer: a snapshot has it."""
+    """The wanted entries were purged from the log: a snapshot has them."""
 
 
 _TICK_MS = 1  # by which an instant in whole milliseconds may be too early

@@ -1,4 +1,4 @@
-"""What operators ask of a cluster: how its gateways do, and whether all have the same state."""
+"""Requests of operators to a cluster: the state of its gateways, snapshots, import and export."""
 
 from __future__ import annotations
 

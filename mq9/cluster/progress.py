@@ -1,4 +1,4 @@
-"""How far a log has come, and how far this gateway's copy of the state has."""
+"""Progress of the log, and of this gateway's copy of the state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one append to the log holds: calls of one gateway, as bytes."""
+"""Records of the log: calls of one gateway, as bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_CALLS = 256  # in one record; at most 1 << ENTRY_BITS, so that each has an 
 
 
 class NoRecord(Exception):
-    """What is in the log is no record of any release; whoever reads it finds that."""
+    """The entry is a record of no release; every reader finds that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class Snapshot(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called in the store."""
+        """Its name in the store."""
         return f"{self.sequence:020}"
 
 

@@ -52,7 +52,7 @@ class Appended(NamedTuple):
 
 
 class Unappended:
-    """What was not appended yet."""
+    """Commands that are not appended yet."""
 
     def __init__(self, max_record: int) -> None:
         self._max_record = max_record - _HEAD_BYTES

@@ -1,4 +1,4 @@
-"""What other threads are doing, for a clock that must not run ahead of them.
+"""Work of other threads, for a clock that must not run ahead of them.
 
 Nothing here costs anything while no such clock exists, which is always so outside tests.
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Abandoned(Exception):
-    """What was waited for was given up."""
+    """The shared work was given up."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""How the desk writes times, numbers and texts: the filters of its templates."""
+"""Filters of the desk's templates, for times, numbers and texts."""
 
 from __future__ import annotations
 

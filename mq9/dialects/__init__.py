@@ -16,7 +16,7 @@ from mq9.protocol.verbs import NO_OLDER_VERBS, OlderVerbs
 
 
 class Dialects(StrEnum):
-    """Which generations of the protocol a server speaks.
+    """The generations of the protocol that a server serves.
 
     The ``current`` one, or ``all``. With ``all``, published SDKs of the second generation are known
     by their name. With ``older-sdks``, every client that may be one of them is taken for one.

@@ -1,4 +1,4 @@
-"""What a subscription of an older generation is sent, and in which form."""
+"""Messages to a subscription of an older generation, and their form."""
 
 from __future__ import annotations
 

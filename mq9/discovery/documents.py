@@ -1,4 +1,4 @@
-"""What a registration says: to people, to the text index, and in the parts that are embedded.
+"""Texts of a registration: for people, for the text index, and for embedding.
 
 SQLite's tokenizer splits at spaces, which Chinese and Japanese do not write. Runs of their
 characters are therefore indexed, and asked for, as overlapping pairs.

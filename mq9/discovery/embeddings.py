@@ -1,4 +1,4 @@
-"""What turns text into vectors, so that agents can be found by meaning.
+"""Turns text into vectors, to find agents by meaning.
 
 Anything with ``embed_documents`` and ``embed_query`` will do, such as LangChain's ``Embeddings``.
 How large cosines are differs from model to model: a ``min_score`` tells below which a match is

@@ -30,7 +30,7 @@ _FEWEST_RANKED = 100  # agents that are ranked for a page, however short
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Which page of the agents is asked for, by whom, and what ranked them."""
+    """A request for a page of agents: the page, the caller, and the ranking."""
 
     number: int  # counted from 1
     limit: int  # agents on a page
@@ -40,7 +40,7 @@ class PageRequest:
 
     @property
     def first(self) -> int:
-        """How many agents are on the pages before."""
+        """Number of agents on the earlier pages."""
         return (self.number - 1) * self.limit
 
 

@@ -37,7 +37,7 @@ _SPARE = 1.25  # how much room there is for more
 
 
 class _Compared(NamedTuple):
-    """How much each agent fits a question."""
+    """Scores of the agents for a question."""
 
     ids: Ids  # of the agents that have a vector
     scores: Floats
@@ -79,7 +79,7 @@ class SemanticIndex:
 
     @property
     def count(self) -> int:
-        """How many agents have a vector, those included that were removed and not yet dropped."""
+        """Number of agents with a vector, removed ones that are not dropped yet included."""
         return self._vectors.count
 
     async def rank(self, question: str, most: int) -> tuple[tuple[int, float], ...]:

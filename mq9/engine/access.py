@@ -1,4 +1,4 @@
-"""Who may use a mailbox, and who is granted it."""
+"""Rights to a mailbox, and grants."""
 
 from __future__ import annotations
 

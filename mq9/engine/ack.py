@@ -1,4 +1,4 @@
-"""What becomes of a delivered message: confirmed, given back, kept longer, moved, undone."""
+"""Outcomes of a delivery: acknowledged, given back, extended, moved, undone."""
 
 from __future__ import annotations
 

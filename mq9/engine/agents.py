@@ -50,7 +50,7 @@ _MOST_NAMED = 5  # closed mailboxes
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What others are shown of a registration."""
+    """A registration as other agents see it."""
 
     id: int
     key: str  # the name, else the mailbox

@@ -1,4 +1,4 @@
-"""What the engine is asked: a request, who asks it, and what the broker asks of itself.
+"""Calls of the engine: a request with its caller, and the broker's own commands.
 
 A call is complete in itself: generated addresses, tokens and consumer names come in with it. A call
 that changes something is an entry of a log, with its number and its instant.
@@ -21,7 +21,7 @@ from mq9.protocol.outcomes import Fetched
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one broker takes; part of the state, so that every replica refuses the same."""
+    """Limits of a broker; part of the state, so that every replica refuses the same."""
 
     max_payload: int = 1024 * 1024  # bytes of a message
     max_registration: int = 64 * 1024  # bytes of a registration or report
@@ -42,7 +42,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks, and what configuration says of what is asked for."""
+    """The caller, and the configuration that concerns its request."""
 
     agent: str | None = None  # None where it has not authenticated
     owner: str | None = None  # the agent that the address belongs to, whoever made the mailbox
@@ -95,7 +95,7 @@ class Actor:
 
     @property
     def elsewhere(self) -> Actor:
-        """Who asks, as seen from the other mailbox that the request names."""
+        """The caller, as seen from the other mailbox that the request names."""
         return replace(self, owner=self.other_owner, other_owner=None)
 
     @property

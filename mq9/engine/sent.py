@@ -88,7 +88,7 @@ class _Row(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where it stands among all that was sent, for the next page to begin behind it."""
+        """Its place among all sent messages; the next page begins after it."""
         return ".".join(map(str, self[:4]))
 
 

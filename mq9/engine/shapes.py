@@ -1,4 +1,4 @@
-"""What a field may hold in MessagePack, and objects as maps from the names of their fields.
+"""Types of fields in MessagePack, and objects as maps from the names of their fields.
 
 Types are compared exactly, so that equal values have equal bytes, and so that whatever is written
 can be read: ``1`` is neither ``True`` nor ``1.0``.

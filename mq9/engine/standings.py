@@ -1,4 +1,4 @@
-"""How many messages of many mailboxes stand, each with the group that counts for it."""
+"""States of the messages of many mailboxes, each with its decisive group."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Wanted(NamedTuple):
 
 
 class GroupStanding(NamedTuple):
-    """How a message stands with the group named like its mailbox, else the furthest one."""
+    """The state of a message with its mailbox's own group, or else the furthest group."""
 
     group: str
     state: str

@@ -83,7 +83,7 @@ FUTURE = {
 
 
 class Position(NamedTuple):
-    """How far the state has come."""
+    """The last entry in the state."""
 
     applied: int  # the number of the last entry; 0 before the first
     now_ms: int  # when that happened

@@ -1,4 +1,4 @@
-"""How a mailbox, its groups, a message and the whole broker stand, read without changing them."""
+"""State of a mailbox, its groups, a message and the whole broker, read without changes."""
 
 from __future__ import annotations
 

@@ -494,7 +494,7 @@ class _Listing:
 
 
 class _State(NamedTuple):
-    """How a conversation stands."""
+    """The state of a conversation."""
 
     state: str
     row: Row  # the message by which it does

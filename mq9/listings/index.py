@@ -114,7 +114,7 @@ class ToDo:
 
     @property
     def progress(self) -> Progress | None:
-        """How far it is; None when there is nothing to do."""
+        """The progress; None when there is nothing to do."""
         if self.is_done:
             return None
         return Progress(self.done, self.done + max(self.left, 1))

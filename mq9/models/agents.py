@@ -35,7 +35,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """How a registered agent matched, beside the object that it registered.
+    """The match of a registered agent with a query.
 
     Attributes:
         name: The name it registered under, or the mailbox where it gave none.
@@ -91,7 +91,7 @@ class AgentMatches(list[AgentMatch]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentEntry:
-    """What LOOKUP tells of a name: whether an agent is registered so, and whether it wrote before.
+    """The result of LOOKUP for a name: whether it is registered, and whether it wrote before.
 
     Attributes:
         name: The name that was looked up, or that was found at a mailbox.

@@ -11,14 +11,14 @@ from mq9.models.notices import NoticeReceipt
 
 
 class MailboxType(StrEnum):
-    """What a mailbox keeps: ``standard`` all messages, ``latest`` the newest visible one only."""
+    """The kept messages: ``standard`` all of them, ``latest`` only the newest visible one."""
 
     STANDARD = "standard"
     LATEST = "latest"
 
 
 class SendPolicy(StrEnum):
-    """Who may send to a mailbox.
+    """The senders that a mailbox accepts.
 
     ``everyone``. ``granted``: its creator, and those it is granted to as ``senders`` or
     ``readers``. ``creator``: its creator only.
@@ -30,7 +30,7 @@ class SendPolicy(StrEnum):
 
 
 class LookPolicy(StrEnum):
-    """Which agents may look into a mailbox without taking anything.
+    """The agents that may look into a mailbox without leasing messages.
 
     ``granted``: its creator, and those it is granted to as ``readers`` or ``viewers``.
     ``everyone``: all agents.
@@ -80,7 +80,7 @@ class Granted(list[str]):
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """How many messages could be delivered to a group now, by priority."""
+    """Number of messages that could be delivered to a group now, by priority."""
 
     critical: int = 0
     urgent: int = 0
@@ -99,7 +99,7 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """How many messages are no longer stored, by reason.
+    """Number of messages that are no longer stored, by reason.
 
     Attributes:
         expired: Their TTL had passed.
@@ -121,7 +121,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """Where one consumer group stands.
+    """The state of a consumer group.
 
     Attributes:
         group_name: The group.
@@ -142,7 +142,7 @@ class GroupStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageHistory:
-    """What happened to one message. All instants are in Unix seconds.
+    """The history of a message. All times are Unix seconds.
 
     Attributes:
         msg_id: Its number.
@@ -240,7 +240,7 @@ class MailboxStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What a broker holds.
+    """Totals of a broker.
 
     Attributes:
         mailboxes: How many mailboxes.

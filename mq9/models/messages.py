@@ -21,7 +21,7 @@ Payload: TypeAlias = bytes | bytearray | memoryview | str | Mapping[str, Any] | 
 
 
 class Priority(StrEnum):
-    """How soon a message is delivered: critical before urgent before normal."""
+    """The priority of a message: critical before urgent before normal."""
 
     CRITICAL = "critical"
     URGENT = "urgent"
@@ -37,7 +37,7 @@ PRIORITIES = tuple(Priority)  # in the order of delivery
 
 
 class Deliver(StrEnum):
-    """Where a new consumer group, or a read without a group, starts.
+    """The start of a new consumer group, or of a read without a group.
 
     ``earliest``: with everything stored. ``latest``: with the newest stored message. ``new``: with
     what arrives from now on. ``from_time``: with what became visible at an instant, in Unix
@@ -84,7 +84,7 @@ NO_HEADERS = MessageHeaders()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """Where a message was before it was moved to the mailbox that it is in.
+    """The former place of a message that was moved.
 
     Attributes:
         mailbox: The mailbox it was moved from.
@@ -126,7 +126,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where one message stands with one consumer group.
+    """The state of a message in a consumer group.
 
     Attributes:
         group_name: The group.
@@ -170,7 +170,7 @@ class _ClientSlot:
 # Without slots, so that one is made by one call and not by one for each field.
 @dataclass(frozen=True, kw_only=True)
 class StoredMessage(_ClientSlot):
-    """What FETCH and QUERY tell of a message; ``Message`` and ``SyncMessage`` can act on it.
+    """A message of FETCH or QUERY; ``Message`` and ``SyncMessage`` can act on it.
 
     Attributes:
         msg_id: Its number in its mailbox; grows in the order in which messages become visible.
@@ -267,7 +267,7 @@ class StoredMessage(_ClientSlot):
 
 
 class MessageClient(Protocol):
-    """What a message needs of the client that fetched it; see ``Mq9Client``."""
+    """The methods of a client that its messages use; see ``Mq9Client``."""
 
     async def ack(self, message: StoredMessage, /, *, individual: bool) -> list[int]:
         """Confirm a message."""
@@ -454,7 +454,7 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """What one consumer holds, or nobody while messages given back wait out their delay.
+    """Messages that one consumer holds, or that were given back with a delay.
 
     Attributes:
         consumer: Who holds it; None for messages that were given back with a delay.
@@ -552,7 +552,7 @@ class FetchResult(list[M]):
 
 @dataclass(frozen=True, slots=True)
 class Extended:
-    """Which leases EXTEND renewed.
+    """The leases that EXTEND renewed.
 
     Attributes:
         extended: The ids whose lease was renewed.

@@ -1,4 +1,4 @@
-"""What sessions of hosts are told of mail that waits."""
+"""Notices of waiting mail to sessions of hosts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class NoticeSender:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """What to tell a session of a host of the mail that waits.
+    """A notice of waiting mail to a session of a host.
 
     Attributes:
         told: Whether to tell it now. It then counts as told.

@@ -1,4 +1,4 @@
-"""What a sender is told of the messages that it sent."""
+"""Sent messages, as their sender sees them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mq9.models.messages import Priority, Promise
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendOutcome:
-    """What ``send_detailed`` tells of the message that it sent.
+    """The result of ``send_detailed``.
 
     Attributes:
         msg_id: Its number in the mailbox; -1 while it is delayed.

@@ -142,7 +142,7 @@ class Caller:
 
     @property
     def call_id(self) -> str | None:
-        """What identifies the call, or its step of a thread, when it is made again."""
+        """The id of the call, or of its step in a thread; a repeated call has the same."""
         return self.idempotency_id or (None if self.step is None else self.step.secret)
 
     @property

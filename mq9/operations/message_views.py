@@ -133,7 +133,7 @@ BROKER = "none; the broker itself tells you that an answer is overdue"
 
 
 class SenderView(BaseModel):
-    """What is known of a sender, which is nothing of what it may ask for."""
+    """The broker's knowledge of a sender, which gives the sender no authority."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,4 @@
-"""What a program that works as an agent keeps at the broker: its mailboxes and its registration."""
+"""Mailboxes and registration of a program that works as an agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every request has in common: its fields, each with its check, and how it travels."""
+"""The common part of all requests: fields, their checks, and their encoding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_NESTING = 100  # of objects and lists; writers and readers of JSON give up s
 
 
 class Named(NamedTuple):
-    """What the subject of a request names beside its verb."""
+    """The names in the subject of a request, after its verb."""
 
     mail_address: str = ""
     msg_id: int | None = None

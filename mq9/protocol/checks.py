@@ -1,4 +1,4 @@
-"""What a value of the protocol may be: checks that name the field and the value.
+"""Checks of values, whose errors name the field and the value.
 
 A check takes a field's name and its value, and returns the value to use or raises InvalidRequest.
 Null and the empty text stand for "absent" wherever a field may be absent, because clients in other

@@ -21,7 +21,7 @@ BASE64: tuple[str, str] = (ENCODING, "base64")
 
 
 class PayloadEncoding(StrEnum):
-    """How payloads stand in the JSON of a reply.
+    """The encoding of payloads in the JSON of a reply.
 
     ``base64``: always so, and marked. ``text``: as text, and as marked base64 where they are no
     UTF-8. ``auto``: as the client is known to read them, else as text.

@@ -1,4 +1,4 @@
-"""What requests come to, before it is written into a reply."""
+"""Outcomes of requests, before they are written into replies."""
 
 from __future__ import annotations
 

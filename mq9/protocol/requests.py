@@ -531,7 +531,7 @@ class ListStuck(Body[StuckPage]):
 
 @dataclass(frozen=True, kw_only=True)
 class QueryUnread(Body[Fetched]):
-    """What a group was not given yet, which stays as it is; of an older generation."""
+    """Read the messages that a group has not received, without a change; of an older generation."""
 
     reads_messages: ClassVar[bool] = True
     is_private: ClassVar[bool] = True
@@ -595,7 +595,7 @@ class Notify(Body[Notice]):
 
 @dataclass(frozen=True, kw_only=True)
 class Register(Body[str]):
-    """What the broker reads of AGENT.REGISTER, whose whole object is kept; comes to the mailbox."""
+    """The fields of AGENT.REGISTER that the broker reads; it keeps all. Returns the mailbox."""
 
     name: str | None = given(None, optional(checks.agent_name))
     mailbox: str | None = given(None, optional(checks.mail_address))
@@ -632,7 +632,7 @@ class Unregister(_OfAgent):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(_OfAgent):
-    """What the broker reads of AGENT.REPORT; the rest of the object is kept as it came."""
+    """The fields of AGENT.REPORT that the broker reads; it keeps the whole object."""
 
 
 @dataclass(frozen=True, kw_only=True)

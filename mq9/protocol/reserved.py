@@ -1,4 +1,4 @@
-"""What configuration says of agents: their names and addresses, and where they may send."""
+"""Configuration of agents: their names, addresses and permitted receivers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What RobustMQ says otherwise than this protocol, and how its replies are recognised.
+"""Differences of RobustMQ from this protocol, and how its replies are recognized.
 
 Its messages are plain text and carry a ``header`` field. Its DISCOVER answers with ``{name,
 agent_info}``. Its groups are one offset over all priorities: there are no leases and no batches, an

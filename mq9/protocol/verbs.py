@@ -18,7 +18,7 @@ from mq9.protocol.headers import RequestHeaders
 
 
 class Target(Enum):
-    """What a verb concerns, and so what its subject names."""
+    """The target of a verb, which its subject names."""
 
     BROKER = 0
     MAILBOX = 1

@@ -1,4 +1,4 @@
-"""What all sessions of a server share: who is subscribed to what, and the limits."""
+"""State that all sessions of a server share: subscriptions and limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AT_ONCE = 8  # reads of all clients; each holds up to 1 MiB that no quota count
 
 
 class Hub:
-    """What all sessions of a server share."""
+    """State that all sessions of a server share."""
 
     def __init__(
         self,

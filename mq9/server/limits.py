@@ -1,4 +1,4 @@
-"""What a server takes from the network, all of it bounded."""
+"""Limits of a server for its network."""
 
 from __future__ import annotations
 

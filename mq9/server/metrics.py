@@ -1,4 +1,4 @@
-"""What a broker and its server count, as Prometheus reads it."""
+"""Metrics of a broker and its server, for Prometheus."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ LATENCY_BUCKETS = (
 
 @dataclass(frozen=True, slots=True)
 class StorageSnapshot:
-    """What is known of a broker's storage."""
+    """The state of a broker's storage."""
 
     is_up: bool  # whether it works; a slow one does
     totals: Totals | None = None  # what it held when it was last counted

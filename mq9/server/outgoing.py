@@ -1,4 +1,4 @@
-"""What clients have been sent and have not read: kept once, bounded, and sent in parts.
+"""Output that clients have not read: stored once, bounded, and sent in parts.
 
 A transport copies what its socket does not take. So it is given little at a time, and the rest
 waits here, where the bytes that go to many clients are the same object for all of them.
@@ -53,7 +53,7 @@ class Quota:
 
 
 class Outgoing:
-    """What one client has been sent and has not read."""
+    """Output that one client has not read."""
 
     def __init__(self, quota: Quota, cut_off: Callable[[], None]) -> None:
         self.cut_off = cut_off

@@ -37,7 +37,7 @@ _FORM = re.compile(r"scrypt:(\d{1,2}):(\d{1,2}):(\d{1,2}):([\w-]{8,128}):([\w-]{
 
 @dataclass(frozen=True, slots=True)
 class PasswordHash:
-    """What a password is compared with: the costs of scrypt, and what it made."""
+    """The hash of a password: the costs of scrypt, and its result."""
 
     log2n: int
     r: int

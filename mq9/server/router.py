@@ -1,4 +1,4 @@
-"""Which subscriptions a subject reaches, wildcards and queue groups included."""
+"""Finds the subscriptions of a subject, by wildcards and queue groups."""
 
 from __future__ import annotations
 

@@ -76,14 +76,14 @@ class Server:
 
     @property
     def url(self) -> str:
-        """What a client on this machine connects to."""
+        """The URL for clients on this machine."""
         host, port = self.address
         shown = f"[{host}]" if ":" in host else host
         return f"{'tls' if self.tls else 'nats'}://{shown}:{port}"
 
     @property
     def connections(self) -> int:
-        """How many clients are connected."""
+        """Number of connected clients."""
         return len(self.clients)
 
     async def start(self, host: str = "127.0.0.1", port: int = 4222) -> None:

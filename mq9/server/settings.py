@@ -184,12 +184,12 @@ class ServerSettings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """What the broker stores."""
+        """Limits of the broker."""
         return Limits(**self._named_as(Limits))
 
     @property
     def server_limits(self) -> ServerLimits:
-        """What is taken from the network."""
+        """Limits of the network."""
         return ServerLimits(**self._named_as(ServerLimits))
 
     def _named_as(self, limits: type) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Who may connect to a server, and which agent a connection then is.
+"""Users of a server, and the agents that they are.
 
 A users file is TOML, one table per user::
 
@@ -57,7 +57,7 @@ class Guard(Protocol):
 
     @property
     def reserved(self) -> Reserved | None:
-        """What belongs to the configured agents; None where no agents are configured."""
+        """Names and addresses of the configured agents; None if no agents are configured."""
 
     async def admit(self, credentials: Mapping[str, Any], address: str = "") -> Admitted:
         """Return who a connection is; raises Unauthorized for those who may not connect."""

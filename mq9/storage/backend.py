@@ -163,7 +163,7 @@ class CommandTransaction:
 
     @property
     def limits(self) -> Limits:
-        """What the broker takes."""
+        """Limits of the broker."""
         return self._entries.limits
 
     def carry_out(self, call: Call[Request[R]]) -> Outcome[R]:

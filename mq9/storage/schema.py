@@ -1,4 +1,4 @@
-"""Which tables, indexes and triggers a file of ours may hold: those that mq9 makes, and no others.
+"""Checks that a file holds the tables, indexes and triggers of mq9, and no others.
 
 A trigger or a view of somebody else would run with every request. A file that came from elsewhere
 is therefore compared with the schema before anything else is done with it.

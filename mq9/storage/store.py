@@ -118,7 +118,7 @@ R = TypeVar("R")
 
 
 class Durability(StrEnum):
-    """What a change survives once it is answered: a killed process, or power loss as well."""
+    """The durability of answered changes: against a killed process, or also a power failure."""
 
     NORMAL = "normal"
     FULL = "full"

@@ -22,7 +22,7 @@ _MOST_REMEMBERED = 10_000  # askers of whom nothing waits
 
 @dataclass(slots=True)
 class _Account:
-    """What an asker has used, on the queue's clock."""
+    """The time that a client has used, on the queue's clock."""
 
     begin: float = 0.0  # of the turn that it waits for or is served in
     free_at: float = 0.0  # when its next turn can begin

@@ -1,4 +1,4 @@
-"""What a project needs to test its agents: a broker under a clock that the test moves.
+"""Tools to test agents: a broker with a clock that the test moves.
 
 ::
 

@@ -137,7 +137,7 @@ class ManualClock:
 
     @property
     def pending_timers(self) -> int:
-        """How many timers have neither been called nor cancelled."""
+        """Number of timers that were neither called nor cancelled."""
         with lock:
             return sum(not timer.cancelled for *_, timer in self._timers)
 

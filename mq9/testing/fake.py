@@ -128,7 +128,7 @@ class FakeBroker:
 
     @property
     def waiting(self) -> int:
-        """How many FETCHes and stateless reads wait for mail; 0 while it is closed."""
+        """Number of FETCHes and stateless reads that wait for mail; 0 while it is closed."""
         broker = self._open_broker()
         return 0 if broker is None else broker.waiting
 

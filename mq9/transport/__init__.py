@@ -1,1 +1,1 @@
-"""How a request reaches a broker: one way in for each kind of URL, all alike to the client."""
+"""Transports of requests to a broker: one for each kind of URL, with one interface."""

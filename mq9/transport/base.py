@@ -1,4 +1,4 @@
-"""What every transport does."""
+"""The interface of all transports."""
 
 from __future__ import annotations
 

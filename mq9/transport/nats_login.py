@@ -25,7 +25,7 @@ class NoNonce(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What one connection after another is made with."""
+    """Credentials for each connection."""
 
     context: ssl.SSLContext | None = None  # what to encrypt with, where that has to be
     tls_first: bool = False

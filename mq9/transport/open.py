@@ -1,4 +1,4 @@
-"""Which transport a URL means, and the brokers that this process has open.
+"""Chooses the transport of a URL, and shares the brokers that this process has open.
 
 - ``nats://[user:password@|token@]host[:port]``: a server, by default on port 4222; several, which
   are members of one cluster, separated by commas and tried in that order. Others that a server

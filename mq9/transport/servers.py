@@ -1,4 +1,4 @@
-"""What a ``nats://`` or ``tls://`` URL says: the servers, the credentials, the certificates.
+"""Reads ``nats://`` and ``tls://`` URLs: servers, credentials, certificates.
 
 Its form is in ``mq9.transport.open``. A server without credentials goes by those of the first.
 """

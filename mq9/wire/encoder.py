@@ -1,4 +1,4 @@
-"""What a server says, as bytes."""
+"""Encodes the messages of a server."""
 
 from __future__ import annotations
 

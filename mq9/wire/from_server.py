@@ -25,7 +25,7 @@ class Message(NamedTuple):  # of which there are many, and which is made twice a
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What the server is and asks for; the first frame, and again when that changes."""
+    """The server's description; the first frame, and again after a change."""
 
     fields: dict[str, Any]
 
@@ -37,7 +37,7 @@ class Ok:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What the client did wrong; most of the time the server then closes the connection."""
+    """An error of the client; usually the server then closes the connection."""
 
     text: str
 
@@ -65,7 +65,7 @@ class ServerParser:
 
     @property
     def buffered(self) -> int:
-        """How many bytes are kept until there are more."""
+        """Number of bytes that are kept until more arrive."""
         return len(self._kept)
 
     def feed(self, data: bytes) -> list[Frame]:

@@ -25,7 +25,7 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Who the client is, and how it wishes to be spoken to."""
+    """The client's identity and options."""
 
     options: dict[str, Any]
 
@@ -109,7 +109,7 @@ class Parser:
 
     @property
     def buffered(self) -> int:
-        """How many bytes are kept until there are more."""
+        """Number of bytes that are kept until more arrive."""
         return len(self._buffer)
 
     def feed(self, data: bytes | memoryview) -> list[Frame]:

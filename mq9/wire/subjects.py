@@ -1,4 +1,4 @@
-"""What a subject may look like, and which subjects a pattern covers."""
+"""Form of subjects, and the subjects that a pattern covers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client says, as bytes."""
+"""Encodes the messages of a client."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _LONGEST_CHARACTER = 4  # bytes of UTF-8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a command ended.
+    """The end of a command.
 
     Attributes:
         code: Its exit code; the negative number of the signal that ended it.
@@ -44,7 +44,7 @@ class Ended:
 
     @property
     def how(self) -> str:
-        """How it ended, in words."""
+        """The end in words."""
         if self.code >= 0:
             return f"exit code {self.code}"
         try:

@@ -1,4 +1,4 @@
-"""Who may have the command run."""
+"""The senders that may run the command."""
 
 from __future__ import annotations
 

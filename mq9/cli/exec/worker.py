@@ -51,7 +51,7 @@ class _Unfinished(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecOptions:
-    """How messages are taken, and how commands are run.
+    """Options for taking messages and running commands.
 
     Attributes:
         agent: The agent that the commands work as.
@@ -126,7 +126,7 @@ class CommandWorker:
 
     @property
     def counters(self) -> ConsumerCounters:
-        """What became of the messages so far."""
+        """Counts of the messages by outcome."""
         return ConsumerCounters() if self._consumer is None else self._consumer.counters
 
     @contextlib.asynccontextmanager

@@ -28,7 +28,7 @@ class HandlerCall:
 
     @property
     def unfinished(self) -> asyncio.Future[Any] | None:
-        """What has not ended: the task, or a thread, which cannot be cancelled; None if neither."""
+        """The unfinished call: a task, or a thread, which cannot be cancelled; None if neither."""
         if not self.task.done():
             return self.task
         if self._returned is not None and not self._returned.done():

@@ -134,17 +134,17 @@ class Consumer:
 
     @property
     def counters(self) -> ConsumerCounters:
-        """What it has done so far."""
+        """A snapshot of the counters."""
         return self._processor.counters
 
     @property
     def processed_count(self) -> int:
-        """How many messages were handled without an error."""
+        """Number of messages that were handled without an error."""
         return self.counters.processed
 
     @property
     def failed_count(self) -> int:
-        """How often a handler raised, or took too long."""
+        """Number of calls in which the handler raised, or took too long."""
         return self.counters.failed
 
     async def __aenter__(self) -> Self:

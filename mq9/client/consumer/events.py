@@ -1,4 +1,4 @@
-"""What a consumer does, as counters and as events for metrics."""
+"""Counters and events of a consumer, for metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _logger = logging.getLogger("mq9.consumer")
 
 
 class ConsumerEventKind(StrEnum):
-    """What happened to a message.
+    """The kind of an event.
 
     Each delivery begins with ``received``. Then comes how its handling ended: ``processed``,
     ``unanswered`` (nobody waits for the answer), ``failed`` (it raised, or took too long),
@@ -64,7 +64,7 @@ EventHandler: TypeAlias = Callable[[ConsumerEvent], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerCounters:
-    """What a consumer has done so far, and is doing; see ``ConsumerEventKind``.
+    """Counts of a consumer's events, and its current work; see ``ConsumerEventKind``.
 
     Attributes:
         received: Deliveries taken on.

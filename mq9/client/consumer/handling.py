@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Decision(StrEnum):
-    """What a handler itself has done with its message."""
+    """The decision that a handler has made about its message."""
 
     ACKED = "acked"
     GIVEN_BACK = "given_back"

@@ -46,7 +46,7 @@ within_a_day = checks.seconds(MAX_DELAY_S)
 
 
 class HandlingOptions(TypedDict, total=False):
-    """How messages are handled: the options that a worker takes as well."""
+    """Options for handling messages, which workers share."""
 
     concurrency: Annotated[int, Option(1, _one_to_1000)]
     lease_ms: Annotated[
@@ -82,7 +82,7 @@ CALLABLE = Option(None, checks.optional(is_callable))
 
 
 class ConsumerOptions(CommonOptions, total=False):
-    """How a consumer works.
+    """Options of a consumer.
 
     Attributes:
         group_name: The consumer group; without it, one of this consumer's own that starts at

@@ -121,7 +121,7 @@ class Processor:
 
     @property
     def free_slots(self) -> int:
-        """How many more messages may be begun.
+        """Number of further messages that may begin.
 
         Overdue handlers take slots, too; those that wait ``without_slot`` take none. A message that
         is to be handled alone takes all.
@@ -134,7 +134,7 @@ class Processor:
 
     @property
     def counters(self) -> ConsumerCounters:
-        """What was done so far."""
+        """A snapshot of the counters."""
         return self._recorder.counters(in_flight=len(self._running), overdue=len(self._overdue))
 
     @property
