@@ -60,7 +60,9 @@ class _Mq9Mcp(Program):
     }
 
 
-app = new_app(cls=_Mq9Mcp, help=_HELP)
+_EPILOG = "\b\nExamples:\n  mq9-mcp install cursor\n  mq9-mcp --agent desk --read-only"
+
+app = new_app(cls=_Mq9Mcp, help=_HELP, epilog=_EPILOG)
 
 
 def _serve(context: typer.Context, **given: Any) -> None:

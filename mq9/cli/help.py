@@ -56,7 +56,6 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "mq9 exec --agent reviewer --host claude --from everyone",
     ),
     "worker": ("mq9 worker letters:build --agent lawyer --checkpoint threads.db",),
-    "mcp": ("mq9 mcp --agent desk",),
     "desk": ("mq9 desk",),
     "cluster status": ("mq9 cluster status",),
     "cluster verify": ("mq9 cluster verify --timeout 60",),

@@ -14,8 +14,8 @@ COMMANDS = PROGRAM.list_commands(None)
 MOST = 60  # characters of a summary
 
 
-# Each command by its words; `mq9 mcp` has commands of its own, which the page of its help names.
-WORDS = [(name,) for name in COMMANDS if name != "cluster"]
+# Each command by its words; `mq9 mcp` is a program of its own.
+WORDS = [(name,) for name in COMMANDS if name not in {"cluster", "mcp"}]
 WORDS += [("cluster", name) for name in PROGRAM.get_command(None, "cluster").commands]
 
 

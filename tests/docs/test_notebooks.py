@@ -11,6 +11,7 @@ pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 INSTANT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(Z|\+00:00)")
+AGO = re.compile(r"\d+ m?s ago")
 MADE_UP = re.compile(r'(?<="correlation_id":")[a-z2-7]{12}(?=")')
 
 
@@ -34,7 +35,7 @@ def text(cell):
         output.text if output.output_type == "stream" else output.data["text/plain"]
         for output in cell.outputs
     )
-    return MADE_UP.sub("<id>", INSTANT.sub("<instant>", joined))
+    return MADE_UP.sub("<id>", AGO.sub("<ago>", INSTANT.sub("<instant>", joined)))
 
 
 def kinds(cell):
