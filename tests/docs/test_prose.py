@@ -8,11 +8,6 @@ from prose import findings
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-# Pages that are still to be written in plain words. A page that has no finding may not stand here.
-PENDING: set[str] = {
-    "docs/explanation/architecture.md",
-}
-
 
 def name(page):
     return str(page.relative_to(ROOT))
@@ -20,11 +15,7 @@ def name(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_a_page_is_plain(page):
-    found = list(findings(page.read_text()))
-    if name(page) in PENDING:
-        assert found, f"{name(page)} is plain now: remove it from PENDING"
-    else:
-        assert not found, "\n".join(found)
+    assert not (found := list(findings(page.read_text()))), "\n".join(found)
 
 
 @pytest.mark.parametrize(
