@@ -206,7 +206,7 @@ class Callers:
         self.default = None if agent is None else settings.identity(agent, mail_address)
         self._instance = secrets.token_hex(4)  # of this process, as its consumers are named
         self._agents: OrderedDict[str, _Agent] = OrderedDict()
-        self._surroundings = working_directory
+        self._working_directory = working_directory
         self._clock = clock or SystemClock()
         self._naming = asyncio.Lock()
         self._has_ended = False
@@ -218,12 +218,12 @@ class Callers:
 
     async def name_default(self, context: Context) -> None:
         """Name the agent after the host of a request, unless it has a name."""
-        if self.default is not None or self._surroundings is None:
+        if self.default is not None or self._working_directory is None:
             return
         async with self._naming:
             if self.default is None:
                 host = _host(context)
-                project = await _root(context, self._clock) or self._surroundings.project
+                project = await _root(context, self._clock) or self._working_directory.project
                 self.default = self._settings.identity(name_of(host, project))
 
     def agent_name(self) -> str | None:
@@ -234,7 +234,7 @@ class Callers:
         token = get_access_token()
         if token is not None:
             return token.subject or token.client_id
-        is_known = self.default is not None or self._surroundings is not None
+        is_known = self.default is not None or self._working_directory is not None
         return "" if is_known else None
 
     def identity(self) -> Identity:

@@ -40,8 +40,8 @@ class BrokerSession:
     role: Role | None = None  # None: an agent, or an operator where it is none
 
     @property
-    def asker(self) -> str:
-        """With whose requests those of the connection are in order, and share their time."""
+    def client(self) -> str:
+        """The client whose requests are kept in order and share its time: an agent or a consumer."""
         return self.agent or self.consumer
 
     @property
@@ -222,7 +222,7 @@ class Stopwatch:
 
 
 def known_error(verb: str, error: Exception) -> Mq9Error:
-    """Return the error that an asker is told; log a mistake of ours."""
+    """Return the error that a client is told; log a mistake of ours."""
     if isinstance(error, Mq9Error):
         return error
     logger.error("the broker failed on %s", verb, exc_info=error)

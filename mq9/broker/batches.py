@@ -36,7 +36,7 @@ class SendBatches:
         self._waiters = waiters
         self._observer = observer
         self._lock = threading.Lock()
-        # By asker: what all SENDs of the batch have in common, and the batch.
+        # By client: what all SENDs of the batch have in common, and the batch.
         self._open: dict[str, tuple[tuple[object, ...], SendBatch]] = {}
         self._sending = 0
 
@@ -48,7 +48,7 @@ class SendBatches:
         answer: AnswerSends,
         is_wanted: Callable[[PlainSend], bool] | None = None,
     ) -> None:
-        """Begin SENDs, behind all that their asker has begun before.
+        """Begin SENDs, behind all that their client has begun before.
 
         Args:
             session: The client, which `sends_plainly`.
@@ -57,11 +57,11 @@ class SendBatches:
             answer: Called on this event loop, perhaps before this returns, for parts of them.
             is_wanted: See `SendBatch`.
         """
-        asker = session.asker
+        client = session.client
         common = (answer, address, session, asyncio.get_running_loop())
         begun = 0
         while begun < len(sends):
-            added, batch = self._add(asker, common, sends[begun:], is_wanted)
+            added, batch = self._add(client, common, sends[begun:], is_wanted)
             if not added:
                 error = LimitReached(f"the broker is busy: {_MOST_SENDING} requests are queued")
                 self._observer.answered(_SEND, error.code, 0.0, len(sends) - begun)
@@ -70,18 +70,18 @@ class SendBatches:
             begun += added
             if batch is not None:
                 actor = session.actor(address, None, address)
-                self._begin(Call(batch, address, actor, session.consumer), asker, answer)
+                self._begin(Call(batch, address, actor, session.consumer), client, answer)
 
     def _add(
         self,
-        asker: str,
+        client: str,
         common: tuple[object, ...],
         sends: Sequence[PlainSend],
         is_wanted: Callable[[PlainSend], bool] | None,
     ) -> tuple[int, SendBatch | None]:
         """Add SENDs to the batch that waits, or to a new one; how many, and the new one."""
         with self._lock:
-            waiting, batch = self._open.get(asker, (None, None))
+            waiting, batch = self._open.get(client, (None, None))
             has_room = self._sending < _MOST_SENDING
             added = 0
             if has_room and batch is not None and waiting == common:
@@ -91,28 +91,28 @@ class SendBatches:
             if is_new:
                 batch = SendBatch(is_wanted)
                 added = batch.add(sends)
-                self._open[asker] = (common, batch)
+                self._open[client] = (common, batch)
             self._sending += added
             return added, batch if is_new else None
 
-    def _begin(self, call: Call[SendBatch], asker: str, answer: AnswerSends) -> None:
-        told = partial(self._told, call, asker, answer, Stopwatch())
+    def _begin(self, call: Call[SendBatch], client: str, answer: AnswerSends) -> None:
+        told = partial(self._told, call, client, answer, Stopwatch())
         try:
-            self._backend.begin(call, asker, told)
+            self._backend.begin(call, client, told)
         except Exception as failure:  # noqa: BLE001  # it is logged
             call.request.close()
             told(Outcome(None, known_error(_SEND, failure), 0))
 
-    def close(self, asker: str) -> None:
-        """Let no more SENDs join the batch of an asker, who has asked for something else."""
+    def close(self, client: str) -> None:
+        """Let no more SENDs join the batch of a client, who has asked for something else."""
         if self._open:
             with self._lock:
-                self._open.pop(asker, None)
+                self._open.pop(client, None)
 
     def _told(
         self,
         call: Call[SendBatch],
-        asker: str,
+        client: str,
         answer: AnswerSends,
         watch: Stopwatch,
         outcome: Outcome[Sequence[int | Mq9Error]],
@@ -120,8 +120,8 @@ class SendBatches:
         batch = call.request
         with self._lock:
             self._sending -= batch.added
-            if self._open.get(asker, (None, None))[1] is batch:
-                del self._open[asker]
+            if self._open.get(client, (None, None))[1] is batch:
+                del self._open[client]
         answers = outcome.value
         if answers is None:
             assert outcome.error is not None  # noqa: S101  # one or the other

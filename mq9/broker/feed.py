@@ -95,7 +95,7 @@ class Feed:
     mail_address: str
     actor: Actor
     consumer: str
-    asker: str
+    client: str
     group_name: str | None
     members: Members
     read_by: str | None
@@ -161,7 +161,7 @@ class Feed:
             redeliver_own=False,
         )
         if self.group_name is not None:
-            return await self.backend.run(self._call(fetch), self.asker)
+            return await self.backend.run(self._call(fetch), self.client)
         last = self.last
         peek = commands.Peek(fetch=fetch, cursors=None if last is None else last.cursors)
         fetched = await self.peek(self._call(peek, None if last is None else last.generation))
@@ -179,18 +179,18 @@ class Feed:
                     batch=given.batch,
                     individual=not are_all,
                 )
-                await self.backend.run(self._call(ack), self.asker)
+                await self.backend.run(self._call(ack), self.client)
             if not are_all:
                 self.return_unread(given)
         elif self.read_by is not None and given.cursors is not None and are_all:
             note = commands.NoteRead(group_name=self.read_by, cursors=given.cursors)
-            await self.backend.run(self._call(note, given.generation), self.asker)
+            await self.backend.run(self._call(note, given.generation), self.client)
 
     def return_unread(self, given: Given) -> None:
         """Give messages that the client did not read to the other members of the group."""
         if given.batch is not None:
             undo = commands.Undo(batch=given.batch, copy=given.copy)
-            self.backend.make_undone(self._call(undo), self.asker)
+            self.backend.undo_soon(self._call(undo), self.client)
             self.waiters.notify(self.mail_address)
 
     def _call(self, request: P, generation: str | None = None) -> Call[P]:

@@ -128,7 +128,7 @@ class Service:
     async def handle(self, request: PublishedRequest) -> bytes:
         """Answer one request. Never raises but when cancelled; a cancelled FETCH leases nothing.
 
-        Requests of one asker take effect in the order in which they were begun.
+        Requests of one client take effect in the order in which they were begun.
         """
         asked = self._read(request)
         return await self._answer(asked) if isinstance(asked, Asked) else asked
@@ -157,7 +157,7 @@ class Service:
             return asyncio.create_task(self._answer_with(asked, answer))
         try:
             self._backend.begin(
-                asked.call, asked.session.asker, partial(self._carried_out, asked, answer)
+                asked.call, asked.session.client, partial(self._carried_out, asked, answer)
             )
         except Exception as error:  # noqa: BLE001  # it is logged
             answer(self._refuse(asked.verb, asked.watch, error))
@@ -283,7 +283,7 @@ class Service:
         elif asked.verb.reads:
             outcome = await self._backend.read(asked.call)
         else:
-            outcome = await self._backend.run(asked.call, asked.session.asker)
+            outcome = await self._backend.run(asked.call, asked.session.client)
             self._tell(asked, outcome)
         unread = None
         if asked.unread_of is not None:
@@ -333,7 +333,7 @@ class Service:
         return replies.encode(failure(self._refused(name, watch, error)))
 
     def _refused(self, name: str, watch: Stopwatch, error: Exception) -> Mq9Error:
-        """Count a request that failed, and return what its asker is told."""
+        """Count a request that failed, and return what its client is told."""
         known = known_error(name, error)
         self._observer.answered(name, known.code, watch.seconds)
         return known
@@ -358,7 +358,7 @@ class Service:
         in_process: bool = False,
     ) -> Call[Body[Any]]:
         """Put a request together with who makes it, and with what the engine cannot make up."""
-        self._batches.close(session.asker)  # what is sent after this request is carried out later
+        self._batches.close(session.client)  # what is sent after this request is carried out later
         if (
             session.max_reply is not None
             and isinstance(body, requests.Fetch | requests.Query | requests.ReadConversation)
@@ -406,16 +406,16 @@ class Service:
             if isinstance(outcome, Fetched) and outcome.batch is not None:
                 # It was leased, and now nobody is there to take it.
                 undo = commands.Undo(batch=outcome.batch)
-                self.make_undone(Call(undo, asked.call.address), asked.session.asker)
+                self.undo_soon(Call(undo, asked.call.address), asked.session.client)
             raise
         except Mq9Error as error:
             # What was asked for has been done; its reply must not be lost over a courtesy.
             logger.warning("could not count the unread mail of %s: %s", address, error)
             return None
 
-    def make_undone(self, undo: Call[commands.Undo], asker: str) -> None:
+    def undo_soon(self, undo: Call[commands.Undo], client: str) -> None:
         """Take back, soon, a FETCH reply that reached nobody."""
-        self._backend.make_undone(undo, asker)
+        self._backend.undo_soon(undo, client)
         self._waiters.notify(undo.address)
 
     async def _sweep_now(self) -> None:
@@ -507,7 +507,7 @@ class Service:
             actor=session.actor(mail_address),
             # One of its own: what it holds is not given again to a FETCH of the connection.
             consumer=f"{session.consumer}/feed",
-            asker=session.asker,
+            client=session.client,
             group_name=group_name,
             members=self._members.setdefault((mail_address, group_name), Members()),
             read_by=read_by,
@@ -559,7 +559,7 @@ class Service:
         except asyncio.CancelledError:
             undo = commands.undo_of(call, fetched)
             if undo is not None:  # it was leased, and now nobody is there to take it
-                self.make_undone(undo, asked.session.asker)
+                self.undo_soon(undo, asked.session.client)
             raise
         except Mq9Error as error:  # the reply must not be lost over this
             logger.warning("could not list what is held of %s: %s", call.address, error)
@@ -576,7 +576,7 @@ class Service:
                 here = call.asking(request, last.generation)
             elif min_msgs != call.request.min_msgs:
                 here = replace(call, request=replace(call.request, min_msgs=min_msgs))
-            return await self._backend.run(here, asked.session.asker)
+            return await self._backend.run(here, asked.session.client)
 
         return again
 
@@ -623,7 +623,7 @@ class Service:
         if name is None or not await self._backend.read(Call(commands.IsRegistered(name=name))):
             return None
         try:
-            return await self._backend.run(Call(commands.Seen(name=name)), session.asker)
+            return await self._backend.run(Call(commands.Seen(name=name)), session.client)
         except Mq9Error as error:  # what was asked for does not depend on it
             logger.warning("that %r lives could not be noted: %s", name, error)
             return None
@@ -679,7 +679,7 @@ class Service:
 
 
 def _own(error: Mq9Error) -> Mq9Error:
-    """Return an equal error of the asker's own, since others may have got the same one."""
+    """Return an equal error of the client's own, since others may have got the same one."""
     return from_reply(replies.failure(error)["error"], error.code)
 
 

@@ -98,7 +98,7 @@ async def reply(
 ) -> int:
     """Answer a question, and remove it from the mailbox.
 
-    If the asker sends receipts, the question stays until the answer is confirmed.
+    If its sender sends receipts, the question stays until the answer is confirmed.
     """
     async with call.client() as client:
         asked = await answering.question_at(client, address, msg_id)

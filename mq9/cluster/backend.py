@@ -59,7 +59,7 @@ class ClusterBackend:
     """Appends commands to a log, and answers when its own copy of the state has applied them.
 
     What comes meanwhile is appended together, a record at a time, so that the commands of one
-    asker are in order. Reads are made on the copy, once it has what the log had when they were
+    client are in order. Reads are made on the copy, once it has what the log had when they were
     asked for.
     """
 
@@ -96,8 +96,8 @@ class ClusterBackend:
         self._readers = readers or Readers(replica.path, max_read_steps)
         self._thread = thread or ThreadPoolExecutor(1, "mq9-replica")
         self._queue = Unappended(max_record)
-        self._unanswered: Counter[str] = Counter()  # commands of each asker, queued or appended
-        self._looking: dict[str, list[Undecided]] = {}  # by asker
+        self._unanswered: Counter[str] = Counter()  # commands of each client, queued or appended
+        self._looking: dict[str, list[Undecided]] = {}  # by client
         self._wanted = asyncio.Event()
         self._numbers = itertools.count(1)
         self._appended: dict[int, Appended] = {}  # by the number of the record
@@ -123,20 +123,20 @@ class ClusterBackend:
         if limits is not None and limits != self._replica.limits:
             await self.run(Call(SetLimits(limits=limits)))
 
-    async def run(self, call: Call[Request[R]], asker: str = "") -> R:
+    async def run(self, call: Call[Request[R]], client: str = "") -> R:
         """Carry out a command."""
-        return await self._on_own_loop(self._run(call, asker))
+        return await self._on_own_loop(self._run(call, client))
 
-    def begin(self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None]) -> None:
+    def begin(self, call: Call[Any], client: str, told: Callable[[Outcome[Any]], None]) -> None:
         """Carry out a command, and tell when that is done."""
 
         def note(outcome: Outcome[Any]) -> None:
-            self._note_answered(asker)
+            self._note_answered(client)
             told(outcome)
 
-        self._enqueue_looks(asker)
-        self._enqueue(call, asker, note)
-        self._unanswered[asker] += 1
+        self._enqueue_looks(client)
+        self._enqueue(call, client, note)
+        self._unanswered[client] += 1
 
     async def read(self, call: Call[Request[R]]) -> R:
         """Answer a query."""
@@ -148,15 +148,15 @@ class ClusterBackend:
             return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
-    async def _run(self, call: Call[Request[R]], asker: str) -> R:
+    async def _run(self, call: Call[Request[R]], client: str) -> R:
         self._check()
         if isinstance(call.request, LocalChange):
             changed: R = await self._on_thread(self._replica.change, call.request)
             return changed
-        if type(call.request) in UNCHANGING and asker not in self._unanswered:
-            return (await self._append_unless_answered(call, asker)).result()
-        self._enqueue_looks(asker)
-        return (await self._append(call, asker)).result()
+        if type(call.request) in UNCHANGING and client not in self._unanswered:
+            return (await self._append_unless_answered(call, client)).result()
+        self._enqueue_looks(client)
+        return (await self._append(call, client)).result()
 
     async def _answer_query(self, call: Call[Request[R]]) -> R:
         self._check()
@@ -169,10 +169,10 @@ class ClusterBackend:
                 for address in outdated.addresses:
                     at_ms = advanced_at(await self._append(Call(Advance(), address), ""))
 
-    def make_undone(self, undo: Call[Undo], asker: str = "") -> None:
+    def undo_soon(self, undo: Call[Undo], client: str = "") -> None:
         """Take back, soon, a FETCH reply that reached nobody."""
         try:
-            self._enqueue(undo, asker, None)
+            self._enqueue(undo, client, None)
         except Mq9Error as error:
             logger.warning("a lease that reached nobody was left to run out: %s", error)
 
@@ -254,19 +254,19 @@ class ClusterBackend:
             raise NotConnected("the broker is closed")
         self._progress.check()
 
-    async def _append_unless_answered(self, call: Call[Request[R]], asker: str) -> Outcome[R]:
+    async def _append_unless_answered(self, call: Call[Request[R]], client: str) -> Outcome[R]:
         """Answer a command that changes nothing, and append one that may.
 
-        Where another one of the same asker has come meanwhile, it was appended before that.
+        Where another one of the same client has come meanwhile, it was appended before that.
         """
         look = Undecided(call)
-        looking = self._looking.setdefault(asker, [])
+        looking = self._looking.setdefault(client, [])
         looking.append(look)
         answered: Outcome[R] | None = None
         try:
             answered = await self._answer(call)
             if answered is None:
-                self._enqueue_looks(asker, look)
+                self._enqueue_looks(client, look)
         except Mq9Error:
             if look.queued is None:
                 raise
@@ -277,17 +277,17 @@ class ClusterBackend:
         finally:
             looking.remove(look)
             if not looking:
-                del self._looking[asker]
+                del self._looking[client]
         if look.queued is not None:
             return await self._outcome(look.queued)
         assert answered is not None  # noqa: S101  # else it would have been queued
         return answered
 
-    def _enqueue_looks(self, asker: str, last: Undecided | None = None) -> None:
+    def _enqueue_looks(self, client: str, last: Undecided | None = None) -> None:
         """Have appended what was to be looked at first, up to a command if one is given."""
-        for look in self._looking.get(asker, ()):
+        for look in self._looking.get(client, ()):
             if look.queued is None:
-                look.queued = self._enqueue_awaited(look.call, asker)
+                look.queued = self._enqueue_awaited(look.call, client)
             if look is last:
                 break
 
@@ -322,10 +322,10 @@ class ClusterBackend:
         except sqlite3.Error as error:
             raise storage_error(error) from error
 
-    async def _append(self, call: Call[Request[R]], asker: str) -> Outcome[R]:
-        return await self._outcome(self._enqueue_awaited(call, asker))
+    async def _append(self, call: Call[Request[R]], client: str) -> Outcome[R]:
+        return await self._outcome(self._enqueue_awaited(call, client))
 
-    def _enqueue_awaited(self, call: Call[Any], asker: str) -> Awaited:
+    def _enqueue_awaited(self, call: Call[Any], client: str) -> Awaited:
         """Have a command appended, for whose outcome somebody waits."""
         future: asyncio.Future[Outcome[Any]] = asyncio.get_running_loop().create_future()
 
@@ -335,15 +335,15 @@ class ClusterBackend:
             else:
                 future.set_result(outcome)
 
-        awaited = Awaited(self._enqueue(call, asker, told), future)
-        self._unanswered[asker] += 1
-        future.add_done_callback(lambda _: self._note_answered(asker))
+        awaited = Awaited(self._enqueue(call, client, told), future)
+        self._unanswered[client] += 1
+        future.add_done_callback(lambda _: self._note_answered(client))
         return awaited
 
-    def _note_answered(self, asker: str) -> None:
-        self._unanswered[asker] -= 1
-        if not self._unanswered[asker]:
-            del self._unanswered[asker]
+    def _note_answered(self, client: str) -> None:
+        self._unanswered[client] -= 1
+        if not self._unanswered[client]:
+            del self._unanswered[client]
 
     async def _outcome(self, awaited: Awaited) -> Outcome[Any]:
         try:
@@ -360,10 +360,10 @@ class ClusterBackend:
             self._undo(ticket, outcome.result())
 
     def _enqueue(
-        self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None] | None
+        self, call: Call[Any], client: str, told: Callable[[Outcome[Any]], None] | None
     ) -> Ticket:
         self._check()
-        ticket = self._queue.put(call, asker, told)
+        ticket = self._queue.put(call, client, told)
         self._wanted.set()
         # Also for what nobody awaits, as what takes back a lease that reached nobody.
         self._work = self._work or self._clock.busy()
@@ -528,7 +528,7 @@ class ClusterBackend:
         outcome: Outcome[Any] = Outcome(None, error, self._clock.now_ms())
         for ticket in tickets:
             if ticket.told is None:
-                self.make_undone(ticket.call, ticket.asker)  # which may be done twice
+                self.undo_soon(ticket.call, ticket.client)  # which may be done twice
             elif not ticket.abandoned:
                 ticket.told(outcome)
 
@@ -545,7 +545,7 @@ class ClusterBackend:
         undo = undo_of(ticket.call, outcome.value)
         # A reply that was given before may have reached whoever asked again at another gateway.
         if undo is not None and undo.request.copy == 1:
-            self.make_undone(undo, ticket.asker)
+            self.undo_soon(undo, ticket.client)
 
     def _stop(self, failure: Mq9Error) -> None:
         """Answer nothing any more."""

@@ -259,7 +259,7 @@ class Gateway:
             refusal = PayloadTooLarge(f"{said}{self._client.max_payload}; ask for less at once")
             reply = replies.encode(replies.failure(refusal))
             if asker.undo is not None:
-                self._broker.make_undone(asker.undo, _connection_of(asker.to))
+                self._broker.undo_soon(asker.undo, _connection_of(asker.to))
                 asker.undo = None
         lost = ""
         if asker.undo is not None:
@@ -276,7 +276,7 @@ class Gateway:
         if headers.get("Status") == _NOBODY:
             batch, _, address = message.subject[len(self._lost_subject) + 1 :].partition(".")
             asker = _connection_of(headers.get("Nats-Subject", ""))
-            self._broker.make_undone(Call(Undo(batch=batch), address), asker)
+            self._broker.undo_soon(Call(Undo(batch=batch), address), asker)
 
     async def _write_all(self) -> None:
         """Publish replies in the order in which they were given."""

@@ -1,4 +1,4 @@
-"""Commands on their way to a log: queued, so that those of an asker are in order, or appended."""
+"""Commands on their way to a log: queued, so that those of a client are in order, or appended."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Ticket:
 
     call: Call[Any]
     encoded: bytes
-    asker: str  # its commands stay in order
+    client: str  # its commands stay in order
     told: Callable[[Outcome[Any]], None] | None
     abandoned: bool = False  # nobody waits any more
 
@@ -40,7 +40,7 @@ class Undecided:
     """A command of which it is not known yet whether it changes anything."""
 
     call: Call[Any]
-    queued: Awaited | None = None  # once a later command of its asker came
+    queued: Awaited | None = None  # once a later command of its client came
 
 
 class Appended(NamedTuple):
@@ -63,18 +63,18 @@ class Unappended:
         return bool(self._queue or self._left_over)
 
     def put(
-        self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None] | None
+        self, call: Call[Any], client: str, told: Callable[[Outcome[Any]], None] | None
     ) -> Ticket:
         """Queue a command."""
-        if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(asker):
+        if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(client):
             raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
-        ticket = Ticket(call, encode_call(call), asker, told)
+        ticket = Ticket(call, encode_call(call), client, told)
         if len(ticket.encoded) > self._max_record:
             raise LimitReached(
                 f"payload: the request has {len(ticket.encoded)} bytes, more than the "
                 f"{self._max_record} that the cluster's log takes"
             )
-        self._queue.put(asker, ticket)
+        self._queue.put(client, ticket)
         return ticket
 
     def take(self) -> list[Ticket]:
@@ -88,8 +88,8 @@ class Unappended:
                 if ticket is None:
                     break
                 self._queue.charge(
-                    ticket.asker, 1.0
-                )  # each asker has its turn, whatever it asks for
+                    ticket.client, 1.0
+                )  # each client has its turn, whatever it asks for
             if ticket.abandoned:
                 continue
             if taken and size + len(ticket.encoded) > self._max_record:

@@ -77,7 +77,7 @@ class Portal:
 
         Harmless when repeated.
         """
-        self._own_up()
+        self._forget_parent()
         with self._lock:
             self._stopped = True
             loop, self._loop = self._loop, None
@@ -88,7 +88,7 @@ class Portal:
                 thread.join()
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        self._own_up()
+        self._forget_parent()
         # Under the lock, so that nothing is given to a loop that is already stopping.
         with self._lock:
             if self._stopped:
@@ -101,7 +101,7 @@ class Portal:
             activity.gives_work_to(self._loop)
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def _own_up(self) -> None:
+    def _forget_parent(self) -> None:
         """In a forked child, leave the parent's loop and lock alone and begin without one."""
         if self._process != os.getpid():
             self._lock = threading.Lock()  # the fork may have copied it locked

@@ -56,13 +56,13 @@ class Hub:
             self._idle.set()
 
     @asynccontextmanager
-    async def reading(self, asker: str) -> AsyncIterator[None]:
+    async def reading(self, client: str) -> AsyncIterator[None]:
         """Wait for the turn to read mail, and hold it inside: few at once, one of each agent.
 
         So all subscriptions together hold few messages that are not counted as unread yet, and an
         agent with many subscriptions waits behind itself.
         """
-        async with self._reading.setdefault(asker, asyncio.Lock()), self._readers:
+        async with self._reading.setdefault(client, asyncio.Lock()), self._readers:
             yield
 
     async def rest(self) -> None:

@@ -61,7 +61,7 @@ class Pushes:
         feed = self._hub.broker.feed(
             broker_session, mail.mail_address, group, None if group else read_by
         )
-        turn = partial(self._turn, broker_session.asker)
+        turn = partial(self._turn, broker_session.client)
         task = asyncio.create_task(self._push(subscription, mail, feed, turn))
         self._tasks[subscription] = task
         self._hub.pushes.add(task)
@@ -79,11 +79,11 @@ class Pushes:
             task.cancel()
 
     @asynccontextmanager
-    async def _turn(self, asker: str) -> AsyncIterator[None]:
+    async def _turn(self, client: str) -> AsyncIterator[None]:
         """Wait until the socket has taken the last part, and until the agent may read."""
         async with self._one_at_a_time:
             await self._connection.out.taken()
-            async with self._hub.reading(asker):
+            async with self._hub.reading(client):
                 yield
 
     async def _push(

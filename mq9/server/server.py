@@ -23,7 +23,7 @@ from mq9.server.hub import Hub
 from mq9.server.limits import MAX_HEADER_BYTES, ServerLimits
 from mq9.server.outgoing import Quota
 from mq9.server.session import ClientSession
-from mq9.server.users import Anybody, Guard
+from mq9.server.users import OpenGuard, Guard
 from mq9.version import VERSION
 from mq9.wire import encoder
 from mq9.wire.parser import Parser
@@ -66,7 +66,7 @@ class Server:
         self._id = secrets.token_hex(12)
         pick = random.Random()  # noqa: S311  # who gets a message is no secret
         unheard = observer.publish_unheard if observer is not None else lambda: None
-        self.hub = Hub(broker, guard or Anybody(), limits, pick, encoding, unheard)
+        self.hub = Hub(broker, guard or OpenGuard(), limits, pick, encoding, unheard)
         self.clients: set[ClientConnection] = set()
         self.quota = Quota(limits.max_total_pending)
         self.quotas: dict[str, Quota] = {}  # of the agents that are connected

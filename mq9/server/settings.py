@@ -26,7 +26,7 @@ from mq9.errors import InvalidRequest
 from mq9.http import is_loopback
 from mq9.protocol.headers import PayloadEncoding
 from mq9.server.limits import ServerLimits
-from mq9.server.users import Anybody, Guard, Users
+from mq9.server.users import OpenGuard, Guard, Users
 from mq9.storage.store import Durability
 
 PREFIX = "MQ9_"
@@ -288,7 +288,7 @@ class ServerSettings(BaseSettings):
             return Users.from_file(self.users)
         if self.auth_token is not None:
             return Users.with_token(self.auth_token.get_secret_value())
-        return Anybody()
+        return OpenGuard()
 
     def tls(self) -> ssl.SSLContext | None:
         """Return what to encrypt with, if with anything."""

@@ -63,7 +63,7 @@ class Guard(Protocol):
         """Return who a connection is; raises Unauthorized for those who may not connect."""
 
 
-class Anybody:
+class OpenGuard:
     """Lets everybody in, as nobody in particular."""
 
     is_open = True

@@ -57,22 +57,22 @@ class Backend(Protocol):
     def takes_batches(self) -> bool:
         """Whether ``begin`` takes a `SendBatch`, which may grow until it is carried out."""
 
-    async def run(self, call: Call[Request[R]], asker: str = "") -> R:
+    async def run(self, call: Call[Request[R]], client: str = "") -> R:
         """Carry out a command; when this returns it is as durable as was promised.
 
         A Fetch whose caller is cancelled leases nothing.
 
         Args:
             call: What to do.
-            asker: Whose commands it is to be in order with, and shares its time with.
+            client: Whose commands it is to be in order with, and shares its time with.
         """
 
-    def begin(self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None]) -> None:
+    def begin(self, call: Call[Any], client: str, told: Callable[[Outcome[Any]], None]) -> None:
         """Carry out a command, whoever still waits for it, and tell when that is done.
 
         Args:
             call: What to do; no Fetch, which would lease for nobody.
-            asker: Whose commands it is to be in order with, and shares its time with.
+            client: Whose commands it is to be in order with, and shares its time with.
             told: Called with the outcome, on the event loop that runs now, when it is as durable as
                 was promised; perhaps before this returns.
 
@@ -87,7 +87,7 @@ class Backend(Protocol):
     def failed_ms(self) -> int | None:
         """When the storage refused what was last written; None when it took it."""
 
-    def make_undone(self, undo: Call[Undo], asker: str = "") -> None:
+    def undo_soon(self, undo: Call[Undo], client: str = "") -> None:
         """Take back, soon, a FETCH reply that reached nobody."""
 
     def watch(self, watching: bool) -> None:
@@ -260,13 +260,13 @@ class InlineBackend:
         self.failed_ms: int | None = None
         self.takes_batches = True  # of one SEND, since nothing waits
 
-    async def run(self, call: Call[Request[R]], asker: str = "") -> R:
+    async def run(self, call: Call[Request[R]], client: str = "") -> R:
         """Carry out a command."""
         with self._lock:
             self._check_open()
             return self._transact(call).result()
 
-    def begin(self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None]) -> None:
+    def begin(self, call: Call[Any], client: str, told: Callable[[Outcome[Any]], None]) -> None:
         """Carry out a command, and tell at once that it is done."""
         with self._lock:
             self._check_open()
@@ -317,7 +317,7 @@ class InlineBackend:
         self.failed_ms = None
         return outcome
 
-    def make_undone(self, undo: Call[Undo], asker: str = "") -> None:
+    def undo_soon(self, undo: Call[Undo], client: str = "") -> None:
         """Take back a FETCH reply that reached nobody."""
         with self._lock:
             if not self._closed:

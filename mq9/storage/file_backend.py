@@ -144,15 +144,15 @@ class FileBackend:
         """When the storage refused what was last written; None when it took it."""
         return self._writer.failed_ms
 
-    async def run(self, call: Call[Request[R]], asker: str = "") -> R:
+    async def run(self, call: Call[Request[R]], client: str = "") -> R:
         """Carry out a command."""
         self._refuse_closing()
-        return (await self._writer.carry_out(call, asker)).result()
+        return (await self._writer.carry_out(call, client)).result()
 
-    def begin(self, call: Call[Any], asker: str, told: Callable[[Outcome[Any]], None]) -> None:
+    def begin(self, call: Call[Any], client: str, told: Callable[[Outcome[Any]], None]) -> None:
         """Carry out a command, and tell when that is done."""
         self._refuse_closing()
-        self._writer.begin(call, asker, told)
+        self._writer.begin(call, client, told)
 
     def _refuse_closing(self) -> None:
         if self._closing:
@@ -187,9 +187,9 @@ class FileBackend:
         self._file.refuse_lost()
         return answer
 
-    def make_undone(self, undo: Call[Undo], asker: str = "") -> None:
+    def undo_soon(self, undo: Call[Undo], client: str = "") -> None:
         """Take back, soon, a FETCH reply that reached nobody."""
-        self._writer.make_undone(undo, asker)
+        self._writer.undo_soon(undo, client)
 
     def watch(self, watching: bool) -> None:
         """Look for what other processes write, or stop looking."""

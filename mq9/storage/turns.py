@@ -1,9 +1,9 @@
 """A queue that divides one worker's time evenly among those who ask.
 
-It is fair queueing: what an asker has used up moves its next turn back by as much, on a clock that
+It is fair queueing: what a client has used up moves its next turn back by as much, on a clock that
 runs with the turns. The turn is taken first that would be over first, if it took as long as its
-asker's last one. So whoever asks for little is served soon, however much others have asked for and
-however many they are, and the order of one asker's requests is kept.
+client's last one. So whoever asks for little is served soon, however much others have asked for and
+however many they are, and the order of one client's requests is kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_MOST_REMEMBERED = 10_000  # askers of whom nothing waits
+_MOST_REMEMBERED = 10_000  # clients of whom nothing waits
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class FairQueue(Generic[T]):
     """A queue with many producers, on any threads, and one consumer at a time.
 
     The consumer says with ``charge`` how long each item took. Until then it is given no other item
-    of the same asker. Who adds an item wakes a consumer that waits, if it is to take it.
+    of the same client. Who adds an item wakes a consumer that waits, if it is to take it.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class FairQueue(Generic[T]):
         self._changed = threading.Condition(self._lock)
         self._waiting: dict[str, deque[T]] = {}
         self._last: deque[T] = deque()
-        # A heap with one of each asker who waits: when it would be over, its order, the asker.
+        # A heap with one of each client who waits: when it would be over, its order, the client.
         self._turns: list[tuple[float, int, str]] = []
         self._accounts: dict[str, _Account] = {}
         self._order = itertools.count()
@@ -54,18 +54,18 @@ class FairQueue(Generic[T]):
         """Return how many items wait."""
         return self._length
 
-    def waiting(self, asker: str) -> int:
-        """Return how many items of an asker wait."""
+    def waiting(self, client: str) -> int:
+        """Return how many items of a client wait."""
         with self._lock:
-            return len(self._waiting.get(asker, ()))
+            return len(self._waiting.get(client, ()))
 
-    def put(self, asker: str, item: T) -> None:
-        """Add an item behind those of the same asker."""
+    def put(self, client: str, item: T) -> None:
+        """Add an item behind those of the same client."""
         with self._lock:
-            line = self._waiting.setdefault(asker, deque())
+            line = self._waiting.setdefault(client, deque())
             line.append(item)
-            if len(line) == 1 and asker not in self._served:
-                self._line_up(asker)
+            if len(line) == 1 and client not in self._served:
+                self._line_up(client)
             self._length += 1
 
     def put_last(self, item: T) -> None:
@@ -89,48 +89,48 @@ class FairQueue(Generic[T]):
     def take(self, most: float | None = None) -> T | None:
         """Return the next item, without waiting; None if there is none.
 
-        An item whose asker's last one took more than ``most`` seconds stays where it is.
+        An item whose client's last one took more than ``most`` seconds stays where it is.
         """
         with self._lock:
             line = self._last
             if self._turns:
-                *_, asker = self._turns[0]
-                account = self._accounts[asker]
+                *_, client = self._turns[0]
+                account = self._accounts[client]
                 if most is not None and account.last > most:
                     return None
                 heapq.heappop(self._turns)
                 self._now = max(self._now, account.begin)
-                self._served.add(asker)
-                line = self._waiting[asker]
+                self._served.add(client)
+                line = self._waiting[client]
             if not line:
                 return None
             self._length -= 1
             return line.popleft()
 
-    def charge(self, asker: str, seconds: float) -> None:
-        """Say how long the item took that was taken of an asker."""
+    def charge(self, client: str, seconds: float) -> None:
+        """Say how long the item took that was taken of a client."""
         with self._lock:
-            if asker not in self._served:
+            if client not in self._served:
                 return  # it was one of the last
-            self._served.remove(asker)
-            account = self._accounts[asker]
+            self._served.remove(client)
+            account = self._accounts[client]
             account.free_at = account.begin + seconds
             account.last = seconds
-            if self._waiting[asker]:
-                self._line_up(asker)
+            if self._waiting[client]:
+                self._line_up(client)
             else:
-                del self._waiting[asker]
+                del self._waiting[client]
                 if len(self._accounts) > _MOST_REMEMBERED + len(self._waiting):
                     self._forget()
 
-    def _line_up(self, asker: str) -> None:
-        account = self._accounts.setdefault(asker, _Account())
+    def _line_up(self, client: str) -> None:
+        account = self._accounts.setdefault(client, _Account())
         account.begin = max(self._now, account.free_at)
-        heapq.heappush(self._turns, (account.begin + account.last, next(self._order), asker))
+        heapq.heappush(self._turns, (account.begin + account.last, next(self._order), client))
 
     def _forget(self) -> None:
-        """Forget the half of the askers, of whom nothing waits, whose turn would come first."""
+        """Forget the half of the clients, of whom nothing waits, whose turn would come first."""
         idle = [one for one in self._accounts if one not in self._waiting]
-        idle.sort(key=lambda asker: self._accounts[asker].free_at)
-        for asker in idle[: len(idle) // 2]:
-            del self._accounts[asker]
+        idle.sort(key=lambda client: self._accounts[client].free_at)
+        for client in idle[: len(idle) // 2]:
+            del self._accounts[client]

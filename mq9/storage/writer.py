@@ -66,7 +66,7 @@ class _Ticket:
     """A command in the queue, and who is told what became of it, if anybody is."""
 
     call: Call[Any]
-    asker: str  # whose commands it is in order with
+    client: str  # whose commands it is in order with
     work: Work  # that the clock waits for
     loop: asyncio.AbstractEventLoop | None = None  # on which somebody is told
     told: Told | None = None  # called there with the outcome
@@ -113,7 +113,7 @@ class Writer:
         on_news: Called on any thread with the mailbox in which something was taken back, and with
             None after another process wrote to the file.
         timer: Gives the seconds that the thread which asks has had of the processor, to measure
-            commands with: what a command waits for is not its asker's doing.
+            commands with: what a command waits for is not its client's doing.
         uses_loops: Whether event loops may carry commands out.
 
     """
@@ -159,7 +159,7 @@ class Writer:
         self._thread.start()
 
     async def carry_out(
-        self, call: Call[Request[R]], asker: str = "", *, last: bool = False
+        self, call: Call[Request[R]], client: str = "", *, last: bool = False
     ) -> Outcome[R]:
         """Carry out a command as `begin` does, and return when ``told`` would be called.
 
@@ -173,7 +173,7 @@ class Writer:
             else:
                 self._reached_nobody(ticket)
 
-        ticket = self.begin(call, asker, told, last=last)
+        ticket = self.begin(call, client, told, last=last)
         try:
             return await future
         except asyncio.CancelledError:
@@ -182,12 +182,12 @@ class Writer:
                 self._undo(ticket)
             raise
 
-    def begin(self, call: Call[Any], asker: str, told: Told, *, last: bool = False) -> _Ticket:
+    def begin(self, call: Call[Any], client: str, told: Told, *, last: bool = False) -> _Ticket:
         """Have a command carried out, and be told when it is as durable as was promised.
 
         Args:
             call: What to do.
-            asker: Whose commands it is to be in order with, and shares its time with.
+            client: Whose commands it is to be in order with, and shares its time with.
             told: Called with the outcome, on the event loop that runs now.
             last: Whether all that was accepted goes first.
 
@@ -196,7 +196,7 @@ class Writer:
             LimitReached: Too much is queued.
         """
         loop = asyncio.get_running_loop()
-        ticket = self._enqueue(call, asker, loop, told, last=last)
+        ticket = self._enqueue(call, client, loop, told, last=last)
         if not self._uses_loops or last or isinstance(call.request, _LONG):
             self._queue.wake()
         elif self._committing is not loop:
@@ -208,7 +208,7 @@ class Writer:
     def _enqueue(
         self,
         call: Call[Any],
-        asker: str,
+        client: str,
         loop: asyncio.AbstractEventLoop | None = None,
         told: Told | None = None,
         *,
@@ -217,19 +217,19 @@ class Writer:
         with self._accepting:
             if self._closed:
                 raise NotConnected("the broker is closed")
-            if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(asker) and not last:
+            if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(client) and not last:
                 raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
-            ticket = _Ticket(call, asker, self._clock.busy(), loop, told)
+            ticket = _Ticket(call, client, self._clock.busy(), loop, told)
             if last:
                 self._queue.put_last(ticket)
             else:
-                self._queue.put(asker, ticket)
+                self._queue.put(client, ticket)
             return ticket
 
-    def make_undone(self, undo: Call[Undo], asker: str = "") -> None:
+    def undo_soon(self, undo: Call[Undo], client: str = "") -> None:
         """Take back, soon, a FETCH reply that reached nobody."""
         try:
-            self._enqueue(undo, asker)
+            self._enqueue(undo, client)
         except Mq9Error as error:
             logger.warning("a lease that reached nobody was left to run out: %s", error)
         else:
@@ -373,7 +373,7 @@ class Writer:
 
         Args:
             is_patient: Whether it may take long: it waits for other processes, the first has its
-                turn however long its asker's last one took, and the log is written into the file
+                turn however long its client's last one took, and the log is written into the file
                 when it is time to.
         """
         self._file.look_closely(self._connection)
@@ -469,7 +469,7 @@ class Writer:
         weights = [one.weight for one in run]
         total = sum(weights)
         for ticket, weight in zip(run, weights, strict=True):
-            self._queue.charge(ticket.asker, seconds * weight / total)
+            self._queue.charge(ticket.client, seconds * weight / total)
         if isinstance(run[0].call.request, SendBatch):
             self._send_s = seconds / max(sum(one.count for one in run), 1)
 
@@ -477,14 +477,14 @@ class Writer:
         """Take the next command that somebody waits for; ``most`` as for `FairQueue.take`."""
         while (ticket := self._queue.take(most)) is not None and ticket.abandoned:
             ticket.work.end()
-            self._queue.charge(ticket.asker, 0.0)
+            self._queue.charge(ticket.client, 0.0)
         return ticket
 
     def _take_waiting(self) -> list[_Ticket]:
         """Take what nothing can be done about."""
         taken: list[_Ticket] = []
         while len(taken) < _MOST_TOGETHER and (ticket := self._take(None)) is not None:
-            self._queue.charge(ticket.asker, 0.0)
+            self._queue.charge(ticket.client, 0.0)
             taken.append(ticket)
         return taken
 
@@ -545,4 +545,4 @@ class Writer:
         assert ticket.outcome is not None  # noqa: S101  # it was carried out
         undo = undo_of(ticket.call, ticket.outcome.value)
         if undo is not None:
-            self.make_undone(undo, ticket.asker)
+            self.undo_soon(undo, ticket.client)

@@ -25,9 +25,9 @@ class Counting(InlineBackend):
 
     looks = 0
 
-    async def run(self, command, asker=""):
+    async def run(self, command, client=""):
         self.looks += isinstance(command.request, Fetch)
-        return await super().run(command, asker)
+        return await super().run(command, client)
 
     async def read(self, query):
         self.looks += isinstance(query.request, Peek)
@@ -160,10 +160,10 @@ async def test_a_waiter_that_may_no_longer_read_passes_the_wake_on(crowd):
     waiting = await crowd.join(1, group_name="g")
     run = crowd.backend.run
 
-    async def refuse_the_first(command, asker=""):
+    async def refuse_the_first(command, client=""):
         if isinstance(command.request, Fetch) and command.request.consumer == "c0":
             raise Mq9Error("not any more")
-        return await run(command, asker)
+        return await run(command, client)
 
     crowd.backend.run = refuse_the_first
     await client.send("inbox", "task")

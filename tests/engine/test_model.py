@@ -163,7 +163,7 @@ class Comparison(RuleBasedStateMachine):
 
     def undo(self, undo):
         """Take a FETCH reply back, and return once that is done."""
-        self.backend.make_undone(undo, "asker")
+        self.backend.undo_soon(undo, "asker")
 
     def read(self, query):
         """Return what the backend answers to a query, or the code of its refusal."""
