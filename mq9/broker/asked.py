@@ -41,7 +41,7 @@ class BrokerSession:
 
     @property
     def client(self) -> str:
-        """The client whose requests are kept in order and share its time: an agent or a consumer."""
+        """The client whose requests stay in order and share its time: an agent or a consumer."""
         return self.agent or self.consumer
 
     @property

@@ -44,7 +44,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "agents": ("mq9 agents", 'mq9 agents "translate Chinese"'),
     "inbox": ("mq9 inbox boss --wait 60",),
     "reply": ("mq9 reply boss 0 approve", 'mq9 reply boss 0 reject --message "Not yet."'),
-    "status": ("mq9 status ada --group readers",),
+    "status": ("mq9 status ada --group readers", "mq9 status ada --watch"),
     "why": ("mq9 why ada 0",),
     "redrive": ("mq9 redrive ada.dead --dry-run", "mq9 redrive ada.dead"),
     "doctor": ("mq9 doctor", "mq9 doctor --digest mail.db"),

@@ -9,9 +9,11 @@ import typer
 
 from mq9.cli.output import Table, count, moment, quoted, short
 from mq9.cli.program import Address, CommandCall
+from mq9.clock import sleep
 from mq9.errors import InvalidRequest
 from mq9.models import Granted, GroupStatus, LookPolicy, MailboxStatus, MailboxType, SendPolicy
 
+_WATCH_S = 1.0  # between two looks
 _WHO_MAY_SEND = "Who may send to it."
 _WHO_MAY_LOOK = "Who may look into it."
 _SENDERS = {
@@ -171,18 +173,26 @@ async def status(
     *,
     address: Address,
     group: str | None = typer.Option(None, help="Also show this consumer group."),
+    watch: bool = typer.Option(
+        False, "--watch", help="Show it again at each change, until Ctrl-C."
+    ),
 ) -> int:
     """Show a mailbox, and the state of a consumer group."""
+    shown = None
     async with call.client() as client:
-        found = await client.mailbox_status(address, group_name=group)
-        now = client.clock.now_ms() / 1000
-    document = dataclasses.asdict(found)
-    del document["message"]
-    rows = _mailbox(found, now)
-    if found.group is not None:
-        rows += _group(found.group, now)
-    call.out.show(document, Table(("WHAT", "STATE"), rows))
-    return 0
+        while True:
+            found = await client.mailbox_status(address, group_name=group)
+            document = dataclasses.asdict(found)
+            del document["message"]
+            if document != shown:
+                shown = document
+                rows = _mailbox(found, now := client.clock.now_ms() / 1000)
+                if found.group is not None:
+                    rows += _group(found.group, now)
+                call.out.show(document, Table(("WHAT", "STATE"), rows))
+            if not watch:
+                return 0
+            await sleep(client.clock, _WATCH_S)
 
 
 def _mailbox(status: MailboxStatus, now: float) -> list[tuple[str, str]]:

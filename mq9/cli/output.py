@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+import typer
+
 from mq9.printable import harmless, one_line
 
 _WORD = re.compile(r"[\w.@:/+…-]+")
@@ -72,10 +74,10 @@ class Output:
         if not self.as_json:
             self.show({}, line)
 
-    def notice(self, text: str) -> None:
+    def notice(self, text: str, label: str = "") -> None:
         """Say something to people that is not part of the answer."""
         if not self.as_json:
-            self._notices.write(f"{harmless(text)}\n")
+            self._notices.write(f"{label}{harmless(text)}\n")
             self._notices.flush()
 
     def warn(self, text: str) -> None:
@@ -83,7 +85,7 @@ class Output:
         if self.as_json:
             self._warnings.append(text)
         else:
-            self.notice(f"warning: {text}")
+            self.notice(text, coloured("warning: ", "yellow", self._notices))
 
     def _write(self, text: str) -> None:
         raw = getattr(self._stream, "buffer", None)
@@ -133,6 +135,12 @@ def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def coloured(text: str, colour: str, stream: TextIO) -> str:
+    """Return a text in a colour, if the stream is a terminal and NO_COLOR is not set."""
+    is_plain = os.environ.get("NO_COLOR") or not stream.isatty()
+    return text if is_plain else typer.style(text, fg=colour)
 
 
 def quoted(value: object) -> str:

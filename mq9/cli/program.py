@@ -18,7 +18,7 @@ import typer.core
 from mq9 import address as addresses
 from mq9 import logs
 from mq9.cli.help import explain
-from mq9.cli.output import CannotWrite, Output, PipeClosed, as_json, stop_writing
+from mq9.cli.output import CannotWrite, Output, PipeClosed, as_json, coloured, stop_writing
 from mq9.client.client import Mq9Client
 from mq9.errors import InvalidRequest, MessageNotFound, Mq9Error, Unreachable
 from mq9.printable import one_line
@@ -241,7 +241,8 @@ def _fail(message: str, word: str, code: int, wants_json: bool) -> NoReturn:
     if wants_json:
         sys.stdout.write(as_json({"error": message, "code": word}) + "\n")
     else:
-        sys.stderr.write(f"error: {one_line(message)}\n")
+        label = coloured("error: ", "red", sys.stderr)
+        sys.stderr.write(f"{label}{one_line(message)}\n")
     sys.exit(code)
 
 

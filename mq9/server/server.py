@@ -23,7 +23,7 @@ from mq9.server.hub import Hub
 from mq9.server.limits import MAX_HEADER_BYTES, ServerLimits
 from mq9.server.outgoing import Quota
 from mq9.server.session import ClientSession
-from mq9.server.users import OpenGuard, Guard
+from mq9.server.users import Guard, OpenGuard
 from mq9.version import VERSION
 from mq9.wire import encoder
 from mq9.wire.parser import Parser

@@ -26,7 +26,7 @@ from mq9.errors import InvalidRequest
 from mq9.http import is_loopback
 from mq9.protocol.headers import PayloadEncoding
 from mq9.server.limits import ServerLimits
-from mq9.server.users import OpenGuard, Guard, Users
+from mq9.server.users import Guard, OpenGuard, Users
 from mq9.storage.store import Durability
 
 PREFIX = "MQ9_"

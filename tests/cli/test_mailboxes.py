@@ -1,8 +1,16 @@
 """create, drop, mailboxes, status, agents."""
 
+import asyncio
+import io
+import json
 import re
 
 import pytest
+
+from mq9.cli.mailboxes import status
+from mq9.cli.output import Output
+from mq9.cli.program import CommandCall
+from mq9.testing import FakeBroker
 
 
 def test_create_prints_the_address_and_nothing_else(mq9, inbox):
@@ -232,3 +240,20 @@ def test_agents_are_found_and_listed(mq9):
     first = mq9.ok("agents", "--limit", 1)
     assert "--page 2" in first.err
     assert "bob" in mq9.ok("agents", "--limit", 1, "--page", 2).out
+
+
+async def test_a_mailbox_that_is_watched_is_shown_at_each_change():
+    with FakeBroker() as broker:
+        async with broker.client() as client:
+            await client.mailbox_create(name="inbox")
+            shown = io.StringIO()
+            out = Output(as_json=True, stream=shown, notices=shown)
+            watching = asyncio.create_task(
+                status(CommandCall(broker.url, 5.0, out), address="inbox", group=None, watch=True)
+            )
+            await broker.clock.advance(5)
+            await client.send("inbox", "x")
+            await broker.clock.advance(5)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+    assert [json.loads(line)["stored"] for line in shown.getvalue().splitlines()] == [0, 1]

@@ -12,6 +12,7 @@ from mq9.cli.output import (
     PipeClosed,
     Table,
     as_json,
+    coloured,
     one_line,
     quoted,
     span,
@@ -137,3 +138,18 @@ def test_lengths_of_time_and_times_that_no_calendar_has():
     ]
     for instant in (1e300, -1e300, float("inf"), float("nan")):
         assert when(instant) == f"{instant} (Unix time)"
+
+
+class Terminal(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_label_has_a_colour_on_a_terminal_alone(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert coloured("error: ", "red", Terminal()) == "\x1b[31merror: \x1b[0m"
+    assert coloured("error: ", "red", io.StringIO()) == "error: "
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert coloured("error: ", "red", Terminal()) == "error: "
