@@ -192,17 +192,30 @@ class Mq9Client(GatherMethods, AgentMethods, ListingMethods):
     async def consume(
         self, mail_address: str, handler: Handler, **options: Unpack[ConsumerOptions]
     ) -> Consumer:
-        """Start handling the messages of a mailbox in the background.
+        """Handle the messages of a mailbox in the background.
 
-        What a consumer does is described at ``Consumer``, its options at ``ConsumerOptions``. It
-        begins with what is stored, unless ``deliver`` says otherwise. When this returns the group
-        exists, so that nothing sent from then on is missed.
+        The consumer starts with everything stored by default. The group exists when this returns,
+        so no later message is missed.
+
+        Args:
+            mail_address: Mailbox to read.
+            handler: Function or coroutine function that gets each ``Message``. Its return value is
+                the reply.
+            options: Options of the consumer: see ``ConsumerOptions``.
 
         Returns:
-            The running consumer; ``await consumer.stop()`` ends it.
+            The running consumer. ``await consumer.stop()`` ends it.
 
         Raises:
-            MailboxNotFound: The mailbox is not there.
+            MailboxNotFound: The mailbox does not exist.
+
+        Example::
+
+            async def handle(message):
+                return f"{message.text}, done"
+
+            async with await client.consume("garden", handle, group_name="helpers") as consumer:
+                await consumer.wait()
         """
         started = Consumer(self, mail_address, handler, options)
         await started.start(on_end=self._consumers.discard)

@@ -85,46 +85,45 @@ class ConsumerOptions(CommonOptions, total=False):
     """Options of a consumer.
 
     Attributes:
-        group_name: The consumer group; without it, one of this consumer's own that starts at
+        group_name: Consumer group. Default: a new group of this consumer, which starts at
             ``deliver``.
-        deliver: Where a new group starts.
-        num_msgs: How many to fetch at once at the most, 1 to 1 000.
-        max_wait_ms: Milliseconds that one fetch waits for a message, 0 to 86 400 000. The default,
-            which a machine's clock allows, stands for a day under a clock that tests move.
-        auto_ack: Whether a message is acked when its handler returns; otherwise that is to be done
-            (``await message.ack()``), at the latest ``lease_ms`` after the handler has returned.
-        error_handler: Gets the message and what went wrong with it; without it, that is logged.
-        concurrency: How many messages are handled at the same time, 1 to 1 000.
-        lease_ms: Milliseconds after which another consumer gets a message if this process dies,
-            1 000 to 86 400 000. The lease is renewed three times in that while the handler runs.
-            15 000 by default, and 60 000 without ``auto_ack``, as nothing renews the lease once
-            the handler has returned.
-        max_deliveries: After how many deliveries a message that fails is moved to ``dead_letter``.
-            20 by default, which are tried within about an hour. Deliveries during which the worker
-            died do not count.
-        max_deaths: How many workers may die while they handle a message alone, before it is moved
-            to ``dead_letter``, or acked and reported where there is none; 3 by default. After the
-            first death a message is handled alone; that death does not count.
-        dead_letter: The mailbox for messages that cannot be handled.
-        retry_delay: Seconds before a failed message is delivered again for the first time.
-        max_retry_delay: The longest that delay grows to, in seconds; up to a day.
-        handler_timeout: Seconds that a handler may take for one message; None for any.
-        promise_within: Within how many seconds of taking it on an answer is promised to a message
-            that has ``answer_by``; 0 for no promise. None promises ``answer_by`` itself.
-        stop_timeout: Seconds that handlers are given to finish when the consumer is stopped.
-        agent: The agent that it works for: its fetches are that agent's signs of activity, and the
-            answers that handlers return are sent in its name.
-        consumer: Its name among the consumers of its group, such as that of a process; random when
-            not given. Behind ``agent`` and a slash, where there is one. No two that run at the same
-            time may have the same.
-        error_answers: Whether the sender of a message that is given up is answered with an error,
-            if it waits for an answer (see docs/how-to/when-things-fail.md). By default that is so
-            for a group that is named like the mailbox, for one whose handler has answered a
-            message, and for the only group of a mailbox.
-        before_dead_letter: Is called with a message, and the error if one was raised, before the
-            message is moved to ``dead_letter``. If it raises, the message is delivered again later.
-        on_event: Is told what happens to messages, on the event loop: a plain function that does
-            not block.
+        deliver: Start of a new group. Default: ``earliest``, everything stored.
+        num_msgs: Most messages of one fetch, 1 to 1 000. Default: 10.
+        max_wait_ms: Milliseconds that one fetch waits for a message, 0 to 86 400 000. Default:
+            30 000, and a day under a clock that tests move.
+        auto_ack: Acknowledge a message when its handler returns. Default: true. With false, call
+            ``await message.ack()`` at most ``lease_ms`` after the handler has returned.
+        error_handler: Function that gets the message and the error. Default: the error is logged.
+        concurrency: Messages that are handled at the same time, 1 to 1 000. Default: 1.
+        lease_ms: Milliseconds after which another consumer gets the message if this process dies,
+            1 000 to 86 400 000. The consumer renews the lease three times in that while the handler
+            runs. Default: 15 000, and 60 000 without ``auto_ack``, because then nothing renews it
+            after the handler.
+        max_deliveries: Deliveries after which a failing message moves to ``dead_letter``. Default:
+            20, about one hour. Deliveries during which the worker died do not count.
+        max_deaths: Workers that may die while they handle the message alone, before it moves to
+            ``dead_letter``, or is acknowledged and reported without one. Default: 3. After its
+            first death, which does not count, a message is handled alone.
+        dead_letter: Mailbox for messages that cannot be handled. Default: none.
+        retry_delay: Seconds before the first redelivery of a failed message, 0 to 86 400. Default:
+            1. The delay doubles with each delivery.
+        max_retry_delay: Longest such delay in seconds, 0 to 86 400. Default: 300.
+        handler_timeout: Seconds that a handler may take for one message. Default: no limit.
+        promise_within: Seconds within which an answer is promised to a message with ``answer_by``.
+            0 promises nothing. Default: the message's own ``answer_by``.
+        stop_timeout: Seconds that handlers have to finish at a stop. Default: 30.
+        agent: Agent of the consumer. Fetches count as its activity, and replies are sent under its
+            name. Default: none.
+        consumer: Name among the consumers of the group, after ``agent`` and a slash if there is
+            one. No two running consumers may share it. Default: a random name.
+        error_answers: Send an error answer when a message is given up whose sender waits (see
+            docs/how-to/when-things-fail.md). Default: true for a group with the mailbox's name, for
+            a group whose handler has answered a message, and for the only group of a mailbox.
+        before_dead_letter: Function that gets the message, and the error if one was raised, before
+            the message moves to ``dead_letter``. If it raises, the message is delivered again
+            later. Default: none.
+        on_event: Plain function that gets each event, on the event loop. It must not block.
+            Default: none.
     """
 
     error_handler: Annotated[ErrorHandler | None, CALLABLE]
