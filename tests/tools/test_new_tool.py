@@ -15,7 +15,7 @@ import pytest
 pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("mq9", "langchain_mq9", "mcp_server", "packaging")
+COPIED = ("mq9", "langchain_mq9", "mcp_server", "packaging", "docs/reference")
 BY_HAND = {"mq9/operations/counting.py", "mq9/operations/catalog.py"}
 GENERATED = {
     "langchain_mq9/tools.pyi",
@@ -79,7 +79,7 @@ def run(copy, *arguments):
 
 def changed(copy):
     """The files of the copy that differ from those of the repository, or are not there."""
-    found = (path for package in PACKAGES for path in (copy / package).rglob("*") if path.is_file())
+    found = (path for folder in COPIED for path in (copy / folder).rglob("*") if path.is_file())
     return {
         str(path.relative_to(copy))
         for path in found
@@ -92,9 +92,9 @@ def changed(copy):
 def extended(tmp_path):
     """A copy of the code with the tool of the example, made by its steps."""
     copy = tmp_path / "copy"
-    for package in PACKAGES:
+    for folder in COPIED:
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, copy / package, ignore=ignored)
+        shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
     section = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("\n## A new tool\n")[2]
     [module] = re.findall(r"`(mq9/operations/counting\.py)`", section)
     [source] = re.findall(r"^ *```python\n(.*?)^ *```$", section, re.MULTILINE | re.DOTALL)
