@@ -6,7 +6,8 @@ import pytest
 from prose import findings
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OF_THE_ROOT = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")]
+PAGES = [*OF_THE_ROOT, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def name(page):
