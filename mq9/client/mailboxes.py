@@ -62,6 +62,10 @@ class MailboxMethods(ClientBase):
                 what it does not know.
             MailboxExists: It is there already, and ``renew`` is not set.
             LimitReached: The broker holds as many mailboxes as it may.
+
+        Example::
+
+            await client.mailbox_create(name="orders", desc="Orders of the shop")
         """
         body = requests.CreateMailbox(
             name=name,
@@ -103,8 +107,15 @@ class MailboxMethods(ClientBase):
     async def mailbox_drop(self, mail_address: str) -> None:
         """Remove a mailbox with its messages, groups and the registrations that point at it.
 
+        Args:
+            mail_address: The mailbox.
+
         Raises:
             MailboxNotFound: It is not there.
+
+        Example::
+
+            await client.mailbox_drop("garden")
         """
         address = addresses.parse(mail_address)
         await self._connection.request(requests.DropMailbox(), address)
@@ -122,6 +133,11 @@ class MailboxMethods(ClientBase):
 
         Raises:
             MailboxNotFound: The mailbox is not there.
+
+        Example::
+
+            status = await client.mailbox_status("garden")
+            print(f"{status.stored} stored, {status.delayed} delayed")
         """
         body = requests.Status(group_name=group_name, msg_id=msg_id)
         return await self._connection.request(body, addresses.parse(mail_address))
@@ -158,6 +174,10 @@ class MailboxMethods(ClientBase):
             MailboxNotFound: The mailbox is not there.
             Forbidden: Another agent created it, or none did.
             InvalidRequest: A name is not one, or nothing is given.
+
+        Example::
+
+            await client.mailbox_grant("garden", readers=["ada"], send_policy="granted")
         """
         body = requests.GrantMailbox(
             readers=arguments.agents("readers", readers),

@@ -62,12 +62,23 @@ def _with_parameters_of(
     return decorate
 
 
+def _wraps(method: Callable[..., object]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator like `functools.wraps` whose docstring has the examples without await."""
+
+    def decorate(call: Callable[P, R]) -> Callable[P, R]:
+        functools.update_wrapper(call, method)
+        call.__doc__ = (method.__doc__ or "").replace("await ", "")
+        return call
+
+    return decorate
+
+
 def _blocking(
     method: Callable[Concatenate[Mq9Client, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[SyncMq9Client, P], T]:
     """Return a method of the client as one that blocks."""
 
-    @functools.wraps(method)
+    @_wraps(method)
     def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.run(lambda client: method(client, *args, **kwargs))
 
@@ -80,7 +91,7 @@ def _blocking_as(
 ) -> Callable[Concatenate[SyncMq9Client, P], R]:
     """Return a method as one that blocks, and whose messages do."""
 
-    @functools.wraps(method)
+    @_wraps(method)
     def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return convert(self, self.run(lambda client: method(client, *args, **kwargs)))
@@ -139,7 +150,7 @@ def _blocking_consumer(
 ) -> Callable[Concatenate[SyncConsumer, P], T]:
     """Return a method of a consumer as one that blocks."""
 
-    @functools.wraps(method)
+    @_wraps(method)
     def call(self: SyncConsumer, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.run(lambda consumer: method(consumer, *args, **kwargs))
 
@@ -149,7 +160,7 @@ def _blocking_consumer(
 def _on_loop(method: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     """Return a plain function as a coroutine function, for the event loop to call."""
 
-    @functools.wraps(method)
+    @_wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         return method(*args, **kwargs)
 

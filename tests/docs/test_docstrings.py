@@ -1,0 +1,56 @@
+"""The examples in the docstrings of both clients run, against a broker with a garden."""
+
+import ast
+import inspect
+import textwrap
+
+import pytest
+
+from mq9 import Mq9Client, SyncMq9Client
+from mq9.testing import FakeBroker
+
+CARD = {"name": "florist", "mailbox": "florist", "description": "Sells roses and tulips"}
+
+
+def examples(kind):
+    """The code of each method that has an example, with its name."""
+    codes = {
+        name: (inspect.getdoc(method) or "").partition("\nExample::\n")[2]
+        for name, method in inspect.getmembers(kind, inspect.isfunction)
+    }
+    del codes["consume"]  # whose consumer runs until it is stopped
+    return [pytest.param(textwrap.dedent(code), id=name) for name, code in codes.items() if code]
+
+
+async def prepared(client):
+    """Make the mailboxes that the examples use, and have somebody answer there."""
+    await client.agent_register(CARD)
+    await client.mailbox_create(name="garden")
+    await client.send("garden", "Water the roses.", reply_to="florist.answers")
+    await client.mailbox_create(name="florist.answers")
+    return await client.consume("florist", lambda message: f"{message.text} Twelve.")
+
+
+@pytest.mark.parametrize("code", examples(Mq9Client))
+async def test_an_example_of_the_client_runs(code):
+    async with FakeBroker() as broker, broker.client() as client:
+        consumer = await prepared(client)
+        program = compile(code, "example", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        found = eval(program, {"client": client})  # noqa: S307  # our own docstring
+        if inspect.isawaitable(found):
+            await found
+        assert not consumer.counters.failed
+
+
+def test_most_used_methods_have_examples():
+    with_examples = {one.id for one in examples(Mq9Client)}
+    assert {"send", "fetch", "ack", "query", "request", "reply", "gather"} <= with_examples
+    assert with_examples == {one.id for one in examples(SyncMq9Client)}
+
+
+@pytest.mark.parametrize("code", examples(SyncMq9Client))
+def test_an_example_of_the_blocking_client_runs(code, tmp_path):
+    with SyncMq9Client(f"sqlite:///{tmp_path}/mail.db") as client:
+        consumer = client.run(prepared)
+        exec(compile(code, "example", "exec"), {"client": client})  # noqa: S102  # our own
+        client.run(lambda _client: consumer.stop())
