@@ -325,7 +325,19 @@ class Session:
     def perform(
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> R:
-        """Perform an operation and block until it is done."""
+        """Perform an operation and block until it is done.
+
+        Args:
+            operation: The operation, out of ``mq9.operations``.
+            arguments: Its arguments.
+            config: The configuration of the LangChain run that calls it.
+
+        Returns:
+            The result of the operation.
+
+        Raises:
+            Mq9Error: The broker refuses, or cannot be reached.
+        """
         work = self._perform(operation, arguments, self._caller(config))
         try:
             return self._connection.call(work)
@@ -335,7 +347,7 @@ class Session:
     async def aperform(
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> R:
-        """Perform an operation, awaited on any event loop."""
+        """Perform an operation, awaited on any event loop; see ``perform``."""
         caller = self._caller(config)
         client = await self._client_here(operation, arguments)
         work = self._perform(operation, arguments, caller, client)
@@ -347,6 +359,13 @@ class Session:
     def run(self, work: Callable[[Caller], Awaitable[T]], config: RunnableConfig) -> T:
         """Call ``work`` as the agent, and block until it is done.
 
+        Args:
+            work: A coroutine function, called with the agent's access to the broker.
+            config: The configuration of the LangChain run that calls it.
+
+        Returns:
+            The result of ``work``.
+
         Raises:
             NotConnected: The session is closed, or was closed during the work.
             Mq9Error: The broker refuses, or cannot be reached.
@@ -354,7 +373,7 @@ class Session:
         return self._connection.call(self._run(work, self._caller(config)))
 
     async def arun(self, work: Callable[[Caller], Awaitable[T]], config: RunnableConfig) -> T:
-        """Do the same, awaited on any event loop."""
+        """Call ``work`` as the agent, awaited on any event loop; see ``run``."""
         return await self._connection.await_(self._run(work, self._caller(config)))
 
     async def _run(

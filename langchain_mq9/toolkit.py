@@ -235,7 +235,11 @@ class Mq9Toolkit(BaseToolkit):
         return await self._session.arun(unread_of, config or {})
 
     def ask_agent_tool(self, mode: Mode = "wait") -> AskAgentTool:
-        """Return a tool with which a model asks an agent; see ``AskAgentTool``."""
+        """Return a tool with which a model asks an agent; see ``AskAgentTool``.
+
+        Args:
+            mode: ``wait`` or ``interrupt``; see ``ask_agent``.
+        """
         return AskAgentTool(session=self.session, mode=mode)
 
     def ask_agent(

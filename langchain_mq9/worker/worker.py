@@ -305,7 +305,11 @@ class MailboxWorker:
                 consumer.request_stop(timeout)
 
     async def stop(self, timeout: float | None = None) -> None:
-        """Stop as ``request_stop`` does, and return when it has ended. May be repeated."""
+        """Stop as ``request_stop`` does, and return when it has ended. May be repeated.
+
+        Args:
+            timeout: Seconds that runs are given; ``stop_timeout`` by default.
+        """
         self.request_stop(timeout)
         await self._finish()
 

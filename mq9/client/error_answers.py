@@ -35,7 +35,14 @@ def answer_digest(message: StoredMessage) -> str | None:
 
 
 def answer_id(message: StoredMessage) -> str | None:
-    """Return the id of a group's answer, the same for every delivery; None outside groups."""
+    """Return the idempotency id of a group's answer, the same for every delivery.
+
+    Args:
+        message: The message that is answered.
+
+    Returns:
+        The id; None if no group fetched the message.
+    """
     digest = answer_digest(message)
     return None if digest is None else f"answer.{digest}"
 

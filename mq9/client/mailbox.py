@@ -261,6 +261,10 @@ class Mailbox:
     def delete(self, mail_id: str, msg_id: int) -> None:
         """Remove one message.
 
+        Args:
+            mail_id: The mailbox.
+            msg_id: The number of the message.
+
         Raises:
             MailboxNotFound: The mailbox is not there.
             MessageNotFound: The message is not there.

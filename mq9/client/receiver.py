@@ -88,7 +88,11 @@ class Receiver(Iterator[SyncMessage]):
         return self._process == os.getpid() and not self._ended.done()
 
     def call_back(self, callback: MessageCallback) -> None:
-        """Give each message to a callback, on a thread that begins here; once at the most."""
+        """Give each message to a callback, on a thread that begins here.
+
+        Args:
+            callback: Function that takes a message. It can be set once.
+        """
         work = self._client.clock.busy()
         self._thread = threading.Thread(
             target=work.run,
@@ -152,7 +156,11 @@ class Receiver(Iterator[SyncMessage]):
         return True
 
     def wait(self, seconds: float) -> None:
-        """Return when it has ended, with or without an error, or after some time."""
+        """Return when it has ended, with or without an error, or after some time.
+
+        Args:
+            seconds: How long to wait at most.
+        """
         self._wait(seconds)
 
     def _wait(self, seconds: float | None) -> None:

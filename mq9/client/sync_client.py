@@ -316,7 +316,7 @@ class SyncMq9Client:
     def consume(
         self, mail_address: str, handler: SyncHandler, **options: Unpack[SyncConsumerOptions]
     ) -> SyncConsumer:
-        """Start handling the messages of a mailbox in the background."""
+        """Handle the messages of a mailbox in the background; see ``Mq9Client.consume``."""
         given: dict[str, Any] = {**options}
         for name in given.keys() & {"error_handler", "before_dead_letter"}:
             given[name] = self._given_sync_messages(given[name])
@@ -340,6 +340,12 @@ class SyncMq9Client:
 
     def run(self, work: Callable[[Mq9Client], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine function on the background thread, with the client that it drives.
+
+        Args:
+            work: Function that takes the ``Mq9Client`` and returns a coroutine.
+
+        Returns:
+            The result of the coroutine.
 
         Raises:
             NotConnected: The client is not connected, or was closed meanwhile.
@@ -446,6 +452,12 @@ class SyncConsumer:
 
     def run(self, work: Callable[[Consumer], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine function on the background thread, with the consumer.
+
+        Args:
+            work: Function that takes the ``Consumer`` and returns a coroutine.
+
+        Returns:
+            The result of the coroutine.
 
         Raises:
             NotConnected: The client was closed, or this is a forked child, which has no consumers.

@@ -32,10 +32,18 @@ class Embeddings(Protocol):
     """Turns texts into vectors; texts of like meaning into vectors of like direction."""
 
     def embed_documents(self, texts: list[str]) -> Sequence[Sequence[float]]:
-        """Return a vector for each text."""
+        """Return a vector for each text.
+
+        Args:
+            texts: The parts of agent cards; at least one.
+        """
 
     def embed_query(self, text: str) -> Sequence[float]:
-        """Return the vector of a question."""
+        """Return the vector of a question.
+
+        Args:
+            text: The text that an agent searches for.
+        """
 
 
 class WordLlamaEmbeddings:

@@ -34,7 +34,12 @@ class Limits:
     max_redelivered: int = 256 * 1024 * 1024  # bytes remembered of a group's redeliveries
 
     def check_size(self, limit: str, data: bytes) -> None:
-        """Raise PayloadTooLarge for more bytes than the limit of that name."""
+        """Raise PayloadTooLarge for more bytes than a limit allows.
+
+        Args:
+            limit: The name of a field of this class, such as ``max_payload``.
+            data: The bytes to measure.
+        """
         most = getattr(self, limit)
         if len(data) > most:
             raise PayloadTooLarge(f"{limit}: {len(data)} bytes are more than {most}")

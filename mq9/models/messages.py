@@ -227,7 +227,11 @@ class StoredMessage(_ClientSlot):
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self:
-        """Make a message of all of its fields, of which none is looked at."""
+        """Make a message of all of its fields, without checks.
+
+        Args:
+            fields: The value of each field, by its name.
+        """
         message = cls.__new__(cls)
         message.__dict__.update(fields)
         return message

@@ -124,7 +124,10 @@ class ManualClock:
     ) -> Timer:
         """Call ``callback`` on the running event loop when the clock has moved so far.
 
-        It does not go on by itself for what is done in the ``background``.
+        Args:
+            delay_ms: Milliseconds from now.
+            callback: Function without arguments.
+            background: Whether the clock does not advance by itself for this call.
         """
         loop = asyncio.get_running_loop()
         monitor = self._follow(loop)
@@ -158,6 +161,9 @@ class ManualClock:
 
     def follow(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let the clock stand still while an event loop has something to run.
+
+        Args:
+            loop: The event loop.
 
         Raises:
             TypeError: It is no event loop of asyncio.
@@ -200,6 +206,9 @@ class ManualClock:
         """Turn the wall clock back, as a machine's is when it was wrong. Wakes nobody.
 
         What is measured, such as how long somebody has waited, is not changed by it.
+
+        Args:
+            seconds: How far to turn it back.
 
         Raises:
             TypeError: ``seconds`` is not a number.

@@ -268,6 +268,9 @@ class FakeBroker:
     async def carry_out(self, request: LocalRequest[R]) -> Reply[R]:
         """Carry out one request, or do to it what was ordered.
 
+        Args:
+            request: The request of a client of this broker.
+
         Raises:
             Mq9Error: It was refused.
             NotConnected: The broker is not open.

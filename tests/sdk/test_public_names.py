@@ -142,6 +142,27 @@ EXPLAINED = [
 ]
 
 
+def explained_elsewhere(function):
+    """Whether its docstring refers to another, or is written by whoever defines the protocol."""
+    text = inspect.getdoc(function) or ""
+    return not function.__module__.startswith(("mq9", "langchain_mq9")) or re.search(
+        r"[Ss]ee ``|[Aa]s ``|[Ff]or the arguments see", text.partition("\nArgs:")[0]
+    )
+
+
+@pytest.mark.parametrize("kind", EXPLAINED, ids=lambda kind: kind.__name__)
+def test_every_parameter_of_a_public_method_is_explained(kind):
+    silent = {  # of the options, the class that ``options`` names explains each
+        f"{function.__qualname__}({name})"
+        for function in public_functions(kind)
+        if function is not kind.__init__ and not explained_elsewhere(function)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name != "self" and parameter.kind is not parameter.VAR_KEYWORD
+        if not {name, "options"} & described(inspect.getdoc(function) or "").keys()
+    }
+    assert silent == set()
+
+
 @pytest.mark.parametrize("kind", EXPLAINED, ids=lambda kind: kind.__name__)
 def test_a_name_ends_in_ms_where_it_means_milliseconds_and_nowhere_else(kind):
     texts = [kind.__doc__, *(one.__doc__ for one in public_functions(kind) if one.__doc__)]

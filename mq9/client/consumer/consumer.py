@@ -215,9 +215,13 @@ class Consumer:
     async def stop(self, timeout: float | None = None, *, give_back: bool = True) -> None:
         """Stop as ``request_stop`` does, and return when it has ended. May be repeated.
 
-        When ``timeout`` has passed, handlers that are coroutines are cancelled, and whatever they,
-        blocked threads and the broker do, this returns within three seconds more. A handler that
-        calls this is not waited for: it would wait for itself.
+        A handler that calls this is not waited for: it would wait for itself.
+
+        Args:
+            timeout: Seconds that handlers are given; ``stop_timeout`` by default. Then handlers
+                that are coroutines are cancelled, and this returns within three seconds more,
+                whatever they, blocked threads and the broker do.
+            give_back: Whether messages that are not finished by then are given back.
         """
         self.request_stop(timeout, give_back=give_back)
         if not self._processor.is_calling_this_task:
