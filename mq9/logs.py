@@ -59,10 +59,11 @@ def configure_logging(
     Raises:
         InvalidRequest: The level or the format is unknown.
 
-    Example::
-
+    Example:
+        ```python
         mq9.configure_logging("info", "json")
         logging.getLogger("mq9").info("mail sent", extra={"mailbox": "ada"})
+        ```
     """
     if level.lower() not in LEVELS:
         raise InvalidRequest(f"log_level: {shown(level)} is not one of {', '.join(LEVELS)}")

@@ -45,10 +45,11 @@ class AgentMethods(ClientBase):
             LimitReached: The registry holds as many agents as it may.
             Forbidden: The name was registered by another, authenticated agent.
 
-        Example::
-
+        Example:
+            ```python
             card = {"name": "florist", "mailbox": "florist", "description": "Sells roses"}
             await client.agent_register(card, ttl=86_400)
+            ```
         """
         card = dict(checks.json_object("agent_card", agent_card))
         if ttl is not None:
@@ -111,10 +112,11 @@ class AgentMethods(ClientBase):
             What the agents registered, best first; by name when nothing is asked. Its ``mode``
             tells what really ranked them: ``text`` where finding by meaning was not possible.
 
-        Example::
-
+        Example:
+            ```python
             for agent in await client.agent_discover(semantic="sells flowers", limit=3):
                 print(agent["name"], agent["mailbox"])
+            ```
         """
         body = requests.Discover(
             text=text, semantic=semantic, min_score=min_score, limit=limit, page=page

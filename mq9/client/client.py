@@ -209,13 +209,14 @@ class Mq9Client(GatherMethods, AgentMethods, ListingMethods):
         Raises:
             MailboxNotFound: The mailbox does not exist.
 
-        Example::
-
+        Example:
+            ```python
             async def handle(message):
                 return f"{message.text}, done"
 
             async with await client.consume("garden", handle, group_name="helpers") as consumer:
                 await consumer.wait()
+            ```
         """
         started = Consumer(self, mail_address, handler, options)
         await started.start(on_end=self._consumers.discard)

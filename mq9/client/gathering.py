@@ -102,11 +102,12 @@ class GatherMethods(QuestionMethods):
             LimitReached: The same, where they are full or the questions too large.
             Forbidden: The same, where one may not send there.
 
-        Example::
-
+        Example:
+            ```python
             questions = [("florist", "How many roses?"), ("florist", "How many tulips?")]
             for answer in await client.gather(questions, timeout=10, minimum=1):
                 print("no answer" if answer is None else answer.text)
+            ```
         """
         asked = _checked(questions)
         seconds = checks.seconds(above_zero=True)("timeout", timeout)

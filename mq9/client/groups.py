@@ -135,11 +135,12 @@ class GroupMethods(ClientBase):
         Raises:
             MailboxNotFound: The mailbox is not there, or expired during the wait.
 
-        Example::
-
+        Example:
+            ```python
             for message in await client.fetch("garden", group_name="helpers", max_wait_ms=30_000):
                 print(message.text)
                 await message.ack()
+            ```
         """
         address = addresses.parse(mail_address)
         body = requests.Fetch(
@@ -230,10 +231,11 @@ class GroupMethods(ClientBase):
             MailboxNotFound: The mailbox is not there.
             MessageNotFound: The message was not delivered to this consumer of the group.
 
-        Example::
-
+        Example:
+            ```python
             if messages := await client.fetch("garden", group_name="helpers"):
                 await client.ack("garden", "helpers", messages[-1].msg_id)  # all of them
+            ```
         """
         if checks.flag("any_consumer", any_consumer) and not checks.is_absent(consumer):
             raise InvalidRequest(f"any_consumer: consumer {checks.shown(consumer)} is named")

@@ -63,9 +63,10 @@ class MailboxMethods(ClientBase):
             MailboxExists: It is there already, and ``renew`` is not set.
             LimitReached: The broker holds as many mailboxes as it may.
 
-        Example::
-
+        Example:
+            ```python
             await client.mailbox_create(name="orders", desc="Orders of the shop")
+            ```
         """
         body = requests.CreateMailbox(
             name=name,
@@ -113,9 +114,10 @@ class MailboxMethods(ClientBase):
         Raises:
             MailboxNotFound: It is not there.
 
-        Example::
-
+        Example:
+            ```python
             await client.mailbox_drop("garden")
+            ```
         """
         address = addresses.parse(mail_address)
         await self._connection.request(requests.DropMailbox(), address)
@@ -134,10 +136,11 @@ class MailboxMethods(ClientBase):
         Raises:
             MailboxNotFound: The mailbox is not there.
 
-        Example::
-
+        Example:
+            ```python
             status = await client.mailbox_status("garden")
             print(f"{status.stored} stored, {status.delayed} delayed")
+            ```
         """
         body = requests.Status(group_name=group_name, msg_id=msg_id)
         return await self._connection.request(body, addresses.parse(mail_address))
@@ -175,9 +178,10 @@ class MailboxMethods(ClientBase):
             Forbidden: Another agent created it, or none did.
             InvalidRequest: A name is not one, or nothing is given.
 
-        Example::
-
+        Example:
+            ```python
             await client.mailbox_grant("garden", readers=["ada"], send_policy="granted")
+            ```
         """
         body = requests.GrantMailbox(
             readers=arguments.agents("readers", readers),

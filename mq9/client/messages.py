@@ -39,9 +39,10 @@ class MessageMethods(ClientBase):
             InvalidRequest: The mailbox ``from_mailbox`` does not exist.
             Forbidden: The connection's agent may not take messages from ``from_mailbox``.
 
-        Example::
-
+        Example:
+            ```python
             await client.send("garden", {"water": "roses"}, priority="urgent", tags=["today"])
+            ```
         """
         address = addresses.parse(mail_address)
         message = self._message("send", options)
@@ -130,10 +131,11 @@ class MessageMethods(ClientBase):
             BadReply: The broker does not know one of ``correlation_id``, ``group_name`` and
                 ``before_id``, and answered with other messages.
 
-        Example::
-
+        Example:
+            ```python
             for message in await client.query("garden", limit=10):
                 print(message.msg_id, message.text)
+            ```
         """
         address = addresses.parse(mail_address)
         body = requests.Query(
@@ -201,10 +203,11 @@ class MessageMethods(ClientBase):
             MailboxNotFound: The mailbox is not there.
             MessageNotFound: It is visible by now, was removed, or is another sender's.
 
-        Example::
-
+        Example:
+            ```python
             sent = await client.send_detailed("garden", "Cut the hedge.", delay=3600)
             await client.cancel("garden", sent.delayed_id)
+            ```
         """
         body = requests.Cancel(delayed_id=delayed_id, sender=sender)
         await self._connection.request(body, addresses.parse(mail_address))
@@ -267,10 +270,11 @@ class MessageMethods(ClientBase):
             MailboxNotFound: The mailbox is not there.
             MessageNotFound: The message is not there.
 
-        Example::
-
+        Example:
+            ```python
             [newest] = await client.query("garden", limit=1)
             await client.delete("garden", newest.msg_id)
+            ```
         """
         body = requests.Delete(msg_id=msg_id)
         await self._connection.request(body, addresses.parse(mail_address))

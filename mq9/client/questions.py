@@ -74,10 +74,11 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             RequestFailed: The agent that was asked gave the question up.
             MailboxNotFound: There is nobody to ask.
 
-        Example::
-
+        Example:
+            ```python
             answer = await client.request("florist", "How many roses are left?", timeout=10)
             print(answer.text)
+            ```
         """
         address = addresses.parse(mail_address)
         seconds = checks.seconds(above_zero=True)("timeout", timeout)
@@ -182,12 +183,13 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             ReplyForbidden: The connection's agent may not send to the mailbox in ``reply_to``.
             Forbidden: It may not, or may not take messages from the ``from_mailbox`` that is given.
 
-        Example::
-
+        Example:
+            ```python
             for message in await client.fetch("garden", group_name="helpers"):
                 if message.reply_to is not None:
                     await client.reply(message, "Done.")
                 await message.ack()
+            ```
         """
         if not isinstance(message, StoredMessage):
             raise InvalidRequest(f"message: {checks.shown(message)} is not a Message")

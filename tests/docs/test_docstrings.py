@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import textwrap
 
 import pytest
@@ -9,17 +10,18 @@ import pytest
 from mq9 import Mq9Client, SyncMq9Client
 from mq9.testing import FakeBroker
 
+FENCED = re.compile(r"^Example:\n    ```python\n(.*?)^    ```$", re.MULTILINE | re.DOTALL)
 CARD = {"name": "florist", "mailbox": "florist", "description": "Sells roses and tulips"}
 
 
 def examples(kind):
     """The code of each method that has an example, with its name."""
-    codes = {
-        name: (inspect.getdoc(method) or "").partition("\nExample::\n")[2]
+    return [
+        pytest.param(textwrap.dedent(code), id=name)
         for name, method in inspect.getmembers(kind, inspect.isfunction)
-    }
-    del codes["consume"]  # whose consumer runs until it is stopped
-    return [pytest.param(textwrap.dedent(code), id=name) for name, code in codes.items() if code]
+        if name != "consume"  # whose consumer runs until it is stopped
+        for code in FENCED.findall(inspect.getdoc(method) or "")
+    ]
 
 
 async def prepared(client):
