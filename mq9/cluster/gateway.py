@@ -105,7 +105,7 @@ class _Reply(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class _Asker:
+class _WaitingClient:
     """A client that waits for a reply."""
 
     to: str
@@ -212,7 +212,7 @@ class Gateway:
             busy = LimitReached(f"the gateway is busy: it has {_MOST_BUSY} requests in work")
             self._write(_Reply(message.reply, replies.encode(replies.failure(busy))))
             return
-        asker = _Asker(message.reply)
+        waiting = _WaitingClient(message.reply)
         connection = _connection_of(message.reply)
         session = BrokerSession(
             connection,
@@ -228,10 +228,10 @@ class Gateway:
             tuple((message.headers or {}).items()),
             session,
             bool(message.reply),
-            on_leased=asker.lease,
+            on_leased=waiting.lease,
         )
         self.requests += 1
-        task = self._broker.begin(request, partial(self._answer, asker), at_once=True)
+        task = self._broker.begin(request, partial(self._answer, waiting), at_once=True)
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -250,7 +250,7 @@ class Gateway:
                 self.refused,
             )
 
-    def _answer(self, asker: _Asker, reply: bytes) -> None:
+    def _answer(self, waiting: _WaitingClient, reply: bytes) -> None:
         self.requests -= 1
         if self.is_draining and not self.requests:
             self._rested.set()
@@ -258,13 +258,13 @@ class Gateway:
             said = f"the reply has {len(reply)} bytes, and the cluster takes no more than "
             refusal = PayloadTooLarge(f"{said}{self._client.max_payload}; ask for less at once")
             reply = replies.encode(replies.failure(refusal))
-            if asker.undo is not None:
-                self._broker.undo_soon(asker.undo, _connection_of(asker.to))
-                asker.undo = None
+            if waiting.undo is not None:
+                self._broker.undo_soon(waiting.undo, _connection_of(waiting.to))
+                waiting.undo = None
         lost = ""
-        if asker.undo is not None:
-            lost = f"{self._lost_subject}.{asker.undo.request.batch}.{asker.undo.address}"
-        self._write(_Reply(asker.to, reply, lost))
+        if waiting.undo is not None:
+            lost = f"{self._lost_subject}.{waiting.undo.request.batch}.{waiting.undo.address}"
+        self._write(_Reply(waiting.to, reply, lost))
 
     def _write(self, reply: _Reply) -> None:
         if reply.to:
@@ -275,8 +275,8 @@ class Gateway:
         headers = message.headers or {}
         if headers.get("Status") == _NOBODY:
             batch, _, address = message.subject[len(self._lost_subject) + 1 :].partition(".")
-            asker = _connection_of(headers.get("Nats-Subject", ""))
-            self._broker.undo_soon(Call(Undo(batch=batch), address), asker)
+            connection = _connection_of(headers.get("Nats-Subject", ""))
+            self._broker.undo_soon(Call(Undo(batch=batch), address), connection)
 
     async def _write_all(self) -> None:
         """Publish replies in the order in which they were given."""

@@ -343,12 +343,12 @@ def undo(db: Connection, call: Call[Undo], now: int, _limits: Limits) -> None:
         "SELECT copies FROM replies WHERE mailbox=? AND number=?", (mailbox.id, number)
     ).fetchone()
     if latest != (request.copy,):
-        return  # its asker has repeated the FETCH since, and was answered
+        return  # its client has repeated the FETCH since, and was answered
     _undo_reply(db, mailbox.id, number)
 
 
 def release(db: Connection, call: Call[Release], now: int, _limits: Limits) -> None:
-    """Make undone what a FETCH was given whose asker no longer waits for the reply."""
+    """Undo a FETCH whose client no longer waits for the reply."""
     mailbox = messages.advance(db, call.address, now)
     group = groups.find(db, mailbox, call.request.group_name, now)
     if group is None:

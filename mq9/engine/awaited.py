@@ -66,7 +66,7 @@ def end(
     """Let a message that is visible now end the wait for an answer, if it is one. Saves nothing."""
     mailbox.awaited -= db.execute(
         "DELETE FROM awaited WHERE mailbox=? AND correlation_id=?"
-        # Where nobody knows the asker, anybody else may be the one who answers.
+        # Where the sender of the question is unknown, anybody may be the one who answers.
         " AND (sender IS NULL OR sender IS NOT ?) AND (asked, question)<>(?, ?)",
         (mailbox.id, correlation_id, sender, mailbox.id, msg_id),
     ).rowcount
@@ -161,7 +161,7 @@ class Overdue(NamedTuple):
     question: int
 
     def notice(self, db: Connection) -> bytes:
-        """Return what the asker is told."""
+        """Return the body of the notice that the sender of the question gets."""
         number = {"msg_id": self.msg_id} if self.msg_id >= 0 else {"delayed_id": -1 - self.msg_id}
         told = {
             "type": "overdue",

@@ -60,7 +60,7 @@ class Actor:
     barred: bool = False  # whether the agent's allow-list leaves out the mailbox of a SEND
     # Whether it is no agent where agents are configured, and no operator either.
     is_stranger: bool = False
-    # Whether the asker may be told addresses that it does not name: it is an agent, an operator
+    # Whether the client may be told addresses that it does not name: it is an agent, an operator
     # where agents are configured, or a program in the broker's process. For ``tells_addresses``.
     may_list: bool = False
     # Where it does not follow from ``agent``: of an operator with a name, and of a reader.
@@ -105,7 +105,7 @@ class Actor:
 
     @property
     def at_reply_to(self) -> Actor:
-        """The asker, as seen from the mailbox that gets the notice of an overdue answer."""
+        """The client, as seen from the mailbox that gets the notice of an overdue answer."""
         # Where one may take, the allow-list does not matter.
         return replace(self, owner=self.reply_owner, other_owner=None, barred=False)
 
@@ -131,11 +131,11 @@ class Call(Generic[Q_co]):
 
     @property
     def agent(self) -> str | None:
-        """The agent that the asker works for: who has authenticated as one works for that one."""
+        """The agent that the client works for: who has authenticated as one works for that one."""
         return self.actor.agent or self.request.claimed_agent
 
     def asking(self, request: P, generation: str | None = None) -> Call[P]:
-        """Return another request by the same asker, for the same mailbox."""
+        """Return another request by the same client, for the same mailbox."""
         return Call(
             request,
             self.address,

@@ -145,7 +145,7 @@ def _whose(call: Call[ListSent]) -> tuple[str, int | None]:
 def _mailboxes(
     db: Connection, call: Call[ListSent], page: Sequence[_Row], now: int
 ) -> dict[str, MailboxRow]:
-    """Return the mailboxes of messages, and those of their answers that the asker may look at."""
+    """Return the mailboxes of messages, and those of their answers that the client may look at."""
     addresses = {row.address for row in page}
     others = {row.reply_to for row in page if row.reply_to is not None}
     there = {

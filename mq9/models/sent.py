@@ -56,11 +56,11 @@ class Sent:
             consumer; ``acked``; or ``moved``, to another mailbox, such as that of dead letters.
         until: When the lease of a fetched message ends, in Unix seconds.
         deliveries: How often the group was given it, where it is waiting or fetched.
-        moved_to: The mailbox that it was moved to, where the asker may look at the mailbox.
+        moved_to: The mailbox that it was moved to, where the client may look at the mailbox.
         answer_by: Until when an answer was wanted, in Unix seconds.
         promise: What the group's last holder has promised, without its name.
         answer: The first good answer by another sender, else the first error answer. None where
-            there is none yet, or the asker may not look at the mailbox ``reply_to``.
+            there is none yet, or the client may not look at the mailbox ``reply_to``.
     """
 
     mail_address: str

@@ -44,14 +44,14 @@ class Request(Generic[R_co]):
     is_brief: ClassVar[bool] = False
     # Its outcome holds messages, which a reply may hold as base64.
     reads_messages: ClassVar[bool] = False
-    # Its outcome may name mailboxes that the asker does not.
+    # Its outcome may name mailboxes that the client does not.
     tells_addresses: ClassVar[bool] = False
-    # It is a sign of life of the agent that the asker works for.
+    # It is a sign of life of the agent that the client works for.
     shows_life: ClassVar[bool] = False
 
     @property
     def claimed_agent(self) -> str | None:
-        """The agent that the asker says it works for."""
+        """The agent that the client says it works for."""
         return None
 
 

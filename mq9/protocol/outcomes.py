@@ -72,7 +72,7 @@ class Created(NamedTuple):
 
     mail_address: str
     generation: str  # which of the mailboxes that ever were at that address it is
-    # Type, policies and viewers where the request asked for others than the default: so the asker
+    # Type, policies and viewers where the request asked for others than the default: so the client
     # sees that the broker knows them.
     type: MailboxType | None = None
     send_policy: SendPolicy | None = None

@@ -163,7 +163,7 @@ def encode_message(message: Stored, *, as_base64: bool) -> dict[str, Any]:
 
     Args:
         message: What is stored.
-        as_base64: Whether the asker said that it reads base64. Otherwise the payload is the text
+        as_base64: Whether the client said that it reads base64. Otherwise the payload is the text
             itself, and base64 with ``encoding`` only where it is no UTF-8.
     """
     item: dict[str, Any] = {"msg_id": message.msg_id}
@@ -414,7 +414,7 @@ def decode_mailbox(reply: dict[str, Any]) -> str:
 
 
 def decode_whoami(reply: dict[str, Any]) -> Identity:
-    """Read whom the broker takes the asker for; a role that is not known is left out."""
+    """Read whom the broker takes the client for; a role that is not known is left out."""
     agent, role = reply.get("agent"), reply.get("role")
     return Identity(
         agent if isinstance(agent, str) else None,

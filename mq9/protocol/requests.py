@@ -671,4 +671,4 @@ class Lookup(Body[tuple[AgentEntry, ...]]):
 
 @dataclass(frozen=True, kw_only=True)
 class Whoami(Body[Identity]):
-    """AGENT.WHOAMI; comes to whom the broker takes the asker for."""
+    """AGENT.WHOAMI; comes to whom the broker takes the client for."""
