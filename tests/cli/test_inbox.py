@@ -219,7 +219,7 @@ def test_at_a_terminal_an_edit_is_made_in_an_editor_unless_that_fails(mq9, edito
     mq9.ok("reply", "boss", 0, "edit", env={"VISUAL": editor})
     edited = [("q0", "boss", b'{"decisions":[%s]}' % EDITED)]
     assert answers(mq9) == edited
-    done = mq9("reply", "boss", 1, "edit", env={"VISUAL": "", "EDITOR": editor})
+    done = mq9("reply", "boss", 1, "edit", env={"VISUAL": "", "EDITOR": editor, "NO_COLOR": "1"})
     assert done.code == 2
     assert done.err.startswith("error: the editor ")
     assert answers(mq9) == edited

@@ -68,7 +68,7 @@ def test_a_body_may_be_piped_in_byte_for_byte(mq9, inbox, argument):
 
 def test_nothing_to_send_on_a_terminal_is_a_mistake(mq9, inbox, monkeypatch):
     monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda _: True)
-    done = mq9("send", inbox)
+    done = mq9("send", inbox, env={"NO_COLOR": "1"})
     assert (done.code, done.err) == (2, "error: body: give it as an argument, or pipe it in\n")
 
 
