@@ -20,7 +20,9 @@ from mq9.storage.store import LOG_BYTES, MOST_BYTES
 logger = logging.getLogger("mq9.broker")
 
 _RIGHTS = 0o600  # what the owner of the file must keep
-_ATTEMPTS = 5  # to read a page that another process may be writing
+# To read a page that another process may be writing, which may wait for a busy disk. An alarm stops
+# the broker until an operator acts, so a real one may take a fifth of a second.
+_ATTEMPTS = 20
 _PAUSE_S = 0.01  # between two of them
 _CONCLUSIVE_NS = 1_000_000_000  # a change so recent may hide a second one: timestamps are coarse
 _AGAIN_S = 0.1  # after which such a file is looked into again
@@ -182,13 +184,16 @@ class DatabaseFile:
         now = time.monotonic()
         if stamp == self._stamp and (self._is_conclusive or now - self._checked_at < _AGAIN_S):
             return None
+        found_instead = ""
         for attempt in range(_ATTEMPTS):
             if attempt:
                 time.sleep(_PAUSE_S)
             try:
                 found = _token_in(self._main)
-            except sqlite3.DatabaseError:
+            except sqlite3.DatabaseError as error:
+                found_instead = f" and cannot be read ({error})"
                 continue
+            found_instead = " by another database or an older copy"
             token, previous = connection.execute(
                 "SELECT token, previous FROM checkpoints"
             ).fetchone()
@@ -196,7 +201,7 @@ class DatabaseFile:
             if found == token or is_previous or found is self._seen is None:
                 break
         else:
-            return f"{self._main} was overwritten"
+            return f"{self._main} was overwritten{found_instead}"
         self._seen = found
         self._stamp = stamp
         self._checked_at = now

@@ -190,7 +190,7 @@ async def test_an_older_copy_of_the_same_file_is_noticed(path, tmp_path):
         pass  # what it wrote is in the file now, and not in the copy
     async with opened(path) as backend:
         shutil.copyfile(older, path)
-        with pytest.raises(Unavailable, match="was overwritten"):
+        with pytest.raises(Unavailable, match="overwritten by another database or an older copy"):
             await backend.run(call(Send, "inbox", payload=b"after"))
 
 
