@@ -233,8 +233,9 @@ docs: $(READY) ## Build the documentation site into build/site, and open its pag
 	$(BIN)/python -m pytest --quiet -m site
 	@echo "Open build/site/index.html in a browser."
 
-screenshots: $(READY) ## Take the pictures of the desk anew, which its guide shows
+screenshots: $(READY) ## Take the pictures of the desk and of the terminal again
 	@$(BIN)/python packaging/take_screenshots.py
+	@$(BIN)/python packaging/draw_terminal.py
 
 generated: $(READY) ## Write anew what is derived from the catalogue and from the answers of the MCP SDK
 	@$(BIN)/python packaging/write_catalog.py
