@@ -1,4 +1,4 @@
-"""``mq9 agents``: find registered agents; ``mq9 hash-password``: let one in by a users file."""
+"""``mq9 agents`` and ``mq9 hash-password``."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ async def agents(
         "page": page,
     }
     if not found:
-        said = "no agent is registered" if text is None else "no registered agent matches"
-        return call.empty(document, said)
+        notice = "no agent is registered" if text is None else "no registered agent matches"
+        return call.empty(document, notice)
     call.out.show(
         document,
         Table(("NAME", "MAILBOX", "LAST SEEN", "DESCRIPTION"), [_row(one, now) for one in found]),
@@ -59,8 +59,7 @@ _MOST_CHARS = 1_024
 async def hash_password(call: CommandCall) -> int:
     """Hash a password for a users file of `mq9 serve`.
 
-    It is asked for twice on a terminal, and else read from standard input, up to the end of its
-    first line.
+    On a terminal you type it twice. Otherwise it is the first line of standard input.
     """
     if sys.stdin.isatty():
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)

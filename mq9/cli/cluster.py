@@ -28,7 +28,7 @@ app = new_app(help="Manage a cluster and its gateways.")
 @asynccontextmanager
 async def _operating(call: CommandCall) -> AsyncIterator[Operator]:
     with needing("cluster", "cluster: it"):
-        from mq9.cluster.operator import operating  # noqa: PLC0415  # not before it is used
+        from mq9.cluster.operator import operating  # noqa: PLC0415  # loaded late, for a quick start
 
     name = f"operator-{secrets.token_hex(6)}"
     async with operating(call.full_url, SystemClock(), name, call.timeout) as operator:
@@ -41,7 +41,7 @@ async def status(call: CommandCall) -> int:
         last = await operator.last()
         gateways = await operator.status(min(_STATUS_S, call.timeout))
     if not gateways:
-        call.out.warn(_NOBODY)
+        call.out.warn(_NO_GATEWAY)
     rows = [
         (
             one["name"],
@@ -61,9 +61,10 @@ async def status(call: CommandCall) -> int:
 async def verify(call: CommandCall) -> int:
     """Compare the states of all gateways."""
     async with _operating(call) as operator:
-        found = await operator.verify(call.timeout)
+        with call.out.working("the gateways compute their digests"):
+            found = await operator.verify(call.timeout)
     if not found:
-        call.out.warn(_NOBODY)
+        call.out.warn(_NO_GATEWAY)
     digests = {one["digest"] for one in found}
     are_equal = len(digests) == 1 and None not in digests
     rows = [
@@ -81,34 +82,41 @@ async def verify(call: CommandCall) -> int:
 
 
 _DIGESTS = ("gateway", "record", "digest")
-_NOBODY = "no gateway answers: start one with `mq9 serve --cluster`"
+_NO_GATEWAY = "no gateway answers: start one with `mq9 serve --cluster`"
 _SILENT = "no answer yet"
 
 
 async def snapshot(call: CommandCall) -> int:
     """Store a snapshot of the state, for new gateways."""
-    return await _show_taken(call, lambda operator: operator.snapshot())
+    return await _show_taken(call, "a gateway stores", lambda operator: operator.snapshot())
 
 
 async def import_(
     call: CommandCall, *, file: Path = typer.Argument(..., help="The file. No program may use it.")
 ) -> int:
     """Import an mq9 file into an empty cluster."""
-    return await _show_taken(call, lambda operator: operator.import_file(file))
+    return await _show_taken(
+        call, f"importing {file} as", lambda operator: operator.import_file(file)
+    )
 
 
 async def export(
     call: CommandCall, *, file: Path = typer.Argument(..., help="The new file.")
 ) -> int:
     """Write the newest snapshot into a new file."""
-    return await _show_taken(call, lambda operator: operator.export_file(file))
+    return await _show_taken(
+        call, f"writing {file} from", lambda operator: operator.export_file(file)
+    )
 
 
-async def _show_taken(call: CommandCall, take: Callable[[Operator], Awaitable[Snapshot]]) -> int:
+async def _show_taken(
+    call: CommandCall, doing: str, take: Callable[[Operator], Awaitable[Snapshot]]
+) -> int:
     async with _operating(call) as operator:
-        taken = await take(operator)
-    said = f"a snapshot of {count(taken.bytes, 'byte')}, up to record {taken.sequence}"
-    call.out.show(taken._asdict(), said)
+        with call.out.working(f"{doing} a snapshot"):
+            taken = await take(operator)
+    text = f"a snapshot of {count(taken.bytes, 'byte')}, up to record {taken.sequence}"
+    call.out.show(taken._asdict(), text)
     return 0
 
 

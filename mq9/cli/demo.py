@@ -1,4 +1,4 @@
-"""``mq9 demo``: two agents on one broker, one of which crashes at work."""
+"""``mq9 demo``: two agents on one broker. One of them crashes at work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Say = Callable[[str], None]
 
 
 async def demo(call: CommandCall) -> int:
-    """Show two agents, one of which crashes at work."""
+    """Show two agents; one crashes, and no message is lost."""
     steps: list[str] = []
 
     def say(step: str) -> None:
@@ -49,29 +49,29 @@ async def _play(say: Say, planner: Mq9Client, translator: Mq9Client) -> None:
     await translator.agent_register(
         {"name": "translator", "mailbox": inbox, "description": "Translates English and French"}
     )
-    say("translator registers what it can do, with a mailbox, and goes offline")
+    say("translator registers its skills and its mailbox, and goes offline")
 
     [found] = await planner.agent_discover(text="french")
     answers = await planner.mailbox_create(prefix="planner")
     sent = await planner.send(found["mailbox"], "Good morning", reply_to=answers)
-    say(f"planner looks for 'french', finds {found.match.name} and sends message {sent}: stored")
+    say(f"planner searches for 'french', finds {found.match.name} and sends message {sent}: stored")
 
     [held] = await translator.fetch(
         inbox, group_name="workers", deliver="earliest", lease_ms=_LEASE_MS, consumer="first"
     )
-    say(f"translator comes back and fetches message {held.msg_id}: leased to it for 1 s")
-    say("translator crashes before it is done: nothing was acked")
+    say(f"translator comes back and fetches message {held.msg_id}: leased for 1 s")
+    say("translator crashes before it has acked")
 
     [again] = await translator.fetch(
         inbox, group_name="workers", max_wait_ms=_SECOND_WAIT_MS, consumer="second"
     )
     say(
-        f"its successor fetches when the lease is over: message {again.msg_id} again, "
+        f"its successor fetches after the lease: message {again.msg_id} again, "
         f"delivery {again.delivery_count}"
     )
     await translator.reply(again, "Bonjour")
     await translator.ack(inbox, "workers", again.msg_id, consumer="second")
-    say("it answers, and acks: now the message is done with")
+    say("it answers and acks: the message is done")
 
     [answer] = await planner.fetch(answers, group_name="planner", deliver="earliest")
     await planner.ack(answers, "planner", answer.msg_id)

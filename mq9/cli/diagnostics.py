@@ -54,6 +54,7 @@ def problem(name: str, text: str, advice: str) -> Check:
     return Check(name, PROBLEM, text, advice)
 
 
+_WITHOUT_WAL_RESET_BUG = (3, 51, 3)  # https://www.sqlite.org/wal.html#walresetbug
 _LOW_DISK_BYTES = 100 * 1024 * 1024
 _FULL_DISK_BYTES = 1024 * 1024
 _PAGE_BYTES = 4_096
@@ -69,7 +70,7 @@ _MAX_METRICS_BYTES = 1024 * 1024  # bytes
 
 
 def check_versions(packages: Sequence[str] = ()) -> list[Check]:
-    """Check Python, our packages and others, and what SQLite can do."""
+    """Check Python, our packages and others, and the features of SQLite."""
     found = [
         ok("python", f"{platform.python_version()} at {sys.executable}"),
         ok("langchain-mq9", VERSION),
@@ -78,9 +79,7 @@ def check_versions(packages: Sequence[str] = ()) -> list[Check]:
         try:
             found.append(ok(package, version(package)))
         except PackageNotFoundError:
-            found.append(
-                problem(package, "is not installed", "install it again, as its README says")
-            )
+            found.append(problem(package, "is not installed", "install it again: see its README"))
     connection = sqlite3.connect(":memory:")
     try:
         connection.execute("CREATE VIRTUAL TABLE one USING fts5(text)")
@@ -93,7 +92,9 @@ def check_versions(packages: Sequence[str] = ()) -> list[Check]:
             )
         )
     else:
-        found.append(ok("sqlite", sqlite3.sqlite_version))
+        has_bug = (3, 7) <= sqlite3.sqlite_version_info < _WITHOUT_WAL_RESET_BUG
+        hint = "; 3.51.3 is safer for a file of several programs" if has_bug else ""
+        found.append(ok("sqlite", f"{sqlite3.sqlite_version}{hint}"))
     finally:
         connection.close()
     return found
@@ -102,19 +103,21 @@ def check_versions(packages: Sequence[str] = ()) -> list[Check]:
 def check_file(path: Path, *, usable: bool) -> list[Check]:
     """Check the broker's file from outside.
 
-    It is never opened: SQLite's locks belong to the process, and closing any descriptor of the file
-    would drop those of a broker that runs in it.
+    The file is never opened. SQLite's locks belong to the process: closing any descriptor of the
+    file would drop the locks of a broker in the same process.
     """
     try:
         status = path.stat()
     except FileNotFoundError:
         found = [] if usable else _folder(path)
         return found or [
-            ok("file", f"{path} is not there yet; the first use makes it"),
+            ok("file", f"{path} does not exist yet; the first use creates it"),
             *_file_system(path),
         ]
     except OSError as error:
-        return [problem("file", f"{path}: {error.strerror}", "check the rights of its directories")]
+        return [
+            problem("file", f"{path}: {error.strerror}", "check the permissions of its directories")
+        ]
     if not stat.S_ISREG(status.st_mode):
         return [problem("file", f"{path} is not a file", "name another one in the URL")]
     if usable:
@@ -129,27 +132,27 @@ def check_file(path: Path, *, usable: bool) -> list[Check]:
 def _writable(path: Path) -> list[Check]:
     if os.access(path, os.R_OK | os.W_OK):
         return []
-    advice = f"give this user the right to read and write it: chmod u+rw {path}"
+    advice = f"let this user read and write it: chmod u+rw {path}"
     return [problem("rights", f"{path} cannot be read and written by this user", advice)]
 
 
 def _folder(path: Path) -> list[Check]:
-    """Write a file beside the broker's, as SQLite does, and return what keeps it from that."""
+    """Write a file next to the broker's, as SQLite does; return the problem if that fails."""
     folder = next(one for one in path.parents if one.exists())
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_PAGE_BYTES))
     except OSError as error:
         if error.errno in _FULL:
-            advice = "make room: nothing can be stored"
+            advice = "free disk space: nothing can be stored"
             return [problem("disk", f"{folder} has no room left: {error.strerror}", advice)]
-        advice = "give this user the right to write there, or name a file elsewhere in the URL"
+        advice = "let this user write there, or name another file in the URL"
         return [problem("folder", f"{folder} cannot be written: {error.strerror}", advice)]
     return []
 
 
 def _file_system(path: Path) -> list[Check]:
-    """Return a warning where other machines may have the file open, too."""
+    """Return a warning if other machines may have the file open."""
     try:
         mounts = _MOUNTS.read_text()
     except OSError:  # another system, which has no such list
@@ -160,17 +163,17 @@ def _file_system(path: Path) -> list[Check]:
     return [
         warning(
             "file system",
-            f"{path} is on a network file system ({kind or path.drive}), where SQLite cannot keep "
-            "programs on several machines apart, and may damage the file",
-            "keep it on a disk of one machine, and let the others connect to mq9 serve there",
+            f"{path} is on a network file system ({kind or path.drive}). SQLite cannot lock "
+            "it against other machines, which may damage the file",
+            "keep it on a local disk, and let other machines connect to mq9 serve",
         )
     ]
 
 
 def file_system_of(path: Path, mounts: str) -> str:
-    """Return the type of the file system that a path is on, by /proc/self/mountinfo; empty: none.
+    """Return the file system type of a path from /proc/self/mountinfo; empty if unknown.
 
-    Of several that are mounted in the same place the last one counts.
+    If several are mounted at the same point, the last one counts.
     """
     found, depth = "", -1
     for line in mounts.splitlines():
@@ -183,12 +186,12 @@ def file_system_of(path: Path, mounts: str) -> str:
 
 def _access(path: Path, status: os.stat_result) -> Check:
     if sys.platform == "win32":
-        return ok("rights", "as its directory says")
+        return ok("rights", "those of its directory")
     if status.st_uid != os.geteuid():
         return warning(
             "rights",
             f"{path} belongs to user {status.st_uid}, and this is user {os.geteuid()}",
-            "run every program on it as the same user",
+            "run all programs that use it as the same user",
         )
     if status.st_mode & 0o077:
         return warning(
@@ -203,9 +206,9 @@ def _disk(path: Path) -> Check:
     free = shutil.disk_usage(path.parent).free
     text = f"{free // (1024 * 1024):,} MiB free"
     if free < _FULL_DISK_BYTES:
-        return problem("disk", text, "make room: nothing can be stored")
+        return problem("disk", text, "free disk space: nothing can be stored")
     if free < _LOW_DISK_BYTES:
-        return warning("disk", text, "make room before nothing can be stored")
+        return warning("disk", text, "free disk space before it runs out")
     return ok("disk", text)
 
 
@@ -223,7 +226,7 @@ def check_port(name: str, number: int, option: str) -> Check:
 
 
 def port_in_use(name: str, number: int, elsewhere: str) -> Check | None:
-    """Return a warning where no server can listen on a port of this machine; None where one can."""
+    """Return a warning if no server can listen on a port of this machine, else None."""
     where = f"127.0.0.1:{number}"
     with socket.socket() as listener:
         if os.name == "posix":  # as asyncio's servers do: a connection that lingers is no obstacle
@@ -239,36 +242,36 @@ def port_in_use(name: str, number: int, elsewhere: str) -> Check | None:
 
 
 def greeting(host: str, number: int) -> dict[str, Any]:
-    """Return what a NATS server says of itself; empty where none listens."""
+    """Return the INFO of a NATS server; empty if none listens."""
     try:
         with socket.create_connection((host, number), timeout=_GREETING_S) as connection:
-            said = connection.makefile("rb").readline(_MAX_GREETING_BYTES)
-    except OSError:  # it ended meanwhile, or sends nothing
+            line = connection.makefile("rb").readline(_MAX_GREETING_BYTES)
+    except OSError:  # it has ended, or sends nothing
         return {}
     try:
-        found = json.loads(said.removeprefix(b"INFO "))
+        found = json.loads(line.removeprefix(b"INFO "))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def check_server(host: str, number: int) -> list[Check]:
-    """Compare the version of a broker with ours; nothing where it does not say its version."""
-    said = greeting(host, number)
-    other = said.get("version")
-    if said.get("server_name") != "mq9" or other == VERSION:
+    """Compare the version of a broker with ours, if it reports one."""
+    info = greeting(host, number)
+    other = info.get("version")
+    if info.get("server_name") != "mq9" or other == VERSION:
         return []
     text = f"the broker at {host}:{number} is langchain-mq9 {other}, and this is {VERSION}"
-    return [warning("version", text, "upgrade the older one, and start it anew")]
+    return [warning("version", text, "upgrade the older one, and restart it")]
 
 
 def _has_our_metrics(number: int) -> bool:
-    """Tell whether a port answers with the metrics of a server of ours."""
+    """Return whether a port serves the metrics of an mq9 server."""
     connection = http.client.HTTPConnection("127.0.0.1", number, timeout=_GREETING_S)
     try:
         connection.request("GET", "/metrics")
         return b"mq9_build_info" in connection.getresponse().read(_MAX_METRICS_BYTES)
-    except (OSError, http.client.HTTPException):  # whatever it is, it is not ours
+    except (OSError, http.client.HTTPException):  # another program
         return False
     finally:
         connection.close()
@@ -292,7 +295,7 @@ def check_names(path: Sequence[str], here: Path) -> list[Check]:
         found += [
             problem(
                 "names",
-                f"the package {other} installs a module {name}, too: each overwrites the other's "
+                f"the package {other} also installs a module {name}: each overwrites the other's "
                 "files",
                 f"pip uninstall {other}, then, in the clone, pip install --force-reinstall .",
             )
@@ -305,8 +308,7 @@ def check_names(path: Sequence[str], here: Path) -> list[Check]:
 def _installers() -> dict[str, set[str]]:
     """Return the names of the distributions that install each of our modules.
 
-    `importlib.metadata.packages_distributions` says so of every module there is, and takes a
-    third of a second.
+    `importlib.metadata.packages_distributions` looks at all modules, and takes a third of a second.
     """
     found: dict[str, set[str]] = {name: set() for name in NAMES}
     for distribution in distributions():
@@ -317,33 +319,33 @@ def _installers() -> dict[str, set[str]]:
 
 
 def _check_modules(name: str, places: Sequence[str], root: Path) -> list[Check]:
-    """Report the modules of one name before and behind ours on the path."""
+    """Report other modules of this name on the path."""
     found = []
     seen_ours = False
     for place in places:
         if Path(place) == root and (root / name).is_dir():
             seen_ours = True
             continue
-        # A directory without __init__.py yields to any package, so it is none here.
+        # A package takes precedence over a directory without __init__.py.
         spec = PathFinder.find_spec(name, [place])
         if spec is None or spec.origin is None:
             continue
         where = spec.origin
         if seen_ours:
-            said = f"{where} is called {name}, too; ours comes first here, not everywhere"
-            found.append(warning("names", said, "rename or remove it"))
+            text = f"{where} is also called {name}; ours comes first here, but not everywhere"
+            found.append(warning("names", text, "rename or remove it"))
         elif (root / name).is_dir():
-            said = f"{where} is imported as {name} instead of ours"
-            advice = "rename or remove it, or start programs elsewhere"
-            found.append(problem("names", said, advice))
+            text = f"{where} is imported as {name} instead of ours"
+            advice = "rename or remove it, or start programs in another directory"
+            found.append(problem("names", text, advice))
         else:
-            said = f"{where} is what `python -m {name}` starts here, and is not ours"
-            found.append(warning("names", said, "call our programs by their own names"))
+            text = f"`python -m {name}` starts {where} here, which is not ours"
+            found.append(warning("names", text, "start our programs by their own names"))
     return found
 
 
 def _other_versions(places: Sequence[str]) -> list[Check]:
-    """Report what is installed as our package in another version than the one that runs."""
+    """Report other installed versions of our package."""
     installed = distributions(name=_OURS, path=list(places))
     return [_version(one) for one in installed if one.version != VERSION]
 

@@ -1,7 +1,7 @@
-"""``mq9 doctor``: check the installation, the broker and the ports, and say what to do.
+"""``mq9 doctor``: check the installation, the broker and the ports, and advise.
 
-With ``--digest`` it says instead by what a file's state is compared with that of another one, and
-with ``--set-clock`` it sets the time of a file.
+With ``--digest`` it prints the digest of a file's state. With ``--set-clock`` it sets the time of a
+file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mq9.printable import one_line
 from mq9.transport import servers
 from mq9.transport.open import file_of, shown_url
 
-_MAILBOX_TTL_S = 60  # when what follows fails
+_MAILBOX_TTL_S = 60  # if it cannot be dropped
 _GROUP = "doctor"
 _CLOCKS_APART_S = 5
 
@@ -43,8 +43,8 @@ async def doctor(
     digest: str | None = typer.Option(
         None,
         metavar="FILE",
-        help="Check nothing, and print the digest of the state in this file, which may be "
-        "named by its URL, too. Files with equal digests hold the same.",
+        help="Check nothing, and print the digest of the state in this file, given by "
+        "path or URL. Files with equal digests have equal state.",
     ),
     set_clock: str | None = typer.Option(
         None,
@@ -68,11 +68,11 @@ async def doctor(
 
 
 async def examine(call: CommandCall, packages: Sequence[str] = ()) -> list[Check]:
-    """Check what every program of ours needs: versions, names, the broker and its file."""
+    """Check versions, names, the broker and its file, which all our programs need."""
     checks = [
         *diagnostics.check_versions(packages),
         *diagnostics.check_names(sys.path, Path.cwd()),
-        warning("url", f"{call.shown_url} is this process's own", "name a file or a server")
+        warning("url", f"{call.shown_url} is private to this process", "name a file or a server")
         if call.is_in_memory
         else ok("url", call.shown_url),
     ]
@@ -82,7 +82,7 @@ async def examine(call: CommandCall, packages: Sequence[str] = ()) -> list[Check
     if path is None:
         return [*checks, *broker, *([] if call.is_in_memory else await _versions(call.full_url))]
     of_file = diagnostics.check_file(path, usable=usable)
-    if any(one.state == PROBLEM for one in of_file):  # which is the cause of the broker's
+    if any(one.state == PROBLEM for one in of_file):  # the cause of the problem of the broker
         broker = [one for one in broker if one.state != PROBLEM]
     checks += [*broker, *of_file]
     if usable:
@@ -101,9 +101,9 @@ async def _versions(url: str) -> list[Check]:
 
 
 def _show_digest(call: CommandCall, named: str) -> int:
-    """Print the digest of a file's state, and how far the state has come."""
-    from mq9.engine.state import digest, position  # noqa: PLC0415  # not before it is used
-    from mq9.storage import store  # noqa: PLC0415  # not before it is used
+    """Print the digest of a file's state, and its last entry."""
+    from mq9.engine.state import digest, position  # noqa: PLC0415  # loaded late, for a quick start
+    from mq9.storage import store  # noqa: PLC0415  # loaded late, for a quick start
 
     path = _path_of("digest", named)
     found, (applied, now_ms) = store.look_into(path, lambda one: (digest(one), position(one)))
@@ -144,15 +144,15 @@ _ADVICE: dict[type[Mq9Error], str] = {
     Unauthorized: "check the user or token in --url or MQ9_SERVER",
     UnusableFile: "name another file, or restore this one",
     Unreachable: "start it, or name another with --url",
-    Mq9Error: "see what the message says",
+    Mq9Error: "see the message",
 }
 
 
 async def _broker(call: CommandCall) -> list[Check]:
-    """Connect, and send a message round."""
+    """Connect, and send a message to ourselves."""
     try:
         async with call.client() as client:
-            answers = ok("broker", "answers and lets us in")
+            answers = ok("broker", "answers, and accepts our credentials")
             return [answers, *await _round_trip(client, is_remote=file_of(call.full_url) is None)]
     except Mq9Error as error:
         advice = next(text for kind, text in _ADVICE.items() if isinstance(error, kind))
@@ -160,7 +160,7 @@ async def _broker(call: CommandCall) -> list[Check]:
 
 
 async def _round_trip(client: Mq9Client, *, is_remote: bool) -> list[Check]:
-    """Create a mailbox, send, fetch, ack and drop it again, and say how long that took."""
+    """Create a mailbox, send, fetch, ack and drop it; return the time that took."""
     start = time.perf_counter()
     began = client.clock.now_ms() / 1000
     step = "create"
@@ -171,8 +171,8 @@ async def _round_trip(client: Mq9Client, *, is_remote: bool) -> list[Check]:
         step = "fetch"
         fetched = await client.fetch(inbox, group_name=_GROUP, deliver="earliest")
         if [(one.msg_id, one.payload) for one in fetched] != [(sent, b"ping")]:
-            said = "what was sent did not come back"
-            return [problem("round trip", said, "see the broker's log")]
+            text = "fetch did not return the message that was sent"
+            return [problem("round trip", text, "see the broker's log")]
         step = "ack"
         await client.ack(inbox, _GROUP, sent)
         step = "drop"
@@ -181,25 +181,25 @@ async def _round_trip(client: Mq9Client, *, is_remote: bool) -> list[Check]:
         return [problem("round trip", f"{step}: {error}", "see the broker's log")]
     took = (time.perf_counter() - start) * 1000
     found = [ok("round trip", f"create, send, fetch, ack and drop took {took:.1f} ms")]
-    if is_remote:  # a file's time is compared apart
+    if is_remote:  # the time of a file has a check of its own
         found += _clocks(fetched[0].create_time, began, began + took / 1000)
     return found
 
 
 def _clocks(there: float, began: float, ended: float) -> list[Check]:
-    """Compare the broker's time of a message with when it was sent; nothing where they agree."""
+    """Compare the broker's time of a message with the time of the send."""
     apart = there - (began if there < began else ended)
     if began - _CLOCKS_APART_S <= there <= ended + _CLOCKS_APART_S:
         return []
     where = "ahead of" if apart > 0 else "behind"
     text = f"the broker's clock is {duration(int(abs(apart) * 1000))} {where} this machine's"
-    advice = "set both clocks, by NTP: until then, times in messages are off by that"
+    advice = "set both clocks by NTP; until then, times in messages are wrong by that"
     return [warning("clock", text, advice)]
 
 
 _EFFECTS = {
-    "ahead": "Every stored message stays. A TTL or delay that began in the future begins now. A "
-    "lease runs for as long as it had left. What expired in the meantime is gone.",
+    "ahead": "Every stored message stays. A TTL or delay that began in the future begins now. "
+    "Leases keep their remaining time. Messages that expired in the meantime are gone.",
     "held": "Messages, mailboxes and registrations expire if their TTL has ended since then. All "
     "others stay. Leases end, and their messages are delivered again.",
 }
@@ -207,12 +207,12 @@ _EFFECTS = {
 
 def check_clock(path: Path) -> Check:
     """Compare the time of a broker's file with the machine's."""
-    from mq9.storage import store  # noqa: PLC0415  # not before it is used
+    from mq9.storage import store  # noqa: PLC0415  # loaded late, for a quick start
 
     try:
         found = store.file_time(path, SystemClock().now_ms())
     except UnusableFile as error:
-        return problem("clock", str(error), "see what the message says")
+        return problem("clock", str(error), "see the message")
     if found.state is store.TimeState.RIGHT:
         return ok("clock", "the file and this machine agree")
     return problem(
@@ -223,8 +223,8 @@ def check_clock(path: Path) -> Check:
 
 
 def _set_clock(call: CommandCall, path: Path, *, yes: bool) -> int:
-    """Say what setting the time of a file would do, or do it; the exit code."""
-    from mq9.storage import store  # noqa: PLC0415  # not before it is used
+    """Explain the effect of setting the time of a file, or set it; return the exit code."""
+    from mq9.storage import store  # noqa: PLC0415  # loaded late, for a quick start
 
     found = store.file_time(path, SystemClock().now_ms())
     state = found.state
@@ -236,7 +236,7 @@ def _set_clock(call: CommandCall, path: Path, *, yes: bool) -> int:
         "set": yes and state is not store.TimeState.RIGHT,
     }
     if state is store.TimeState.RIGHT:
-        call.out.show(document, f"{path}: the time is right, and was left as it is")
+        call.out.show(document, f"{path}: the time is right; nothing was changed")
         return 0
     lines = [f"{path}: {_difference(found)}", _EFFECTS[state.value]]
     if yes:

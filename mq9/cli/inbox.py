@@ -1,4 +1,4 @@
-"""``mq9 inbox`` and ``reply``: the questions that people are asked by mail, and their answers."""
+"""``mq9 inbox`` and ``reply``: questions to people by mail, and their answers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from mq9.cli.output import as_json, count, distance, indented, known_as, quoted,
 from mq9.cli.program import Address, CommandCall
 from mq9.client.answers import once_there
 from mq9.client.client import Mq9Client
-from mq9.errors import (
-    InvalidRequest,
-)
+from mq9.errors import InvalidRequest
 from mq9.inbox import answering
 from mq9.inbox.open_questions import OpenQuestion, has_expired, open_questions, with_answers
 from mq9.inbox.sent_answers import SentAnswers, SentReply
@@ -38,6 +36,8 @@ from mq9.questions import (
     decision_word,
     decisions_of,
 )
+
+_WIDTH = 80  # columns of a terminal
 
 
 async def inbox(
@@ -60,7 +60,8 @@ async def inbox(
             on_missing=call.out.notice,
         )
         left = wait - (client.clock.monotonic_ms() - began_ms) / 1000
-        open_, has_more = await _wait_for_open(client, mailbox, left)
+        with call.out.working(f"waiting for a question in {mailbox}", left):
+            open_, has_more = await _wait_for_open(client, mailbox, left)
         now = client.clock.now_ms() / 1000
     document = {
         "mail_address": mailbox,
@@ -71,7 +72,7 @@ async def inbox(
         return call.empty(document, f"{mailbox} has no open questions")
     call.out.show(document, "\n\n".join(_shown(one, mailbox, now) for one in open_))
     if has_more:
-        call.out.notice("there are older questions")
+        call.out.notice("there are older questions: answer these first")
     return 0
 
 
@@ -132,7 +133,7 @@ async def reply(
             return 1
         case AnswerOutcome.CLOSED:
             call.out.show(document)
-            call.out.notice(f"error: {name} needs no answer any more: {answered.text}")
+            call.out.notice(f"error: {name} no longer needs an answer: {answered.text}")
             return 1
         case _:
             call.out.show(
@@ -162,7 +163,9 @@ async def _wait_for_open(
 async def _own_mailbox(client: Mq9Client) -> str:
     agent = await client.whoami()
     if agent is None:
-        raise InvalidRequest("address: say whose mailbox it is; the URL is that of no agent")
+        raise InvalidRequest(
+            "address: missing, and the URL names no agent. Give the mailbox: mq9 inbox NAME"
+        )
     return addresses.slug(agent)
 
 
@@ -198,7 +201,8 @@ def _shown(asked: OpenQuestion, mailbox: str, now: float) -> str:
     if question.expires is not None:
         head.append(f"expires {distance(question.expires, now)}")
     lines = ["  ".join(head), indented(question.text)]
-    lines += [f"    {quoted(one.name)} {as_json(one.args)}" for one in question.actions]
+    for one in question.actions:
+        lines += _action(one)
     if question.problem is not None:
         lines.append(f"    your answer was not possible: {one_line(question.problem)}")
     elif sent is not None and sent.receipt is None:
@@ -208,6 +212,15 @@ def _shown(asked: OpenQuestion, mailbox: str, now: float) -> str:
     answers = " ".join("|".join(one.decisions) for one in question.actions) or "TEXT"
     lines.append(f"    answer: mq9 reply {mailbox} {message.msg_id} {answers}")
     return "\n".join(lines)
+
+
+def _action(action: Action) -> list[str]:
+    """Return an action in one line, or with one line for each argument if it is long."""
+    line = f"    {quoted(action.name)} {as_json(action.args)}"
+    if len(line) <= _WIDTH:
+        return [line]
+    arguments = (f"      {quoted(name)}: {as_json(it)}" for name, it in action.args.items())
+    return [f"    {quoted(action.name)}", *arguments]
 
 
 def _answer(
@@ -220,11 +233,11 @@ def _answer(
         except InvalidAnswer as error:
             raise InvalidRequest(f"answer: {error}") from None
     if args or message is not None:
-        raise InvalidRequest(
-            "answer: the question is about no action: give one text and no options"
-        )
+        raise InvalidRequest("answer: the question has no actions: give one text and no options")
     if len(words) > 1:
-        raise InvalidRequest(f"answer: {count(len(words), 'word')} were given; put them in quotes")
+        raise InvalidRequest(
+            f"answer: {count(len(words), 'word')} were given; put the answer in quotes"
+        )
     [text] = words
     return stdin_payload() if text == "-" else text.encode("utf-8", "surrogateescape")
 
@@ -234,7 +247,7 @@ def _decisions(
 ) -> list[dict[str, Any]]:
     """Return a decision on each action."""
     given: list[Any] = [{"type": word} for word in words]
-    # Before anything is asked of the person it is said which decisions there may be.
+    # Impossible decisions are refused before the editor opens.
     for number, one in enumerate(given):
         action = actions[min(number, len(actions) - 1)]
         match decision_word(one["type"]):
@@ -247,14 +260,16 @@ def _decisions(
     if args:
         raise InvalidRequest(f"args: {count(len(args), 'object')} more than there are edits")
     if message is not None and not any("message" in one for one in decided):
-        raise InvalidRequest("message: it goes with reject and respond")
+        raise InvalidRequest("message: only reject and respond have one; leave it out")
     return decided
 
 
 def _edited(action: Action) -> dict[str, Any]:
-    """Let the person edit what an action is to be done with."""
+    """Let the person edit the arguments of an action."""
     if sys.stdin is None or not sys.stdin.isatty():
-        raise InvalidRequest(f"args: say what {action.name} is to be done with instead")
+        raise InvalidRequest(
+            f"args: give the new arguments of {action.name} as a JSON object: --args JSON"
+        )
     begin = orjson.dumps(dict(action.args), option=orjson.OPT_INDENT_2).decode()
     return _parsed(edit(begin + "\n", ".json"))
 
@@ -274,7 +289,7 @@ _DEFAULT = "vi"
 
 
 def edit(text: str, suffix: str) -> str:
-    """Open a text in the editor that the environment names, and return what it was made."""
+    """Open a text in the editor that the environment names, and return the edited text."""
     editor = next((os.environ[one] for one in _VARIABLES if os.environ.get(one)), _DEFAULT)
     with tempfile.TemporaryDirectory(prefix="mq9-") as directory:
         path = Path(directory) / f"edit{suffix}"

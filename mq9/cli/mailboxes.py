@@ -13,7 +13,7 @@ from mq9.clock import sleep
 from mq9.errors import InvalidRequest
 from mq9.models import Granted, GroupStatus, LookPolicy, MailboxStatus, MailboxType, SendPolicy
 
-_WATCH_S = 1.0  # between two looks
+_WATCH_S = 1.0  # between two requests
 _WHO_MAY_SEND = "Who may send to it."
 _WHO_MAY_LOOK = "Who may look into it."
 _SENDERS = {
@@ -30,9 +30,7 @@ _LOOKERS = {
 async def create(
     call: CommandCall,
     *,
-    name: str | None = typer.Argument(
-        None, help="Its address.  [default: one that nobody can guess]"
-    ),
+    name: str | None = typer.Argument(None, help="Its address.  [default: a random one]"),
     ttl: int = typer.Option(0, min=0, help="Lifetime of the mailbox and its mail. 0: for ever."),
     desc: str = typer.Option("", help="Its description."),
     public: bool = typer.Option(False, "--public", help="List it in `mq9 mailboxes`."),
@@ -77,7 +75,7 @@ def _policies(found: MailboxStatus | Granted) -> dict[str, object]:
 
 
 def _warn_of_strangers(call: CommandCall, enforced: bool) -> None:
-    """Say that a broker that knows no senders limits nobody."""
+    """Warn that a broker without authentication enforces no policy."""
     if not enforced:
         call.out.warn(
             "stored, but not enforced: this broker cannot tell who sends or reads. Start it with"
@@ -148,7 +146,7 @@ async def drop(
         if not yes:
             status = await client.mailbox_status(address)
             if sys.stdin is None or not sys.stdin.isatty():
-                raise InvalidRequest("drop: there is nobody to ask whether to; say --yes")
+                raise InvalidRequest("drop: confirm with --yes, since this is no terminal")
             mail = count(status.stored + status.delayed, "message")
             typer.confirm(f"Drop {status.mail_address} with {mail}?", abort=True, err=True)
         await client.mailbox_drop(address)
@@ -231,7 +229,7 @@ def _group(group: GroupStatus, now: float) -> list[tuple[str, str]]:
         f" {waiting.normal} normal)"
     )
     if not group.exists:
-        return [("group", f"{name} does not exist here yet"), ("it would see", pending)]
+        return [("group", f"{name} does not exist here yet"), ("would get", pending)]
     rows = [("group", name), ("pending", pending)]
     for lease in group.leased:
         until = moment(lease.until, now)

@@ -19,7 +19,7 @@ from mq9.printable import one_line
 from mq9.protocol import checks, replies
 from mq9.protocol.outcomes import Stored
 
-_MOST_STDIN = 64 * 1024 * 1024  # no broker of ours takes a larger message
+_MOST_STDIN = 64 * 1024 * 1024  # above the limit of any broker
 _DIGITS = re.compile(r"\d{1,12}")
 
 
@@ -153,18 +153,19 @@ async def fetch(
     With --group the messages are leased until they are acknowledged. Without, nothing changes.
     """
     async with call.client() as client:
-        found = await client.fetch(
-            address,
-            group_name=group,
-            deliver=deliver,
-            from_time=_instant("from-time", from_time),
-            from_id=from_id,
-            force_deliver=force_deliver,
-            num_msgs=num,
-            max_wait_ms=round(checks.seconds(60)("wait", wait) * 1000),
-            lease_ms=round(checks.seconds(86_400)("lease", lease) * 1000),
-            consumer=consumer,
-        )
+        with call.out.working(f"waiting for a message in {address}", wait):
+            found = await client.fetch(
+                address,
+                group_name=group,
+                deliver=deliver,
+                from_time=_instant("from-time", from_time),
+                from_id=from_id,
+                force_deliver=force_deliver,
+                num_msgs=num,
+                max_wait_ms=round(checks.seconds(60)("wait", wait) * 1000),
+                lease_ms=round(checks.seconds(86_400)("lease", lease) * 1000),
+                consumer=consumer,
+            )
         now = client.clock.now_ms() / 1000
     document = {"mail_address": address, "group_name": group, **_document(found)}
     if not found:
@@ -189,7 +190,7 @@ def _how_to_ack(
 
 
 def _why_nothing(waiting: Waiting | None, group: str | None, now: float) -> str:
-    """Say in one line why a fetch found nothing."""
+    """Return in one line why a fetch found nothing."""
     if waiting is None:
         return "nothing there"
     reasons = []
@@ -212,8 +213,8 @@ def _why_nothing(waiting: Waiting | None, group: str | None, now: float) -> str:
         start = "this read's start" if group is None else f"the start of {quoted(group)}"
         remedy = " (--deliver earliest shows them)" if group is None else ""
         reasons.append(f"{waiting.skipped} before {start}{remedy}")
-    told = f"nothing to fetch; {count(waiting.stored, 'message')} stored"
-    return f"{told}: {'; '.join(reasons)}" if reasons else told
+    text = f"nothing to fetch; {count(waiting.stored, 'message')} stored"
+    return f"{text}: {'; '.join(reasons)}" if reasons else text
 
 
 async def ack(
@@ -287,7 +288,7 @@ async def query(
 
 
 def _instant(name: str, text: str | None, number: str = "Unix seconds") -> int | None:
-    """Read a point in time: Unix seconds, or a date and time of this machine's zone."""
+    """Read a point in time: Unix seconds, or a local date and time."""
     if text is None:
         return None
     if _DIGITS.fullmatch(text):
@@ -301,7 +302,7 @@ def _instant(name: str, text: str | None, number: str = "Unix seconds") -> int |
 
 
 def _document(found: FetchResult) -> dict[str, Any]:
-    """Return what a fetch or query found, named as in the protocol."""
+    """Return the result of a fetch or query, named as in the protocol."""
     document: dict[str, Any] = {"messages": [_fields(message) for message in found]}
     if found.batch is not None:
         document["batch"] = found.batch
@@ -338,7 +339,7 @@ def _fields(message: Message) -> dict[str, Any]:
 
 
 def _message(message: Message) -> str:
-    """Return a message as people read it."""
+    """Return a message as text for people."""
     head = [f"#{message.msg_id}", message.priority.value, when(message.create_time)]
     if message.sender is not None:
         head.append(f"from {known_as(message.sender, message.sender_verified)}")
@@ -370,12 +371,11 @@ def _message(message: Message) -> str:
 
 
 def _moved(moved: Moved) -> str:
-    """Say where a message was before it was moved."""
-    by = ""
-    if moved.by is not None:
-        by = f" by {known_as(moved.by, moved.by_verified)}"
+    """Return where a message was before it was moved, and why it was moved."""
+    by = "" if moved.by is None else f" by {known_as(moved.by, moved.by_verified)}"
     why = "" if moved.reason is None else f": {one_line(moved.reason)}"
+    times = count(moved.deliveries, "delivery", "deliveries")
     return (
-        f"moved at {when(moved.at)}{by} from {moved.mailbox}, message {moved.msg_id}, where group"
-        f" {quoted(moved.group)} was given it {count(moved.deliveries, 'time')}{why}"
+        f"moved at {when(moved.at)}{by} from {moved.mailbox}, message {moved.msg_id}, after {times}"
+        f" to group {quoted(moved.group)}{why}"
     )

@@ -1,8 +1,7 @@
 """Output of the commands: text for people, tables for terminals, one JSON document for programs.
 
-Bodies, names and descriptions are written by others. Nothing that does not print reaches the
-output: control characters, escape sequences and what turns the direction of writing are shown as
-Python or JSON would escape them.
+Bodies, names and descriptions are text of others. Control characters, escape sequences and marks
+that turn the direction of writing are shown as Python or JSON would escape them.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -22,6 +22,7 @@ import typer
 
 from mq9.printable import harmless, one_line
 
+_LONG_S = 1.0
 _WORD = re.compile(r"[\w.@:/+…-]+")
 
 
@@ -30,7 +31,7 @@ class PipeClosed(Exception):
 
 
 class CannotWrite(Exception):
-    """The output cannot be written; the text says why."""
+    """The output cannot be written; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +71,51 @@ class Output:
             self._write(self._drawn(part) if isinstance(part, Table) else harmless(part))
 
     def say(self, line: str) -> None:
-        """Print a line for people at once, in case what follows fails."""
+        """Print a line for people at once, in case the rest fails."""
         if not self.as_json:
             self.show({}, line)
 
     def notice(self, text: str, label: str = "") -> None:
-        """Say something to people that is not part of the answer."""
+        """Print a notice for people, which is not part of the answer."""
         if not self.as_json:
             self._notices.write(f"{label}{harmless(text)}\n")
             self._notices.flush()
 
     def warn(self, text: str) -> None:
-        """Say what may go wrong although the command succeeds; programs read it in the answer."""
+        """Warn of a risk although the command succeeds; programs read it in the answer."""
         if self.as_json:
             self._warnings.append(text)
         else:
             self.notice(text, coloured("warning: ", "yellow", self._notices))
+
+    @contextmanager
+    def working(self, text: str, seconds: float = _LONG_S) -> Iterator[None]:
+        """Show on a terminal that the command works or waits, and for how long.
+
+        Args:
+            text: What the command does.
+            seconds: The expected duration; less than a second is not shown. Default: long.
+        """
+        if self.as_json or seconds < _LONG_S or not self._notices.isatty():
+            yield
+            return
+        from rich import progress  # noqa: PLC0415  # only terminals need it
+        from rich.console import Console  # noqa: PLC0415  # only terminals need it
+
+        columns = (
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}", markup=False),
+            progress.TimeElapsedColumn(),
+        )
+        with progress.Progress(
+            *columns,
+            console=Console(file=self._notices),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ) as shown:
+            shown.add_task(harmless(text), total=None)
+            yield
 
     def _write(self, text: str) -> None:
         raw = getattr(self._stream, "buffer", None)
@@ -108,7 +138,7 @@ class Output:
 
 
 def _boxed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Draw a table as wide as the terminal; what does not fit in a cell is continued below."""
+    """Draw a table as wide as the terminal; long cells continue on the next line."""
     from rich import box, table, text  # noqa: PLC0415  # only terminals need it
     from rich.console import Console  # noqa: PLC0415
 
@@ -124,8 +154,8 @@ def _boxed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table of columns as wide as they need, two spaces between them."""
-    from rich.cells import cell_len  # noqa: PLC0415  # not before it is used
+    """Write a table with columns as wide as needed, two spaces between them."""
+    from rich.cells import cell_len  # noqa: PLC0415  # loaded late, for a quick start
 
     lines = [columns, *rows]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
@@ -144,24 +174,24 @@ def coloured(text: str, colour: str, stream: TextIO) -> str:
 
 
 def quoted(value: object) -> str:
-    """Return a name as it is where it is one word, else in quotes that it cannot get out of."""
+    """Return a name unchanged if it is one word, else quoted and escaped."""
     text = str(value)
     return text if _WORD.fullmatch(text) else repr(text)
 
 
 def as_json(document: Any, *, in_ascii: bool = False) -> str:
-    """Write a document as one line, in which everything prints."""
+    """Write a document as one line of printable characters."""
     text = json.dumps(document, ensure_ascii=in_ascii)
     if text.isprintable():
         return text
-    # Whatever does not print stands inside a string, where it may be escaped.
+    # Unprintable characters occur only inside strings, where they may be escaped.
     return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text).replace(
         "\x7f", r"\u007f"
     )
 
 
 def body(payload: bytes) -> str:
-    """Return a message's body for people: its text, else what it is in base64."""
+    """Return a message's body for people: its text, or base64."""
     try:
         text = payload.decode("utf-8")
     except UnicodeDecodeError:
@@ -176,21 +206,21 @@ def indented(text: str) -> str:
 
 
 def when(seconds: float) -> str:
-    """Return a Unix time as a date and time of this machine's zone."""
+    """Return a Unix time as a date and time in the local time zone."""
     try:
         instant = datetime.fromtimestamp(seconds, UTC).astimezone()
-    except (OverflowError, OSError, ValueError):  # a broker may say anything
+    except (OverflowError, OSError, ValueError):  # a broker may send any number
         return f"{seconds} (Unix time)"
     return f"{instant:%Y-%m-%d %H:%M:%S}"
 
 
 def moment(instant: float, now: float) -> str:
-    """Return a Unix time, and how far it is from now."""
+    """Return a Unix time, and its distance from now."""
     return f"{when(instant)} ({distance(instant, now)})"
 
 
 def distance(instant: float, now: float) -> str:
-    """Return how far a Unix time is from now: `in 3 min`, `3 min ago`."""
+    """Return the distance of a Unix time from now: `in 3 min`, `3 min ago`."""
     return f"{span(now - instant)} ago" if instant < now else f"in {span(instant - now)}"
 
 
@@ -209,7 +239,7 @@ def known_as(name: str, is_verified: bool) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a length of time in the unit that suits it."""
+    """Return a duration in a fitting unit."""
     if seconds < 1:
         return f"{max(0, round(seconds * 1000))} ms"
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
@@ -219,12 +249,12 @@ def span(seconds: float) -> str:
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    """Return a number with the noun in the form that goes with it."""
+    """Return a number with its noun in the singular or plural."""
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def stop_writing() -> None:
-    """Let what is left in standard output go nowhere, so that Python's exit says nothing of it."""
+    """Discard the rest of standard output, so that Python reports no error for it at exit."""
     if sys.stdout is sys.__stdout__ and sys.stdout is not None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,6 +1,6 @@
-"""Commands and routes of the packages above, by name: they import this one, which loads them late.
+"""Commands and routes of the higher packages, by name. They are loaded when they are used.
 
-Each has the name of the extra that installs what it needs.
+Each has the name of the extra that installs its dependencies.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from mq9.cli import needing
 
-# What each command does. They are listed without loading their packages, which need much.
+# The help of each command. It is shown without loading its package, which takes time.
 SUMMARIES = {
     "desk": "Open the desk in a browser: your questions and your agents.",
     "mcp": "Give an MCP host a mailbox, such as Claude Code or Cursor.",
@@ -28,6 +28,6 @@ ROUTES = {  # ``mq9.cli.serve.MakeRoutes`` and ``MakeDesk``
 
 
 def load(places: dict[str, str], name: str) -> Any:
-    """Load what a package above adds; raises MissingExtra where it needs what is not installed."""
+    """Load a command or routes; raises MissingExtra if a dependency is not installed."""
     with needing(name, f"{name}: it"):
         return resolve_name(places[name])

@@ -34,14 +34,14 @@ _TIMEOUT = f"Seconds to wait for the broker.  [default: {DEFAULT_TIMEOUT_S:g}]"
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """The options that every command takes, before its name or behind it."""
+    """The options of every command, before or after its name."""
 
     url: str | None = None
     as_json: bool = False
     timeout: float = DEFAULT_TIMEOUT_S
 
     def with_those(self, url: str | None, as_json: bool, timeout: float | None) -> Common:
-        """Return them with what was given behind the command's name."""
+        """Return them with the values given after the command's name."""
         return Common(
             self.url if url is None else url,
             self.as_json or as_json,
@@ -64,20 +64,20 @@ class CommandCall:
 
     @property
     def shown_url(self) -> str:
-        """The broker, as it may be shown."""
+        """The broker, without secrets."""
         return shown_url(self.full_url)
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether the broker is in this process and has no file."""
+        """Whether the broker is in this process, without a file."""
         return self.full_url.startswith("memory:")
 
     def warn_of_memory(self) -> None:
-        """Warn, where that is so, that nothing which is stored outlasts the command."""
+        """Warn that an in-memory broker loses its mail when the command ends."""
         if self.is_in_memory:
             self.out.warn(
-                f"{self.shown_url} is the memory of this process: what is stored there is lost "
-                "when the command ends"
+                f"{self.shown_url} is in the memory of this process: the mail is lost when the "
+                "command ends"
             )
 
     def empty(self, document: dict[str, Any], notice: str) -> int:
@@ -92,7 +92,7 @@ class CommandCall:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Mq9Client]:
-        """Connect to the broker while inside."""
+        """Be connected to the broker while inside."""
         client = Mq9Client(
             self.url, request_timeout=self.timeout, reconnect_attempts=1, reconnect_delay=0
         )
@@ -133,7 +133,7 @@ def register(
 
     def run(context: typer.Context, **given: Any) -> None:
         logs.configure_by_variables("warning")
-        # Of a TLS connection that is refused asyncio says what means nothing to people.
+        # asyncio logs a refused TLS connection in words that mean nothing to people.
         logging.getLogger("asyncio").setLevel(logging.ERROR)
         common: Common = context.obj or Common()
         of_command = (given.pop(one.name, one.default) for one in _COMMON)
@@ -150,7 +150,7 @@ def register(
 def taking(
     parameters: Sequence[inspect.Parameter], run: Callable[..., None], help_: str | None
 ) -> Callable[..., None]:
-    """Return a function of keywords as one that typer gives an option for each parameter."""
+    """Give a function of keywords the signature from which typer makes options."""
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     run.__doc__ = help_
@@ -158,7 +158,7 @@ def taking(
 
 
 def is_typed(context: Any, name: str) -> bool:
-    """Tell whether an option stands on the command line; a variable is for all commands alike."""
+    """Return whether an option was given on the command line, and not by a variable."""
     return getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"
 
 
@@ -195,8 +195,8 @@ class Program(typer.core.TyperGroup):
                 message, "usage" if error.exit_code == 2 else "error", error.exit_code, wants_json
             )
         except Mq9Error as error:
-            told = str(error) if wants_json else _with_next_command(error, given)
-            _fail(told, error.code, exit_code(error), wants_json)
+            text = str(error) if wants_json else _with_next_command(error, given)
+            _fail(text, error.code, exit_code(error), wants_json)
         except CannotWrite as error:
             stop_writing()
             _fail(str(error), "output", 1, wants_json=False)
@@ -212,7 +212,7 @@ class Program(typer.core.TyperGroup):
 
 
 def exit_code(error: Mq9Error) -> int:
-    """Return the exit code that says what kind of error it was."""
+    """Return the exit code of a kind of error."""
     if isinstance(error, InvalidRequest):
         return 2
     if isinstance(error, Unreachable):
@@ -229,9 +229,9 @@ def _with_next_command(error: Mq9Error, given: Sequence[str]) -> str:
     """Return the text of an error, and the command that helps, if one is known."""
     text = str(error)
     if missing := _MISSING.fullmatch(text):
-        told = f'mailbox "{missing[1]}" does not exist'
-        # Others name mailboxes, too: nobody should create the one of a sender.
-        return f"{told}. Create it: mq9 create {missing[1]}" if missing[1] in given else told
+        reason = f'mailbox "{missing[1]}" does not exist'
+        # Messages of others name mailboxes, too. Only those that the user typed are to be created.
+        return f"{reason}. Create it: mq9 create {missing[1]}" if missing[1] in given else reason
     if isinstance(error, Unreachable):
         return f"{text}. Find out why: mq9 doctor"
     return text

@@ -1,4 +1,4 @@
-"""``mq9 redrive``: moves dead letters back to where they came from."""
+"""``mq9 redrive``: move dead letters back to their mailboxes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def redrive(
     moved: list[dict[str, Any]] = []
     left: list[dict[str, Any]] = []
 
-    def tell(one: Redriven) -> None:
+    def report(one: Redriven) -> None:
         if one.left is not None:
             left.append({"msg_id": one.msg_id, "reason": one.left})
             call.out.say(f"left message {one.msg_id}: {one.left}")
@@ -51,7 +51,7 @@ async def redrive(
             choice,
             to=target,
             is_dry_run=dry_run,
-            tell=tell,
+            report=report,
             notice=call.out.notice,
         )
     document = {"mail_address": address, "dry_run": dry_run, "moved": moved, "left": left}
@@ -60,6 +60,6 @@ async def redrive(
             return call.nothing(document, f"{address} has no message {msg_id}")
         return call.empty(document, f"{address} has no messages to move")
     done = "would be moved" if dry_run else "moved"
-    told = f"{count(len(moved), 'message')} {done}"
-    call.out.show(document, f"{told}, {len(left)} left" if left else told)
+    text = f"{count(len(moved), 'message')} {done}"
+    call.out.show(document, f"{text}, {len(left)} left" if left else text)
     return 1 if left else 0

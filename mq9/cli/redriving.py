@@ -1,4 +1,4 @@
-"""Moving dead letters back to where they came from, for ``mq9 redrive`` and for the desk."""
+"""Moves dead letters back to their mailboxes, for ``mq9 redrive`` and the desk."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mq9.errors import Forbidden, MailboxFull, MailboxNotFound, MessageNotFound,
 from mq9.models import Message
 from mq9.protocol.reserved import REDRIVE_GROUP
 
-# One group for every redrive: it acks what it has moved, so that nothing is moved twice. One
-# consumer, so that a redrive gets at once what an interrupted one was holding.
+# All redrives share a group, which acks each moved message, so that none is moved twice. They share
+# a consumer, so that a redrive gets the leases of an interrupted one at once.
 _GROUP = _CONSUMER = REDRIVE_GROUP
 _AT_ONCE = 100
 
@@ -22,10 +22,10 @@ class Redriven:
     """The outcome for one dead letter.
 
     Attributes:
-        msg_id: Its number in the mailbox of dead letters.
-        to: The mailbox that it was, or would be, moved to; None where it does not say.
-        moved_as: Its number there; None when it was not moved.
-        left: Why it stays; None when it does not.
+        msg_id: Its number in the dead-letter mailbox.
+        to: The target mailbox. None: unknown.
+        moved_as: Its number there. None: it was not moved.
+        left: The reason why it stays. None: it does not.
     """
 
     msg_id: int
@@ -41,7 +41,7 @@ class Choice:
     Attributes:
         ids: Only the messages with these numbers; None for any.
         fits: Only messages for which this returns true.
-        limit: How many to move at most; None for all.
+        limit: The most messages to move. None: all.
     """
 
     ids: Collection[int] | None = None
@@ -59,18 +59,18 @@ async def redrive(
     *,
     to: str | None = None,
     is_dry_run: bool = False,
-    tell: Callable[[Redriven], None],
+    report: Callable[[Redriven], None],
     notice: Callable[[str], None],
 ) -> None:
-    """Move dead letters back, the most pressing first.
+    """Move dead letters back, by priority.
 
     Args:
-        client: Whose requests these are.
-        mail_address: The mailbox of dead letters.
-        choice: Which ones. Default: all.
-        to: Move to this mailbox. Default: where each message came from.
-        is_dry_run: Whether to tell what would be moved, and to move nothing.
-        tell: Called with the outcome for each message, as soon as it is known.
+        client: The client that sends the requests.
+        mail_address: The dead-letter mailbox.
+        choice: The messages to move. Default: all.
+        to: The target mailbox. Default: the one that each message came from.
+        is_dry_run: Report what would be moved, and move nothing.
+        report: Called with each outcome, as soon as it is known.
         notice: Called with a sentence if the others cannot be redriven again at once.
     """
     work = _Redrive(client, mail_address, to, is_dry_run=is_dry_run)
@@ -83,7 +83,7 @@ async def redrive(
                 if is_chosen and choice.fits(message):
                     outcome = await work.redrive(message)
                     if outcome is not None:
-                        tell(outcome)
+                        report(outcome)
                         moved += outcome.left is None
                 if missing is not None:
                     missing.discard(message.msg_id)
@@ -94,7 +94,7 @@ async def redrive(
 
 
 class _Redrive:
-    """A mailbox of dead letters, and the messages leased from it."""
+    """A dead-letter mailbox, and the messages leased from it."""
 
     def __init__(
         self, client: Mq9Client, mail_address: str, target: str | None, *, is_dry_run: bool
@@ -106,7 +106,7 @@ class _Redrive:
         self._held: dict[int, Message] = {}
 
     async def fetch(self, num_msgs: int) -> list[Message]:
-        """Lease so many more messages; none when there are no more."""
+        """Lease up to this many more messages; none if there are no more."""
         fetched = await self._client.fetch(
             self._address,
             group_name=_GROUP,
@@ -121,21 +121,21 @@ class _Redrive:
         return new
 
     async def give_back(self, notice: Callable[[str], None]) -> None:
-        """Let others have what was leased and not moved."""
+        """Give back the leased messages that were not moved."""
         for message in self._held.values():
             try:
                 await self._client.nack(
                     self._address, _GROUP, message.msg_id, batch=message.batch, consumer=_CONSUMER
                 )
             except Mq9Error as error:
-                notice(f"what was not moved can be redriven again in a minute: {error}")
+                notice(f"the messages that were not moved can be redriven in a minute: {error}")
                 return
 
     async def redrive(self, message: Message) -> Redriven | None:
-        """Move one message; None where somebody else has moved it."""
+        """Move one message; None if somebody else has moved it."""
         target = self._target or (None if message.moved is None else message.moved.mailbox)
         if target is None:
-            why = "it does not say where it came from: name a mailbox with --to"
+            why = "its first mailbox is unknown: name a target with --to"
             return Redriven(msg_id=message.msg_id, left=why)
         if self._is_dry_run:
             return Redriven(msg_id=message.msg_id, to=target)

@@ -50,8 +50,7 @@ if TYPE_CHECKING:
 def command_of_settings(run: Callable[[ServerSettings], None]) -> Callable[..., None]:
     """Return a function for typer that has an option for each setting.
 
-    Options are passed on as they are written: what they must be is checked with the variables and
-    the file, by ``Settings``.
+    Options are passed on as text. ``ServerSettings`` checks them, with the variables and the file.
     """
 
     def command(**given: Any) -> None:
@@ -76,10 +75,10 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     else:
         annotation = Path | None if kind is Path else str | None
         metavar = field.title or _placeholder(kind)
-    told = typer.Option(
+    declaration = typer.Option(
         declared, metavar=metavar, show_default=False, help=_help(name, field, kind)
     )
-    annotated = Annotated[annotation, told]
+    annotated = Annotated[annotation, declaration]
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotated
     )
@@ -100,7 +99,7 @@ def _placeholder(kind: Any) -> str:
 
 
 def _help(name: str, field: FieldInfo, kind: Any) -> str:
-    """Return what a setting is, its variable, its default and its range."""
+    """Return the help of a setting: description, variable, default and range."""
     facts = [f"env var: {variable(name)}"]
     if kind is bool:
         facts.append(f"default: {'' if field.default else 'no-'}{option(name)}")
@@ -118,14 +117,14 @@ def _help(name: str, field: FieldInfo, kind: Any) -> str:
 class RouteContext:
     """The parts of the server that routes use."""
 
-    # From an agent's name, or who was let in as what; not yet connected.
+    # Makes an unconnected client of an agent's name, or of an authenticated user.
     connect: Callable[[str | Admitted], Mq9Client]
-    users: Users | None  # None where anybody may connect
+    users: Users | None  # None: no authentication
     host: str  # of the HTTP port
     agent: str | None  # of requests without a bearer token
     allowed_hosts: Sequence[str]  # further names of this machine
-    allowed_origins: Sequence[str]  # besides those on loopback
-    desk_as: str | None = None  # whose desk it is, where anybody may connect
+    allowed_origins: Sequence[str]  # in addition to loopback
+    desk_as: str | None = None  # the person of the desk, without authentication
     desk_hosts: Sequence[str] = ()  # further names of this machine
 
 
@@ -137,7 +136,7 @@ MakeDesk = Callable[[RouteContext], AbstractAsyncContextManager[tuple[Sequence[B
 async def mcp_routes(
     settings: ServerSettings, context: RouteContext
 ) -> AsyncIterator[Sequence[BaseRoute]]:
-    """Give the routes of MCP; none unless the settings ask for MCP."""
+    """Yield the routes of MCP; none unless the settings enable MCP."""
     if not settings.mcp:
         yield ()
         return
@@ -150,7 +149,7 @@ async def mcp_routes(
 async def desk_routes(
     settings: ServerSettings, context: RouteContext
 ) -> AsyncIterator[tuple[Sequence[BaseRoute], str]]:
-    """Give the routes of the desk, and what its link adds to its URL."""
+    """Yield the routes of the desk, and the query of its link."""
     if not settings.desk:
         yield (), ""
         return
@@ -185,9 +184,9 @@ def _route_context(settings: ServerSettings, broker: EmbeddedBroker, guard: Guar
 
 logger = logging.getLogger("mq9.broker")
 
-_SPARE_FILES = 64 + HttpLimits().most + HttpLimits().reserve  # for everything but clients
+_SPARE_FILES = 64 + HttpLimits().most + HttpLimits().reserve  # for all but clients
 _ADMIN_PORT = 9090
-_MOST_NEW = 10_000  # objects that are made before garbage is looked for; 64 requests have thousands
+_MOST_NEW = 10_000  # objects before a garbage collection; 64 requests make thousands
 _MOST_NAMED = 5  # mailboxes or registrations in one line of the log
 
 
@@ -209,7 +208,7 @@ def serve(settings: ServerSettings) -> None:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes uvloop's event loop, where the extra `fast` is installed; else None."""
+    """Return the factory of uvloop's event loop, if the extra `fast` is installed."""
     try:
         import uvloop  # noqa: PLC0415  # it may be missing
     except ImportError:
@@ -222,11 +221,10 @@ async def _run(settings: ServerSettings) -> None:
     stop_on_signals(stop.set)
     gc.set_threshold(_MOST_NEW)
     async with running(settings) as serving:
-        # What was imported stays. A full collection would look at all of it, which holds up every
-        # client for 30 ms and is charged to whose request it falls into.
+        # Imported modules stay. A full collection that visits them stops the server for 30 ms.
         gc.freeze()
         typer.echo(f"mq9 {serving.where}")
-        await serving.until_told(stop)
+        await serving.until(stop)
         logger.info("draining", extra={"connections": serving.connections})
         await serving.drain(settings.drain)
     logger.info("stopped")
@@ -247,20 +245,20 @@ class Serving:
         clock = SystemClock()
         data = None if settings.memory else settings.data or default_file()
         self.data = str(data or "memory")
-        beside: BrokerOptions = {
+        options: BrokerOptions = {
             "observer": metrics,
             "embeddings": settings.embedder(),
             "dialects": settings.dialects,
         }
         if settings.cluster is not None:
             with needing("cluster", "--cluster: it"):
-                from mq9.cluster.member import joined  # noqa: PLC0415  # not before it is used
+                from mq9.cluster.member import joined  # noqa: PLC0415  # loaded late, for a quick start
 
             data = settings.data or default_file().with_name("gateway.db")
             url = settings.cluster.get_secret_value()
             prefixes = settings.reply_prefix
             joining = joined(
-                url, data, clock, limits=settings.limits, reply_prefixes=prefixes, **beside
+                url, data, clock, limits=settings.limits, reply_prefixes=prefixes, **options
             )
             member = self.member = await stack.enter_async_context(joining)
             backend, gateway = member.backend, member.gateway
@@ -274,17 +272,17 @@ class Serving:
             )
             return member.broker
         if data is None:
-            broker = EmbeddedBroker.in_memory(clock, limits=settings.limits, **beside)
+            broker = EmbeddedBroker.in_memory(clock, limits=settings.limits, **options)
         else:
             broker = EmbeddedBroker.on_file(
-                data, clock, limits=settings.limits, durability=settings.durability, **beside
+                data, clock, limits=settings.limits, durability=settings.durability, **options
             )
         stack.push_async_callback(broker.close)
         return broker
 
     @property
     def where(self) -> str:
-        """The sources of requests, as a sentence without its subject."""
+        """The sources of requests, as a predicate: `listens on …`."""
         places = [f"listens on {self.server.url}"] if self.server else []
         if self.member is not None:
             places.append(f"serves a cluster as {self.member.name}")
@@ -296,14 +294,14 @@ class Serving:
         return self.server.connections if self.server else 0
 
     def problem(self) -> str | None:
-        """Return why it should get no traffic; None for no reason."""
+        """Return the reason why it should get no traffic, or None."""
         gateway = self.member.gateway if self.member is not None else None
         if (self.server and self.server.hub.draining) or (gateway and gateway.is_draining):
             return "draining"
         return None if gateway is None or gateway.is_serving else "queue group"
 
-    async def until_told(self, stop: asyncio.Event) -> None:
-        """Return when it is told to stop."""
+    async def until(self, stop: asyncio.Event) -> None:
+        """Return when the server is to stop; raise the failure of a gateway."""
         if self.member is None:
             await stop.wait()
             return
@@ -315,7 +313,7 @@ class Serving:
             raise self.member.backend.failure
 
     async def drain(self, seconds: float) -> None:
-        """Answer what was begun, and begin nothing more."""
+        """Answer the requests in progress, and accept no others."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds), asyncio.TaskGroup() as both:
                 if self.member is not None:
@@ -339,8 +337,8 @@ async def running(
             _log_claimed(await broker.claim(guard.reserved))
         elif closed := await broker.send_limits():
             logger.warning(
-                "%d mailboxes limit who may send to them, which is not enforced: without --users "
-                "nobody knows who sends",
+                "%d mailboxes limit their senders, which is not enforced: without --users the "
+                "server cannot tell who sends",
                 closed,
             )
         if serving.member is None or "port" in settings.model_fields_set:
@@ -365,7 +363,7 @@ async def running(
                 settings, context, broker, metrics, serving, stack, default_admin_port
             )
         if guard.is_open and settings.insecure:
-            logger.warning("anybody who reaches %s is let in", serving.where)
+            logger.warning("no authentication: everybody who reaches the server may use it")
         elif not guard.is_open and tls is None and settings.insecure:
             logger.warning("secrets travel unencrypted: there is no --tls-cert")
         yield serving
@@ -407,7 +405,7 @@ async def _open_admin(
 
 
 def _log_claimed(claimed: Claimed) -> None:
-    """Say what belongs to configured agents from now on, and what is closed to them."""
+    """Log the mailboxes that now belong to configured agents, and those closed to them."""
     if claimed.mailboxes:
         logger.warning(
             "mailboxes that now belong to the agents of their names: %s",
@@ -415,8 +413,7 @@ def _log_claimed(claimed: Claimed) -> None:
         )
     if claimed.removed:
         logger.warning(
-            "registrations removed because their name or mailbox belongs to an agent that did not "
-            "make them: %s",
+            "registrations removed because another agent owns their name or mailbox: %s",
             _some(claimed.removed, len(claimed.removed)),
         )
     if claimed.closed:
@@ -433,7 +430,7 @@ def _some(names: Sequence[str], count: int) -> str:
 
 
 def _fit_open_files(limits: ServerLimits) -> ServerLimits:
-    """Let the process have a descriptor for every client, or take fewer clients."""
+    """Raise the limit of open files to fit all clients, or accept fewer clients."""
     if sys.platform == "win32":
         return limits
     import resource  # noqa: PLC0415  # only Unix has it
@@ -446,7 +443,8 @@ def _fit_open_files(limits: ServerLimits) -> ServerLimits:
         if allowed < wanted:
             fewer = max(allowed // 2, allowed - _SPARE_FILES)
             logger.warning(
-                "the system allows %d open files, so %d clients are taken; see ulimit -n",
+                "the system allows %d open files, so at most %d clients may connect: "
+                "raise ulimit -n",
                 allowed,
                 fewer,
             )

@@ -1,8 +1,7 @@
-"""Actions of a person on a message that somebody works on, or that is stuck.
+"""Actions of a person on a message that is leased or stuck.
 
-Each function makes ordinary requests and returns a sentence that says what became of it. The
-requests name the consumer that holds the message, so that one which somebody else holds by now is
-left alone.
+Each function sends ordinary requests and returns a sentence about the result. The requests name
+the consumer that holds the message. If another consumer holds it by then, nothing changes.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Place:
     Attributes:
         mail_address: Its mailbox.
         msg_id: Its number there.
-        group_name: The group; None where no group was given it.
+        group_name: The group. None: no group fetched it.
     """
 
     mail_address: str
@@ -39,16 +38,16 @@ class Place:
 
 
 async def give_back(client: Mq9Client, place: Place, *, name: str) -> str:
-    """End the lease of a message, so that the group is given it again.
+    """End the lease of a message, so that the group can fetch it again.
 
     Args:
-        client: Whose requests these are.
+        client: The client that sends the requests.
         place: The message.
-        name: Who gives it back; ``mq9 why`` tells so.
+        name: The person, as ``mq9 why`` shows it.
     """
     standing = await _standing(client, place)
     if standing is None or standing.state != "leased" or standing.consumer is None:
-        return f"{_begin(place)} is leased by nobody, so there is nothing to give back."
+        return f"{_begin(place)} is not leased, so nothing was given back."
     await client.nack(
         place.mail_address,
         standing.group_name,
@@ -56,34 +55,34 @@ async def give_back(client: Mq9Client, place: Place, *, name: str) -> str:
         consumer=standing.consumer,
         reason=f"given back by {name}",
     )
-    return f"{_begin(place)} is given back: {quoted(standing.consumer)} holds it no longer."
+    return f"{_begin(place)} is given back: the lease of {quoted(standing.consumer)} has ended."
 
 
 async def answer_with_error(
     client: Mq9Client, place: Place, *, reason: str, name: str, code: Failure = Failure.REJECTED
 ) -> str:
-    """Answer a message with an error, and take it from the group.
+    """Answer a message with an error, and ack it for the group.
 
     Args:
-        client: Whose requests these are.
+        client: The client that sends the requests.
         place: The message.
-        reason: What the asker is told, up to 1 024 characters.
-        name: Who answers.
-        code: Why the message is given up, for programs.
+        reason: The reason that the sender gets, up to 1 024 characters.
+        name: The person who answers.
+        code: The reason for programs.
     """
     message = await _message(client, place)
     if message is None:
         return f"{_begin(place)} is no longer stored."
     if HEADER in message.headers:
-        return f"{_begin(place)} is an error answer itself, which nobody answers."
+        return f"{_begin(place)} is itself an error answer, and gets no answer."
     if message.reply_to is None:
-        return f"{_begin(place)} does not say where its answer goes, so nobody can be told."
-    told = await _tell(client, message, ErrorAnswer.of(message, code, reason), name)
-    return f"{told} {await drop(client, place)}"
+        return f"{_begin(place)} has no reply_to, so it cannot be answered."
+    sent = await _send_error(client, message, ErrorAnswer.of(message, code, reason), name)
+    return f"{sent} {await drop(client, place)}"
 
 
 async def drop(client: Mq9Client, place: Place) -> str:
-    """Take a message from its group by an ack; remove one that no group was given."""
+    """Ack a message for its group, or delete one that no group has fetched."""
     standing = await _standing(client, place)
     if standing is None or (standing.state == "pending" and not standing.deliveries):
         try:
@@ -103,44 +102,44 @@ async def drop(client: Mq9Client, place: Place) -> str:
         individual=True,
     )
     if not acked:
-        return f"{_begin(place)} was not dropped: somebody else holds it by now."
-    return f"{_begin(place)} is dropped: group {quoted(standing.group_name)} gets it no more."
+        return f"{_begin(place)} was not dropped: another consumer holds it now."
+    return f"{_begin(place)} is dropped: group {quoted(standing.group_name)} does not get it again."
 
 
 async def stop_run(client: Mq9Client, place: Place, *, name: str) -> str:
-    """Stop the run of a message: its asker is told, the lease ends, and so does the run's turn.
+    """Stop the run of a message: send its sender an error, and end the lease and the run's turn.
 
-    A ``MailboxWorker`` cancels a run whose turn has ended when it next renews its lease, at most a
-    third of a lease later, or when it next stores a checkpoint, whichever is first. A handler of
-    another consumer goes on; its message does not come again.
+    A ``MailboxWorker`` cancels such a run when it next renews its lease, at most a third of a lease
+    later, or when it next stores a checkpoint. A handler of another consumer continues. Its message
+    is not delivered again.
 
     Args:
-        client: Whose requests these are.
-        place: The message that is worked on.
-        name: Who stops it. The asker is told so.
+        client: The client that sends the requests.
+        place: The leased message.
+        name: The person who stops it, as the error answer shows it.
     """
     standing = await _standing(client, place)
     message = await _message(client, place)
     if message is None or standing is None or standing.state != "leased":
-        return f"{_begin(place)} is worked on by nobody: there is nothing to stop."
+        return f"{_begin(place)} is not leased: there is no run to stop."
     if place.mail_address == f"{standing.group_name}{_ANSWERS}":
-        # Its worker alone can close the question, which would keep later messages waiting.
-        return f"{_begin(place)} is an answer that a run goes on with: such a run is not stopped."
-    told = "Nobody waits for its answer."
+        # Only its worker can close the question. Later messages would wait for it.
+        return f"{_begin(place)} is an answer that resumes a run: such a run cannot be stopped."
+    sent = "Its sender expects no answer."
     if message.reply_to is not None and HEADER not in message.headers:
         failed = ErrorAnswer.of(message, Failure.FAILED, f"stopped by {name}")
-        told = await _tell(client, message, failed, name)
+        sent = await _send_error(client, message, failed, name)
     done = await drop(client, place)
     agent = (standing.consumer or "").partition("/")[0]
     turn = mailbox_of_turn(place.mail_address, thread_id(agent, message))
     with suppress(MailboxNotFound):  # no worker of a graph, or its run has ended
         await client.mailbox_drop(turn)
-        return f"{told} {done} The run of {quoted(agent)} is stopped."
-    return f"{told} {done}"
+        return f"{sent} {done} The run of {quoted(agent)} is stopped."
+    return f"{sent} {done}"
 
 
 async def _standing(client: Mq9Client, place: Place) -> Standing | None:
-    """Return how the group stands with a message; None without a group that was given it."""
+    """Return the state of a message in the group. None: no group has fetched it."""
     if place.group_name is None:
         return None
     status = await client.mailbox_status(place.mail_address, msg_id=place.msg_id)
@@ -156,25 +155,25 @@ async def _message(client: Mq9Client, place: Place) -> Message | None:
     return dataclasses.replace(found[0], group_name=place.group_name) if found else None
 
 
-async def _tell(client: Mq9Client, message: Message, failed: ErrorAnswer, name: str) -> str:
-    """Send an error answer once, however often this is called; say what became of it."""
+async def _send_error(client: Mq9Client, message: Message, failed: ErrorAnswer, name: str) -> str:
+    """Send an error answer, at most once for a message; return a sentence about the result."""
     digest = answer_digest(message) or f"{message.mail_address}.{message.msg_id}"
     try:
         await client.reply(
             message, failed.value(), id=f"error.{digest}", sender=name, headers=failed.headers
         )
     except ReplyMailboxNotFound:
-        return "Nobody waits for its answer any more."
+        return "The mailbox for its answer no longer exists."
     except IdConflict:
-        return "Its sender was told of an error before."
+        return "Its sender got an error before."
     except Mq9Error as error:
-        return f"Its sender could not be told: {error}."
-    asker = (
+        return f"The error could not be sent: {error}."
+    receiver = (
         message.reply_to
         if message.sender is None
         else known_as(message.sender, message.sender_verified)
     )
-    return f"{asker} is told: {failed.reason}."
+    return f"{receiver} gets the error: {failed.reason}."
 
 
 def _begin(place: Place) -> str:

@@ -5,8 +5,8 @@ from mq9.testing import ManualClock
 
 TOLD = (
     "stored",
-    "leased to it for 1 s",
-    "crashes before it is done",
+    "leased for 1 s",
+    "crashes before it has acked",
     "message 0 again, delivery 2",
     "acks",
     "from translator, verified by the broker: Bonjour",

@@ -80,7 +80,7 @@ async def test_a_server_is_well_and_its_port_is_its_own_but_for_refused_credenti
     async with running(guard=Users.with_token("right")) as server:
         port = server.address[1]
         done = await call(url_for(server, "right"), "doctor", "--port", port, "--json")
-        assert checks(done, "broker") == [("ok", "answers and lets us in")]
+        assert checks(done, "broker") == [("ok", "answers, and accepts our credentials")]
         assert checks(done, "round trip")[0][0] == "ok"
         assert checks(done, "port") == [("ok", f"an mq9 broker listens on 127.0.0.1:{port}")]
         assert checks(done, "file") == []
@@ -125,7 +125,7 @@ def test_a_file_that_is_none(tmp_path):
     assert (finding.state, finding.text) == ("problem", f"{tmp_path} is not a file")
     [finding] = diagnostics.check_file(tmp_path / "mail.db", usable=True)
     assert finding.state == "ok"
-    assert "not there yet" in finding.text
+    assert "does not exist yet" in finding.text
     (tmp_path / "x").touch()
     [finding] = diagnostics.check_file(tmp_path / "x" / "mail.db", usable=True)
     assert finding.state == "problem"
@@ -153,10 +153,10 @@ def test_a_disk_that_fills_up_is_told(tmp_path, monkeypatch, free, state):
 @pytest.mark.parametrize(
     "cause",
     [
-        (errno.ENOSPC, "disk", "has no room left: No space left on device", "make room"),
-        (errno.EDQUOT, "disk", "has no room left: Disk quota exceeded", "make room"),
-        (errno.EACCES, "folder", "cannot be written: Permission denied", "give this user the ri"),
-        (errno.EROFS, "folder", "cannot be written: Read-only file system", "give this user the"),
+        (errno.ENOSPC, "disk", "has no room left: No space left on device", "free disk space"),
+        (errno.EDQUOT, "disk", "has no room left: Disk quota exceeded", "free disk space"),
+        (errno.EACCES, "folder", "cannot be written: Permission denied", "let this user write"),
+        (errno.EROFS, "folder", "cannot be written: Read-only file system", "let this user"),
     ],
 )
 @pytest.mark.parametrize("is_there", [True, False])
@@ -414,7 +414,7 @@ def test_a_distribution_that_installs_our_name_is_a_problem(
         distribution(one, list_name, text.format(name))
     [(state, told)] = found([site], here)
     assert state == "problem"
-    assert f"the package other-thing installs a module {name}, too" in told
+    assert f"the package other-thing also installs a module {name}" in told
 
 
 def test_a_distribution_with_such_a_name_somewhere_is_none(here, site, distribution):
@@ -530,4 +530,4 @@ def test_a_file_of_another_time_is_a_problem_and_is_set_right(
     assert now_ms_of(file) == document["machine_ms"]
     assert checks(mq9.ok("doctor", *ports, "--json"), "clock")[0][0] == "ok"
     again = mq9.ok("doctor", "--set-clock", file, "--yes")
-    assert again.out == f"{file}: the time is right, and was left as it is\n"
+    assert again.out == f"{file}: the time is right; nothing was changed\n"

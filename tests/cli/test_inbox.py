@@ -106,7 +106,7 @@ def test_what_is_no_question_is_not_listed_and_stays_when_it_is_answered(mq9):
     assert answers(mq9) == [("q0", "boss", b"Thanks.")]
     assert mq9.ok("query", "boss", "--msg-id", 0)
     done = mq9("inbox")  # without an agent in the URL
-    assert (done.code, "address: say whose mailbox it is" in done.err) == (2, True)
+    assert (done.code, "address: missing" in done.err) == (2, True)
 
 
 def test_what_an_agent_has_acked_by_its_tools_is_not_listed(mq9):
@@ -166,7 +166,7 @@ def test_actions_are_decided_by_words(mq9, actions, words, decisions):
     [
         ([DROP], ["edit"], "answer: drop_table: 'edit' is not possible here; answer approve or"),
         ([DROP], ["yes"], "answer: drop_table: 'yes' is not possible here"),
-        ([SEND], ["edit"], "args: say what send_email is to be done with instead"),
+        ([SEND], ["edit"], "args: give the new arguments of send_email"),
         ([SEND], ["edit", "--args", "{"], "args: '{' is no JSON"),
         ([SEND], ["edit", "--args", "[]"], "args: '[]' is no JSON object"),
         (
@@ -175,13 +175,13 @@ def test_actions_are_decided_by_words(mq9, actions, words, decisions):
             "it has no argument 'too' and it lacks the argument 'to'; it takes 'to'",
         ),
         ([SEND], ["approve", "--args", "{}"], "args: 1 object more than there are edits"),
-        ([SEND], ["approve", "--message", "x"], "message: it goes with reject and respond"),
+        ([SEND], ["approve", "--message", "x"], "message: only reject and respond have one"),
         ([SEND], ["respond"], "answer: send_email: respond takes a message"),
         ([SEND, DROP], ["approve"] * 3, "answer: 3 decisions came for 2 actions"),
         ([SEND, SEND], ["edit", "--args", "{}"], "answer: edit cannot be said of 2 actions"),
-        ([], ["deep", "blue"], "answer: 2 words were given; put them in quotes"),
-        ([], ["blue", "--message", "x"], "answer: the question is about no action"),
-        ([], ["edit", "--args", "{}"], "answer: the question is about no action"),
+        ([], ["deep", "blue"], "answer: 2 words were given; put the answer in quotes"),
+        ([], ["blue", "--message", "x"], "answer: the question has no actions"),
+        ([], ["edit", "--args", "{}"], "answer: the question has no actions"),
     ],
 )
 def test_what_the_question_does_not_allow_is_not_sent(mq9, actions, words, complaint):

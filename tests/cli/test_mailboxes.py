@@ -38,7 +38,7 @@ def test_public_mailboxes_are_listed(mq9):
 def test_drop_removes_it(mq9, inbox):
     done = mq9("drop", inbox)  # without anybody to ask
     assert done.code == 2
-    assert "say --yes" in done.err
+    assert "confirm with --yes" in done.err
     assert mq9.ok("drop", inbox, "--yes").out == "dropped inbox\n"
     gone = mq9("drop", inbox, "--yes", "--json")
     assert (gone.code, gone.document["code"]) == (1, "mailbox_not_found")
@@ -180,7 +180,7 @@ def test_status_of_a_group(timed):
         timed.ok("send", "inbox", "x", "--priority", priority)
     unborn = timed.ok("status", "inbox", "--group", "g").out
     assert "g does not exist here yet" in unborn
-    assert "it would see  4 (1 critical, 1 urgent, 2 normal)" in unborn
+    assert "would get  4 (1 critical, 1 urgent, 2 normal)" in unborn
 
     fetch = ["fetch", "inbox", "--group", "g", "--deliver", "earliest", "--num", 1]
     timed.ok(*fetch, "--consumer", "ann")

@@ -218,7 +218,7 @@ def test_a_message_that_was_moved_says_from_where_by_whom_and_why(timed):
 
     timed.sdk(give_up)
     shown = timed.ok("query", "dead").out
-    assert "by ada (claimed) from inbox, message 0, where group g was given it 1 time" in shown
+    assert "by ada (claimed) from inbox, message 0, after 1 delivery to group g" in shown
     assert r": no\n\x1b[2J" in shown
 
 

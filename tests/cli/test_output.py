@@ -147,6 +147,23 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_work_is_shown_on_a_terminal_alone_and_removed_when_it_ends():
+    shown, piped = Terminal(), io.StringIO()
+    for notices, in_json in ((shown, False), (piped, False), (Terminal(), True)):
+        output = Output(as_json=in_json, stream=io.StringIO(), notices=notices)
+        with output.working("[red]copying\x1b[2J"):
+            pass
+        with output.working("in a moment", 0.5):
+            pass
+        if notices is not shown:
+            assert notices.getvalue() == ""
+    said = shown.getvalue()
+    assert r"[red]copying\x1b[2J" in said
+    assert "0:00:00" in said
+    assert said.endswith("\x1b[2K")  # the line is cleared
+    assert "in a moment" not in said
+
+
 def test_a_label_has_a_colour_on_a_terminal_alone(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert coloured("error: ", "red", Terminal()) == "\x1b[31merror: \x1b[0m"

@@ -340,7 +340,7 @@ def test_what_only_this_process_would_keep_is_warned_of(mq9):
     assert mq9.ok("create", "a").err == ""  # which is kept
     assert mq9.ok("create", "b", "--json").document == {"mail_address": "b"}
     said = (
-        "memory://of-a-command is the memory of this process: what is stored there is lost when "
+        "memory://of-a-command is in the memory of this process: the mail is lost when "
         "the command ends"
     )
     mq9.url = "memory://of-a-command"

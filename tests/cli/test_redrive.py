@@ -113,7 +113,7 @@ def test_what_says_no_origin_or_has_none_left_stays(mq9):
     assert done.out.splitlines() == [
         "moved message 0 to orders, as message 1",
         "left message 1: mailbox not found: bills does not exist",
-        "left message 2: it does not say where it came from: name a mailbox with --to",
+        "left message 2: its first mailbox is unknown: name a target with --to",
         "1 message moved, 2 left",
     ]
     assert bodies(mq9, "dead") == ["rent", "never moved"]
@@ -262,8 +262,8 @@ def test_why_tells_where_a_dead_letter_went_and_where_it_came_from(mq9):
     dead_lettered(mq9, "cursed")
 
     went = mq9.ok("why", "orders", 0).out.splitlines()[-1]
-    assert went.startswith("Group workers does not see it: moved to dead, as message 0 at 20")
-    assert "after group workers was given it 2 times: " in went
+    assert went.startswith("Group workers: moved to dead, as message 0 at 20")
+    assert "after 2 deliveries to group workers: " in went
     assert went.endswith("ValueError: cursed is no good.")
     came = mq9.ok("why", "dead", 0).out.splitlines()[1]
     assert came.startswith("It is a copy of message 0 in orders, moved here at 20")
@@ -275,7 +275,7 @@ def test_why_tells_where_a_dead_letter_went_and_where_it_came_from(mq9):
     mq9.ok("redrive", "dead")
     again = mq9.ok("why", "orders", 1).out.splitlines()[1]
     assert again.startswith("It is a copy of message 0 in dead, moved here at 20")
-    assert again.endswith("after group mq9.redrive was given it 1 time: redriven.")
+    assert again.endswith("after 1 delivery to group mq9.redrive: redriven.")
     assert mq9.ok("why", "orders", 0).out.splitlines()[-1] == went
     shown = mq9.ok("status", "dead").out
     assert "removed  1 (0 expired, 0 replaced, 1 deleted, 0 evicted)\n" in shown

@@ -31,13 +31,13 @@ async def test_a_message_is_given_back_by_whoever_holds_it(client):
     await client.send("orders", "tea")
     await fetch(client, "w 1")
     assert await give_back(client, PLACE, name="boss") == (
-        "Message 0 of orders is given back: 'w 1' holds it no longer."
+        "Message 0 of orders is given back: the lease of 'w 1' has ended."
     )
     assert await state(client) == "pending"
     status = await client.mailbox_status("orders", msg_id=0)
     assert status.message.groups[0].reason == "given back by boss"
     assert await give_back(client, PLACE, name="boss") == (
-        "Message 0 of orders is leased by nobody, so there is nothing to give back."
+        "Message 0 of orders is not leased, so nothing was given back."
     )
 
 
@@ -49,7 +49,7 @@ async def test_what_is_dropped_is_acked_for_its_group_alone(client, delay_ms):
     await fetch(client)
     if delay_ms is not None:
         await client.nack("orders", "workers", 0, delay_ms=delay_ms, consumer="w1")
-    told = "Message 0 of orders is dropped: group workers gets it no more."
+    told = "Message 0 of orders is dropped: group workers does not get it again."
     assert await drop(client, PLACE) == told
     assert (await state(client), await state(client, "audit")) == ("acked", "leased")
     assert await drop(client, PLACE) == "Message 0 of orders is acked already."
@@ -79,13 +79,11 @@ async def test_an_error_answer_tells_the_asker_once_and_takes_the_message(client
     await fetch(client)
     done = await answer_with_error(client, PLACE, reason="no tea today", name="boss")
     assert done == (
-        "ada (claimed) is told: no tea today. "
-        "Message 0 of orders is dropped: group workers gets it no more."
+        "ada (claimed) gets the error: no tea today. "
+        "Message 0 of orders is dropped: group workers does not get it again."
     )
     again = await answer_with_error(client, PLACE, reason="nor tomorrow", name="boss")
-    assert again == (
-        "Its sender was told of an error before. Message 0 of orders is acked already."
-    )
+    assert again == ("Its sender got an error before. Message 0 of orders is acked already.")
     [told] = await client.query("asker")
     assert (told.sender, told.correlation_id, told.reply_to) == ("boss", "q-1", None)
     failed = ErrorAnswer.read(told)
@@ -95,17 +93,17 @@ async def test_an_error_answer_tells_the_asker_once_and_takes_the_message(client
 async def test_who_cannot_be_told_is_named(client):
     await client.send("orders", "tea")
     assert await answer_with_error(client, PLACE, reason="no", name="boss") == (
-        "Message 0 of orders does not say where its answer goes, so nobody can be told."
+        "Message 0 of orders has no reply_to, so it cannot be answered."
     )
     await client.send("orders", "tea", reply_to="gone")
     gone = Place(mail_address="orders", msg_id=1, group_name="workers")
     await fetch(client)
     assert (await answer_with_error(client, gone, reason="no", name="boss")).startswith(
-        "Nobody waits for its answer any more. Message 1 of orders is dropped"
+        "The mailbox for its answer no longer exists. Message 1 of orders is dropped"
     )
     await client.send("orders", "x", reply_to="asker", headers={"error": "failed"})
     answer = Place(mail_address="orders", msg_id=2)
-    assert "error answer itself" in await answer_with_error(
+    assert "itself an error answer" in await answer_with_error(
         client, answer, reason="no", name="boss"
     )
     assert await answer_with_error(

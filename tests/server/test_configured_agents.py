@@ -107,8 +107,8 @@ async def test_a_server_without_users_says_that_it_limits_no_senders(settings, c
         await ada.mailbox_create(name="notes", send_policy="creator")
         await ada.mailbox_create(name="open")
     said = (
-        "1 mailboxes limit who may send to them, which is not enforced: without --users nobody "
-        "knows who sends"
+        "1 mailboxes limit their senders, which is not enforced: without --users the server "
+        "cannot tell who sends"
     )
 
     for users, expected in ((None, [said]), (settings.users, [])):

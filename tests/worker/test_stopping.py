@@ -37,8 +37,8 @@ async def test_a_stopped_run_is_cancelled_and_its_asker_is_told_by_whom(broker, 
         await steps.begun.wait()
         done = await stop_run(client, PLACE, name="boss")
         assert done == (
-            "ada (claimed) is told: stopped by boss. Message 0 of lawyer is dropped: group lawyer "
-            "gets it no more. The run of lawyer is stopped."
+            "ada (claimed) gets the error: stopped by boss. Message 0 of lawyer is dropped: group "
+            "lawyer does not get it again. The run of lawyer is stopped."
         )
         [told] = await client.query("asker")
         failed = ErrorAnswer.read(told)
@@ -49,7 +49,7 @@ async def test_a_stopped_run_is_cancelled_and_its_asker_is_told_by_whom(broker, 
         assert await held(client) == 0
 
         again = await stop_run(client, PLACE, name="boss")
-        assert again == "Message 0 of lawyer is worked on by nobody: there is nothing to stop."
+        assert again == "Message 0 of lawyer is not leased: there is no run to stop."
 
         await ask(client, "next")
         await broker.clock.advance(1)
@@ -76,7 +76,7 @@ async def test_a_message_that_another_worker_holds_by_now_is_left_alone(broker, 
         await steps.begun.wait()
         elsewhere = Place(mail_address="lawyer", msg_id=0, group_name="others")
         done = await stop_run(client, elsewhere, name="boss")
-        assert done == "Message 0 of lawyer is worked on by nobody: there is nothing to stop."
+        assert done == "Message 0 of lawyer is not leased: there is no run to stop."
         await broker.clock.advance(LEASE_S)
         assert not steps.cancelled.is_set()
         assert await client.query("asker") == []
@@ -88,8 +88,7 @@ async def test_a_run_that_goes_on_with_an_answer_is_left_alone(client):
     await client.fetch("lawyer.answers", group_name="lawyer", consumer="lawyer/1")
     answer = Place(mail_address="lawyer.answers", msg_id=0, group_name="lawyer")
     assert await stop_run(client, answer, name="boss") == (
-        "Message 0 of lawyer.answers is an answer that a run goes on with: such a run is not "
-        "stopped."
+        "Message 0 of lawyer.answers is an answer that resumes a run: such a run cannot be stopped."
     )
     assert await client.query("asker") == []
     status = await client.mailbox_status("lawyer.answers", group_name="lawyer")

@@ -206,7 +206,7 @@ async def _redrive(visit: Visit, task: Task) -> str:
     if task.dead is not None:
         choices = [(task.dead, Choice(fits=task.fits))]
     for address, choice in choices:
-        await redrive(visit.client, address, choice, tell=outcomes.append, notice=notices.append)
+        await redrive(visit.client, address, choice, report=outcomes.append, notice=notices.append)
     for one in outcomes:
         done = f"moved to {one.to} as message {one.moved_as}" if one.left is None else one.left
         _log(visit, "redrive", f"dead letter {one.msg_id}", done)

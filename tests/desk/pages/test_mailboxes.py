@@ -125,7 +125,7 @@ async def test_a_message_is_shown_with_all_its_fields_and_its_story(client, desk
         "urgent",
     ):
         assert seen in page.seen
-    assert "Urgent message 0 in inbox was sent under the key k-1 at" in page.seen
+    assert "Message 0 in inbox was sent with priority urgent and the key k-1 at" in page.seen
     assert "/desk/conversations/one?id=%2Finbox%2F0" in page.links
     body = await desk.ok("mailboxes/body", mailbox="inbox", id=0)
     assert body.text == '{"a":[1]}'
@@ -138,7 +138,7 @@ async def test_of_a_message_that_is_gone_the_story_is_left(client, desk):
     await client.send("inbox", "x")
     await client.delete("inbox", 0)
     page = await desk.ok("mailboxes/message", mailbox="inbox", id=0)
-    assert "somebody deleted it" in page.seen
+    assert "it was deleted" in page.seen
     assert not [one for one in page.links if "stuck/settle" in one or "body" in one]
 
 

@@ -47,7 +47,7 @@ async def test_each_kind_has_its_count_and_each_message_its_story(broker, client
     dead = await desk.ok("stuck", kind="dead")
     assert "soup" not in dead.seen
     assert "It is a copy of message 0 in orders, moved here at" in dead.seen
-    assert "after group orders was given it 1 time: ValueError: no good." in dead.seen
+    assert "after 1 delivery to group orders: ValueError: no good." in dead.seen
     held = await desk.ok("stuck", kind="leased", mailbox="orders")
     assert "leased for 60 min" in held.seen
     assert "held by w/1" in held.seen
@@ -102,7 +102,7 @@ async def test_what_is_held_is_given_back(client, desk):
     await client.send("orders", "tea")
     await client.fetch("orders", group_name="orders", consumer="w/1", max_wait_ms=0)
     done = await desk.post("stuck/settle", what="give_back", item="orders/0/orders")
-    assert done.told == "Message 0 of orders is given back: w/1 holds it no longer."
+    assert done.told == "Message 0 of orders is given back: the lease of w/1 has ended."
     assert len(await client.fetch("orders", group_name="orders", max_wait_ms=0)) == 1
 
 
@@ -112,7 +112,9 @@ async def test_several_are_answered_with_an_error_and_dropped(client, desk):
     asked = await desk.ok("stuck/settle", what="error", item=chosen)
     assert "Answer each of these 2 messages with an error, and drop it?" in asked.seen
     done = await desk.post("stuck/settle", what="error", item=chosen, reason="sold out")
-    assert done.told.startswith("ada (claimed) is told: sold out. Message 0 of orders.dead is del")
+    assert done.told.startswith(
+        "ada (claimed) gets the error: sold out. Message 0 of orders.dead is del"
+    )
     told = await client.query("ada")
     assert [(one.correlation_id, one.json()["reason"]) for one in told] == [
         ("tea", "sold out"),
@@ -211,7 +213,7 @@ async def test_what_nobody_reads_is_undeliverable(broker, client, desk):
     await broker.clock.advance(3_600)
     page = await desk.ok("stuck", kind="undeliverable")
     assert items(page) == ["orders/0"]
-    assert "No group has fetched here yet" in page.seen
+    assert "No group has fetched from this mailbox yet" in page.seen
     done = await desk.post("stuck/settle", what="drop", item=items(page))
     assert done.told == "Message 0 of orders is deleted."
 
