@@ -66,7 +66,10 @@ class Gateways:
         for connection in self._connections:
             await connection.connect(self._servers.urls)
         if self._servers:
-            await self._backends[0].log.found(len(self._servers.servers))
+            first, *_ = logs = [backend.log for backend in self._backends]
+            await first.create(len(self._servers.servers), "test")
+            for log in logs:
+                await log.open()
         for backend in self._backends:
             await backend.open(self._limits)
 

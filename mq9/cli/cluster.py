@@ -14,6 +14,7 @@ from mq9.cli import needing
 from mq9.cli.output import Table, count
 from mq9.cli.program import NOTHING_THERE, CommandCall, new_app, register
 from mq9.clock import SystemClock
+from mq9.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from mq9.cluster.operator import Operator
@@ -120,5 +121,22 @@ async def _show_taken(
     return 0
 
 
-for _command in (status, verify, snapshot, import_, export):
+async def reset(
+    call: CommandCall,
+    *,
+    yes: bool = typer.Option(False, "--yes", help="Confirm: all mail of the cluster is removed."),
+) -> int:
+    """Remove the log and its snapshots, for a new start."""
+    if not yes:
+        raise InvalidRequest(
+            "reset: this removes all mail of the cluster. To keep it, first run `mq9 cluster "
+            "export FILE`. Confirm with --yes"
+        )
+    async with _operating(call) as operator:
+        await operator.reset()
+    call.out.show({"reset": True}, "the cluster is empty; start gateways, or import a file")
+    return 0
+
+
+for _command in (status, verify, snapshot, import_, export, reset):
     register(app, _command.__name__.rstrip("_"), _command)

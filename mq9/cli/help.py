@@ -62,6 +62,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "cluster snapshot": ("mq9 cluster snapshot",),
     "cluster import": ("mq9 cluster import mail.db",),
     "cluster export": ("mq9 cluster export backup.db",),
+    "cluster reset": ("mq9 cluster reset --yes",),
 }
 
 # The word for the value of an option, where its type says too little.

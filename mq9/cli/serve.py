@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import gc
 import inspect
@@ -218,15 +217,28 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _run(settings: ServerSettings) -> None:
     stop = asyncio.Event()
-    stop_on_signals(stop.set)
+    task = asyncio.current_task()
+    is_starting = True
+
+    def end() -> None:
+        stop.set()
+        if is_starting and task is not None:  # a gateway waits for its servers without limit
+            task.cancel()
+
+    stop_on_signals(end)
     gc.set_threshold(_MOST_NEW)
-    async with running(settings) as serving:
-        # Imported modules stay. A full collection that visits them stops the server for 30 ms.
-        gc.freeze()
-        typer.echo(f"mq9 {serving.where}")
-        await serving.until(stop)
-        logger.info("draining", extra={"connections": serving.connections})
-        await serving.drain(settings.drain)
+    try:
+        async with running(settings) as serving:
+            is_starting = False
+            # Imported modules stay. A full collection that visits them stops the server for 30 ms.
+            gc.freeze()
+            typer.echo(f"mq9 {serving.where}")
+            await serving.until(stop)
+            logger.info("draining", extra={"connections": serving.connections})
+            await serving.drain(settings.drain)
+    except asyncio.CancelledError:
+        if not (is_starting and stop.is_set()):
+            raise
     logger.info("stopped")
 
 
@@ -314,12 +326,15 @@ class Serving:
 
     async def drain(self, seconds: float) -> None:
         """Answer the requests in progress, and accept no others."""
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(seconds), asyncio.TaskGroup() as both:
                 if self.member is not None:
                     both.create_task(self.member.gateway.drain())
                 if self.server is not None:
                     both.create_task(self.server.drain(seconds))
+        except TimeoutError:
+            if self.member is not None:
+                self.member.backend.closing_ms = 0  # the time is over
 
 
 @asynccontextmanager

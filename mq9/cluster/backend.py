@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from mq9.clock import Clock, SteadyClock, SystemClock, Work, sleep
 from mq9.cluster.jetstream import JetStreamLog
-from mq9.cluster.log import LogClock, Logged, Purged
+from mq9.cluster.log import LogClock, Logged, Purged, Replaced
 from mq9.cluster.progress import Progress
 from mq9.cluster.records import LogRecord, NoRecord, encode
 from mq9.cluster.replica import Applied, Digests, Replica, Snapshot
@@ -50,6 +50,10 @@ _CLOSING_MS = 10_000  # for what was accepted
 _BEHIND = (
     "the log no longer has what this gateway has not applied: "
     "started again, it begins with a snapshot"
+)
+REPLACED = (
+    "the log of this gateway was removed, and another one has its name; its requests are refused: "
+    "stop all gateways, and see the guide to clusters"
 )
 _DAMAGED = "what was appended to the log was damaged on its way; nothing of this was carried out"
 _UNKNOWN = "the gateway stopped; the outcome is unknown"
@@ -88,6 +92,7 @@ class ClusterBackend:
         self.on_appended: Callable[[float], None] = lambda _: None  # seconds, all tries included
         # Called with the record that asked for digests, and with the digest.
         self.on_verified: Callable[[Applied, str], None] = lambda _, __: None
+        self.closing_ms = _CLOSING_MS  # how long ``close`` waits for what was accepted
         self.left_out = 0  # damaged records, not applied
         self._left_out = 0  # the last of them
         self.is_behind = False  # whether the log was purged beyond what was applied
@@ -218,8 +223,8 @@ class ClusterBackend:
 
     async def _finish(self) -> None:
         """Wait until what was accepted is answered, as long as one may wait for a log."""
-        deadline_ms = self._timers.monotonic_ms() + _CLOSING_MS
-        timer = self._timers.call_later(_CLOSING_MS, self._resolved.set)
+        deadline_ms = self._timers.monotonic_ms() + self.closing_ms
+        timer = self._timers.call_later(self.closing_ms, self._resolved.set)
         try:
             while (
                 self._progress.failure is None
@@ -373,6 +378,9 @@ class ClusterBackend:
         """Do what nobody waits for; should it fail, the gateway answers nothing any more."""
         try:
             await work()
+        except Replaced:
+            logger.critical(REPLACED)
+            self._stop(Unavailable(REPLACED))
         except Exception:
             logger.exception("the gateway failed unexpectedly")
             self._stop(Unavailable("the gateway failed; nothing of this request was stored"))

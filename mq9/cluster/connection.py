@@ -14,6 +14,7 @@ from mq9.transport import servers
 
 logger = logging.getLogger("mq9.broker")
 
+_OLDEST = (2, 11)  # with batched direct gets
 _CONNECT_S = 10.0
 _PAUSE_S = 0.5  # before the same server is tried again
 _PING_S = 2
@@ -56,6 +57,7 @@ async def connect(url: str, name: str, inbox: str, seconds: float = _CONNECT_S) 
                 inbox_prefix=inbox,
             )
         attempt.deadline = None
+        _check_version(client, servers.without_secrets(url))
     except (nats.errors.Error, OSError) as error:
         await client.close()
         shown = servers.without_secrets(url)
@@ -70,6 +72,16 @@ async def connect(url: str, name: str, inbox: str, seconds: float = _CONNECT_S) 
         await client.close()
         raise
     return client
+
+
+def _check_version(client: Client, shown: str) -> None:
+    version = client.connected_server_version
+    found = f"{version.major}.{version.minor}.{version.patch}"
+    if (0, 0) < (version.major, version.minor) < _OLDEST:
+        raise InvalidRequest(
+            f"cluster: the NATS server at {shown} has version {found}, and gateways need "
+            f"{_OLDEST[0]}.{_OLDEST[1]} or later: older ones cannot read several records at once"
+        )
 
 
 class _Attempt:

@@ -30,6 +30,11 @@ def current_boot(source: Path = _BOOT_ID) -> str:
         return secrets.token_hex(16)
 
 
+def is_of_a_log(path: Path) -> bool:
+    """Return whether a file is the copy of a log, whichever it is."""
+    return path.exists() and beside(path, ".origin").exists()
+
+
 def remove_unless_of(path: Path, origin: str) -> None:
     """Remove a copy unless it is of this run of the machine and of this log, and note of what."""
     directories.make_private(path.parent)

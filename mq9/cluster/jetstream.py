@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -21,10 +22,10 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.js import api
+from nats.js import JetStreamContext, api
 
 from mq9.clock import Clock, sleep
-from mq9.cluster.log import Last, Logged, Purged
+from mq9.cluster.log import Last, Logged, Purged, Replaced
 from mq9.errors import InvalidRequest, OutcomeUnknown, Unavailable
 
 R = TypeVar("R")
@@ -38,7 +39,9 @@ _TRY_S = 2.0
 _PAUSE_S = 0.05  # before the next try
 _LATER_S = 0.5  # for the leader to answer, where another server has answered first
 _MOVING_MS = 5_000  # without an answer, after which another server is asked
-_NO_CLUSTER = 10074  # JetStream's code where one server has to store what is stored on several
+NO_CLUSTER = 10074  # JetStream's code where one server has to store what is stored on several
+_NAME_IN_USE = 10058  # JetStream's code for a stream that has another configuration
+_OF_RECORDS = re.compile(r"\.append(\.[0-9a-z]+)?")  # the subject, behind the name
 _LEADING_NS = 3_000_000_000  # others elect a leader 4 s after they have heard one, or later
 _BATCH = 512
 _BATCH_BYTES = 8 * 1024 * 1024
@@ -74,6 +77,7 @@ class JetStreamLog:
         self._clock = clock
         self.name = name
         self.created = ""  # when the stream was created: tells it from a former one
+        self.replicas = 0  # servers that store it
         self._append = f"{name}.append"
         self._consumer = f"$JS.API.CONSUMER.CREATE.{name}"
         self._info = f"$JS.API.STREAM.INFO.{name}"
@@ -81,38 +85,70 @@ class JetStreamLog:
         self._moved_ms: int | None = None
         self._heard: Subscription | None = None  # what the consumer delivers
 
-    async def found(self, replicas: int) -> int:
-        """Make the stream, if it is not there."""
+    @property
+    def identity(self) -> str:
+        """The identity of the log, after ``open``.
+
+        It is the last token of the subject of its records. So a record that is meant for one log
+        never gets into another, which may have taken its place. A log that was created by an older
+        release has no such token: its time of creation is its identity.
+        """
+        return self._append.removeprefix(f"{self.name}.append").removeprefix(".") or self.created
+
+    async def open(self) -> bool:
+        """Look for the log; return whether it exists."""
+
+        async def look() -> api.StreamInfo | None:
+            try:
+                return await self._stream.stream_info(self.name)
+            except nats.js.errors.NotFoundError:
+                return None
+
+        info = await self._try(look, _APPENDING_MS, "the cluster's log cannot be found")
+        if info is not None:
+            self._note(info)
+        return info is not None
+
+    async def create(self, replicas: int, identity: str) -> None:
+        """Create the log on so many servers, or on one if there is only one.
+
+        Several gateways may create a log of one identity at the same time.
+        """
         wanted = api.StreamConfig(
             name=self.name,
             description="The log of mq9",
-            subjects=[self._append],
+            subjects=[f"{self.name}.append.{identity}"],
             num_replicas=replicas,
             storage=api.StorageType.FILE,
-            discard=api.DiscardPolicy.NEW,  # else it would lose what it was given first
+            discard=api.DiscardPolicy.NEW,  # else it would lose its first records
             duplicate_window=_REMEMBERED_S,
             allow_direct=True,
             deny_delete=True,
         )
-        stream = self._client.jetstream(timeout=_TRY_S)
 
-        async def look() -> api.StreamInfo:
+        async def add() -> api.StreamInfo:
             try:
-                return await stream.stream_info(self.name)
-            except nats.js.errors.NotFoundError:
-                try:
-                    return await stream.add_stream(wanted)
-                except nats.js.errors.APIError as error:
-                    if error.err_code != _NO_CLUSTER:
-                        raise
-                wanted.num_replicas = 1
-                return await stream.add_stream(wanted)
+                return await self._stream.add_stream(wanted)
+            except nats.js.errors.APIError as error:
+                if error.err_code == _NAME_IN_USE:  # by one with another number of replicas
+                    return await self._stream.stream_info(self.name)
+                if error.err_code != NO_CLUSTER:
+                    raise
+            wanted.num_replicas = 1
+            return await self._stream.add_stream(wanted)
 
-        info = await self._try(look, _APPENDING_MS, "the log cannot be made")
-        self.created, config = str(info.created), info.config
-        if config.subjects != wanted.subjects:
+        self._note(await self._try(add, _APPENDING_MS, "the log cannot be created"))
+
+    @property
+    def _stream(self) -> JetStreamContext:
+        return self._client.jetstream(timeout=_TRY_S)
+
+    def _note(self, info: api.StreamInfo) -> None:
+        [subject, *others] = info.config.subjects or [""]
+        if others or not _OF_RECORDS.fullmatch(subject.removeprefix(self.name)):
             raise InvalidRequest(f"cluster: the stream {self.name} there is not a log of mq9")
-        return config.num_replicas or 1
+        self._append, self.created = subject, str(info.created)
+        self.replicas = info.config.num_replicas or 1
 
     async def append(self, data: bytes, record_id: str) -> int:
         """Append a record once, however often it is tried; return its number."""
@@ -140,7 +176,15 @@ class JetStreamLog:
             told = _told(await self._client.request(self._info, b"", timeout=_TRY_S))
             return told if _leads(told.get("cluster")) else await self._told_later()
 
-        return await self._try(look, _ASKING_MS, "the cluster's log did not answer")
+        told = await self._try(look, _ASKING_MS, "the cluster's log did not answer")
+        if self.created and not self._is_of_this_log(told):
+            raise Replaced
+        return told
+
+    def _is_of_this_log(self, info: dict[str, Any]) -> bool:
+        if self.identity != self.created:
+            return bool(info["config"]["subjects"] == [self._append])
+        return str(api.StreamInfo.from_response(dict(info)).created) == self.created
 
     async def _told_later(self) -> dict[str, Any]:
         """Return what the leader tells after another server, which has failed or was cut off."""

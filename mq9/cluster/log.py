@@ -32,6 +32,10 @@ class Purged(Exception):
     """The wanted entries were purged from the log: a snapshot has them."""
 
 
+class Replaced(Exception):
+    """The log was removed, and another one has its name."""
+
+
 _TICK_MS = 1  # by which an instant in whole milliseconds may be too early
 
 

@@ -34,8 +34,9 @@ from mq9.cluster.gateway import (
     Gateway,
     ReplySubjects,
 )
+from mq9.cluster.identity import Identities, found_log
 from mq9.cluster.jetstream import JetStreamLog
-from mq9.cluster.log import REPLICAS, LogClock
+from mq9.cluster.log import LogClock
 from mq9.cluster.replica import Applied, Replica, Snapshot
 from mq9.cluster.snapshots import Snapshots
 from mq9.dialects import Dialects
@@ -49,6 +50,7 @@ logger = logging.getLogger("mq9.broker")
 
 _HEADERS_BYTES = 128 * 1024  # that a message may have beside its payload, and a reply beside it
 _TRIES = 5
+_QUORUM_S = 1.0  # before the next try
 _LOOK_S = 60.0  # about how often it is looked whether a snapshot is due
 
 
@@ -151,10 +153,8 @@ async def joined(
         client = await connect(url, f"mq9 gateway {name}", GATEWAY_INBOX)
         stack.push_async_callback(client.close)
         log = JetStreamLog(client, clock)
-        replicas = await log.found(REPLICAS)
         snapshots = Snapshots(client, clock)
-        await snapshots.open(replicas)
-        taken = await snapshots.all()
+        taken = await _open_log(log, snapshots, Identities(client), data, clock)
         if taken and taken[0].sequence > (await log.last()).sequence:
             raise InvalidRequest(
                 f"cluster: the object store {snapshots.bucket} has a snapshot of another log; "
@@ -206,6 +206,25 @@ async def joined(
             await broker.close()
 
 
+async def _open_log(
+    log: JetStreamLog, snapshots: Snapshots, identities: Identities, data: Path, clock: Clock
+) -> list[Snapshot]:
+    """Open the log and the store of snapshots, once a majority of the servers is available."""
+    while True:
+        try:
+            taken = await snapshots.all() if await snapshots.open() else []
+            traces = ["there are snapshots of it"] if taken else []
+            if copy_on_disk.is_of_a_log(data):
+                traces.append(f"{data} is a copy of it")
+            await found_log(log, identities, traces, clock)
+            await snapshots.open(log.replicas)
+        except Unavailable as error:
+            logger.warning("the gateway waits for a majority of the NATS servers: %s", error)
+            await sleep(clock, _QUORUM_S)
+        else:
+            return taken
+
+
 async def join(
     path: Path,
     log: JetStreamLog,
@@ -245,7 +264,10 @@ async def _open_copy(
     replica.close()
     taken = await snapshots.all()
     if not taken or taken[0].sequence + 1 < first:
-        raise Unreachable(f"the log begins at {first}, and no snapshot reaches up to there")
+        raise Unreachable(
+            f"the log begins at {first}, and no snapshot reaches up to there: it was purged. If a "
+            "gateway still runs, `mq9 cluster snapshot` stores its state; then start this one again"
+        )
     copy_on_disk.remove(path)
     await snapshots.fetch(taken[0], path)
     logger.info("begun from a snapshot", extra={"sequence": taken[0].sequence})

@@ -21,8 +21,8 @@ from nats.js import api
 from mq9.clock import Clock
 from mq9.cluster.connection import connect
 from mq9.cluster.gateway import OPERATOR_INBOX, SNAPSHOT_SUBJECT, STATUS_SUBJECT
+from mq9.cluster.identity import Identities, found_log, new_identity
 from mq9.cluster.jetstream import NAME, JetStreamLog, inbox_of
-from mq9.cluster.log import REPLICAS
 from mq9.cluster.member import largest_payload, max_payload_for
 from mq9.cluster.records import LogRecord, decode, encode, first_index
 from mq9.cluster.replica import Snapshot
@@ -45,9 +45,11 @@ class Operator:
 
     def __init__(self, client: Client, clock: Clock, name: str) -> None:
         self._client = client
+        self._clock = clock
         self._name = name
         self._log = JetStreamLog(client, clock)
         self._snapshots = Snapshots(client, clock)
+        self._identities = Identities(client)
 
     async def status(self, seconds: float) -> list[dict[str, Any]]:
         """Return what each gateway says of itself, by name."""
@@ -65,7 +67,7 @@ class Operator:
 
     async def last(self) -> int:
         """Return the number of the last record of the log."""
-        if await self._log_state() is None:
+        if await self._log_state() is None or not await self._log.open():
             raise Unavailable(
                 "cluster: there is no log yet; `mq9 serve --cluster` makes one, "
                 "or `mq9 cluster import` with what a file holds"
@@ -112,16 +114,18 @@ class Operator:
         if gateways := await self.status(1.0):
             raise InvalidRequest(f"import: {len(gateways)} gateways are running; stop them first")
         has_begun = await self._has_begun_to_import()
+        taken = await self._snapshots.all() if await self._snapshots.open() else []
+        if any(other.sequence != _FIRST for other in taken):
+            raise InvalidRequest(
+                f"import: the object store {self._snapshots.bucket} has snapshots of another log; "
+                "run `mq9 cluster reset --yes` first"
+            )
         with TemporaryDirectory(prefix="mq9-") as directory:
             copy = Path(directory) / "import.db"
             await asyncio.to_thread(_copy, file, copy, largest_payload(self._client.max_payload))
             snapshot = Snapshot(_FIRST, copy.stat().st_size)
-            await self._snapshots.open(await self._log.found(REPLICAS))
-            if any(other.sequence != _FIRST for other in await self._snapshots.all()):
-                raise InvalidRequest(
-                    f"import: the object store {self._snapshots.bucket} has snapshots of another "
-                    "log; delete it first"
-                )
+            await found_log(self._log, self._identities, [], self._clock)
+            await self._snapshots.open(self._log.replicas)
             await self._snapshots.add(copy, snapshot)
         if not has_begun:
             record = encode(LogRecord(self._name, 1, 0))
@@ -150,12 +154,28 @@ class Operator:
         """Write what the newest snapshot holds into a new file."""
         if await asyncio.to_thread(file.exists):
             raise InvalidRequest(f"export: {file} exists")
-        await self.last()
         taken = await self._snapshots.all() if await self._snapshots.open() else []
         if not taken:
+            await self.last()  # without a log, that is the reason
             raise InvalidRequest("export: there is no snapshot; `mq9 cluster snapshot` stores one")
         await self._snapshots.fetch(taken[0], file)
         return taken[0]
+
+    async def reset(self) -> None:
+        """Remove the log and its snapshots, and let gateways create an empty log."""
+        if gateways := await self.status(1.0):
+            raise InvalidRequest(f"reset: {len(gateways)} gateways are running; stop them first")
+        former = await self._identities.get()
+        # First, so that a reset that breaks off can be repeated.
+        await self._identities.put(new_identity(), former, is_begun=True)
+        jetstream = self._client.jetstream(timeout=_ASKING_S)
+        for name in (NAME, f"OBJ_{self._snapshots.bucket}"):
+            try:
+                await jetstream.delete_stream(name)
+            except nats.js.errors.NotFoundError:
+                pass
+            except nats.errors.Error as error:
+                raise Unavailable(f"reset: {name} cannot be removed: {error!r}") from error
 
     async def _log_state(self) -> api.StreamState | None:
         """Return what the log has; None where there is none."""
@@ -181,8 +201,27 @@ async def operating(url: str, clock: Clock, name: str, seconds: float) -> AsyncI
         await client.close()
 
 
+def _check_unused(file: Path) -> None:
+    """Refuse a file that another program has open: it would lack what that writes later."""
+    with (
+        contextlib.suppress(sqlite3.DatabaseError),
+        closing(
+            sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=0)
+        ) as connection,
+    ):
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise InvalidRequest(
+                    f"import: another program uses {file}; stop it first"
+                ) from None
+
+
 def _copy(file: Path, to: Path, most: int) -> None:
     """Copy a file, as the state after the first record of a log."""
+    _check_unused(file)
     longer, longest = store.look_into(file, lambda one: one.execute(_LONGER, [most]).fetchone())
     if longer:
         raise InvalidRequest(

@@ -112,6 +112,9 @@ class Snapshots:
         with _unavailable("the log cannot be read"):
             log = (await self._jetstream.stream_info(NAME)).state
         behind = sequence - newest.sequence
+        if log.first_seq > newest.sequence + 1:
+            logger.warning("the log was purged up to %d, and no snapshot has it", log.first_seq - 1)
+            return True
         kept = max(log.last_seq - log.first_seq + 1, 1)
         return behind >= records or log.bytes * behind // kept >= max(log_bytes, newest.bytes)
 

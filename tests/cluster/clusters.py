@@ -57,6 +57,12 @@ class Cluster:
         self.stack.push_async_callback(asker.close)
         return asker
 
+    async def append(self, data):
+        """Append to the log as another program would."""
+        jetstream = (await self.asker()).jetstream()
+        [subject] = (await jetstream.stream_info("MQ9")).config.subjects
+        await jetstream.publish(subject, data)
+
     async def call(self, *arguments, timeout=30):
         """Call `mq9 cluster`; its exit code and its document."""
         return await call_cluster(self.url, *arguments, timeout=timeout)

@@ -36,7 +36,7 @@ async def connection(server):
 @pytest.fixture
 async def log(connection):
     made = JetStreamLog(connection, SystemClock(), f"L{secrets.token_hex(8)}")
-    await made.found(3)
+    await made.create(3, "test")
     return made
 
 
@@ -46,12 +46,14 @@ async def test_a_server_that_the_others_do_not_reach_is_not_believed(tmp_path):
     with NatsCluster(tmp_path, 3) as servers:
         client = await nats.connect(servers.urls)
         made = JetStreamLog(client, SystemClock())
-        assert await made.found(3) == 3
+        await made.create(3, "test")
+        assert made.replicas == 3
         told = await client.request(f"$JS.API.STREAM.INFO.{made.name}", b"", timeout=5)
         leader = servers.servers[int(json.loads(told.data)["cluster"]["leader"].removeprefix("n"))]
         await client.close()
         client = await nats.connect(leader.url, allow_reconnect=False)  # it would go to another one
         alone = JetStreamLog(client, SystemClock())
+        assert await alone.open()
         assert await alone.append(b"x", "id") == (await alone.last()).sequence == 1
         for server in servers.servers:
             if server is not leader:
@@ -71,7 +73,7 @@ async def test_a_server_that_the_others_do_not_reach_is_not_believed(tmp_path):
 
 
 async def test_records_are_numbered_from_one(connection, log):
-    assert await log.found(3) == 1  # one server stores it alone
+    assert log.replicas == 1  # one server stores it alone
     config = (await connection.jetstream().stream_info(log.name)).config
     assert config.discard == api.DiscardPolicy.NEW.value  # nothing is dropped to make room
     assert config.deny_delete
@@ -138,4 +140,4 @@ async def test_a_stream_of_somebody_else_is_refused(connection):
     await connection.jetstream().add_stream(name=name, subjects=[f"{name}.*"])
 
     with pytest.raises(InvalidRequest, match=f"the stream {name} there is not a log of mq9"):
-        await JetStreamLog(connection, SystemClock(), name).found(1)
+        await JetStreamLog(connection, SystemClock(), name).open()

@@ -17,6 +17,7 @@ from mq9 import Mq9Client
 from mq9.broker.asked import BrokerSession
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
+from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.records import LogRecord, encode
 from mq9.engine.commands import Limits
 from mq9.errors import (
@@ -276,11 +277,25 @@ async def test_a_file_that_cannot_be_imported_spoils_nothing(members, tmp_path):
     assert (await (await members.client()).mailbox_status("inbox")).stored == 0
 
 
+async def test_a_file_in_use_is_not_imported(members, file):
+    async with Mq9Client(f"sqlite:///{file}") as client:
+        await client.send("inbox", "in use")
+        code, refused = await members.call("import", file)
+        assert (code, refused["error"]) == (
+            2,
+            f"import: another program uses {file}; stop it first",
+        )
+        await client.send("inbox", "still")
+    assert (await members.call("import", file))[0] == 0
+    await members.start("one")
+    assert await texts(await members.client(), "g") == ["in use", "still"]
+
+
 async def test_an_import_that_was_broken_off_is_made_again_and_no_other(members, file):
     """Only a cluster without a log or gateways takes a file."""
     await members.start("one")
     await members.stop("one")
-    await (await members.asker()).request("MQ9.append", encode(LogRecord("operator", 1, 0)))
+    await members.append(encode(LogRecord("operator", 1, 0)))
 
     assert await members.call("import", file) == (0, {"sequence": 1, "bytes": ANY})
     await members.start("two")
@@ -308,11 +323,11 @@ async def test_a_file_that_no_gateway_made_is_left_alone_and_without_a_server_no
         await members.start("two")
 
 
-async def test_a_copy_of_a_log_that_was_deleted_is_not_used_again(members):
+async def test_a_copy_of_a_former_log_is_not_used_again(members):
     await members.start("one")
     await (await members.client()).mailbox_create(name="former")
     await members.stop("one")
-    await (await members.asker()).jetstream().delete_stream("MQ9")
+    assert (await members.call("reset", "--yes"))[0] == 0
 
     await members.start("two")
     await (await members.client()).mailbox_create(name="later")
@@ -331,12 +346,15 @@ async def test_snapshots_of_another_log_are_not_used(members, file):
     await members.stop("one")
     jetstream = (await members.asker()).jetstream()
     await jetstream.delete_stream("MQ9")
+    await jetstream.delete_stream("KV_MQ9_LOG")
 
     code, refused = await members.call("import", file)
-    assert (code, "has snapshots of another log; delete it" in refused["error"]) == (2, True)
+    assert (code, "has snapshots of another log; run" in refused["error"]) == (2, True)
+    log = JetStreamLog(await members.asker(), SystemClock())
+    await log.create(1, "another")
     with pytest.raises(InvalidRequest, match="has a snapshot of another log; delete it"):
         await members.start("two")
-    await jetstream.delete_object_store("MQ9_SNAPSHOTS")
+    assert (await members.call("reset", "--yes"))[0] == 0
     assert (await members.call("import", file))[0] == 0
 
 

@@ -131,8 +131,9 @@ async def test_an_operator_may_begin_a_cluster_with_a_file(guarded, tmp_path):
             await alone.send("inbox", bytes(600_000))
     await guarded.start("one")
     await guarded.stop("one")
-    operator = await guarded.connect("operator", [])
-    await operator.publish("MQ9.append", encode(LogRecord("operator", 1, 0)))
+    operator = await guarded.connect("operator", [], inbox_prefix="_INBOX.MQ9.operator")
+    [subject] = (await operator.jetstream().stream_info("MQ9")).config.subjects
+    await operator.publish(subject, encode(LogRecord("operator", 1, 0)))
     await operator.flush()
 
     assert (await guarded.call("import", file))[0] == 0
@@ -169,7 +170,7 @@ async def test_a_client_has_a_gateway_publish_nowhere_but_to_inboxes(attacked):
     replies = (
         *("$JS.API.STREAM.PURGE.MQ9", "$JS.API.STREAM.DELETE.MQ9"),
         *("$O.MQ9_SNAPSHOTS.M.MDAwMDAwMDAwMDAwMDAwMDAwMDI=", "$O.MQ9_SNAPSHOTS.C.x"),
-        *("MQ9.append", "MQ9.gateways", "_INBOX.MQ9.gateway.x"),
+        *("MQ9.append.x", "$KV.MQ9_LOG.log", "MQ9.gateways", "_INBOX.MQ9.gateway.x"),
     )
     ada = await attacked.connect("ada", [])
     for reply in replies:
@@ -193,7 +194,16 @@ async def test_a_client_publishes_nothing_but_requests(attacked):
     subjects = (
         *("$JS.API.STREAM.PURGE.MQ9", "$JS.API.STREAM.INFO.MQ9", "$JS.API.CONSUMER.CREATE.MQ9.x"),
         *("$JS.API.DIRECT.GET.MQ9", "$O.MQ9_SNAPSHOTS.M.x", "MQ9.append"),
-        *("MQ9.gateways", "MQ9.snapshot", "MQ9.gateway.x", "_INBOX.bob.x", "_INBOX.MQ9.gateway.x"),
+        *(
+            "MQ9.append.x",
+            "$KV.MQ9_LOG.log",
+            "$JS.API.STREAM.DELETE.MQ9",
+            "MQ9.gateways",
+            "MQ9.snapshot",
+            "MQ9.gateway.x",
+            "_INBOX.bob.x",
+            "_INBOX.MQ9.gateway.x",
+        ),
     )
     for subject in subjects:
         await ada.publish(subject, record, reply="_INBOX.ada.x", headers=headers)

@@ -121,14 +121,12 @@ async def test_one_that_was_stopped_until_the_log_was_purged_begins_with_a_snaps
 
 async def test_what_is_no_record_is_left_out_and_one_that_cannot_be_read_ends_it(cluster):
     one = await cluster.gateway()
-    asker = await nats.connect(cluster.url)
-    await asker.jetstream().publish("MQ9.append", b"of another program")
+    await cluster.append(b"of another program")
     await until(lambda: "none of mq9" in one.told)
     client = await cluster.client()
     await client.mailbox_create(name="inbox")
     body = b"of a newer release"
-    await asker.jetstream().publish("MQ9.append", b"\2%b%b" % (crc32(body, 2).to_bytes(4), body))
-    await asker.close()
+    await cluster.append(b"\2%b%b" % (crc32(body, 2).to_bytes(4), body))
 
     assert await one.ended() == 1
     assert "error: this gateway cannot read the cluster's log" in one.told
