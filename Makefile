@@ -229,7 +229,8 @@ strace: ## strace, for the test that cuts the power; only on Debian, as root
 
 # The theme would say on every build that it ends in 2027.
 docs: $(READY) ## Build the documentation site into build/site, and open its pages in a browser
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@rm -rf build/site
+	$(BIN)/zensical build --strict --clean
 	$(BIN)/python -m pytest --quiet -m site
 	@echo "Open build/site/index.html in a browser."
 
@@ -237,7 +238,7 @@ screenshots: $(READY) ## Take the pictures of the desk and of the terminal again
 	@$(BIN)/python packaging/take_screenshots.py
 	@$(BIN)/python packaging/draw_terminal.py
 
-generated: $(READY) ## Write anew what is derived from the catalogue and from the answers of the MCP SDK
+generated: $(READY) ## Write the files that are derived from others
 	@$(BIN)/python packaging/write_catalog.py
 	@$(BIN)/python packaging/record_answers.py
 

@@ -1,6 +1,5 @@
-// A page that is opened as a file may start no worker, and the theme's search runs in one. For such
-// pages this gives `Worker` another meaning: the script runs in a hidden frame, with the two
-// functions by which a worker and its page write to each other.
+// The search runs in a worker, which a page that is opened as a file may not start. For such pages,
+// this class replaces `Worker`: the script runs in a hidden frame, and messages pass to and fro.
 if (location.protocol === "file:") {
   window.Worker = class extends EventTarget {
     constructor(url) {
@@ -9,15 +8,16 @@ if (location.protocol === "file:") {
       this.frame = document.createElement("iframe");
       this.frame.hidden = true;
       document.body.append(this.frame);
-      this.frame.contentWindow.postMessage = (data) => this.tell(this, data);
+      this.frame.contentWindow.postMessage = (data) =>
+        setTimeout(() => this.emit(new MessageEvent("message", { data })));
       const script = this.frame.contentDocument.createElement("script");
       script.src = new URL(url, location);
       script.onload = () => {
         const waiting = this.waiting;
         this.waiting = null;
-        waiting.forEach((data) => this.tell(this.frame.contentWindow, data));
+        waiting.forEach((data) => this.send(data));
       };
-      script.onerror = () => this.dispatchEvent(new Event("error"));
+      script.onerror = () => this.emit(new Event("error"));
       this.frame.contentDocument.head.append(script);
     }
 
@@ -25,7 +25,7 @@ if (location.protocol === "file:") {
       if (this.waiting) {
         this.waiting.push(data);
       } else {
-        this.tell(this.frame.contentWindow, data);
+        this.send(data);
       }
     }
 
@@ -33,8 +33,13 @@ if (location.protocol === "file:") {
       this.frame.remove();
     }
 
-    tell(target, data) {
-      setTimeout(() => target.dispatchEvent(new MessageEvent("message", { data })));
+    emit(event) {
+      this[`on${event.type}`]?.(event);
+      this.dispatchEvent(event);
+    }
+
+    send(data) {
+      setTimeout(() => this.frame.contentWindow.dispatchEvent(new MessageEvent("message", { data })));
     }
   };
 }
