@@ -152,9 +152,9 @@ def _reply_of_token(
         return None
     if group is None or group_id != group.id:
         raise InvalidRequest(f"batch: {batch!r} was not given to this group")
-    whole = groups.batch_at(db, mailbox.id, number)
-    if whole is not None:
-        is_contained = msg_id in whole.msg_ids
+    whole_batch = groups.batch_at(db, mailbox.id, number)
+    if whole_batch is not None:
+        is_contained = msg_id in whole_batch.msg_ids
     else:
         delivered = db.execute(
             "SELECT 1 FROM deliveries WHERE mailbox=? AND reply=? AND msg_id=?",
@@ -163,7 +163,7 @@ def _reply_of_token(
         is_contained = delivered.fetchone() is not None
     if not is_contained:
         raise InvalidRequest(f"batch: the reply of {batch!r} did not contain msg_id {msg_id}")
-    return group, FetchReply(number, consumer, whole)
+    return group, FetchReply(number, consumer, whole_batch)
 
 
 def _still_to_deliver(
@@ -281,9 +281,9 @@ def _extend(db: Connection, mailbox: MailboxRow, call: Call[Extend], now: int) -
     group = groups.find(db, mailbox, request.group_name, now)
     extended: list[int] = []
     lost: list[int] = []
-    whole = set() if group is None else _extend_whole(db, mailbox, group, call, now)
+    in_batches = set() if group is None else _extend_batches(db, mailbox, group, call, now)
     for msg_id in request.msg_ids:
-        renewed = msg_id in whole or (
+        renewed = msg_id in in_batches or (
             group is not None
             and db.execute(
                 "UPDATE leases SET until_ms=?, begun=coalesce(?,begun)"
@@ -305,7 +305,7 @@ def _extend(db: Connection, mailbox: MailboxRow, call: Call[Extend], now: int) -
     return Extended(tuple(extended), tuple(lost))
 
 
-def _extend_whole(
+def _extend_batches(
     db: Connection, mailbox: MailboxRow, group: Group, call: Call[Extend], now: int
 ) -> set[int]:
     """Renew the leases of all in a whole batch, or split it where that cannot be; which."""
@@ -444,7 +444,7 @@ def move(db: Connection, call: Call[Move], now: int, limits: Limits) -> MoveOutc
     copy = _store_copy(db, mailbox, target, moved, before, now, limits)
     db.execute(
         "INSERT INTO moves (group_id, msg_id, mailbox, target, copy, moved) VALUES (?,?,?,?,?,?)",
-        (group.id, request.msg_id, mailbox.id, request.to, copy, _told(moved)),
+        (group.id, request.msg_id, mailbox.id, request.to, copy, _moved_json(moved)),
     )
     db.execute(
         "UPDATE deliveries SET moved_to=?, moved_as=? WHERE mailbox=? AND reply=? AND msg_id=?",
@@ -483,7 +483,16 @@ def _store_copy(
         " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers,"
         " answer_by_ms, overdue, payload"
         " FROM messages WHERE mailbox=? AND msg_id=?",
-        (target.id, copy, target.visible_ms, now, _told(moved), size, source.id, moved.msg_id),
+        (
+            target.id,
+            copy,
+            target.visible_ms,
+            now,
+            _moved_json(moved),
+            size,
+            source.id,
+            moved.msg_id,
+        ),
     )
     messages.complete_blocks(db, target, copy)
     awaited.follow(db, source, moved.msg_id, target, copy)
@@ -495,7 +504,7 @@ def _store_copy(
     return copy
 
 
-def _told(moved: Moved) -> str:
+def _moved_json(moved: Moved) -> str:
     """Return what a copy says of a move, as JSON; that it went back only where it did."""
     fields = asdict(moved)
     if not moved.back:

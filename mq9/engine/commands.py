@@ -61,7 +61,7 @@ class Actor:
     # Whether it is no agent where agents are configured, and no operator either.
     is_stranger: bool = False
     # Whether the client may be told addresses that it does not name: it is an agent, an operator
-    # where agents are configured, or a program in the broker's process. For ``tells_addresses``.
+    # where agents are configured, or a program in the broker's process. For ``lists_addresses``.
     may_list: bool = False
     # Where it does not follow from ``agent``: of an operator with a name, and of a reader.
     role: Role | None = None
@@ -134,7 +134,7 @@ class Call(Generic[Q_co]):
         """The agent that the client works for: who has authenticated as one works for that one."""
         return self.actor.agent or self.request.claimed_agent
 
-    def asking(self, request: P, generation: str | None = None) -> Call[P]:
+    def with_request(self, request: P, generation: str | None = None) -> Call[P]:
         """Return another request by the same client, for the same mailbox."""
         return Call(
             request,
@@ -176,7 +176,7 @@ class PlainSend(NamedTuple):
     options: requests.Send  # one object for all that differ in ``id`` and payload alone
     id: str | None  # in place of the one in ``options``
     payload: bytes
-    asked_by: Any = None  # who is answered, as the one knows who began the SEND
+    origin: Any = None  # who is answered, as the one knows who began the SEND
 
     def call(self, batch: Call[SendBatch]) -> Call[requests.Send]:
         """Return it as a call of its own."""
@@ -313,11 +313,11 @@ class WhyEmpty(Request[Waiting]):
     position: int = 0
 
 
-def with_news(call: Call[Any], value: Any) -> Iterator[str]:
+def changed_addresses(call: Call[Any], value: Any) -> Iterator[str]:
     """Yield the addresses of other mailboxes in which a command has left something to look at."""
     request = call.request
-    if isinstance(request, requests.Send) and request.told_address is not None:
-        yield request.told_address
+    if isinstance(request, requests.Send) and request.overdue_address is not None:
+        yield request.overdue_address
     elif isinstance(request, requests.Nack) and value is not None:
         yield value
     elif isinstance(request, requests.Move):

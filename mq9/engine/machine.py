@@ -153,10 +153,10 @@ class Applying:
         try:
             stored = send.send_together(self._db, batches, now, self.limits)
         except Exception as error:
-            if not _is_about(error):
+            if not _concerns_request(error):
                 raise
             if self._db.total_changes != changes:
-                raise _mistake(calls[0], error) from error
+                raise _internal_error(calls[0], error) from error
             return None  # each is refused, or not, by itself
         if stored is None:
             return None
@@ -184,10 +184,10 @@ class Applying:
                 return None
             self._note_life(call, now)
         except Exception as error:
-            if not _is_about(error):
+            if not _concerns_request(error):
                 raise
             if self._db.total_changes != changes:
-                raise _mistake(call, error) from error
+                raise _internal_error(call, error) from error
             return Outcome(None, _refusal(call, error), now)
         return Outcome(value, None, now)
 
@@ -206,7 +206,7 @@ class Applying:
         try:
             return Outcome(self._carry_out(call, now), None, now)
         except Exception as error:
-            if not _is_about(error):
+            if not _concerns_request(error):
                 raise
             return Outcome(None, _refusal(call, error), now)
 
@@ -253,7 +253,7 @@ def _is_plain_send(call: Call[Any]) -> bool:
     return isinstance(call.request, Send) and commands.is_plain(call.request)
 
 
-def _is_about(error: Exception) -> bool:
+def _concerns_request(error: Exception) -> bool:
     """Tell whether an exception says something of the entry, and not of the storage alone."""
     is_of_storage = isinstance(
         error, (sqlite3.OperationalError, sqlite3.NotSupportedError, MemoryError)
@@ -266,7 +266,7 @@ def _refusal(call: Call[Any], error: Exception) -> Mq9Error:
     if isinstance(error, sqlite3.DataError) and is_oversized(error):
         logger.error("%s met a value that is too large: %s", type(call.request).__name__, error)
         return BrokerFailed(OVERSIZED)
-    return error if isinstance(error, Mq9Error) else _mistake(call, error)
+    return error if isinstance(error, Mq9Error) else _internal_error(call, error)
 
 
 def is_oversized(error: sqlite3.Error) -> bool:
@@ -275,7 +275,7 @@ def is_oversized(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_TOOBIG
 
 
-def _mistake(call: Call[Any], error: Exception) -> BrokerFailed:
+def _internal_error(call: Call[Any], error: Exception) -> BrokerFailed:
     """Log a mistake of ours, which every replica makes alike, and make the refusal."""
     logger.error("%s failed unexpectedly", type(call.request).__name__, exc_info=error)
     return BrokerFailed("the broker failed; nothing of this request was stored")
@@ -378,7 +378,7 @@ COMMANDS: dict[type[Request[Any]], _Command] = {
 # for a call that may be refused later than that, which the function above then carries out. It is
 # given the mailbox beside what that one is given, whose counters are written with those of others.
 UNGUARDED: dict[type[Request[Any]], _Unguarded] = {
-    requests.Send: send.send_what_fits,
+    requests.Send: send.send_new,
     requests.Fetch: fetch.fetch_new,
     requests.Ack: ack.ack_in_current,
     requests.Extend: ack.extend_in_current,

@@ -39,7 +39,7 @@ _CONTROL = bytes(range(0x20))
 _ESCAPED = _CONTROL + b'"\\'  # what takes more in JSON than by itself
 _MOST_FATES = 100_000  # messages of one mailbox, counted from the newest, whose end is remembered
 _BLOCK_BITS = 9  # of a msg_id, within its block
-_BEHIND = (1 << _BLOCK_BITS) - 1
+_BLOCK_MASK = (1 << _BLOCK_BITS) - 1
 
 
 class Outdated(Exception):  # not a failure: a hint to the backend
@@ -103,7 +103,7 @@ def _advance(db: Connection, mailbox: MailboxRow, now: int) -> int:
         # An answer that was delayed until then is in time.
         shown = _make_due_visible(db, mailbox, overdue.due_ms)
         if not shown:
-            _tell_overdue(db, mailbox, overdue)
+            _store_overdue_notice(db, mailbox, overdue)
         changed += max(1, shown)
     changed += _make_due_visible(db, mailbox, now)
     changed += _remove_expired(db, mailbox, now)
@@ -118,7 +118,7 @@ def _advance(db: Connection, mailbox: MailboxRow, now: int) -> int:
     return changed
 
 
-def _tell_overdue(db: Connection, mailbox: MailboxRow, overdue: Overdue) -> None:
+def _store_overdue_notice(db: Connection, mailbox: MailboxRow, overdue: Overdue) -> None:
     """Store the notice of an answer that is overdue, also where the mailbox is full."""
     notice = overdue.notice(db)
     msg_id = mailbox.next_msg_id
@@ -446,7 +446,7 @@ def _json_bytes(text: bytes) -> int:
 
 def stored_from(mailbox: str, next_id: str, lane: str, first: str) -> str:
     """Return an SQL expression for how many messages a lane has from a msg_id on."""
-    block = f"(({first}+{_BEHIND})>>{_BLOCK_BITS})"  # the first that is counted whole
+    block = f"(({first}+{_BLOCK_MASK})>>{_BLOCK_BITS})"  # the first that is counted whole
     incomplete = f"(({next_id}>>{_BLOCK_BITS})<<{_BLOCK_BITS})"  # where it begins
     stored = f"SELECT count(*) FROM messages WHERE mailbox={mailbox} AND priority={lane}"  # noqa: S608  # constant text
     return (

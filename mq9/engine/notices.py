@@ -32,7 +32,7 @@ SENDER, IN_A_ROW, PER_HOUR, COOLDOWN = "sender", "in a row", "per hour", "cooldo
 _HOUR_MS = 3_600_000
 _MOST_RECEIPTS = 200  # of a mailbox
 _MOST_SESSIONS = 50  # of a mailbox
-_MOST_TOLD = 100  # receipts that are told of one message
+_MOST_REPORTED = 100  # receipts that are told of one message
 _MOST_NAMED = 5  # senders
 _MOST_SENDERS = 20  # that are looked up
 _LOOKED_AT = 1_000  # new messages whose senders are looked at, and messages that a sender got
@@ -70,7 +70,7 @@ def notify(db: Connection, call: Call[Notify], now: int, _limits: Limits) -> Not
     if notice.told or in_a_row != session.in_a_row:
         next_id = session.next_id if notice.to_id is None else notice.to_id + 1
         _keep_session(db, mailbox, request, _Session(next_id, in_a_row), now)
-    if notice.told or _is_held_anew(db, mailbox, request, notice):
+    if notice.told or _is_newly_held(db, mailbox, request, notice):
         _keep_receipt(db, mailbox, request, notice, None if held is None else held.limit, now)
     return notice
 
@@ -82,7 +82,7 @@ def find_unchanged(db: Connection, call: Call[Notify], now: int) -> Notice | Non
         return None
     session = _session(db, mailbox, call.request)
     notice, _ = _look(db, mailbox, session, call, now)
-    is_kept = notice.told or _is_held_anew(db, mailbox, call.request, notice)
+    is_kept = notice.told or _is_newly_held(db, mailbox, call.request, notice)
     is_changed = _in_a_row(session, call.request, told=notice.told) != session.in_a_row
     return None if is_kept or is_changed else notice
 
@@ -92,7 +92,7 @@ def of_message(db: Connection, mailbox: MailboxRow, msg_id: int) -> tuple[Notice
     rows = db.execute(
         "SELECT host, session, occasion, at_ms, held, most FROM notices WHERE mailbox=?"
         " AND from_id<=? AND to_id>=? ORDER BY number DESC LIMIT ?",
-        (mailbox.id, msg_id, msg_id, _MOST_TOLD),
+        (mailbox.id, msg_id, msg_id, _MOST_REPORTED),
     ).fetchall()
     return tuple(
         NoticeReceipt(
@@ -318,7 +318,7 @@ def _keep_session(
     )
 
 
-def _is_held_anew(db: Connection, mailbox: MailboxRow, request: Notify, notice: Notice) -> bool:
+def _is_newly_held(db: Connection, mailbox: MailboxRow, request: Notify, notice: Notice) -> bool:
     """Tell whether a notice is held, and the session's last receipt does not say that already."""
     if notice.held is None:
         return False
@@ -327,8 +327,8 @@ def _is_held_anew(db: Connection, mailbox: MailboxRow, request: Notify, notice: 
         " ORDER BY number DESC LIMIT 1",
         (mailbox.id, request.host, request.session),
     ).fetchone()
-    is_told_of: bool = last == (notice.held, notice.to_id)
-    return not is_told_of
+    is_recorded: bool = last == (notice.held, notice.to_id)
+    return not is_recorded
 
 
 def _keep_receipt(

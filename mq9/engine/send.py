@@ -45,7 +45,7 @@ _KEEP_ID = (
 IDS_REMEMBERED_MS = 7 * 86_400_000
 _FORGOTTEN_AT_ONCE = 1_000  # ids that a SEND makes room by removing
 _NONE = (None,) * 5
-_AS_IT_IS = 40  # bytes that are stored as they are
+_UNHASHED_BYTES = 40  # bytes that are stored as they are
 _BEGINNING_BYTES = 12  # of the digest of all but the end of what is longer
 _END_BYTES = 8  # which is stored as it is
 
@@ -58,7 +58,7 @@ def send(db: Connection, call: Call[Send], now: int, limits: Limits) -> int | Se
     return _send(db, mailbox, call, size, now, limits)
 
 
-def send_what_fits(
+def send_new(
     db: Connection, mailbox: MailboxRow, call: Call[Send], now: int, limits: Limits
 ) -> int | SendOutcome | None:
     """Store a message that replaces nothing, and for which nothing has to be removed."""
@@ -84,7 +84,7 @@ def _send(
     answer = -1 if request.delay else mailbox.next_msg_id
     first = _remember_id(db, mailbox, call, answer, now, limits)
     if first is not None:
-        return _answered_before(db, mailbox, call, first)
+        return _repeated_answer(db, mailbox, call, first)
     expires_ms = None if request.ttl is None else now + request.ttl * 1000
     instant = now + (request.delay or 0) * 1000
     if not messages.may_replace(db, mailbox, request.key, sender, is_verified, instant):
@@ -341,7 +341,7 @@ def stored_id(sender: str, id_: str) -> bytes:
     """Return the key of an id of a sender, which is short, too, where the id is long."""
     # Ids that differ in their last bytes alone, as numbered ones, are stored beside each other.
     named = f"{sender}\n{id_}".encode()
-    if len(named) <= _AS_IT_IS:
+    if len(named) <= _UNHASHED_BYTES:
         return b"\1" + named
     return b"\2" + _digest(named[:-_END_BYTES], _BEGINNING_BYTES) + named[-_END_BYTES:]
 
@@ -397,7 +397,7 @@ def _remember_delayed(
         )
 
 
-def _answered_before(
+def _repeated_answer(
     db: Connection, mailbox: MailboxRow, call: Call[Send], kept: int
 ) -> int | SendOutcome:
     """Answer a SEND whose id was sent before as the first was answered."""

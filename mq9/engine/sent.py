@@ -70,7 +70,7 @@ _ANSWERS = (
 )
 
 
-_Asked = tuple[int, str, int]  # the mailbox for the answer, the correlation id, the sending
+_AnswerKey = tuple[int, str, int]  # the mailbox for the answer, the correlation id, the sending
 
 
 class _Row(NamedTuple):
@@ -97,7 +97,7 @@ _UNTOUCHED = GroupStanding("", WAITING)
 
 def list_sent(db: Connection, call: Call[ListSent], now: int) -> SentPage:
     """List what a sender sent, the newest first, and what became of it."""
-    sender, verified = _whose(call)
+    sender, verified = _listed_sender(call)
     request = call.request
     before = _NEWEST if request.before is None else map(int, request.before.split("."))
     ids = request.correlation_ids
@@ -124,7 +124,7 @@ def list_sent(db: Connection, call: Call[ListSent], now: int) -> SentPage:
     )
 
 
-def _whose(call: Call[ListSent]) -> tuple[str, int | None]:
+def _listed_sender(call: Call[ListSent]) -> tuple[str, int | None]:
     """Return the sender whose messages are listed; verified, unverified, or None for both."""
     actor, sender = call.actor, call.request.sender
     if call.request.correlation_ids is None and not actor.may_list:
@@ -166,7 +166,7 @@ def _answers(
     there: Mapping[str, MailboxRow],
     sender: str,
     now: int,
-) -> dict[_Asked, SentAnswer]:
+) -> dict[_AnswerKey, SentAnswer]:
     """Return the answers to messages, by the mailbox that they came to and correlation id."""
     wanted = [
         (target.id, row.correlation_id, row.sent_ms)
@@ -190,7 +190,7 @@ def _sent(
     call: Call[ListSent],
     there: Mapping[str, MailboxRow],
     standings: Mapping[tuple[int, int], GroupStanding],
-    answers: Mapping[_Asked, SentAnswer],
+    answers: Mapping[_AnswerKey, SentAnswer],
 ) -> Sent:
     told: dict[str, Any]
     if row.due_ms is not None:

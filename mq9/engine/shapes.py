@@ -61,7 +61,7 @@ def _flag(value: Any) -> bool:
     return value
 
 
-def _whole(value: Any) -> int:
+def _integer(value: Any) -> int:
     if type(value) is not int:
         raise misfit(value, "a whole number")
     if not -_MOST <= value < _MOST:
@@ -72,7 +72,7 @@ def _whole(value: Any) -> int:
 TEXT: Shape = _Shape(_text, _text)
 RAW: Shape = _Shape(_raw, _raw)
 FLAG: Shape = _Shape(_flag, _flag)
-WHOLE: Shape = _Shape(_whole, _whole)
+INTEGER: Shape = _Shape(_integer, _integer)
 
 
 def one_of(kind: type[StrEnum]) -> Shape:
@@ -132,7 +132,7 @@ def _array(plain: Any) -> list[Any]:
 
 
 TEXTS: Shape = tuple_of(TEXT)
-WHOLES: Shape = tuple_of(WHOLE)
+INTEGERS: Shape = tuple_of(INTEGER)
 
 
 def text_or(shape: Shape) -> Shape:

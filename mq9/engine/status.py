@@ -46,7 +46,7 @@ from mq9.protocol.reserved import REDRIVE_GROUP
 _MOST_HOLDERS = 20  # of one group, named in one answer
 _LIVE = "(m.expires_ms IS NULL OR m.expires_ms>:now)"
 _MOST_GROUPS = 100
-_THERE = "(b.expires_ms IS NULL OR b.expires_ms>:now)"  # a mailbox b
+_EXISTS = "(b.expires_ms IS NULL OR b.expires_ms>:now)"  # a mailbox b
 
 
 def status(db: Connection, call: Call[Status], now: int) -> MailboxStatus:
@@ -445,13 +445,13 @@ def count_all(db: Connection, _call: Call[CountAll], now: int) -> Totals:
     }
     mailbox_count, count, delayed, size = db.execute(
         "SELECT count(*), coalesce(sum(messages), 0), coalesce(sum(delayed), 0),"  # noqa: S608  # constant text
-        f" coalesce(sum(bytes), 0) FROM mailboxes b WHERE {_THERE}",
+        f" coalesce(sum(bytes), 0) FROM mailboxes b WHERE {_EXISTS}",
         at,
     ).fetchone()
     (agent_count,) = db.execute(
         "SELECT count(*) FROM agents WHERE expires_ms IS NULL OR expires_ms>:now", at
     ).fetchone()
-    known = f"groups g JOIN mailboxes b ON b.id=g.mailbox WHERE g.used_ms>:unused AND {_THERE}"
+    known = f"groups g JOIN mailboxes b ON b.id=g.mailbox WHERE g.used_ms>:unused AND {_EXISTS}"
     (group_count,) = db.execute(
         f"SELECT count(*) FROM {known}",  # noqa: S608  # constant text
         at,
@@ -495,7 +495,7 @@ def _leases_of_source(db: Connection, source: str, at: dict[str, int | str]) -> 
             for lane in range(len(PRIORITIES))
         )
         + f" FROM {source} l JOIN groups g ON g.id=l.group_id JOIN mailboxes b ON b.id=l.mailbox"
-        f" WHERE g.used_ms>:unused AND {_THERE}",
+        f" WHERE g.used_ms>:unused AND {_EXISTS}",
         at,
     ).fetchone()
     return counted

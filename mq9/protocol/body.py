@@ -45,7 +45,7 @@ class Request(Generic[R_co]):
     # Its outcome holds messages, which a reply may hold as base64.
     reads_messages: ClassVar[bool] = False
     # Its outcome may name mailboxes that the client does not.
-    tells_addresses: ClassVar[bool] = False
+    lists_addresses: ClassVar[bool] = False
     # It is a sign of life of the agent that the client works for.
     shows_life: ClassVar[bool] = False
 
@@ -165,7 +165,7 @@ class Body(Request[R_co]):
         return None
 
     @property
-    def told_address(self) -> str | None:
+    def overdue_address(self) -> str | None:
         """The mailbox to which the broker may have to send on its behalf; None where it has not."""
         return None
 

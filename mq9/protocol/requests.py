@@ -157,7 +157,7 @@ class GrantMailbox(Body[Grants]):
 class ListMailboxes(Body[MailboxPage]):
     """OWN.LIST."""
 
-    tells_addresses: ClassVar[bool] = True
+    lists_addresses: ClassVar[bool] = True
 
     after: str | None = given(None, optional(checks.mail_address))
     limit: int = given(DEFAULT_LIMIT, otherwise(DEFAULT_LIMIT, _count))
@@ -244,7 +244,7 @@ class Send(Body[int | SendOutcome]):
         return self.from_mailbox
 
     @property
-    def told_address(self) -> str | None:
+    def overdue_address(self) -> str | None:
         """The mailbox in which to tell of an overdue answer."""
         return self.reply_to if self.tell_overdue else None
 
@@ -459,7 +459,7 @@ def _place(pattern: str) -> checks.Check:
 class ListSent(Body[SentPage]):
     """MSG.SENT."""
 
-    tells_addresses: ClassVar[bool] = True
+    lists_addresses: ClassVar[bool] = True
 
     sender: str | None = given(None, optional(checks.header_text))
     correlation_ids: tuple[str, ...] | None = given(None, optional(checks.correlation_ids))
@@ -476,7 +476,7 @@ class ListSent(Body[SentPage]):
 class ListConversations(Body[ConversationPage]):
     """CONVERSATION.LIST."""
 
-    tells_addresses: ClassVar[bool] = True
+    lists_addresses: ClassVar[bool] = True
 
     agent: str | None = given(None, optional(checks.header_text))
     mail_address: str | None = given(None, optional(checks.mail_address))
@@ -491,7 +491,7 @@ class ListConversations(Body[ConversationPage]):
 class ReadConversation(Body[ReadPart]):
     """CONVERSATION.READ."""
 
-    tells_addresses: ClassVar[bool] = True
+    lists_addresses: ClassVar[bool] = True
     reads_messages: ClassVar[bool] = True
 
     id: str = needed(checks.prose(1_024))
@@ -505,7 +505,7 @@ class ReadConversation(Body[ReadPart]):
 class ListLinks(Body[tuple[Link, ...]]):
     """CONVERSATION.LINKS."""
 
-    tells_addresses: ClassVar[bool] = True
+    lists_addresses: ClassVar[bool] = True
 
     since: int | None = given(None, optional(whole(0, MAX_UNIX_SECONDS)))
     limit: int = given(DEFAULT_LINKS, otherwise(DEFAULT_LINKS, _count))
@@ -515,7 +515,7 @@ class ListLinks(Body[tuple[Link, ...]]):
 class ListStuck(Body[StuckPage]):
     """STUCK.LIST."""
 
-    tells_addresses: ClassVar[bool] = True
+    lists_addresses: ClassVar[bool] = True
 
     kind: str | None = given(None, optional(checks.word(*STUCK_KINDS)))
     mail_address: str | None = given(None, optional(checks.mail_address))

@@ -33,7 +33,7 @@ def message(subject: str, sid: str, reply: str | None, head: int, size: int) -> 
     return line.encode(errors="surrogateescape")
 
 
-def whole_message(subject: str, sid: str, payload: str) -> str:
+def text_message(subject: str, sid: str, payload: str) -> str:
     """Return a message for a subscription as text, of a payload in ASCII and without headers."""
     return f"MSG {subject} {sid} {len(payload)}\r\n{payload}\r\n"
 

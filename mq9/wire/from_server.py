@@ -126,9 +126,9 @@ class ServerParser:
         if verb not in {b"MSG", b"HMSG"}:
             frames.append(_short(verb, b"".join(rest)))
             return end + 1
-        *words, whole = _words(verb, b"".join(rest).split())
+        *words, total = _words(verb, b"".join(rest).split())
         head = _number(words.pop()) if verb == b"HMSG" else 0
-        begin, middle, last = end + 1, end + 1 + head, end + 1 + _number(whole)
+        begin, middle, last = end + 1, end + 1 + head, end + 1 + _number(total)
         if middle > last:
             raise ProtocolError(_MALFORMED)
         if last - begin > self._max_message:

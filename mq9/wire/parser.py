@@ -128,7 +128,7 @@ class Parser:
                 if self._pending is not None:
                     start = self._next(frames, view, 0) or 0
                 if self._pending is None and not self._must_connect:
-                    start = self._whole(frames, start)
+                    start = self._complete(frames, start)
                 while (taken := self._next(frames, view, start)) is not None:
                     start = taken
         except ProtocolError as error:
@@ -139,7 +139,7 @@ class Parser:
             del self._buffer[:start]
         return frames
 
-    def _whole(self, frames: list[Frame], start: int) -> int:
+    def _complete(self, frames: list[Frame], start: int) -> int:
         """Take the messages that are complete and written as clients do; where the next begins.
 
         Everything else, malformed messages included, is left to `_next`.
@@ -147,9 +147,9 @@ class Parser:
         data = bytes(self._buffer)
         size = len(data)
         while start < size and (line := _HPUB(data, start) or _PUB(data, start)) is not None:
-            subject, reply, head, whole = line.groups()
+            subject, reply, head, total = line.groups()
             begin = line.end()
-            middle, end = begin + int(head or 0), begin + int(whole)
+            middle, end = begin + int(head or 0), begin + int(total)
             if (
                 end + 2 > size
                 or middle > end
@@ -208,14 +208,14 @@ class Parser:
         else:
             frames.append(_short(verb, words))
 
-    def _announce(self, subjects_given: list[str], head: int, whole: int) -> None:
+    def _announce(self, subjects_given: list[str], head: int, total: int) -> None:
         """Await the payload of a message."""
-        if head > whole:
+        if head > total:
             raise ProtocolError(_MALFORMED)
-        if whole > self._max_message or whole - head > self._max_payload:
+        if total > self._max_message or total - head > self._max_payload:
             raise ProtocolError("Maximum Payload Violation")
         subject, *reply = subjects_given
-        self._pending = (subject, reply[0] if reply else None, head, whole)
+        self._pending = (subject, reply[0] if reply else None, head, total)
 
     def _payload(
         self,
@@ -224,8 +224,8 @@ class Parser:
         start: int,
         pending: tuple[str, str | None, int, int],
     ) -> int | None:
-        subject, reply, head, whole = pending
-        middle, end = start + head, start + whole
+        subject, reply, head, total = pending
+        middle, end = start + head, start + total
         if len(view) < end + 2:
             return None
         if not self._buffer.startswith(b"\r\n", end):
