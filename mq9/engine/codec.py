@@ -1,8 +1,7 @@
-"""Commands as bytes, which can be logged, and which later releases can read.
+"""Commands as bytes for the log, which later releases can read.
 
-In every version of the format the first byte is the version and the next four are the CRC-32 of the
-rest, which takes the version as its initial value. In version 1 the rest is one value of
-MessagePack.
+In every version of the format the first byte is the version. The next four bytes are the CRC-32 of
+the rest, with the version as its initial value. In version 1 the rest is one MessagePack value.
 """
 
 from __future__ import annotations
@@ -67,8 +66,8 @@ LIMITS = Record(
     Field("max_redelivered", INTEGER),
 )
 PROMISE = Record(Promise, Field("until", INTEGER), optional("done", TEXT), optional("by", TEXT))
-# Of each command its name, which is never given to another one, and its fields. A command stays
-# here as long as a log may hold it.
+# The name and the fields of each command. A name is never reused. A command stays here as long as a
+# log may hold it.
 COMMANDS: Mapping[str, Record] = {
     "create_mailbox": Record(
         requests.CreateMailbox,
@@ -224,30 +223,30 @@ CALL = Record(
 
 
 def encode_call(call: Call[Request[Any]]) -> bytes:
-    """Return the bytes of a command, equal for equal calls; raises ValueError for any other."""
+    """Return the bytes of a command, equal for equal calls; raise ValueError for any other call."""
     return frame(CALL.write(call))
 
 
 def decode_call(data: bytes) -> Call[Request[Any]]:
-    """Return the call that this release or an older one encoded; raises UnreadableEntry."""
+    """Return a call that this release or an older one encoded; raise UnreadableEntry."""
     call: Call[Request[Any]] = unframe(data, CALL)
     return call
 
 
-class UnreadableEntry(Exception):  # what follows from an entry that is left out is another state
-    """An encoded command that this release cannot read; nothing may come after it."""
+class UnreadableEntry(Exception):  # skipping an entry would lead to another state
+    """An encoded command that this release cannot read; no later entry may be applied."""
 
 
 class DamagedEntry(UnreadableEntry):
-    """The bytes are not those that were written."""
+    """The bytes differ from those that were written."""
 
 
 class UnknownEntry(UnreadableEntry):
-    """The bytes hold a version, a kind, a field or a value that this release does not know."""
+    """The bytes hold a version, kind, field or value that this release does not know."""
 
 
 def frame(plain: Any) -> bytes:
-    """Return the bytes of a command, or of what else is logged."""
+    """Return the bytes of a value for the log."""
     try:
         body = ormsgpack.packb(plain)
     except ormsgpack.MsgpackEncodeError as error:
@@ -256,7 +255,7 @@ def frame(plain: Any) -> bytes:
 
 
 def unframe(data: bytes, shape: Shape) -> Any:
-    """Return what ``frame`` was given; raises UnreadableEntry."""
+    """Return the value that ``frame`` encoded; raise UnreadableEntry."""
     if len(data) < _HEAD:
         raise DamagedEntry(f"{len(data)} bytes are too few for an entry")
     version = data[0]
