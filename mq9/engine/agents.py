@@ -69,7 +69,7 @@ class _Registration:
     owner: str | None
 
     def admits(self, actor: Actor) -> bool:
-        """Tell whether a client may change it. Only its agent may change what an agent registered."""
+        """Tell whether a client may change it, by its owner, name and mailbox."""
         if actor.agent is None:
             return self.owner is None
         return (
