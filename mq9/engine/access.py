@@ -107,7 +107,7 @@ def grant(db: Connection, call: Call[GrantMailbox], now: int, _limits: Limits) -
     if not mailbox.may_grant(actor):
         if (actor.owner or mailbox.creator) is None and not actor.closed:
             raise Forbidden(
-                f"mail_address: {call.address} has no creator, and is open to whoever knows it"
+                f"mail_address: {call.address} has no creator, and is open to all who know it"
             )
         raise mailboxes.refusal(mailbox, actor)
     granted = Grants(

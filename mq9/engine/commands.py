@@ -357,7 +357,7 @@ class CountUnread(Request[Unread | None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckActor(Request[None]):
-    """Refuse an actor that may not look into a mailbox. A missing mailbox refuses nobody."""
+    """Refuse an actor that may not look into a mailbox. A missing mailbox admits all."""
 
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True

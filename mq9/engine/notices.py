@@ -2,7 +2,7 @@
 
 Each message is reported once to each session. A session has a mark: all messages below it were
 reported. Receipts record which messages were reported or held back. The limits of automatic turns
-count those of the whole mailbox. Waiting messages are those that the group named like the mailbox
+count those of the mailbox. Waiting messages are those that the group named like the mailbox
 could get.
 """
 

@@ -254,15 +254,17 @@ def _awaiting(db: Connection, mailbox: MailboxRow, call: Call[Send], now: int) -
     if address == mailbox.address:
         awaiting = mailbox
     elif mailboxes.look(db, address, now) is None:
-        raise InvalidRequest(f"reply_to: {address} does not exist, where overdue answers are told")
+        raise InvalidRequest(
+            f"reply_to: {address} does not exist; it gets the notice of an overdue answer"
+        )
     else:
         awaiting = messages.advance(db, address, now)
     actor = call.actor.at_reply_to
     # Without this check, a client could make the broker send notices to other readers.
     if not (awaiting.may_send(actor) and awaiting.may_take(actor)):
         raise Forbidden(
-            f"reply_to: to be told of an overdue answer in {address}, you need the rights to send "
-            "to it and to take messages from it"
+            f"reply_to: to get the notice of an overdue answer in {address}, you need the rights "
+            "to send to it and to take messages from it"
         )
     if awaiting.type == MailboxType.LATEST:
         raise InvalidRequest(
@@ -458,7 +460,7 @@ def make_room(
     found_from = evicted[0] if evicted else mailbox.evict_from
     # The replacement is undone, and its message may make room later. So this search is forgotten.
     raise Full(
-        f"mailbox {mailbox.address} is full: {met}, none of them acked by all",
+        f"mailbox {mailbox.address} is full: {met}, and no message is acked by all groups",
         mailbox.id,
         0 if has_replaced else found_from,
     )

@@ -130,8 +130,8 @@ def _listed_sender(call: Call[ListSent]) -> tuple[str, int | None]:
     actor, sender = call.actor, call.request.sender
     if call.request.correlation_ids is None and not actor.may_list:
         raise Forbidden(
-            "correlation_ids: who has not authenticated as an agent is told of these messages "
-            "only; give 1 to 100"
+            "correlation_ids: without authentication as an agent, messages are listed only by "
+            "these ids; give 1 to 100"
         )
     if actor.agent is not None:
         if sender in {None, actor.agent}:

@@ -156,7 +156,7 @@ class Field(NamedTuple):
 
 
 def optional(name: str, shape: Shape) -> Field:
-    """Return a field that holds None where it is left out."""
+    """Return a field with the default None."""
     return Field(name, shape, None)
 
 

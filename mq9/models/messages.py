@@ -346,7 +346,7 @@ class Message(StoredMessage):
 
         Args:
             lease: Seconds from now until it ends, 1 to 86 400.
-            promise: Until when it will be answered, and what is done so far.
+            promise: The deadline for the answer, and the work done so far.
 
         Returns:
             Whether it was renewed: its id is in ``extended``, else in ``lost``.

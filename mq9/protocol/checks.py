@@ -27,7 +27,7 @@ MAX_READERS = 64  # of one mailbox
 WAKERS = EVERYONE, KNOWN = "everyone", "known"  # senders that may begin automatic turns
 MAX_CORRELATION_IDS = 100  # of one SENT
 MAX_LOOKED_UP = 100  # names, or mailboxes, of agents
-MAX_REASON = 1_024  # characters of a reason, or of what was done
+MAX_REASON = 1_024  # characters of a reason, or of ``done`` in a promise
 MAX_HEADERS = 64  # of one message, without those of the protocol
 MAX_HEADER_BYTES = 8 * 1024  # names and values of these together
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")  # a token, as in HTTP

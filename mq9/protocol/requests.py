@@ -665,7 +665,7 @@ class Lookup(Body[tuple[AgentEntry, ...]]):
     def check_together(self) -> None:
         """Check that there is something to look up."""
         if not self.names and not self.mailboxes:
-            raise InvalidRequest("names: nobody is looked up; give names or mailboxes")
+            raise InvalidRequest("names: there is nothing to look up; give names or mailboxes")
         if self.before is not None and self.wrote_to is None:
             raise InvalidRequest(
                 f"before: message {self.before} is one of a mailbox; name it in wrote_to"
