@@ -3,9 +3,9 @@
 A message is sent to ``MAILBOX.MSG.{address}``, with an optional priority after the address. The
 subscribers of that subject receive it.
 
-Its published SDKs, `robustmq` up to 1.0 and `langchain-mq9` 0.3, take a reply with any field
-``error`` for a failure, call a mailbox's address ``mail_id``, and have three priorities. Only their
-replies differ.
+Its published SDKs are `robustmq` up to 1.0 and `langchain-mq9` 0.3. They take a reply with any
+field ``error`` for a failure, call a mailbox's address ``mail_id``, and have three priorities. Only
+their replies differ.
 """
 
 from __future__ import annotations

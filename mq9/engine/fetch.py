@@ -78,9 +78,9 @@ def fetch_new(
 ) -> Fetched | None:
     """Lease messages that are new to a group, if the call needs nothing else.
 
-    Returns None if the group must be created or reset, if it has free messages or the consumer
-    holds some, if something is due, and if the group may have received the new messages before a
-    reset.
+    Returns None in all other cases: the group must be created or reset, it has free messages, the
+    consumer holds some, or something is due. It also returns None if the group may have received
+    the new messages before a reset.
     """
     request = call.request
     assert request.group_name is not None  # noqa: S101  # else it is a Peek

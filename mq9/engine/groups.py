@@ -1,7 +1,7 @@
 """Consumer groups: their starts, cursors and whole batches.
 
 Within a lane a new message has the highest id so far. So the progress of a group is one cursor per
-lane, and one row of leases for each message that was delivered and is not acked.
+lane, and one row of leases for each delivered message without an ack.
 
 A FETCH reply of messages that are all new to the group is stored as one row: a whole batch. It
 stands for the leases and deliveries of its messages. The ACK of the whole batch changes that row.

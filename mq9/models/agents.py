@@ -78,7 +78,7 @@ class AgentMatches(list[AgentMatch]):
     """The agents that were found, best first.
 
     Attributes:
-        mode: How they are ranked: ``text``, ``semantic``, or ``all`` for a list by name. Also set
+        mode: The ranking: ``text``, ``semantic``, or ``all`` for a list by name. Also set
             for an empty result. None if the broker does not report it.
         has_more: Whether another page follows.
     """

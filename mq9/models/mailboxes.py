@@ -46,8 +46,8 @@ class Granted(list[str]):
         readers: The agents that may use it as its creator may, except for granting it.
         viewers: The agents that may look at its messages, and take none.
         senders: The agents that may send to it under the policy ``granted``.
-        send_policy: Who may send to it.
-        look_policy: Who may look into it.
+        send_policy: The senders that it accepts.
+        look_policy: The agents that may look into it.
         enforced: Whether the broker authenticates agents, and so can enforce all of this.
     """
 
@@ -186,7 +186,7 @@ class MailboxStatus:
 
     Attributes:
         mail_address: The mailbox.
-        type: Which messages it keeps.
+        type: Its type, which determines the messages that it keeps.
         desc: Its description by the creator.
         public: Whether PUBLIC.LIST names it.
         ttl: Its lifetime in seconds; 0 means that it never expires.
@@ -201,8 +201,8 @@ class MailboxStatus:
         message: The requested message.
         own: Whether the client's agent created it, or has its address; None for a client without an
             agent.
-        send_policy: Who may send to it.
-        look_policy: Who may look into it.
+        send_policy: The senders that it accepts.
+        look_policy: The agents that may look into it.
         readers: The agents that may use it; None if the caller may not grant it.
         viewers: The agents that may look into it; None likewise.
         senders: The agents that may send to it under the policy ``granted``; None likewise.

@@ -141,7 +141,8 @@ class Standing:
             in results of QUERY it is 0.
         moved_to: The mailbox that it was moved to.
         moved_as: The msg_id of its copy there.
-        moved: Who moved it, when and why. None if it is no longer stored, and in results of QUERY.
+        moved: The move with its agent, time and reason. None if it is no longer stored, and in
+            results of QUERY.
         reason: Why it was given back the last time, in the words of its holder.
         promise: The promise of its holder. It stays when the lease ends, until the message is
             acked, moved or given back.
@@ -409,7 +410,7 @@ class Message(StoredMessage):
         Args:
             payload: Bytes as they are, text as UTF-8, anything else as JSON.
             id: The idempotency id. Needed by each further, different answer to one message.
-            sender: Who answers.
+            sender: The sender of the answer.
             from_mailbox: A mailbox that the answer comes from; see ``Mq9Client.send``.
             headers: The answer's headers.
             path: The agents that the conversation has passed through.
@@ -476,7 +477,7 @@ class Held:
     Attributes:
         msg_id: The message.
         priority: Its priority.
-        consumer: Who holds it.
+        consumer: The holder.
         until: When the lease ends, in Unix seconds.
         deliveries: How often the message was delivered to the group.
     """
@@ -490,7 +491,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Why a FETCH returned nothing.
+    """The reason why a FETCH returned no messages.
 
     Attributes:
         stored: How many messages are visible in the mailbox.

@@ -1,8 +1,14 @@
 """Engines with the same log reach the same state and the same outcomes.
 
-They differ in everything that must not matter: the layout of their files, reads in between, the
-number of entries in a commit, SQLite's statistics, the order of rows without ORDER BY, restarts
-from copies of a file, hash seeds.
+They differ in everything that must not matter:
+
+- the layout of their files,
+- reads in between,
+- the number of entries in a commit,
+- SQLite's statistics,
+- the order of rows without ORDER BY,
+- restarts from copies of a file,
+- hash seeds.
 """
 
 import os
