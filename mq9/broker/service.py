@@ -313,7 +313,7 @@ class Service:
             self._waiters.notify(call.address)
         elif verb.wakes is Wakes.EVERYBODY:
             self._waiters.wake(call.address)
-        for address in commands.with_news(call, outcome):
+        for address in commands.changed_addresses(call, outcome):
             self._waiters.notify(address)
         if isinstance(call.request, requests.Move) and outcome.is_dead_letter:
             self._observer.dead_lettered()
@@ -381,14 +381,14 @@ class Service:
             address = body.wrote_to or ""
         elif isinstance(body, (requests.Unregister, requests.Report)):
             session.refuse_reserved(body.name, body.mailbox)
-        elif body.tells_addresses:
+        elif body.lists_addresses:
             actor = replace(session.actor(), may_list=in_process or session.is_somebody)
         return Call(
             body,
             address,
             actor
             or session.actor(
-                address, body.other_address, body.destination(address), body.told_address
+                address, body.other_address, body.destination(address), body.overdue_address
             ),
             session.consumer,
             payload,
@@ -525,7 +525,7 @@ class Service:
         fetched = await self._wait_for_more(asked, body, again)
         if not fetched.messages:
             why = commands.WhyEmpty(group_name=body.group_name, position=fetched.position)
-            fetched = replace(fetched, waiting=await self._backend.read(call.asking(why)))
+            fetched = replace(fetched, waiting=await self._backend.read(call.with_request(why)))
         elif fetched.refetched or body.force_deliver:
             # A lease may now end earlier than they think, and a reset frees what was leased.
             self._waiters.notify(call.address)
@@ -555,7 +555,7 @@ class Service:
             without=tuple(message.msg_id for message in fetched.messages),
         )
         try:
-            held = await self._backend.read(call.asking(listing))
+            held = await self._backend.read(call.with_request(listing))
         except asyncio.CancelledError:
             undo = commands.undo_of(call, fetched)
             if undo is not None:  # it was leased, and now nobody is there to take it
@@ -573,7 +573,7 @@ class Service:
             here = call
             if last is not None:
                 request = replace(call.request, force_deliver=False, min_msgs=min_msgs)
-                here = call.asking(request, last.generation)
+                here = call.with_request(request, last.generation)
             elif min_msgs != call.request.min_msgs:
                 here = replace(call, request=replace(call.request, min_msgs=min_msgs))
             return await self._backend.run(here, asked.session.client)
@@ -602,7 +602,7 @@ class Service:
             generation: str | None, position: int | None, cursors: tuple[int, ...] | None
         ) -> Fetched:
             peek = commands.Peek(fetch=call.request, position=position, cursors=cursors)
-            return await self._peek(call.asking(peek, generation), asked.session, call.agent)
+            return await self._peek(call.with_request(peek, generation), asked.session, call.agent)
 
         return again
 
@@ -685,9 +685,9 @@ def _own(error: Mq9Error) -> Mq9Error:
 
 def _answer_futures(sends: Sequence[PlainSend], answers: Sequence[int | Mq9Error]) -> None:
     for send, answer in zip(sends, answers, strict=True):
-        if not send.asked_by.done():
-            send.asked_by.set_result(answer)
+        if not send.origin.done():
+            send.origin.set_result(answer)
 
 
 def _is_awaited(send: PlainSend) -> bool:
-    return not send.asked_by.cancelled()
+    return not send.origin.cancelled()

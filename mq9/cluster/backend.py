@@ -30,8 +30,8 @@ from mq9.engine.commands import (
     Outcome,
     SetLimits,
     Undo,
+    changed_addresses,
     undo_of,
-    with_news,
 )
 from mq9.engine.machine import UNCHANGING
 from mq9.engine.messages import Outdated
@@ -545,7 +545,7 @@ class ClusterBackend:
             return
         if call.address:
             self._on_news(call.address)
-        for address in with_news(call, outcome.value):
+        for address in changed_addresses(call, outcome.value):
             self._on_news(address)
 
     def _undo(self, ticket: Ticket, outcome: Outcome[Any]) -> None:

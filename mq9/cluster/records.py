@@ -7,7 +7,7 @@ from typing import Any
 
 from mq9.engine.codec import DamagedEntry, decode_call, frame, unframe
 from mq9.engine.commands import Call
-from mq9.engine.shapes import RAW, TEXT, WHOLE, Field, Record, optional, tuple_of
+from mq9.engine.shapes import INTEGER, RAW, TEXT, Field, Record, optional, tuple_of
 from mq9.protocol.body import Request
 
 ENTRY_BITS = 12
@@ -36,8 +36,8 @@ class LogRecord:
 _RECORD = Record(
     LogRecord,
     Field("gateway", TEXT),
-    Field("number", WHOLE),
-    Field("at_ms", WHOLE),
+    Field("number", INTEGER),
+    Field("at_ms", INTEGER),
     Field("calls", tuple_of(RAW), ()),
     optional("verify", TEXT),
 )

@@ -1,7 +1,7 @@
 """The first generation: ``INBOX``, ``BROADCAST``, ``MAILBOX.QUERY`` with a token.
 
-Whoever makes a mailbox is given a ``mail_id`` to be sent mail under, and a token for QUERY. The
-token is the generation of the mailbox, which nobody learns who does not read in it.
+The client that creates a mailbox gets a ``mail_id``, the address for mail, and a token for QUERY.
+The token is the generation of the mailbox, which only its readers learn.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from mq9.protocol.headers import RequestHeaders
 from mq9.protocol.outcomes import Created, Fetched, Stored
 from mq9.protocol.verbs import OlderVerbs, Target, Verb, Wakes, verb_of
 
-READERS = "mq9.inbox"  # the group by which is known what is unread
-_NOTIFY_TTL_S = 86_400  # of what is sent as background, unless it says another
+READERS = "mq9.inbox"  # the group whose cursors tell the unread messages
+_NOTIFY_TTL_S = 86_400  # default TTL of messages with the priority ``notify``
 # By place in the order of delivery.
 _PRIORITIES = ("urgent", "urgent", "normal", "notify")
 
 
 def _is_typed(payload: bytes) -> bool:
-    """Tell whether a CREATE is of this generation, in which each has a type."""
+    """Tell whether a CREATE is of this generation, in which every CREATE has a type."""
     fields = fields_of(payload)
     return "type" in fields and "renew" not in fields
 
@@ -85,9 +85,9 @@ BROADCAST: Final = f"{subjects.ROOT}BROADCAST."
 
 
 def listen(subject: str) -> Listening | None:
-    """Return what a subscription to a subject is sent; None for one of another generation.
+    """Return what a subscription to a subject receives; None for another generation's subject.
 
-    In a broadcast's subject ``#`` at the end is ``>``.
+    In the subject of a broadcast, ``#`` at the end means ``>``.
     """
     if subject.startswith(BROADCAST):
         return Broadcast(f"{subject[:-1]}>" if subject.endswith(".#") else subject)

@@ -1,4 +1,4 @@
-"""Messages to a subscription of an older generation, and their form."""
+"""Subscriptions of older generations, and the messages that they receive."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass
 from mq9.protocol.older_priorities import rank, stored_as
 from mq9.protocol.outcomes import Stored
 
-ALL = ("*", ">")  # what may follow a mailbox in a subscription, to be sent all priorities
+ALL = ("*", ">")  # after a mailbox in a subscription: all priorities
 
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """A subscription to what is published, and not stored."""
+    """A subscription to broadcasts, which are not stored."""
 
     pattern: str  # with the wildcards of NATS
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A subscription to a mailbox: what is stored in it, then what arrives."""
+    """A subscription to a mailbox: its stored messages, then new ones."""
 
     mail_address: str
     subject_of: Callable[[Stored], str]  # the subject that a message is sent with
-    wants: Callable[[Stored], bool] | None = None  # None where all are sent
-    read_by: str | None = None  # the group for which all that it is sent counts as read
+    wants: Callable[[Stored], bool] | None = None  # None if all messages are sent
+    read_by: str | None = None  # the group for which all sent messages count as read
 
     def chosen(self, messages: Iterable[Stored]) -> list[Stored]:
-        """Return what is sent of messages that were read together, the most urgent first."""
+        """Return the wanted ones of some messages, the most urgent first."""
         return sorted(messages if self.wants is None else filter(self.wants, messages), key=place)
 
 
@@ -36,13 +36,13 @@ Listening = Broadcast | Mail
 
 
 def place(message: Stored) -> int:
-    """Return the place of a message in the order of delivery, 0 for the most urgent."""
+    """Return the rank of a message in the order of delivery, 0 for the most urgent."""
     envelope = message.envelope or {}
     return rank(message.priority, envelope.get("headers", {}))
 
 
 def place_of(priority: str) -> int:
-    """Return the same of messages that are sent with a priority of an older generation."""
+    """Return the rank of messages with a priority of an older generation."""
     stored, headers = stored_as(priority)
     return rank(stored, dict(headers))
 
@@ -59,10 +59,10 @@ _LISTS = {"tags": "mq9-tags", "path": "mq9-path"}
 
 
 def headers_of(message: Stored) -> list[tuple[str, str]]:
-    """Return the headers that a message is sent with: its own, and as a SEND has them.
+    """Return the headers of a message for a subscription: its own, and those of a SEND.
 
-    ``mq9-msg-id``, ``mq9-create-time`` and, where the broker itself knows the sender,
-    ``mq9-from-verified`` are added; and ``mq9-overdue`` to a notice of the broker's own.
+    In addition there are ``mq9-msg-id``, ``mq9-create-time``, ``mq9-from-verified`` if the broker
+    knows the sender, and ``mq9-overdue`` for a notice of the broker.
     """
     headers = [
         ("mq9-msg-id", str(message.msg_id)),

@@ -1,11 +1,11 @@
 """The second generation: ``MAILBOX.MSG``, ``MAILBOX.LIST``, ``MAILBOX.DELETE``, subscriptions.
 
-A message is sent to ``MAILBOX.MSG.{address}``, with a priority after the address if it has one, and
-whoever is subscribed to that subject is sent it.
+A message is sent to ``MAILBOX.MSG.{address}``, with an optional priority after the address. The
+subscribers of that subject receive it.
 
-Its published SDKs, `robustmq` up to 1.0 and `langchain-mq9` 0.3, take a reply with any field
-``error`` for a failure, call a mailbox's address ``mail_id``, and know three priorities. So their
-replies differ, and nothing else does.
+Its published SDKs are `robustmq` up to 1.0 and `langchain-mq9` 0.3. They take a reply with any
+field ``error`` for a failure, call a mailbox's address ``mail_id``, and have three priorities. Only
+their replies differ.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from mq9.protocol.verbs import OlderVerbs, Target, Verb, Wakes, verb_of
 
 _MSG = "MAILBOX.MSG"
 _LISTED = 1_000  # messages of a LIST, the newest ones
-# By place in the order of delivery, in the words of the clients that subscribe to all of them.
+# By rank in the order of delivery, for clients that subscribe to all of them.
 _PRIORITIES = ("high", "urgent", "normal", "low")
-_NAMES = {"robustmq-mq9-python"}  # in CONNECT, unless the program has chosen one
+_NAMES = {"robustmq-mq9-python"}  # in CONNECT, unless the program sets another name
 _PRIVATE = {"ttl"}  # all fields of a CREATE
 _PUBLIC = {"ttl", "public", "name", "desc"}
 _SDK_PRIORITIES = ("high", "high", "normal", "low")  # by place in the order of delivery
@@ -49,23 +49,23 @@ _OTHER_CODE = 500
 
 
 def _is_public(payload: bytes) -> bool:
-    """Tell whether a CREATE makes a public mailbox of a name, and is of this generation."""
+    """Tell whether a CREATE is of this generation and creates a public mailbox with a name."""
     fields = fields_of(payload)
     return fields.get("public") is True and bool(fields.get("name")) and "renew" not in fields
 
 
 def create(payload: bytes, _headers: RequestHeaders, _named: Named) -> requests.CreateMailbox:
-    """Read a CREATE, which may be made again: whoever makes it again keeps the mailbox alive."""
+    """Read a CREATE. A repeated one renews the mailbox."""
     return replace(requests.CreateMailbox.decode(payload), renew=True)
 
 
 def send(payload: bytes, headers: RequestHeaders, named: Named) -> requests.Send:
-    """Read a message whose priority is in its subject."""
+    """Read a message whose priority is in the subject."""
     message = requests.Send.read(payload, headers, None)
     if not named.priority:
         return message
     priority, added = stored_as(named.priority)
-    own = {**dict(message.headers), **dict(added)}  # the subject counts, not a header beside it
+    own = {**dict(message.headers), **dict(added)}  # the subject overrides a header
     return replace(message, priority=priority, headers=tuple(own.items()))
 
 
@@ -98,7 +98,7 @@ _SUBJECT = f"{subjects.ROOT}{_MSG}."
 
 
 def listen(subject: str) -> Mail | None:
-    """Return what a subscription to a subject is sent; None for one of another generation."""
+    """Return what a subscription to a subject receives; None for another generation's subject."""
     if not subject.startswith(_SUBJECT):
         return None
     mailbox, _, last = subject.removeprefix(_SUBJECT).rpartition(".")
@@ -114,7 +114,7 @@ def listen(subject: str) -> Mail | None:
 
 
 def is_sdk(name: str | None) -> bool:
-    """Tell by the name in a client's CONNECT whether it is one of these SDKs."""
+    """Tell whether a client is one of these SDKs by its name in CONNECT."""
     return name in _NAMES
 
 
@@ -135,7 +135,7 @@ def _failure(error: Mq9Error) -> dict[str, Any]:
 
 
 def _created(created: Created) -> dict[str, Any]:
-    # The second name is for a client of another generation that makes a mailbox by the same words.
+    # ``mail_address`` is for a client of another generation whose CREATE looks the same.
     return {"mail_id": created.mail_address, "mail_address": created.mail_address}
 
 
@@ -161,7 +161,7 @@ def _verb(name: str) -> Verb:
     return verb
 
 
-# A private mailbox is made as in the current generation, a public one is renewed.
+# `create` renews. This only affects a public mailbox, because a private one has no name.
 _SDK_TABLE = (
     _of_sdk(_verb("MAILBOX.CREATE"), claims=_is_create, decode=create, reply=_created),
     _of_sdk(_verb("MAILBOX.LIST"), reply=_listed),

@@ -1,8 +1,8 @@
 """The state of a broker: mailboxes, messages, leases and agents in one SQLite database.
 
-The engine is a state machine. ``machine.apply(db, entry)`` changes it, and
-``machine.read(db, call, now)`` looks at it; both are plain functions that never wait, never
-read a clock and use no randomness, so that the same calls at the same instants give the same state
-everywhere. ``machine`` says which function carries out which request. What it raises is an
-``Mq9Error``; no cursor and no row id gets out.
+The engine is a state machine. ``machine.apply(db, entry)`` changes the state.
+``machine.read(db, call, now)`` reads it. Both are plain functions that never wait, never read a
+clock and use no randomness. So the same calls at the same instants give the same state everywhere.
+The tables in ``machine`` map each request to its function. Errors are ``Mq9Error``; cursors and row
+ids stay inside.
 """

@@ -1,4 +1,4 @@
-"""Rights to a mailbox, and grants."""
+"""Access rights to a mailbox, and grants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mq9.protocol.requests import GrantMailbox, Send
 
 
 def refuse_others(db: Connection, call: Call[Any], now: int) -> None:
-    """Refuse somebody what is another's. Without authentication anybody may."""
+    """Refuse a private request of a client without the right. Without authentication all may."""
     if call.actor.is_operator:
         return
     mailbox = mailboxes.look(db, call.address, now)
@@ -24,13 +24,13 @@ def refuse_others(db: Connection, call: Call[Any], now: int) -> None:
 
 
 def refuse_other(mailbox: MailboxRow, call: Call[Any]) -> None:
-    """Refuse somebody a private request of a mailbox that is another's."""
+    """Refuse a private request of a client that lacks the right to the mailbox."""
     if not _admits(mailbox, call):
         raise mailboxes.refusal(mailbox, call.actor)
 
 
 def _admits(mailbox: MailboxRow, call: Call[Any]) -> bool:
-    """Tell whether somebody may make a private request of a mailbox."""
+    """Tell whether a client may make a private request of a mailbox."""
     if call.actor.is_operator:
         return True
     if call.request.only_looks:
@@ -39,7 +39,7 @@ def _admits(mailbox: MailboxRow, call: Call[Any]) -> bool:
 
 
 def refuse_sender(mailbox: MailboxRow, actor: Actor) -> None:
-    """Refuse a message for a mailbox that takes none from its sender."""
+    """Refuse a message whose sender may not send to the mailbox."""
     if mailbox.may_send(actor):
         return
     if actor.barred and not mailbox.may_take(actor):
@@ -55,7 +55,7 @@ def refuse_sender(mailbox: MailboxRow, actor: Actor) -> None:
 
 
 def check_source(db: Connection, call: Call[Send], now: int) -> None:
-    """Refuse a message of an authenticated agent that says it comes from another's mailbox."""
+    """Refuse an authenticated agent's message that claims to come from another's mailbox."""
     address = call.request.from_mailbox
     if address is None or call.actor.agent is None:
         return
@@ -69,12 +69,12 @@ def check_source(db: Connection, call: Call[Send], now: int) -> None:
 
 
 def may_look(mailbox: MailboxRow, actor: Actor) -> bool:
-    """Tell whether somebody may look at a mailbox beside the one that a request is about."""
+    """Tell whether a client may look at a mailbox that is not the one of its request."""
     return actor.owns(mailbox.address) or mailbox.may_look(actor)
 
 
 def adopt(db: Connection, call: Call[Any]) -> None:
-    """Make the agent whose address it is the creator of a mailbox that it uses."""
+    """Make the agent that owns the address the creator of the mailbox."""
     actor = call.actor
     if actor.adopts:
         db.execute(
@@ -84,22 +84,22 @@ def adopt(db: Connection, call: Call[Any]) -> None:
 
 
 def adopts(mailbox: MailboxRow, call: Call[Any]) -> bool:
-    """Tell whether ``adopt`` changes a mailbox."""
+    """Tell whether ``adopt`` would change a mailbox."""
     return call.actor.adopts and mailbox.creator != call.actor.agent
 
 
 def is_settled(db: Connection, call: Call[Any], now: int) -> bool:
-    """Tell whether somebody may use a mailbox that is there, and nothing is to change for that."""
+    """Tell whether a client may use an existing mailbox, and ``adopt`` would not change it."""
     mailbox = mailboxes.look(db, call.address, now)
     return mailbox is not None and _admits(mailbox, call) and not adopts(mailbox, call)
 
 
 def check_actor(_db: Connection, _call: Call[CheckActor], _now: int) -> None:
-    """Do nothing: whether the actor may was checked before."""
+    """Do nothing: `machine.read` has checked the actor before."""
 
 
 def grant(db: Connection, call: Call[GrantMailbox], now: int, _limits: Limits) -> Grants:
-    """Say who may use a mailbox beside its creator, and who may send to it."""
+    """Set which agents may use a mailbox in addition to its creator, and which may send to it."""
     mailbox = mailboxes.look(db, call.address, now)
     if mailbox is None:
         raise mailboxes.not_found(call.address)
@@ -107,13 +107,13 @@ def grant(db: Connection, call: Call[GrantMailbox], now: int, _limits: Limits) -
     if not mailbox.may_grant(actor):
         if (actor.owner or mailbox.creator) is None and not actor.closed:
             raise Forbidden(
-                f"mail_address: {call.address} has no creator, and is open to whoever knows it"
+                f"mail_address: {call.address} has no creator, and is open to all who know it"
             )
         raise mailboxes.refusal(mailbox, actor)
     granted = Grants(
-        readers=_given(request.readers, mailbox.readers),
-        viewers=_given(request.viewers, mailbox.viewers),
-        senders=_given(request.senders, mailbox.senders),
+        readers=_wanted_or_stored(request.readers, mailbox.readers),
+        viewers=_wanted_or_stored(request.viewers, mailbox.viewers),
+        senders=_wanted_or_stored(request.senders, mailbox.senders),
         send_policy=request.send_policy or SendPolicy(mailbox.send_policy),
         look_policy=request.look_policy or LookPolicy(mailbox.look_policy),
         enforced=actor.is_known,
@@ -132,13 +132,13 @@ def grant(db: Connection, call: Call[GrantMailbox], now: int, _limits: Limits) -
     return granted
 
 
-def _given(wanted: tuple[str, ...] | None, stored: str) -> tuple[str, ...]:
-    """Return the agents of a list: those in the request, else those that there were."""
+def _wanted_or_stored(wanted: tuple[str, ...] | None, stored: str) -> tuple[str, ...]:
+    """Return the agents of a list in the request, else the stored ones."""
     return agents_in(stored) if wanted is None else wanted
 
 
 def count_send_limits(db: Connection, _call: Call[CountSendLimits], now: int) -> int:
-    """Count the mailboxes to which not everybody may send."""
+    """Count the mailboxes that restrict their senders."""
     (count,) = db.execute(
         "SELECT count(*) FROM mailboxes WHERE send_policy<>? AND coalesce(expires_ms>?, 1)",
         (SendPolicy.EVERYONE.value, now),

@@ -17,20 +17,20 @@ from mq9.models import Extended, Moved
 from mq9.protocol.outcomes import MoveOutcome
 from mq9.protocol.requests import Ack, Extend, Move, Nack, Release
 
-GIVEN_BACK = ""  # the holder of a message that nobody gets until its delay is over
+GIVEN_BACK = ""  # the holder of a message that is not delivered until its delay is over
 _TOKEN = re.compile(r"([0-9a-z]+)-([0-9]{1,15})")
 _NOTHING = MoveOutcome(msg_id=None)
 
 
 def ack(db: Connection, call: Call[Ack], now: int, _limits: Limits) -> tuple[int, ...]:
-    """Confirm a message and, unless it is to be alone, those before it in the same reply."""
+    """Confirm a message and, unless ``individual``, those before it in the same reply."""
     return _ack(db, messages.advance(db, call.address, now), call, now)
 
 
 def ack_in_current(
     db: Connection, mailbox: MailboxRow, call: Call[Ack], now: int, _limits: Limits
 ) -> tuple[int, ...] | None:
-    """Confirm as ``ack`` does, in a mailbox where nothing is due; None in any other."""
+    """Confirm as ``ack`` does, in a mailbox where nothing is due; return None in any other."""
     return _ack(db, mailbox, call, now) if mailboxes.is_current(mailbox, now) else None
 
 
@@ -43,7 +43,7 @@ def _ack(db: Connection, mailbox: MailboxRow, call: Call[Ack], now: int) -> tupl
     batch, named = reply.batch, request.msg_id
     if batch is not None:
         is_all = not request.individual or len(batch.msg_ids) == 1
-        if batch.acked_by is not None:  # by this call, made before, or by another one
+        if batch.acked_by is not None:  # by an earlier copy of this call, or by another call
             again = batch.msg_ids if is_all else [named]
             return tuple(again) if named == batch.acked_by else ()
         if is_all and groups.confirm_batch(db, batch, named):
@@ -55,7 +55,7 @@ def _ack(db: Connection, mailbox: MailboxRow, call: Call[Ack], now: int) -> tupl
 
 @dataclass(frozen=True, slots=True)
 class FetchReply:
-    """A FETCH reply that delivered something, and the whole batch that it is, if it is one."""
+    """A FETCH reply with messages, and its whole batch if it is stored as one."""
 
     number: int
     consumer: str
@@ -65,12 +65,13 @@ class FetchReply:
 def chosen_reply(
     db: Connection, mailbox: MailboxRow, call: Call[Ack | Move | Nack], now: int
 ) -> tuple[Group, FetchReply] | None:
-    """Find the FETCH reply that an ACK, MOVE or NACK speaks of; a use of the group.
+    """Find the FETCH reply of an ACK, MOVE or NACK, and note a use of the group.
 
-    Changes nothing where it raises.
+    It changes nothing if it raises. A call without a consumer acts for the group.
 
-    None when the call succeeds without doing anything: the token is from before a reset or of an
-    earlier mailbox, or the message was removed. A call without consumer speaks for the group.
+    Returns:
+        The group and the reply. None if the call succeeds without doing anything: the token is from
+        before a reset or of an earlier mailbox, or the message was removed.
     """
     group = groups.find(db, mailbox, call.request.group_name, now)
     chosen = _chosen_by(db, mailbox, group, call, now)
@@ -109,11 +110,11 @@ def _chosen_by(
 def _reply_of_message(
     db: Connection, mailbox: MailboxRow, group: Group, msg_id: int, consumer: str
 ) -> FetchReply | None:
-    """Find the last reply with a message, to a consumer if there is one, else to any."""
+    """Find the last reply with a message, preferably one to the consumer."""
     row = db.execute(
         "SELECT r.number, r.consumer FROM deliveries d LEFT JOIN leases l"
         " ON l.group_id=d.group_id AND l.msg_id=d.msg_id AND l.granted=d.reply"
-        # The first one outlives the last one for a moment, when both are forgotten.
+        # When both are removed, the first reply may outlive the last one for a moment.
         " JOIN replies r"
         " ON r.mailbox=d.mailbox AND r.number=coalesce(l.reply, d.latest, d.reply)"
         " WHERE d.group_id=? AND d.msg_id=? AND d.reply>=? AND d.previous IS NULL"
@@ -122,7 +123,7 @@ def _reply_of_message(
     ).fetchone()
     if row is not None:
         return FetchReply(*row)
-    # What is in a whole batch was in no other reply since the last reset.
+    # A message of a whole batch was in no other reply since the last reset.
     batch = groups.batch_of_message(
         db, mailbox.id, group.id, msg_id, group.first_reply, mailbox.next_reply
     )
@@ -146,15 +147,15 @@ def _reply_of_token(
         (mailbox.id, number, now - FORGOTTEN_MS),
     ).fetchone()
     if row is None:
-        return None  # forgotten, so nothing of it is outstanding
+        return None  # the reply was removed, so none of its messages is outstanding
     group_id, consumer, first_reply = row
     if number < first_reply:
         return None
     if group is None or group_id != group.id:
         raise InvalidRequest(f"batch: {batch!r} was not given to this group")
-    whole = groups.batch_at(db, mailbox.id, number)
-    if whole is not None:
-        is_contained = msg_id in whole.msg_ids
+    whole_batch = groups.batch_at(db, mailbox.id, number)
+    if whole_batch is not None:
+        is_contained = msg_id in whole_batch.msg_ids
     else:
         delivered = db.execute(
             "SELECT 1 FROM deliveries WHERE mailbox=? AND reply=? AND msg_id=?",
@@ -163,7 +164,7 @@ def _reply_of_token(
         is_contained = delivered.fetchone() is not None
     if not is_contained:
         raise InvalidRequest(f"batch: the reply of {batch!r} did not contain msg_id {msg_id}")
-    return group, FetchReply(number, consumer, whole)
+    return group, FetchReply(number, consumer, whole_batch)
 
 
 def _still_to_deliver(
@@ -177,8 +178,8 @@ def _still_to_deliver(
         return False
     if group is None or msg_id < group.start or msg_id >= group.cursors[row[0]]:
         return True
-    # Below the cursor without a reply that we remember: acked long ago, unless the reply that
-    # delivered it reached nobody.
+    # Below the cursor and in no stored reply: acked long ago. If its reply was undone, the message
+    # still has a lease row.
     untouched = db.execute(
         "SELECT 1 FROM leases WHERE group_id=? AND msg_id=?", (group.id, msg_id)
     ).fetchone()
@@ -195,7 +196,7 @@ def _confirm(
     *,
     individual: bool,
 ) -> tuple[int, ...]:
-    """Confirm messages of a reply that is no whole batch, or no longer; which ones."""
+    """Confirm messages of a reply that is not a whole batch; return their ids."""
     rows = db.execute(
         "SELECT d.msg_id, l.returned>d.reply, d.acked_by, l.holder, l.until_ms,"
         " l.msg_id IS NOT NULL FROM deliveries d"
@@ -214,7 +215,7 @@ def _confirm(
             and until_ms > now
         )
         if acked_by == named:
-            acked.append(msg_id)  # this call was made before
+            acked.append(msg_id)  # by an earlier copy of this call
         elif outstanding and not held_elsewhere and (msg_id == named or not given_back):
             acked.append(msg_id)
             newly.append(msg_id)
@@ -240,9 +241,9 @@ def _confirm(
 
 
 def nack(db: Connection, call: Call[Nack], now: int, _limits: Limits) -> str | None:
-    """Give a lease back; nobody gets the message until the delay is over.
+    """Give a lease back; the message is not delivered until the delay is over.
 
-    Returns the address of the mailbox where its answer is overdue sooner now, if it is.
+    Returns the address of the mailbox in which the answer is due sooner now, or None.
     """
     request = call.request
     mailbox = messages.advance(db, call.address, now)
@@ -272,7 +273,7 @@ def extend(db: Connection, call: Call[Extend], now: int, _limits: Limits) -> Ext
 def extend_in_current(
     db: Connection, mailbox: MailboxRow, call: Call[Extend], now: int, _limits: Limits
 ) -> Extended | None:
-    """Renew leases as ``extend`` does, in a mailbox where nothing is due; None in any other."""
+    """Renew leases as ``extend`` does if nothing is due in the mailbox; otherwise return None."""
     return _extend(db, mailbox, call, now) if mailboxes.is_current(mailbox, now) else None
 
 
@@ -281,9 +282,9 @@ def _extend(db: Connection, mailbox: MailboxRow, call: Call[Extend], now: int) -
     group = groups.find(db, mailbox, request.group_name, now)
     extended: list[int] = []
     lost: list[int] = []
-    whole = set() if group is None else _extend_whole(db, mailbox, group, call, now)
+    in_batches = set() if group is None else _extend_batches(db, mailbox, group, call, now)
     for msg_id in request.msg_ids:
-        renewed = msg_id in whole or (
+        renewed = msg_id in in_batches or (
             group is not None
             and db.execute(
                 "UPDATE leases SET until_ms=?, begun=coalesce(?,begun)"
@@ -305,10 +306,10 @@ def _extend(db: Connection, mailbox: MailboxRow, call: Call[Extend], now: int) -
     return Extended(tuple(extended), tuple(lost))
 
 
-def _extend_whole(
+def _extend_batches(
     db: Connection, mailbox: MailboxRow, group: Group, call: Call[Extend], now: int
 ) -> set[int]:
-    """Renew the leases of all in a whole batch, or split it where that cannot be; which."""
+    """Renew the leases of complete whole batches, and split others; return the renewed ids."""
     request, consumer = call.request, consumer_of(call)
     held = "r.group_id=? AND r.consumer=? AND r.until_ms>?"
     renewed: set[int] = set()
@@ -333,7 +334,7 @@ def _extend_whole(
 
 
 def undo(db: Connection, call: Call[Undo], now: int, _limits: Limits) -> None:
-    """Make a reply undone that reached nobody."""
+    """Undo a reply that did not reach its client."""
     request = call.request
     mailbox = mailboxes.look(db, call.address, now)
     if mailbox is None or not request.batch.startswith(f"{mailbox.generation}-"):
@@ -343,7 +344,7 @@ def undo(db: Connection, call: Call[Undo], now: int, _limits: Limits) -> None:
         "SELECT copies FROM replies WHERE mailbox=? AND number=?", (mailbox.id, number)
     ).fetchone()
     if latest != (request.copy,):
-        return  # its client has repeated the FETCH since, and was answered
+        return  # the client has repeated the FETCH and got another copy
     _undo_reply(db, mailbox.id, number)
 
 
@@ -359,22 +360,22 @@ def release(db: Connection, call: Call[Release], now: int, _limits: Limits) -> N
 
 
 def _undo_reply(db: Connection, mailbox_id: int, number: int) -> None:
-    """Undo the deliveries of a reply, as if it had not been made."""
+    """Undo the deliveries of a reply, as if it had never been made."""
     groups.split_batch(db, mailbox_id, number)
     reply = {"mailbox": mailbox_id, "number": number}
-    # What its consumer held before stays with it; the rest is free, and this delivery never was.
+    # Messages that the consumer held before stay with it. The others are free again.
     db.execute(
         "UPDATE leases AS l SET deliveries=deliveries-1,"
         " holder=iif(d.previous IS NULL, NULL, holder),"
         " begun=iif(d.previous IS NULL, 0, begun),"
         " until_ms=iif(d.previous IS NULL, NULL, until_ms),"
         " reply=coalesce((SELECT p.reply FROM deliveries p WHERE p.mailbox=d.mailbox"
-        " AND p.reply=d.previous AND p.msg_id=d.msg_id), l.granted)"  # where that is forgotten
+        " AND p.reply=d.previous AND p.msg_id=d.msg_id), l.granted)"  # if that was removed
         " FROM deliveries d WHERE d.mailbox=:mailbox AND d.reply=:number"
         " AND l.group_id=d.group_id AND l.msg_id=d.msg_id AND l.reply=d.reply",
         reply,
     )
-    # It may be undone after the next one was made, which then follows the one before.
+    # If a next reply exists, it now follows the previous one.
     db.execute(
         "UPDATE deliveries AS n SET previous=d.previous FROM deliveries d, leases l"
         " WHERE d.mailbox=:mailbox AND d.reply=:number AND d.previous IS NOT NULL"
@@ -382,7 +383,7 @@ def _undo_reply(db: Connection, mailbox_id: int, number: int) -> None:
         " AND n.mailbox=d.mailbox AND n.reply=l.reply AND n.msg_id=d.msg_id AND n.previous=d.reply",
         reply,
     )
-    # Where the lease is over, the one that got it leads to the last of those that are left.
+    # If the lease is over, the delivery that gave it now points to the last remaining one.
     db.execute(
         "UPDATE deliveries AS f SET count=f.count-1, latest=(SELECT p.reply FROM deliveries p"
         " WHERE p.mailbox=d.mailbox AND p.reply=nullif(d.previous, f.reply) AND p.msg_id=d.msg_id)"
@@ -391,7 +392,7 @@ def _undo_reply(db: Connection, mailbox_id: int, number: int) -> None:
         " AND f.latest=d.reply",
         reply,
     )
-    # By the one that got the lease the later ones are found.
+    # The delivery that gave the lease stays, because later ones are found by it.
     db.execute(
         "DELETE FROM deliveries AS d WHERE mailbox=:mailbox AND reply=:number"
         " AND (previous IS NOT NULL OR latest IS NULL AND NOT EXISTS (SELECT 1 FROM leases l"
@@ -415,14 +416,14 @@ def move(db: Connection, call: Call[Move], now: int, limits: Limits) -> MoveOutc
         "SELECT moved_to, moved_as FROM deliveries WHERE mailbox=? AND reply=? AND msg_id=?",
         (mailbox.id, reply.number, request.msg_id),
     ).fetchone()
-    if moved_to is not None:  # by this call, made before, or to somewhere else
+    if moved_to is not None:  # by an earlier copy of this call, or to another mailbox
         return MoveOutcome(msg_id=moved_as) if moved_to == request.to else _NOTHING
     lease = db.execute(
         "SELECT deliveries FROM leases WHERE group_id=? AND msg_id=?", (group.id, request.msg_id)
     ).fetchone()
     acked = _confirm(db, mailbox, group, reply, request.msg_id, now, individual=True)
     if lease is None or not acked:
-        return _NOTHING  # acked or removed before, or held by another consumer by now
+        return _NOTHING  # acked or removed before, or now held by another consumer
     (moved_before,) = db.execute(
         "SELECT moved FROM messages WHERE mailbox=? AND msg_id=?", (mailbox.id, request.msg_id)
     ).fetchone()
@@ -444,7 +445,7 @@ def move(db: Connection, call: Call[Move], now: int, limits: Limits) -> MoveOutc
     copy = _store_copy(db, mailbox, target, moved, before, now, limits)
     db.execute(
         "INSERT INTO moves (group_id, msg_id, mailbox, target, copy, moved) VALUES (?,?,?,?,?,?)",
-        (group.id, request.msg_id, mailbox.id, request.to, copy, _told(moved)),
+        (group.id, request.msg_id, mailbox.id, request.to, copy, _moved_json(moved)),
     )
     db.execute(
         "UPDATE deliveries SET moved_to=?, moved_as=? WHERE mailbox=? AND reply=? AND msg_id=?",
@@ -462,7 +463,7 @@ def _store_copy(
     now: int,
     limits: Limits,
 ) -> int:
-    """Store a message in another mailbox as well, without its key and its ttl; its id there."""
+    """Store a copy of a message in another mailbox, without key and ttl; return its msg_id."""
     size, key, sender, correlation_id = db.execute(
         "SELECT size, key, sender, correlation_id FROM messages WHERE mailbox=? AND msg_id=?",
         (source.id, moved.msg_id),
@@ -483,7 +484,16 @@ def _store_copy(
         " sender, sender_verified, from_mailbox, reply_to, correlation_id, path, headers,"
         " answer_by_ms, overdue, payload"
         " FROM messages WHERE mailbox=? AND msg_id=?",
-        (target.id, copy, target.visible_ms, now, _told(moved), size, source.id, moved.msg_id),
+        (
+            target.id,
+            copy,
+            target.visible_ms,
+            now,
+            _moved_json(moved),
+            size,
+            source.id,
+            moved.msg_id,
+        ),
     )
     messages.complete_blocks(db, target, copy)
     awaited.follow(db, source, moved.msg_id, target, copy)
@@ -495,8 +505,8 @@ def _store_copy(
     return copy
 
 
-def _told(moved: Moved) -> str:
-    """Return what a copy says of a move, as JSON; that it went back only where it did."""
+def _moved_json(moved: Moved) -> str:
+    """Return the field ``moved`` of a copy as JSON; ``back`` only if it is true."""
     fields = asdict(moved)
     if not moved.back:
         del fields["back"]

@@ -1,12 +1,11 @@
-"""The registry: agents registered, replaced, reported, removed, and how others read them.
+"""The registry: registering, replacing, reporting, removing and finding agents.
 
-A registration remembers the generation of the mailbox it points at, and is removed with it. Whoever
-reads the registry passes over what has expired; the sweep removes it.
+A registration stores the generation of its mailbox, and is removed with it. Readers skip expired
+registrations; the sweep removes them.
 
-A row's id is given once, ids ascend, and what was registered under one never changes: who registers
-otherwise gets another. So whatever is derived from registrations, such as an index of their words,
-is up to date once it has seen the highest id and the newest removal. Removals are numbered without
-a gap.
+Row ids are never reused and ascend, and the registered object of a row never changes: a changed
+registration gets a new row. So an index of the registrations is up to date when it has seen the
+highest id and the newest removal. Removals are numbered without gaps.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ ALIVE = (
     " AND (m.expires_ms IS NULL OR m.expires_ms>:now))"
 )
 _SHOWN = "a.id, a.key, a.mailbox, a.registered, a.seen_ms, a.status"
-# Noting every sign of life would be wasted writing where a registration lasts much longer.
+# A sign of life is stored at most once a second if the registration has no TTL or a long one.
 _SEEN_GRAIN_MS = 1_000
-_EXACT_TTL_S = 3_600  # up to which every sign is noted
-_MOST_AT_ONCE = 1_000  # rows that one registration makes room by removing
+_EXACT_TTL_S = 3_600  # up to this TTL every sign is stored
+_MOST_AT_ONCE = 1_000  # rows that one registration removes to make room
 _MOST_NAMED = 5  # closed mailboxes
 
 
@@ -62,7 +61,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class _Registration:
-    """A row of agents, as far as rights depend on it."""
+    """The columns of a row of agents that determine rights."""
 
     id: int
     key: str
@@ -70,7 +69,7 @@ class _Registration:
     owner: str | None
 
     def admits(self, actor: Actor) -> bool:
-        """Tell whether somebody may change it; nobody else may what an agent registered."""
+        """Tell whether a client may change it, by its owner, name and mailbox."""
         if actor.agent is None:
             return self.owner is None
         return (
@@ -82,7 +81,7 @@ class _Registration:
 
 
 def register(db: Connection, call: Call[Register], now: int, limits: Limits) -> str:
-    """Put an agent into the registry, or replace it; its mailbox is made if it is missing."""
+    """Register an agent or replace its registration; create its mailbox if it is missing."""
     limits.check_size("max_registration", call.payload)
     key = call.request.name or call.address
     ttl_s = call.request.ttl
@@ -92,7 +91,7 @@ def register(db: Connection, call: Call[Register], now: int, limits: Limits) -> 
     generation = mailboxes.ensure(db, call.address, call.token, call.actor.agent, now, limits)
     expires_ms = now + ttl_s * 1000 if ttl_s else None
     if existing is not None:
-        # Most register again with what they said before: then what is derived from it can stay.
+        # Most agents register the same object again. The row stays, and so do its index entries.
         is_renewed = db.execute(
             "UPDATE agents SET generation=?, owner=?, ttl_s=?, expires_ms=?, seen_ms=?, status=NULL"
             " WHERE id=? AND mailbox=? AND registered=?",
@@ -139,7 +138,10 @@ def _find(
 def _named(
     db: Connection, name: str | None, mailbox: str | None, actor: Actor, now: int
 ) -> _Registration:
-    """Find an agent by its mailbox (of several that of the name, else the actor's), or its name."""
+    """Find an agent by its mailbox, or else by its name.
+
+    Of several agents with one mailbox, the one with the name comes first, then the client's own.
+    """
     found = None
     if mailbox is not None:
         found = _find(db, "a.mailbox=:value", mailbox, now, name, actor.agent)
@@ -170,7 +172,7 @@ def _make_room(db: Connection, now: int, limits: Limits) -> None:
 
 
 def remove_expired(db: Connection, now: int, most: int) -> int:
-    """Remove registrations that were not renewed in time; how many."""
+    """Remove expired registrations; return how many."""
     removed = mailboxes.remove_agents(
         db,
         "id IN (SELECT id FROM agents WHERE expires_ms<=? ORDER BY expires_ms, id LIMIT ?)",
@@ -180,7 +182,7 @@ def remove_expired(db: Connection, now: int, most: int) -> int:
 
 
 def unregister(db: Connection, call: Call[Unregister], now: int, _limits: Limits) -> None:
-    """Take an agent out of the registry."""
+    """Remove an agent from the registry."""
     request = call.request
     found = _named(db, request.name, request.mailbox, call.actor, now)
     _refuse_others(found, call.actor, request.name or request.mailbox or "")
@@ -188,58 +190,60 @@ def unregister(db: Connection, call: Call[Unregister], now: int, _limits: Limits
 
 
 def report(db: Connection, call: Call[Report], now: int, limits: Limits) -> None:
-    """Keep what an agent says of itself, and that it lives."""
-    told = parse_object(call.payload)
-    said = orjson.dumps({key: told[key] for key in told if key not in {"name", "mailbox"}})
-    limits.check_size("max_registration", said)
+    """Store the report of an agent, which is also a sign of life."""
+    reported = parse_object(call.payload)
+    status = orjson.dumps(
+        {key: reported[key] for key in reported if key not in {"name", "mailbox"}}
+    )
+    limits.check_size("max_registration", status)
     request = call.request
     found = _named(db, request.name, request.mailbox, call.actor, now)
     _refuse_others(found, call.actor, request.name or request.mailbox or "")
     db.execute(
         "UPDATE agents SET status=?, seen_ms=?,"
         " expires_ms=CASE WHEN ttl_s>0 THEN ?+ttl_s*1000 END WHERE id=?",
-        (said.decode(), now, now, found.id),
+        (status.decode(), now, now, found.id),
     )
 
 
 def is_registered(db: Connection, call: Call[IsRegistered], _now: int) -> bool:
-    """Tell whether there is a registration of that key."""
+    """Tell whether a registration with that key exists."""
     row = db.execute("SELECT 1 FROM agents WHERE key=?", (call.request.name,)).fetchone()
     return row is not None
 
 
 def is_registered_by_itself(db: Connection, name: str, now: int) -> bool:
-    """Tell whether an agent of that name has registered as itself, authenticated."""
+    """Tell whether an authenticated agent has registered under its own name."""
     found = _find(db, "a.key=:value", name, now)
     return found is not None and found.owner == name
 
 
 def names_at(db: Connection, mailbox: str, now: int) -> set[str]:
-    """Return the names of some agents that are registered at a mailbox."""
+    """Return the names of some agents that are registered with a mailbox."""
     found = _looked_up(db, _AT_MAILBOXES, (mailbox,), now)
     return {name for name, *_ in found}
 
 
 def mailboxes_of(db: Connection, name: str, now: int) -> set[str]:
-    """Return the addresses that mail for an agent may go to: the registered, and its slug."""
+    """Return the addresses of an agent: the registered one and its slug."""
     found = _find(db, "a.key=:value", name, now)
     return {addresses.slug_or_none(name) or "", "" if found is None else found.mailbox} - {""}
 
 
 def seen(db: Connection, call: Call[Seen], now: int, _limits: Limits) -> int | None:
-    """Note a sign of life; return the instant by which a waiting agent gives the next."""
+    """Note a sign of life; return when a waiting agent must give the next one."""
     note_seen(db, call.request.name, now)
     return next_sign(db, call.request.name, now)
 
 
 def find_seen(db: Connection, call: Call[Seen], now: int) -> int | None:
-    """Return by when a waiting agent gives the next sign; None where one is to be noted."""
+    """Return when a waiting agent must give the next sign; None if one must be stored now."""
     if is_sign_due(db, call.request.name, now):
         return None
     return next_sign(db, call.request.name, now)
 
 
-# An agent whose sign of life is to be noted.
+# The condition for an agent whose sign of life must be stored.
 _DUE = (
     "a.key=:name AND (a.seen_ms<=:now-:grain"
     f" OR (a.seen_ms<:now AND a.ttl_s BETWEEN 1 AND :exact)) AND {ALIVE}"
@@ -247,7 +251,7 @@ _DUE = (
 
 
 def note_seen(db: Connection, name: str, now: int) -> None:
-    """Note that an agent lives, which restarts its ttl; who is not registered is passed over."""
+    """Store a sign of life of an agent, which restarts its TTL; skip unregistered agents."""
     db.execute(
         "UPDATE agents AS a SET seen_ms=:now,"  # noqa: S608  # constant text
         f" expires_ms=CASE WHEN a.ttl_s>0 THEN :now+a.ttl_s*1000 END WHERE {_DUE}",
@@ -256,7 +260,7 @@ def note_seen(db: Connection, name: str, now: int) -> None:
 
 
 def is_sign_due(db: Connection, name: str | None, now: int) -> bool:
-    """Tell whether a sign of life would be noted."""
+    """Tell whether a sign of life would be stored."""
     row = db.execute(
         f"SELECT 1 FROM agents a WHERE {_DUE}",  # noqa: S608  # constant text
         _sign(name, now),
@@ -269,7 +273,7 @@ def _sign(name: str | None, now: int) -> dict[str, object]:
 
 
 def next_sign(db: Connection, name: str | None, now: int) -> int | None:
-    """Return by when an agent that waits in a FETCH is to be noted again: long before its ttl."""
+    """Return when an agent that waits in a FETCH must be noted again: after half its TTL."""
     row = db.execute("SELECT ttl_s FROM agents WHERE key=? AND ttl_s>0", (name,)).fetchone()
     return None if row is None else now + int(row[0]) * 500
 
@@ -279,7 +283,7 @@ def keys(db: Connection, _call: Call[AgentKeys], _now: int) -> tuple[str, ...]:
     return tuple(key for (key,) in db.execute("SELECT key FROM agents ORDER BY key"))
 
 
-_MOST_AT_MAILBOX = 10  # registrations that are told of one mailbox
+_MOST_AT_MAILBOX = 10  # registrations of one mailbox in a reply
 _LOOKED_BACK = 1_000  # messages of a mailbox
 _NAMED = (
     "SELECT a.key, a.mailbox, a.seen_ms, a.owner FROM agents a"  # noqa: S608  # constant text
@@ -301,9 +305,9 @@ _Row = tuple[str, str, int, str | None]  # key, mailbox, seen_ms, owner
 
 
 def lookup(db: Connection, call: Call[Lookup], now: int) -> tuple[AgentEntry, ...]:
-    """Tell of names whether agents are registered so, and who is registered at mailboxes.
+    """Look up the registrations of names and of mailboxes.
 
-    Of each of them, since when a mailbox has messages from that name, if one was named.
+    If the request names a mailbox, each entry also says since when that has messages from the name.
     """
     request = call.request
     mailbox = None if request.wrote_to is None else messages.current(db, request.wrote_to, now)
@@ -318,7 +322,7 @@ def lookup(db: Connection, call: Call[Lookup], now: int) -> tuple[AgentEntry, ..
 
 
 def _looked_up(db: Connection, which: str, wanted: tuple[str, ...], now: int) -> list[_Row]:
-    """Return living registrations of names or at mailboxes."""
+    """Return the living registrations of names or of mailboxes."""
     return db.execute(which, {"wanted": _json(wanted), "now": now}).fetchall() if wanted else []
 
 
@@ -358,7 +362,7 @@ def _json(texts: tuple[str, ...]) -> str:
 
 
 def claim(db: Connection, call: Call[ClaimNames], now: int, _limits: Limits) -> Claimed:
-    """Give configured agents what is stored under their names and addresses."""
+    """Give configured agents the mailboxes and registrations under their names and addresses."""
     request = call.request
     owner_of = _owners(request)
     removed = []
@@ -380,7 +384,7 @@ def claim(db: Connection, call: Call[ClaimNames], now: int, _limits: Limits) -> 
 
 
 def _owners(request: ClaimNames) -> Callable[[str], str | None]:
-    """Return what tells which agent an address is claimed for."""
+    """Return a function that returns the agent for which an address is claimed."""
     by_address = dict(request.addresses)
 
     def owner_of(address: str) -> str | None:
@@ -393,7 +397,7 @@ def _owners(request: ClaimNames) -> Callable[[str], str | None]:
 
 
 def _claimed(db: Connection, request: ClaimNames, table: str, column: str) -> list[tuple[str, str]]:
-    """Return the addresses in a column that are claimed, each with its agent."""
+    """Return the claimed addresses in a column, each with its agent."""
     owner_of = _owners(request)
     found = []
     for root, agent in request.addresses:
@@ -409,7 +413,7 @@ def _claimed(db: Connection, request: ClaimNames, table: str, column: str) -> li
 
 
 def _claim_mailboxes(db: Connection, request: ClaimNames, now: int) -> tuple[str, ...]:
-    """Give agents the mailboxes at their addresses, with no grants of an earlier creator."""
+    """Give agents the mailboxes at their addresses, without grants of an earlier creator."""
     changed = []
     for address, agent in _claimed(db, request, "mailboxes", "address"):
         mailbox = mailboxes.look(db, address, now)
@@ -428,7 +432,7 @@ def _claim_mailboxes(db: Connection, request: ClaimNames, now: int) -> tuple[str
 
 
 def _count_closed(db: Connection, now: int, most_named: int) -> tuple[int, tuple[str, ...]]:
-    """Count the mailboxes without creator and readers, and name the first of them."""
+    """Count the mailboxes without creator and readers; return some of their addresses, too."""
     which = (
         "FROM mailboxes WHERE creator IS NULL AND readers='' AND viewers=''"
         f" AND look_policy='{LookPolicy.GRANTED}' AND coalesce(expires_ms>?, 1)"
@@ -442,13 +446,13 @@ def _count_closed(db: Connection, now: int, most_named: int) -> tuple[int, tuple
 
 
 def newest_id(db: Connection) -> int:
-    """Return the highest id of a registration; 0 where there is none."""
+    """Return the highest id of a registration; 0 if there is none."""
     (id_,) = db.execute("SELECT max(id) FROM agents").fetchone()
     return id_ or 0
 
 
 def ids(db: Connection) -> tuple[int, ...]:
-    """Return the ids of all registrations, ascending; expired ones included."""
+    """Return the ids of all registrations, ascending, including expired ones."""
     return tuple(one for (one,) in db.execute("SELECT id FROM agents ORDER BY id"))
 
 
@@ -459,14 +463,14 @@ def find_id(db: Connection, key: str) -> int | None:
 
 
 def after(db: Connection, id_: int, most: int) -> list[tuple[int, str, bytes]]:
-    """Return id, key and JSON of registrations with a higher id, ascending; expired ones too."""
+    """Return id, key and JSON of registrations with a higher id, ascending, also expired ones."""
     return db.execute(
         "SELECT id, key, registered FROM agents WHERE id>? ORDER BY id LIMIT ?", (id_, most)
     ).fetchall()
 
 
 def removed_after(db: Connection, number: int, most: int) -> list[int] | None:
-    """Return the ids of removals after one, oldest first; None where some are forgotten."""
+    """Return the ids of removals after a number, oldest first; None if some are forgotten."""
     removed = db.execute(
         "SELECT number, agent FROM agents_removed WHERE number>? ORDER BY number LIMIT ?",
         (number, most),
@@ -477,7 +481,7 @@ def removed_after(db: Connection, number: int, most: int) -> list[int] | None:
 
 
 def look(db: Connection, id_: int, now: int) -> Registration | None:
-    """Return a registration that is alive; else None."""
+    """Return a living registration, or None."""
     row = db.execute(
         f"SELECT {_SHOWN} FROM agents a WHERE a.id=:id AND {ALIVE}",  # noqa: S608  # constant text
         {"id": id_, "now": now},
@@ -486,7 +490,7 @@ def look(db: Connection, id_: int, now: int) -> Registration | None:
 
 
 def by_key(db: Connection, now: int, *, limit: int, offset: int) -> list[Registration]:
-    """Return some of the registrations that are alive, in the order of their keys."""
+    """Return a page of the living registrations, in the order of their keys."""
     rows = db.execute(
         f"SELECT {_SHOWN} FROM agents a WHERE {ALIVE} ORDER BY a.key LIMIT :limit OFFSET :offset",  # noqa: S608  # constant text
         {"now": now, "limit": limit, "offset": offset},

@@ -1,12 +1,12 @@
-"""Answers that are awaited: until when, and what ends the wait.
+"""Awaited answers: their deadlines, and the messages that end the wait.
 
-A SEND that wants to be told of an overdue answer adds a row to the mailbox where the answer is to
-come. The first message there with the same correlation id by another sender ends the wait. If none
-came when the row is due, `messages` stores a notice there. The counter ``MailboxRow.awaited`` says
-whether there are rows, so that other mailboxes pay nothing for them.
+A SEND with ``tell_overdue`` adds a row to the mailbox that gets the answer. The first message there
+with the same correlation id from another sender ends the wait. If none has come when the row is
+due, `messages` stores a notice there. The counter ``MailboxRow.awaited`` says whether a mailbox has
+rows, so that other mailboxes need no query.
 
-A row follows its question from mailbox to mailbox, since a promise is of what is held by now. The
-notice names the question as its sender knows it.
+A row follows its question from mailbox to mailbox, because a promise is about the message that a
+consumer holds now. The notice names the question by the address and number that its sender knows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mq9.engine.mailboxes import MailboxRow
 from mq9.errors import LimitReached
 from mq9.protocol.requests import Send
 
-# What a promise of a holder moves the instant to. A lease keeps it until the message is given back.
+# The latest promise of a holder. A lease keeps it until the message is given back.
 _PROMISED = (
     "(SELECT max(promised_ms) FROM leases WHERE mailbox=awaited.asked AND msg_id=awaited.question)"
 )
@@ -37,7 +37,10 @@ def begin(
     now: int,
     limits: Limits,
 ) -> None:
-    """Await the answer to a question, whose msg_id is below 0 while it is delayed; save that."""
+    """Await the answer to a question, and save the mailbox that gets it.
+
+    The msg_id of a delayed question is negative.
+    """
     if awaiting.awaited >= limits.max_messages:
         raise LimitReached(
             f"max_messages: {awaiting.awaited} answers that are awaited in {awaiting.address} "
@@ -63,10 +66,10 @@ def begin(
 def end(
     db: Connection, mailbox: MailboxRow, msg_id: int, correlation_id: str, sender: str | None
 ) -> None:
-    """Let a message that is visible now end the wait for an answer, if it is one. Saves nothing."""
+    """End the wait for an answer if a message that became visible is that answer. Saves nothing."""
     mailbox.awaited -= db.execute(
         "DELETE FROM awaited WHERE mailbox=? AND correlation_id=?"
-        # Where the sender of the question is unknown, anybody may be the one who answers.
+        # If the sender of the question is unknown, any sender may answer.
         " AND (sender IS NULL OR sender IS NOT ?) AND (asked, question)<>(?, ?)",
         (mailbox.id, correlation_id, sender, mailbox.id, msg_id),
     ).rowcount
@@ -75,7 +78,7 @@ def end(
 def withdraw(
     db: Connection, mailbox: MailboxRow, msg_id: int, sender: str | None, now: int
 ) -> None:
-    """Await no answer to a question that its own sender has taken back. Saves nothing."""
+    """End the wait for an answer to a question that its sender has taken back. Saves nothing."""
     row = db.execute(
         "DELETE FROM awaited WHERE asked=? AND question=? AND sender IS ? AND due_ms>?"
         " RETURNING mailbox",
@@ -100,7 +103,7 @@ class Shown(NamedTuple):
 
 
 def note_visible(db: Connection, mailbox: MailboxRow, shown: Iterable[Shown]) -> None:
-    """Note the msg_ids of questions, and which messages are answers. Saves nothing."""
+    """Store the msg_ids of questions that became visible, and find the answers. Saves nothing."""
     for one in shown:
         if one.answer_by_ms is not None:
             db.execute(
@@ -112,7 +115,7 @@ def note_visible(db: Connection, mailbox: MailboxRow, shown: Iterable[Shown]) ->
 
 
 def follow(db: Connection, mailbox: MailboxRow, msg_id: int, target: MailboxRow, copy: int) -> None:
-    """Note where a question was moved to."""
+    """Store the new place of a question that was moved."""
     db.execute(
         "UPDATE awaited SET asked=?, question=? WHERE asked=? AND question=?",
         (target.id, copy, mailbox.id, msg_id),
@@ -120,7 +123,7 @@ def follow(db: Connection, mailbox: MailboxRow, msg_id: int, target: MailboxRow,
 
 
 def promise(db: Connection, mailbox: MailboxRow, msg_id: int, until_ms: int, now: int) -> None:
-    """Have an answer be overdue not before a holder has promised it."""
+    """Postpone the deadline of an answer until the instant that a holder has promised."""
     db.execute(
         "UPDATE awaited SET due_ms=? WHERE asked=? AND question=? AND due_ms>? AND due_ms<?",
         (until_ms, mailbox.id, msg_id, now, until_ms),
@@ -128,9 +131,9 @@ def promise(db: Connection, mailbox: MailboxRow, msg_id: int, until_ms: int, now
 
 
 def give_up_promise(db: Connection, mailbox: MailboxRow, msg_id: int, now: int) -> str | None:
-    """Have an answer be overdue as if a holder that gave the question up had promised nothing.
+    """Reset the deadline of an answer whose holder gave the question up.
 
-    Returns the address of the mailbox in which it is due sooner now.
+    Returns the address of the mailbox in which the answer is due sooner now.
     """
     sooner = f"max(answer_by_ms, ?, coalesce({_PROMISED}, 0))"
     row = db.execute(
@@ -149,7 +152,7 @@ def give_up_promise(db: Connection, mailbox: MailboxRow, msg_id: int, now: int) 
 
 
 class Overdue(NamedTuple):
-    """An answer that has not come in time."""
+    """An answer that did not come in time."""
 
     id: int
     due_ms: int
@@ -161,9 +164,9 @@ class Overdue(NamedTuple):
     question: int
 
     def notice(self, db: Connection) -> bytes:
-        """Return the body of the notice that the sender of the question gets."""
+        """Return the body of the notice to the sender of the question."""
         number = {"msg_id": self.msg_id} if self.msg_id >= 0 else {"delayed_id": -1 - self.msg_id}
-        told = {
+        fields = {
             "type": "overdue",
             "mail_address": self.address,
             **number,
@@ -177,12 +180,12 @@ class Overdue(NamedTuple):
         ).fetchone()
         if promised is not None:
             until_ms, done = promised
-            told["promise"] = {"until": until_ms // 1000} | ({"done": done} if done else {})
-        return orjson.dumps(told)
+            fields["promise"] = {"until": until_ms // 1000} | ({"done": done} if done else {})
+        return orjson.dumps(fields)
 
 
 def first_overdue(db: Connection, mailbox: MailboxRow, now: int) -> Overdue | None:
-    """Return the answer to a mailbox that was overdue first, if one is."""
+    """Return the awaited answer of a mailbox that was due first, if one is overdue."""
     row = db.execute(
         "SELECT id, due_ms, answer_by_ms, correlation_id, address, msg_id, asked, question"
         " FROM awaited WHERE mailbox=? AND due_ms<=? ORDER BY due_ms, id LIMIT 1",
@@ -192,13 +195,13 @@ def first_overdue(db: Connection, mailbox: MailboxRow, now: int) -> Overdue | No
 
 
 def forget(db: Connection, mailbox: MailboxRow, overdue: Overdue) -> None:
-    """Await an answer no longer. Saves nothing."""
+    """End the wait for an answer. Saves nothing."""
     db.execute("DELETE FROM awaited WHERE id=?", (overdue.id,))
     mailbox.awaited -= 1
 
 
 def next_due(db: Connection, mailbox: MailboxRow) -> int | None:
-    """Return the instant at which the next answer is overdue; None where none is awaited."""
+    """Return the instant at which the next answer is overdue; None if none is awaited."""
     if not mailbox.awaited:
         return None
     due_ms: int

@@ -1,8 +1,7 @@
-"""Commands as bytes, which can be logged, and which later releases can read.
+"""Commands as bytes for the log, which later releases can read.
 
-In every version of the format the first byte is the version and the next four are the CRC-32 of the
-rest, which takes the version as its initial value. In version 1 the rest is one value of
-MessagePack.
+In every version of the format the first byte is the version. The next four bytes are the CRC-32 of
+the rest, with the version as its initial value. In version 1 the rest is one MessagePack value.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from mq9.engine import commands
 from mq9.engine.commands import ANYBODY, Actor, Call, Limits
 from mq9.engine.shapes import (
     FLAG,
+    INTEGER,
+    INTEGERS,
     RAW,
     TEXT,
     TEXTS,
-    WHOLE,
-    WHOLES,
     Field,
     Kinds,
     Misfit,
@@ -52,29 +51,29 @@ _PAIRS = tuple_of(pair_of(TEXT, TEXT))
 _CONSUMER = optional("consumer", TEXT)
 _GROUP = Field("group_name", TEXT)
 _BATCH = optional("batch", TEXT)
-_MSG_ID = Field("msg_id", WHOLE)
+_MSG_ID = Field("msg_id", INTEGER)
 _AGENT = (optional("name", TEXT), optional("mailbox", TEXT))
 LIMITS = Record(
     Limits,
-    Field("max_payload", WHOLE),
-    Field("max_registration", WHOLE),
-    Field("max_mailboxes", WHOLE),
-    Field("max_messages", WHOLE),
-    Field("max_bytes", WHOLE),
-    Field("max_agents", WHOLE),
-    Field("max_groups", WHOLE),
-    Field("max_ids", WHOLE),
-    Field("max_redelivered", WHOLE),
+    Field("max_payload", INTEGER),
+    Field("max_registration", INTEGER),
+    Field("max_mailboxes", INTEGER),
+    Field("max_messages", INTEGER),
+    Field("max_bytes", INTEGER),
+    Field("max_agents", INTEGER),
+    Field("max_groups", INTEGER),
+    Field("max_ids", INTEGER),
+    Field("max_redelivered", INTEGER),
 )
-PROMISE = Record(Promise, Field("until", WHOLE), optional("done", TEXT), optional("by", TEXT))
-# Of each command its name, which is never given to another one, and its fields. A command stays
-# here as long as a log may hold it.
+PROMISE = Record(Promise, Field("until", INTEGER), optional("done", TEXT), optional("by", TEXT))
+# The name and the fields of each command. A name is never reused. A command stays here as long as a
+# log may hold it.
 COMMANDS: Mapping[str, Record] = {
     "create_mailbox": Record(
         requests.CreateMailbox,
         optional("name", TEXT),
         Field("type", one_of(MailboxType), MailboxType.STANDARD),
-        Field("ttl", WHOLE, 0),
+        Field("ttl", INTEGER, 0),
         Field("desc", TEXT, ""),
         Field("public", FLAG, False),
         optional("prefix", TEXT),
@@ -96,8 +95,8 @@ COMMANDS: Mapping[str, Record] = {
         requests.Send,
         Field("priority", one_of(Priority), Priority.NORMAL),
         optional("key", TEXT),
-        optional("delay", WHOLE),
-        optional("ttl", WHOLE),
+        optional("delay", INTEGER),
+        optional("ttl", INTEGER),
         Field("tags", TEXTS, ()),
         optional("id", TEXT),
         optional("sender", TEXT),
@@ -107,7 +106,7 @@ COMMANDS: Mapping[str, Record] = {
         Field("headers", _PAIRS, ()),
         optional("from_mailbox", TEXT),
         Field("details", FLAG, False),
-        optional("answer_by", WHOLE),
+        optional("answer_by", INTEGER),
         Field("tell_overdue", FLAG, False),
     ),
     "fetch": Record(
@@ -115,20 +114,20 @@ COMMANDS: Mapping[str, Record] = {
         _CONSUMER,
         optional("group_name", TEXT),
         Field("deliver", one_of(Deliver), Deliver.EARLIEST),
-        optional("from_time", WHOLE),
-        optional("from_id", WHOLE),
+        optional("from_time", INTEGER),
+        optional("from_id", INTEGER),
         optional("priority", one_of(Priority)),
         Field("force_deliver", FLAG, False),
         optional("request_id", TEXT),
-        Field("num_msgs", WHOLE, 100),
-        Field("max_bytes", WHOLE, 4 * 1024 * 1024),
-        Field("max_wait_ms", WHOLE, 500),
-        Field("lease_ms", WHOLE, 60_000),
+        Field("num_msgs", INTEGER, 100),
+        Field("max_bytes", INTEGER, 4 * 1024 * 1024),
+        Field("max_wait_ms", INTEGER, 500),
+        Field("lease_ms", INTEGER, 60_000),
         Field("redeliver_own", FLAG, True),
         Field("begun", FLAG, False),
         Field("list_held", FLAG, False),
-        Field("min_msgs", WHOLE, 1),
-        Field("linger_ms", WHOLE, 0),
+        Field("min_msgs", INTEGER, 1),
+        Field("linger_ms", INTEGER, 0),
     ),
     "ack": Record(
         requests.Ack,
@@ -145,7 +144,7 @@ COMMANDS: Mapping[str, Record] = {
         _GROUP,
         _MSG_ID,
         _BATCH,
-        Field("delay_ms", WHOLE, 0),
+        Field("delay_ms", INTEGER, 0),
         optional("reason", TEXT),
     ),
     "move": Record(
@@ -161,8 +160,8 @@ COMMANDS: Mapping[str, Record] = {
         requests.Extend,
         _CONSUMER,
         _GROUP,
-        Field("msg_ids", WHOLES),
-        Field("lease_ms", WHOLE, 60_000),
+        Field("msg_ids", INTEGERS),
+        Field("lease_ms", INTEGER, 60_000),
         optional("begun", FLAG),
         optional("promise", PROMISE),
     ),
@@ -174,17 +173,17 @@ COMMANDS: Mapping[str, Record] = {
         Field("session", TEXT),
         Field("occasion", one_of(Occasion)),
         Field("may_wake", text_or(TEXTS), "known"),
-        Field("max_in_a_row", WHOLE, 3),
-        Field("max_per_hour", WHOLE, 12),
-        Field("cooldown_s", WHOLE, 30),
+        Field("max_in_a_row", INTEGER, 3),
+        Field("max_per_hour", INTEGER, 12),
+        Field("cooldown_s", INTEGER, 30),
     ),
-    "cancel": Record(requests.Cancel, Field("delayed_id", WHOLE), optional("sender", TEXT)),
-    "register": Record(requests.Register, *_AGENT, Field("ttl", WHOLE, 0)),
+    "cancel": Record(requests.Cancel, Field("delayed_id", INTEGER), optional("sender", TEXT)),
+    "register": Record(requests.Register, *_AGENT, Field("ttl", INTEGER, 0)),
     "unregister": Record(requests.Unregister, *_AGENT),
     "report": Record(requests.Report, *_AGENT),
     "advance": Record(commands.Advance),
-    "undo": Record(commands.Undo, Field("batch", TEXT), Field("copy", WHOLE, 1)),
-    "note_read": Record(commands.NoteRead, _GROUP, Field("cursors", WHOLES)),
+    "undo": Record(commands.Undo, Field("batch", TEXT), Field("copy", INTEGER, 1)),
+    "note_read": Record(commands.NoteRead, _GROUP, Field("cursors", INTEGERS)),
     "claim_names": Record(
         commands.ClaimNames,
         Field("names", _PAIRS),
@@ -192,7 +191,7 @@ COMMANDS: Mapping[str, Record] = {
         Field("with_sub_addresses", FLAG, False),
     ),
     "seen": Record(commands.Seen, Field("name", TEXT)),
-    "sweep": Record(commands.Sweep, Field("most", WHOLE, 1_000)),
+    "sweep": Record(commands.Sweep, Field("most", INTEGER, 1_000)),
     "set_limits": Record(commands.SetLimits, Field("limits", LIMITS)),
 }
 ACTOR = Record(
@@ -224,30 +223,30 @@ CALL = Record(
 
 
 def encode_call(call: Call[Request[Any]]) -> bytes:
-    """Return the bytes of a command, equal for equal calls; raises ValueError for any other."""
+    """Return the bytes of a command, equal for equal calls; raise ValueError for any other call."""
     return frame(CALL.write(call))
 
 
 def decode_call(data: bytes) -> Call[Request[Any]]:
-    """Return the call that this release or an older one encoded; raises UnreadableEntry."""
+    """Return a call that this release or an older one encoded; raise UnreadableEntry."""
     call: Call[Request[Any]] = unframe(data, CALL)
     return call
 
 
-class UnreadableEntry(Exception):  # what follows from an entry that is left out is another state
-    """An encoded command that this release cannot read; nothing may come after it."""
+class UnreadableEntry(Exception):  # skipping an entry would lead to another state
+    """An encoded command that this release cannot read; no later entry may be applied."""
 
 
 class DamagedEntry(UnreadableEntry):
-    """The bytes are not those that were written."""
+    """The bytes differ from those that were written."""
 
 
 class UnknownEntry(UnreadableEntry):
-    """The bytes hold a version, a kind, a field or a value that this release does not know."""
+    """The bytes hold a version, kind, field or value that this release does not know."""
 
 
 def frame(plain: Any) -> bytes:
-    """Return the bytes of a command, or of what else is logged."""
+    """Return the bytes of a value for the log."""
     try:
         body = ormsgpack.packb(plain)
     except ormsgpack.MsgpackEncodeError as error:
@@ -256,7 +255,7 @@ def frame(plain: Any) -> bytes:
 
 
 def unframe(data: bytes, shape: Shape) -> Any:
-    """Return what ``frame`` was given; raises UnreadableEntry."""
+    """Return the value that ``frame`` encoded; raise UnreadableEntry."""
     if len(data) < _HEAD:
         raise DamagedEntry(f"{len(data)} bytes are too few for an entry")
     version = data[0]

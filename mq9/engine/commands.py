@@ -1,7 +1,7 @@
-"""Calls of the engine: a request with its caller, and the broker's own commands.
+"""Calls of the engine: a request with its client, and the broker's own commands.
 
-A call is complete in itself: generated addresses, tokens and consumer names come in with it. A call
-that changes something is an entry of a log, with its number and its instant.
+A call is complete: generated addresses, tokens and consumer names are part of it. A call that
+changes something is an entry of a log, with a number and an instant.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from mq9.protocol.outcomes import Fetched
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of a broker; part of the state, so that every replica refuses the same."""
+    """Limits of a broker; part of the state, so that all replicas refuse alike."""
 
     max_payload: int = 1024 * 1024  # bytes of a message
     max_registration: int = 64 * 1024  # bytes of a registration or report
     max_mailboxes: int = 100_000
-    max_messages: int = 100_000  # of a mailbox, delayed ones included
-    max_bytes: int = 1024 * 1024 * 1024  # of a mailbox: payloads and all text stored with them
+    max_messages: int = 100_000  # of a mailbox, including delayed ones
+    max_bytes: int = 1024 * 1024 * 1024  # of a mailbox: payloads and the text stored with them
     max_agents: int = 200_000
     max_groups: int = 1_000  # of a mailbox
     max_ids: int = 10_000_000  # idempotency ids that a mailbox remembers
@@ -47,47 +47,48 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """The caller, and the configuration that concerns its request."""
+    """The client of a request, and the configuration that concerns the request."""
 
-    agent: str | None = None  # None where it has not authenticated
-    owner: str | None = None  # the agent that the address belongs to, whoever made the mailbox
+    agent: str | None = None  # None if it has not authenticated
+    owner: str | None = None  # the agent that owns the address, by configuration
     own: tuple[str, ...] = ()  # names and addresses of the agent
-    closed: bool = False  # whether what has no creator is closed to agents
+    closed: bool = False  # whether mailboxes without a creator are closed to agents
     # The agent that the target of a MOVE belongs to, or the mailbox that a SEND comes from.
     other_owner: str | None = None
-    below: str | None = None  # addresses below this one are the agent's, but for those apart
+    below: str | None = None  # addresses below this one belong to the agent, except ``apart``
     apart: tuple[str, ...] = ()
-    barred: bool = False  # whether the agent's allow-list leaves out the mailbox of a SEND
-    # Whether it is no agent where agents are configured, and no operator either.
+    barred: bool = False  # whether the agent's allow-list excludes the mailbox of a SEND
+    # Whether agents are configured and the client is neither an agent nor an operator.
     is_stranger: bool = False
-    # Whether the client may be told addresses that it does not name: it is an agent, an operator
-    # where agents are configured, or a program in the broker's process. For ``tells_addresses``.
+    # Whether replies may contain addresses that the client does not name (``lists_addresses``).
+    # Such clients are agents, operators if agents are configured, and programs in the broker's
+    # process.
     may_list: bool = False
-    # Where it does not follow from ``agent``: of an operator with a name, and of a reader.
+    # Set for an operator with a name and for a reader; otherwise it follows from ``agent``.
     role: Role | None = None
-    # The agent that the mailbox belongs to in which a SEND wants to be told of an overdue answer.
+    # The owner of the mailbox that gets the notice of an overdue answer to a SEND.
     reply_owner: str | None = None
 
     @property
     def is_operator(self) -> bool:
-        """Whether it may use every mailbox, as do all who are no agents, but for strangers."""
+        """Whether it may use every mailbox, as an operator or because no agents are configured."""
         if self.role is None:
             return self.agent is None and not self.is_stranger
         return self.role is Role.OPERATOR
 
     @property
     def is_reader(self) -> bool:
-        """Whether it may look into every mailbox, and changes nothing."""
+        """Whether it may look into every mailbox and change none."""
         return self.role is Role.READER
 
     @property
     def adopts(self) -> bool:
-        """Whether it becomes the creator of a mailbox that it uses: the address is its own."""
+        """Whether it becomes the creator of the mailboxes at its own address that it uses."""
         return self.agent is not None and self.agent == self.owner and not self.is_reader
 
     @property
     def is_known(self) -> bool:
-        """Whether who asks is told apart from others: as an agent, or as none of them."""
+        """Whether the broker tells this client apart from others, as an agent or as none."""
         return self.agent is not None or self.closed
 
     def owns(self, address: str) -> bool:
@@ -100,13 +101,13 @@ class Actor:
 
     @property
     def elsewhere(self) -> Actor:
-        """The caller, as seen from the other mailbox that the request names."""
+        """The client, as seen from the other mailbox of the request."""
         return replace(self, owner=self.other_owner, other_owner=None)
 
     @property
     def at_reply_to(self) -> Actor:
         """The client, as seen from the mailbox that gets the notice of an overdue answer."""
-        # Where one may take, the allow-list does not matter.
+        # The allow-list does not apply to mailboxes that the client may take messages from.
         return replace(self, owner=self.reply_owner, other_owner=None, barred=False)
 
 
@@ -118,23 +119,23 @@ Q_co = TypeVar("Q_co", bound=Request[Any], covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Q_co]):
-    """A request, with what it does not say itself."""
+    """A request with its context."""
 
     request: Q_co
     address: str = ""  # of the mailbox, if it concerns one
     actor: Actor = ANYBODY
-    default_consumer: str = ""  # where the request names none
+    default_consumer: str = ""  # if the request names none
     payload: bytes = b""  # the message of a SEND, the whole object of a REGISTER
-    token: str = ""  # unique: the generation of the mailbox that it may make
-    generation: str | None = None  # of the mailbox that must still be at the address
-    as_text: bool = False  # whether the reply holds text, which may be longer than base64
+    token: str = ""  # unique: the generation of a mailbox that it creates
+    generation: str | None = None  # the expected generation of the mailbox
+    as_text: bool = False  # whether the reply has payloads as text, which may exceed base64
 
     @property
     def agent(self) -> str | None:
-        """The agent that the client works for: who has authenticated as one works for that one."""
+        """The agent that the client works for: the authenticated one, else the claimed one."""
         return self.actor.agent or self.request.claimed_agent
 
-    def asking(self, request: P, generation: str | None = None) -> Call[P]:
+    def with_request(self, request: P, generation: str | None = None) -> Call[P]:
         """Return another request by the same client, for the same mailbox."""
         return Call(
             request,
@@ -148,16 +149,16 @@ class Call(Generic[Q_co]):
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[Q_co]):
-    """A call in a log: the same entries in the same order make the same state everywhere."""
+    """A call in a log: the same entries in the same order give the same state everywhere."""
 
     index: int  # higher than that of the entry before
-    now_ms: int  # when it happens, but not before the entry before
+    now_ms: int  # its instant; an earlier one counts as that of the previous entry
     call: Call[Q_co]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[R]):
-    """A call's value or error, and when it happened."""
+    """The value or the error of a call, and its instant."""
 
     value: R | None
     error: Mq9Error | None
@@ -173,13 +174,13 @@ class Outcome(Generic[R]):
 class PlainSend(NamedTuple):
     """A SEND that can be stored together with others."""
 
-    options: requests.Send  # one object for all that differ in ``id`` and payload alone
-    id: str | None  # in place of the one in ``options``
+    options: requests.Send  # shared by SENDs that differ only in ``id`` and payload
+    id: str | None  # replaces the one in ``options``
     payload: bytes
-    asked_by: Any = None  # who is answered, as the one knows who began the SEND
+    origin: Any = None  # opaque: the caller of the batch finds the client by it
 
     def call(self, batch: Call[SendBatch]) -> Call[requests.Send]:
-        """Return it as a call of its own."""
+        """Return it as a call."""
         options = self.options if self.id is None else replace(self.options, id=self.id)
         return Call(options, batch.address, batch.actor, batch.default_consumer, self.payload)
 
@@ -189,23 +190,22 @@ _MOST_BYTES = 256 * 1024  # of a batch with more than one
 
 
 class SendBatch(Request[Sequence[int | Mq9Error]]):
-    """SENDs by one client to one mailbox, in order; the msg_id or the error of each.
+    """SENDs by one client to one mailbox, in order; the outcome is the msg_id or the error of each.
 
-    Every one is an entry of its own. A batch is never in a log.
+    Each SEND is an entry of its own. A batch is never in a log.
 
     Args:
-        is_wanted: Tells of a SEND that is about to be carried out whether it still is to be; None
-            where every one is.
+        is_wanted: Tells whether a SEND is still wanted when its turn comes. Default: all are.
     """
 
     __slots__ = ("_is_wanted", "_lock", "added", "payload_bytes", "sends")
 
     def __init__(self, is_wanted: Callable[[PlainSend], bool] | None = None) -> None:
         self.sends: list[PlainSend] = []
-        self.added = 0  # SENDs, those that nobody wants any more included
+        self.added = 0  # SENDs, including those that are no longer wanted
         self.payload_bytes = 0
         self._is_wanted = is_wanted
-        self._lock: threading.Lock | None = threading.Lock()  # None once the batch is closed
+        self._lock: threading.Lock | None = threading.Lock()  # None after `close`
 
     @classmethod
     def of(cls, call: Call[requests.Send]) -> Call[SendBatch]:
@@ -215,7 +215,7 @@ class SendBatch(Request[Sequence[int | Mq9Error]]):
         return Call(batch, call.address, call.actor, call.default_consumer)
 
     def add(self, sends: Sequence[PlainSend]) -> int:
-        """Add the first of some SENDs, unless the batch is full or closed; how many were added."""
+        """Add as many of the SENDs as fit, in order; return how many. A closed batch takes none."""
         lock = self._lock
         if lock is None:
             return 0
@@ -234,7 +234,7 @@ class SendBatch(Request[Sequence[int | Mq9Error]]):
             return added
 
     def close(self) -> None:
-        """Take no more, and leave out what nobody waits for; called on any thread."""
+        """Accept no more SENDs and drop the unwanted ones. May be called on any thread."""
         lock = self._lock
         if lock is not None:
             with lock:
@@ -255,25 +255,25 @@ def is_plain(options: requests.Send) -> bool:
 
 
 def consumer_of(call: Call[ByConsumer[Any]]) -> str:
-    """Return the consumer that a call speaks of."""
+    """Return the consumer of a call."""
     return call.request.consumer or call.default_consumer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advance(Request[None]):
-    """Make visible what has fallen due in a mailbox, and remove what has expired."""
+    """Make due messages of a mailbox visible, and remove expired ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undo(Request[None]):
-    """Undo a FETCH reply that reached nobody."""
+    """Undo a FETCH reply that did not reach its client."""
 
     batch: str
-    copy: int = 1  # how often it had been given: one that was given again since is left alone
+    copy: int = 1  # number of this copy of the reply; nothing is undone if a later copy exists
 
 
 def undo_of(call: Call[Any], value: Any) -> Call[Undo] | None:
-    """Return the call that undoes a reply; None where nothing was leased with it."""
+    """Return the call that undoes a reply; None if the reply leased nothing."""
     if not isinstance(call.request, requests.Fetch) or value is None or value.batch is None:
         return None
     return Call(Undo(batch=value.batch, copy=value.copy), call.address)
@@ -281,19 +281,19 @@ def undo_of(call: Call[Any], value: Any) -> Call[Undo] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peek(Request[Fetched]):
-    """Read without a group: nothing is leased or remembered."""
+    """Read without a group, and lease and store nothing."""
 
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True
 
     fetch: requests.Fetch
-    position: int | None = None  # the first msg_id; None to begin where ``fetch`` says
-    cursors: tuple[int, ...] | None = None  # the same of each lane, where they differ
+    position: int | None = None  # the first msg_id; None: as ``fetch`` says
+    cursors: tuple[int, ...] | None = None  # the first msg_id of each lane, if they differ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteRead(Request[None]):
-    """Note how far a group has read that leases nothing, or further."""
+    """Store how far a group has read without leases. Its cursors never go back."""
 
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True
@@ -304,7 +304,7 @@ class NoteRead(Request[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhyEmpty(Request[Waiting]):
-    """Say why there is nothing to deliver."""
+    """Explain why a FETCH returned nothing."""
 
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True
@@ -313,11 +313,11 @@ class WhyEmpty(Request[Waiting]):
     position: int = 0
 
 
-def with_news(call: Call[Any], value: Any) -> Iterator[str]:
-    """Yield the addresses of other mailboxes in which a command has left something to look at."""
+def changed_addresses(call: Call[Any], value: Any) -> Iterator[str]:
+    """Yield the addresses of other mailboxes in which waiting clients must look again."""
     request = call.request
-    if isinstance(request, requests.Send) and request.told_address is not None:
-        yield request.told_address
+    if isinstance(request, requests.Send) and request.overdue_address is not None:
+        yield request.overdue_address
     elif isinstance(request, requests.Nack) and value is not None:
         yield value
     elif isinstance(request, requests.Move):
@@ -332,7 +332,10 @@ MOST_HELD = 100  # messages that one reply lists
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListHeld(Request[tuple[Held, ...]]):
-    """List what consumers of a group hold, soonest to end first, one more than a reply has."""
+    """List the messages that consumers of a group hold, up to one more than fits into a reply.
+
+    The one whose lease ends first comes first.
+    """
 
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True
@@ -343,7 +346,7 @@ class ListHeld(Request[tuple[Held, ...]]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountUnread(Request[Unread | None]):
-    """Count what a group could be given; None when the mailbox is not there."""
+    """Count the messages that a group could get; None if the mailbox does not exist."""
 
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True
@@ -354,7 +357,7 @@ class CountUnread(Request[Unread | None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckActor(Request[None]):
-    """Refuse an actor that may not look; a mailbox that does not exist refuses nobody."""
+    """Refuse an actor that may not look into a mailbox. A missing mailbox admits all."""
 
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True
@@ -373,64 +376,65 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimNames(Request[Claimed]):
-    """Give configured agents what is stored under their names and addresses.
+    """Give configured agents the mailboxes and registrations under their names and addresses.
 
-    A mailbox at such an address gets its agent as creator. A registration under such a name is
-    kept when the agent made it, or when nobody authenticated did and it points at the agent's own
-    address. Any other is removed, and so is one that somebody else points at such an address.
+    A mailbox at such an address gets its agent as creator. A registration under such a name stays
+    if the agent made it. It also stays if an unauthenticated client made it and it points at the
+    agent's own address. Any other is removed. A registration of another client is also removed if
+    it points at such an address.
     """
 
     names: tuple[tuple[str, str], ...]  # key of a registration, agent
     addresses: tuple[tuple[str, str], ...]  # address, agent
-    # Whether what is below an address is its agent's as well; of several, the longest counts.
+    # Whether an agent also gets the addresses below its own. The longest match counts.
     with_sub_addresses: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountSendLimits(Request[int]):
-    """Count the mailboxes to which not everybody may send."""
+    """Count the mailboxes that restrict their senders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentKeys(Request[tuple[str, ...]]):
-    """The keys of all registrations."""
+    """List the keys of all registrations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen(Request[int | None]):
-    """Note that an agent lives; return when a waiting agent is to be noted again."""
+    """Note a sign of life of an agent; return when a waiting agent must give the next one."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IsRegistered(Request[bool]):
-    """Whether there is a registration under a name."""
+    """Tell whether a registration under a name exists."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep(Request[int]):
-    """Remove what is over; return how many rows went, fewer than ``most`` when that was all."""
+    """Remove expired rows; return how many. A number below ``most`` means that none are left."""
 
-    most: int = 1_000  # rows of each kind, give or take what belongs to one mailbox or group
+    most: int = 1_000  # rows of each kind; one mailbox or group may exceed it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetLimits(Request[None]):
-    """Set what the broker takes from now on; what it holds already stays."""
+    """Set the limits of the broker; stored data stays."""
 
     limits: Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look(Request[None]):
-    """Read something small, to see whether anything can be read."""
+    """Read something small, to check that reads work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountAll(Request[Totals]):
-    """Count what the broker holds."""
+    """Count the contents of the broker."""
 
-    is_bounded: ClassVar[bool] = False  # nobody but the broker itself asks
+    is_bounded: ClassVar[bool] = False  # only the broker itself makes this request

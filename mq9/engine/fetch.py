@@ -1,15 +1,14 @@
-"""FETCH by a consumer group: what is picked, read and leased, and what is remembered of the reply.
+"""FETCH by a consumer group: picking, reading and leasing messages, and stored replies.
 
-A row of leases whose lease has ended is free for anyone. A reply of nothing but new messages is one
-row instead: a whole batch.
+A row of leases whose lease has ended is free for every consumer. A reply of only new messages is
+one row instead: a whole batch.
 
-Each message that is delivered for the first time has its place in a reply, so that replies grow
-with what is sent. What a group is given again has a budget, since it can fetch that as often as it
-likes.
+Each message has a row in the reply that delivers it first, so these rows grow with the number of
+SENDs. Redeliveries have a budget, because a group can fetch them without limit.
 
-The delivery by which a consumer gets the lease of a message is found by the message. A later one,
-by which it fetches what it holds, is found by the lease, or by the first once the lease is over:
-an index of all would take a write to a page of its own for each message that is fetched again.
+The delivery that gives a consumer the lease of a message is found by the message. A later one, when
+the consumer fetches the same message again, is found by the lease, or by the first delivery after
+the lease. An index of all deliveries would cost one more page write per refetched message.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ from mq9.errors import LimitReached
 from mq9.protocol.outcomes import Fetched, Stored
 from mq9.protocol.requests import Fetch, Release
 
-# What a fetch may deliver: lane, msg_id, deliveries so far, whether the consumer holds it, deaths.
+# A message to deliver: lane, msg_id, deliveries so far, whether the consumer holds it, deaths.
 Candidate = tuple[int, int, int, bool, int]
-# A lost reply is asked for again within seconds; a finished one is remembered for much longer.
+# A client asks for a lost reply again within seconds. A finished reply is kept for much longer.
 _REMEMBERED_MS = 3_600_000
-_FORGOTTEN_AT_ONCE = 1_000  # replies that a FETCH makes room by removing
-_REPLY_BYTES = 256  # of a reply in the tables and their indexes, beside the names in it
-_MESSAGE_BYTES = 64  # at the most, of each message in it
+_FORGOTTEN_AT_ONCE = 1_000  # replies that a FETCH removes to make room
+_REPLY_BYTES = 256  # of a reply in the tables and their indexes, without its names
+_MESSAGE_BYTES = 64  # at most, of each message in it
 
 
 def fetch(db: Connection, call: Call[Fetch], now: int, limits: Limits) -> Fetched:
@@ -77,10 +76,11 @@ def fetch(db: Connection, call: Call[Fetch], now: int, limits: Limits) -> Fetche
 def fetch_new(
     db: Connection, mailbox: MailboxRow, call: Call[Fetch], now: int, limits: Limits
 ) -> Fetched | None:
-    """Lease messages that are new to a group, where the call asks for no others.
+    """Lease messages that are new to a group, if the call needs nothing else.
 
-    None where a group is created or reset, where the consumer or nobody holds messages, where
-    something is due, and where the group may have been given the messages before.
+    Returns None in all other cases: the group must be created or reset, it has free messages, the
+    consumer holds some, or something is due. It also returns None if the group may have received
+    the new messages before a reset.
     """
     request = call.request
     assert request.group_name is not None  # noqa: S101  # else it is a Peek
@@ -100,7 +100,7 @@ def fetch_new(
 
 
 def _has_others(db: Connection, group: Group, own: str | None, now: int) -> bool:
-    """Tell whether a group has messages to deliver that are not new to it, or leases to end."""
+    """Tell whether a group has messages to deliver that are not new, or leases to end."""
     (found,) = db.execute(
         "SELECT EXISTS (SELECT 1 FROM leases WHERE group_id=:group AND holder IS NULL)"
         " OR EXISTS (SELECT 1 FROM leases WHERE group_id=:group AND holder=:own)"
@@ -124,7 +124,7 @@ def _deliver(
     *,
     has_reset: bool,
 ) -> Fetched:
-    """Lease what was picked, as far as it fits into the reply."""
+    """Lease the picked messages that fit into the reply."""
     request = call.request
     picked, more = found
     available = len(picked)
@@ -153,7 +153,7 @@ def _deliver(
 
 
 def find_nothing(db: Connection, call: Call[Fetch], now: int) -> Fetched | None:
-    """Answer a FETCH for which there is nothing; None where there may be, or the group changes."""
+    """Answer a FETCH that finds nothing; return None if it may, or if the group changes."""
     request = call.request
     assert request.group_name is not None  # noqa: S101  # else it is a Peek
     mailbox = mailboxes.look(db, call.address, now)
@@ -191,7 +191,7 @@ def _nothing(
 
 
 def latest_reply(db: Connection, group: Group, call: Call[Fetch | Release]) -> int | None:
-    """Return the last reply that a request of that id was given; None where there is none."""
+    """Return the last reply to a request of the same id; None if there is none."""
     row = db.execute(
         "SELECT max(number) FROM replies WHERE group_id=? AND request_id=? AND consumer=?",
         (group.id, call.request.request_id, consumer_of(call)),
@@ -202,7 +202,7 @@ def latest_reply(db: Connection, group: Group, call: Call[Fetch | Release]) -> i
 def _still_held(
     db: Connection, mailbox: MailboxRow, group: Group, number: int, call: Call[Fetch], now: int
 ) -> Fetched | None:
-    """Return again what a repeated FETCH was answered, as far as its consumer still holds it."""
+    """Return the messages of a repeated FETCH that its consumer still holds."""
     groups.split_batches(
         db, "r.mailbox=? AND r.number=? AND r.until_ms IS NOT NULL", (mailbox.id, number)
     )
@@ -256,12 +256,12 @@ def _has_ended(db: Connection, group: Group, now: int) -> bool:
 
 
 def _ended(group: Group, now: int) -> tuple[str, tuple[Any, ...]]:
-    """Return what chooses the whole batches of a group whose lease has ended."""
+    """Return the condition for the whole batches of a group whose lease has ended."""
     return "r.group_id=? AND r.until_ms<=?", (group.id, now)
 
 
 def _held_by(group: Group, consumer: str) -> tuple[str, tuple[Any, ...]]:
-    """Return what chooses the whole batches that a consumer holds or held last."""
+    """Return the condition for the whole batches that a consumer holds or held last."""
     return "r.group_id=? AND r.consumer=? AND r.until_ms IS NOT NULL", (group.id, consumer)
 
 
@@ -272,14 +272,17 @@ def _pick(
     known: list[Candidate],
     num_msgs: int,
 ) -> tuple[list[Candidate], bool]:
-    """Choose what to deliver, the most urgent and oldest first, and say whether there is more.
+    """Pick the messages to deliver, the most urgent and oldest first.
 
     Args:
         db: The database.
         mailbox: The mailbox.
-        cursors: From which msg_id on messages are new to the group, by lane.
-        known: Those to choose from that are not new to it.
-        num_msgs: How many to choose, at most.
+        cursors: The first msg_id of each lane that is new to the group.
+        known: Candidates that are not new to the group.
+        num_msgs: The largest number to pick.
+
+    Returns:
+        The picked messages, and whether there are more.
     """
     most = num_msgs + 1
     picked: list[Candidate] = []
@@ -293,13 +296,13 @@ def _pick(
 
 
 def _known(db: Connection, group: Group, own: str | None, num_msgs: int) -> list[Candidate]:
-    """Return what a group was given before that is free, or held by a consumer, ``own``."""
+    """Return messages that the group had before and that are free, or that ``own`` holds."""
     free = _leased_to(db, group, None, num_msgs + 1)
     return free if own is None else free + _leased_to(db, group, own, num_msgs + 1)
 
 
 def _leased_to(db: Connection, group: Group, holder: str | None, most: int) -> list[Candidate]:
-    # In one step, since after each row other threads may go first.
+    # As one row, because other threads may run between two rows.
     (rows,) = db.execute(
         "SELECT json_group_array(json_array(priority, msg_id, deliveries, held, deaths)) FROM"
         " (SELECT priority, msg_id, deliveries, holder IS NOT NULL AS held, deaths FROM leases"
@@ -310,7 +313,7 @@ def _leased_to(db: Connection, group: Group, holder: str | None, most: int) -> l
 
 
 def _new(db: Connection, mailbox: MailboxRow, lane: int, cursor: int, most: int) -> list[Candidate]:
-    (msg_ids,) = db.execute(  # in one step, as above
+    (msg_ids,) = db.execute(  # as one row, as above
         "SELECT json_group_array(msg_id) FROM (SELECT msg_id FROM messages"
         " WHERE mailbox=? AND priority=? AND msg_id>=? ORDER BY msg_id LIMIT ?)",
         (mailbox.id, lane, cursor, most),
@@ -327,12 +330,12 @@ def load(
     *,
     as_text: bool,
 ) -> tuple[tuple[Stored, ...], bool]:
-    """Read the picked messages until ``max_bytes`` are reached; whether that cut them.
+    """Read the picked messages up to ``max_bytes``; return whether that cut them.
 
-    They are by lane and msg_id, and from its cursor on all that is in the lane.
+    They are sorted by lane and msg_id. From the cursor of a lane on they have no gaps.
     """
     messages: list[Stored] = []
-    most, room = wanted.max_bytes, -1  # what is left at least, and exactly where that is needed
+    most, room = wanted.max_bytes, -1  # bytes left: a quick lower bound, then the exact number
     for message in _load_all(db, mailbox, picked, cursors):
         if most >= 0:
             most -= most_reply_bytes(message)
@@ -374,7 +377,7 @@ def _write_reply(
     cost: int,
     now: int,
 ) -> None:
-    """Write a reply with the leases that it gives, and move the cursors of its group."""
+    """Write a reply with its leases, and move the cursors of its group."""
     until_ms = now + call.request.lease_ms
     number, consumer = mailbox.next_reply, consumer_of(call)
     before = list(group.cursors)
@@ -415,14 +418,14 @@ def _lease(
     number: int,
     until_ms: int,
 ) -> None:
-    """Write the leases and deliveries of a reply that is no whole batch."""
+    """Write the leases and deliveries of a reply that is not a whole batch."""
     consumer, begun = consumer_of(call), call.request.begun
     position = 0
     for lane, ones in itertools.groupby(given, key=operator.itemgetter(0)):
         is_held = {msg_id: held for _, msg_id, _, held, _ in ones}
         held = orjson.dumps([one for one in is_held if is_held[one]]).decode()
         others = orjson.dumps([one for one in is_held if not is_held[one]]).decode()
-        # Each is one step of SQLite's, during which Python is free for others.
+        # Each is a single SQLite call, during which other Python threads can run.
         _add_deliveries(
             db,
             mailbox.id,
@@ -435,7 +438,7 @@ def _lease(
         groups.keep_latest(
             db, "l.group_id=? AND l.msg_id IN (SELECT value FROM json_each(?))", (group.id, others)
         )
-        # Without its holder, so that the index of holders stays as it is.
+        # The holder is not set, so that its index needs no write.
         db.execute(
             "UPDATE leases SET until_ms=?, deliveries=deliveries+1, reply=?,"
             " begun=begun OR (? AND deaths=0)"
@@ -454,7 +457,7 @@ def _lease(
 
 
 def next_delivery(db: Connection, mailbox: MailboxRow, group: Group | None) -> int | None:
-    """Return the instant at which, if nobody does anything, a FETCH could find more."""
+    """Return when a FETCH could find more if no client does anything."""
     due_ms = sooner(messages.next_due(db, mailbox), awaited.next_due(db, mailbox))
     until_ms = None
     if group is not None:
@@ -467,7 +470,7 @@ def next_delivery(db: Connection, mailbox: MailboxRow, group: Group | None) -> i
 
 
 def sooner(*instants: int | None) -> int | None:
-    """Return the earliest of some instants, of which some may not come; None where none does."""
+    """Return the earliest of some instants; None if all are None."""
     return min((one for one in instants if one is not None), default=None)
 
 
@@ -480,7 +483,7 @@ def _add_deliveries(
     position: int,
     msg_ids: str,
 ) -> None:
-    """Note what a reply gives out, before its leases are written."""
+    """Write the deliveries of a reply, before its leases are written."""
     db.execute(
         "INSERT INTO deliveries (mailbox, reply, msg_id, position, group_id, previous, count)"
         " SELECT ?,?,j.value,?+j.key,?,iif(l.holder=?,l.reply,NULL),coalesce(l.deliveries,0)+1"
@@ -492,13 +495,13 @@ def _add_deliveries(
 def _cost_of(
     group: Group, call: Call[Fetch], given: Sequence[tuple[int, int, int, bool, int]]
 ) -> int:
-    """Return how many bytes a reply takes for what the group had been given before."""
+    """Return the stored bytes of a reply for messages that the group had before."""
     new_from = [max(cursor, group.reached) for cursor in group.cursors]
     again = sum(one[1] < new_from[one[0]] for one in given)
     size = again * _MESSAGE_BYTES
     if again == len(given):
         names = len(consumer_of(call).encode()) + len((call.request.request_id or "").encode())
-        size += _REPLY_BYTES + 4 * names  # in an index as well, long ones in pages of their own
+        size += _REPLY_BYTES + 4 * names  # also in an index; long ones have pages of their own
     return size
 
 
@@ -511,7 +514,7 @@ def _charge(
     now: int,
     limits: Limits,
 ) -> None:
-    """Count what a reply takes for what the group had been given before."""
+    """Add the cost of a reply for redeliveries to the budget of its group."""
     if group.redelivered + size > limits.max_redelivered:
         finished = _finished(db, now, _FORGOTTEN_AT_ONCE, group)
         group.redelivered -= _remove_replies(db, finished)[group.id]
@@ -526,7 +529,7 @@ def _charge(
 
 
 def forget_replies(db: Connection, now: int, most: int) -> int:
-    """Forget replies that need no longer be remembered, the oldest first; how many."""
+    """Remove replies that are no longer needed, the oldest first; return how many."""
     finished = _finished(db, now, most)
     _remove_replies(db, finished)
     return len(finished)
@@ -536,7 +539,7 @@ _Finished = tuple[int, int, int, int]  # a reply's mailbox, number, group and co
 
 
 def _finished(db: Connection, now: int, most: int, group: Group | None = None) -> list[_Finished]:
-    """Find old replies of which nothing is outstanding that was not delivered again since."""
+    """Return old replies whose messages are all done or were delivered again since."""
     of_group, order = "", "made_ms, mailbox, number"
     if group is not None:
         of_group, order = "group_id=? AND", "number"
@@ -547,7 +550,7 @@ def _finished(db: Connection, now: int, most: int, group: Group | None = None) -
         " AND NOT EXISTS (SELECT 1 FROM deliveries d JOIN leases l"
         " ON l.group_id=d.group_id AND l.msg_id=d.msg_id AND d.reply IN (l.reply, l.granted)"
         " WHERE d.mailbox=r.mailbox AND d.reply=r.number)"
-        # By this one a later one is found.
+        # A later reply is found by this one.
         " AND NOT EXISTS (SELECT 1 FROM deliveries d JOIN replies n"
         " ON n.mailbox=d.mailbox AND n.number=d.latest"
         f" WHERE d.mailbox=r.mailbox AND d.reply=r.number) ORDER BY {order} LIMIT ?",
@@ -556,7 +559,7 @@ def _finished(db: Connection, now: int, most: int, group: Group | None = None) -
 
 
 def _remove_replies(db: Connection, finished: list[_Finished]) -> Counter[int]:
-    """Remove replies; what they took, by group."""
+    """Remove replies; return their costs by group."""
     numbers = [(mailbox, number) for mailbox, number, *_ in finished]
     db.executemany("DELETE FROM deliveries WHERE mailbox=? AND reply=?", numbers)
     db.executemany("DELETE FROM replies WHERE mailbox=? AND number=?", numbers)

@@ -1,17 +1,17 @@
-"""Consumer groups: where one starts, how far it has come, and its whole batches.
+"""Consumer groups: their starts, cursors and whole batches.
 
-Within a lane new messages have the highest id so far, so a group's position is one cursor a lane,
-plus a row of leases for each message that was delivered and is not acked.
+Within a lane a new message has the highest id so far. So the progress of a group is one cursor per
+lane, and one row of leases for each delivered message without an ack.
 
-A FETCH that delivers nothing but what is new to its group writes one row, its reply, which stands
-for the leases and deliveries of all messages in it: a whole batch. The ACK that confirms all of it
-changes that row. Whoever treats a message apart from the others of its batch splits the batch
-first: then there are the rows that would have been there from the beginning.
+A FETCH reply of messages that are all new to the group is stored as one row: a whole batch. It
+stands for the leases and deliveries of its messages. The ACK of the whole batch changes that row.
+Code that treats a message of a batch apart from the others splits the batch first. Then the same
+rows exist as without batches.
 
-In each lane, a whole batch has what is stored between two cursors of its group. Between two resets
-cursors never decrease from one reply to the next, so that the batch of a message is searched for by
-halves. What is removed is no longer leased, and a msg_id is never given again; so a removal leaves
-whole batches as they are.
+In each lane, a whole batch has all stored messages between two cursors of its group. Between two
+resets the cursors never go back from one reply to the next, so a binary search finds the batch of a
+message. A removed message is no longer leased and its msg_id is never reused. So a removal does not
+change whole batches.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from mq9.errors import LimitReached
 from mq9.models import Deliver, Promise
 from mq9.protocol.requests import Fetch
 
-# Using a group keeps it for a month; noting that more often than hourly would be wasted writing.
+# A group is kept for a month after its last use, which is stored at most once an hour.
 USE_GRAIN_MS = 3_600_000
-FORGOTTEN_MS = 30 * 86_400_000 + USE_GRAIN_MS  # after so long without use
+FORGOTTEN_MS = 30 * 86_400_000 + USE_GRAIN_MS  # without use
 _CURSORS = ("critical", "urgent", "normal")  # columns of groups and replies, by lane
 _BY_LANE = "CASE lane WHEN 0 THEN r.critical{0} WHEN 1 THEN r.urgent{0} ELSE r.normal{0} END"
-# The messages of a whole batch r that are still stored. The cross joins keep SQLite from beginning
-# with the messages, and a lane of which nothing was in the batch from being searched.
+# The messages of a whole batch r that are still stored. Because of the cross joins, SQLite does not
+# begin with the messages, and skips the lanes without messages of the batch.
 STORED = (
     "(SELECT 0 AS lane UNION ALL SELECT 1 UNION ALL SELECT 2)"
     f" CROSS JOIN messages m ON {_BY_LANE.format('_from')}<{_BY_LANE.format('')}"
     " AND m.mailbox=r.mailbox AND m.priority=lane"
     f" AND m.msg_id>={_BY_LANE.format('_from')} AND m.msg_id<{_BY_LANE.format('')}"
 )
-# Whether there are leases of a whole batch r.
+# Whether a whole batch r has leases.
 IS_LEASED = f"(r.until_ms IS NOT NULL AND EXISTS (SELECT 1 FROM {STORED}))"  # noqa: S608  # constant text
-# Whether a whole batch r whose lease is not over has the message w, of the lane w.lane.
+# Whether a whole batch r has leases and contains the message w of the lane w.lane.
 HOLDS_MESSAGE = (
     "r.until_ms IS NOT NULL AND w.msg_id BETWEEN r.lowest AND r.highest AND w.msg_id>="
     f"{_BY_LANE.format('_from').replace(' lane ', ' w.lane ')} AND w.msg_id<"
@@ -56,13 +56,13 @@ _LEASES = (
     " NULL AS reason, NULL AS promised_ms, NULL AS done, NULL AS promised_by"
     f" FROM replies r CROSS JOIN {STORED} WHERE r.until_ms IS NOT NULL"
 )
-# All leases, to be read: of messages by themselves, and of those in whole batches.
+# All leases, for reading: of single messages, and of those in whole batches.
 LEASES = (
     "(SELECT group_id, msg_id, mailbox, priority, holder, until_ms, deliveries, reply, granted,"  # noqa: S608  # constant text
     " returned, begun, deaths, reason, promised_ms, done, promised_by FROM leases"
     f" UNION ALL {_LEASES})"
 )
-SOURCES = ("leases", f"({_LEASES})")  # the same, to be read one after the other
+SOURCES = ("leases", f"({_LEASES})")  # the same, as two sources
 _DELIVERIES = (
     "SELECT r.mailbox, r.number, j.value, j.key, r.group_id, NULL, NULL, 1, 0, r.acked_by, NULL,"
     " NULL FROM replies r CROSS JOIN json_each(r.ids) j WHERE r.ids IS NOT NULL"
@@ -83,7 +83,7 @@ class Group:
     redelivered: int = 0
 
     def save(self, db: Connection) -> None:
-        """Write what changes."""
+        """Write all columns that can change."""
         db.execute(
             "UPDATE groups SET start=?, critical=?, urgent=?, normal=?, first_reply=?, used_ms=?,"
             " reached=?, redelivered=? WHERE id=?",
@@ -94,13 +94,13 @@ class Group:
         )
 
     def note_use(self, db: Connection, now: int) -> None:
-        """Remember that the group is alive."""
+        """Store the instant of the last use, if that is due."""
         if self.is_use_due(now):
             self.used_ms = now
             self.save(db)
 
     def is_use_due(self, now: int) -> bool:
-        """Tell whether a use of the group is to be noted."""
+        """Tell whether the use of the group must be stored."""
         return now - self.used_ms >= USE_GRAIN_MS
 
 
@@ -120,7 +120,7 @@ def find(db: Connection, mailbox: MailboxRow, name: str, now: int) -> Group | No
 def create(
     db: Connection, mailbox: MailboxRow, name: str, start: int, now: int, limits: Limits
 ) -> Group:
-    """Make a group that starts at a msg_id."""
+    """Create a group that starts at a msg_id."""
     forgotten = db.execute(
         "SELECT id FROM groups WHERE mailbox=? AND name=?", (mailbox.id, name)
     ).fetchone()
@@ -133,7 +133,7 @@ def create(
         " VALUES (?,?,?,?,?,?,?,?)",
         (mailbox.id, name, start, start, start, start, mailbox.next_reply, now),
     ).lastrowid
-    assert group_id is not None  # noqa: S101  # an INSERT that did not raise has one
+    assert group_id is not None  # noqa: S101  # a row was inserted
     return Group(group_id, start, [start] * 3, mailbox.next_reply, now)
 
 
@@ -150,7 +150,7 @@ def _refuse_too_many(db: Connection, mailbox: MailboxRow, now: int, limits: Limi
 
 
 def erase(db: Connection, group_id: int) -> int:
-    """Remove a group with all that is remembered of it; how many rows."""
+    """Remove a group with all its rows; return how many."""
     db.execute(
         "UPDATE mailboxes SET evict_from=0 WHERE id=(SELECT mailbox FROM groups WHERE id=?)",
         (group_id,),
@@ -174,7 +174,7 @@ def erase(db: Connection, group_id: int) -> int:
 
 
 def reset(db: Connection, mailbox: MailboxRow, group: Group, start: int, now: int) -> None:
-    """Forget a group's position, leases and acks, and void its batch tokens."""
+    """Remove a group's cursors, leases and acks, and void its batch tokens."""
     db.execute("DELETE FROM leases WHERE group_id=?", (group.id,))
     db.execute("DELETE FROM moves WHERE group_id=?", (group.id,))
     db.execute(
@@ -190,7 +190,7 @@ def reset(db: Connection, mailbox: MailboxRow, group: Group, start: int, now: in
 
 
 def start_position(db: Connection, mailbox: MailboxRow, wanted: Fetch, now: int) -> int:
-    """Return the first msg_id of a group or a read that begins so, if only the next to arrive."""
+    """Return the first msg_id for a group or a read; it may be the next to arrive."""
     if wanted.deliver is Deliver.EARLIEST:
         return 0
     if wanted.deliver is Deliver.FROM_ID and wanted.from_id is not None:
@@ -212,7 +212,7 @@ def start_position(db: Connection, mailbox: MailboxRow, wanted: Fetch, now: int)
 
 
 def first_since(db: Connection, mailbox: MailboxRow, instant: int) -> int:
-    """Return the msg_id from which messages became visible at an instant or later."""
+    """Return the first msg_id that became visible at an instant or later."""
     low, high = 0, mailbox.next_msg_id
     while low < high:
         middle = (low + high) // 2
@@ -229,7 +229,7 @@ def first_since(db: Connection, mailbox: MailboxRow, instant: int) -> int:
 
 
 def promise(promised_ms: int | None, done: str | None, by: str | None) -> Promise | None:
-    """Return what a lease says of a promise, if it does."""
+    """Return the promise in the columns of a lease, or None."""
     return None if promised_ms is None else Promise(until=promised_ms // 1000, done=done, by=by)
 
 
@@ -240,22 +240,22 @@ def token(mailbox: MailboxRow, number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A whole batch."""
+    """A whole batch: a reply that is stored as one row."""
 
     mailbox: int
     number: int  # of the reply
     consumer: str
     msg_ids: list[int]
-    until_ms: int | None  # when its lease ends, or ended; None where it is confirmed or was reset
+    until_ms: int | None  # the end of its lease; None after an ack or a reset
     acked_by: int | None  # the msg_id of the ACK that confirmed all of it
 
     def is_held(self, now: int) -> bool:
-        """Tell whether its lease runs."""
+        """Tell whether its lease still runs."""
         return self.until_ms is not None and self.until_ms > now
 
 
 def batch_at(db: Connection, mailbox_id: int, number: int) -> Batch | None:
-    """Return a reply as a whole batch; None where it is none."""
+    """Return a reply as a whole batch; None if it is not one."""
     row = db.execute(
         f"SELECT {_BATCH_COLUMNS} FROM replies WHERE mailbox=? AND number=? AND ids IS NOT NULL",  # noqa: S608  # constant columns
         (mailbox_id, number),
@@ -284,10 +284,10 @@ def batch_of_message(
 def _first_beyond(
     db: Connection, group_id: int, cursor: str, msg_id: int, first: int, end: int
 ) -> int | None:
-    """Return the number of the first reply that left a cursor beyond a message."""
+    """Return the number of the first reply with a cursor beyond a message."""
     low, high, found, step = first, end, None, 1
     while low < high:
-        # In growing steps from the last one, since most messages that are asked for are young.
+        # Growing steps from the end, because most wanted messages are recent.
         middle = max((low + high) // 2, high - step)
         step *= 2
         row = db.execute(
@@ -306,7 +306,7 @@ def _first_beyond(
 def batches_ever_of_message(
     db: Connection, mailbox_id: int, group_id: int, msg_id: int
 ) -> Iterator[Batch]:
-    """Yield the whole batches that a message was in, of before resets as well."""
+    """Yield all whole batches of a message, including those from before resets."""
     end: int | None = None
     while True:
         last = db.execute(
@@ -323,7 +323,7 @@ def batches_ever_of_message(
 
 
 def first_batch_end(db: Connection, group_id: int) -> int | None:
-    """Return when the first lease of a group's whole batches ends; None where there is none."""
+    """Return when the first lease of a group's whole batches ends; None if there is none."""
     row = db.execute(
         f"SELECT r.until_ms FROM replies r WHERE r.group_id=? AND {IS_LEASED}"  # noqa: S608  # constant text
         " ORDER BY r.until_ms LIMIT 1",
@@ -333,7 +333,7 @@ def first_batch_end(db: Connection, group_id: int) -> int | None:
 
 
 def confirm_batch(db: Connection, batch: Batch, named: int) -> bool:
-    """Confirm all of a batch with the last message, if all of it is there to be confirmed."""
+    """Confirm a batch by its last message, if it is still complete; return whether it was."""
     if named != batch.msg_ids[-1] or batch.until_ms is None or not _is_stored(db, batch):
         return False
     db.execute(
@@ -346,7 +346,7 @@ def confirm_batch(db: Connection, batch: Batch, named: int) -> bool:
 def extend_batch(
     db: Connection, batch: Batch, msg_ids: Iterable[int], until_ms: int, *, begun: bool | None
 ) -> bool:
-    """Renew the leases of a batch, if all of it is among some messages and none was removed."""
+    """Renew the leases of a batch that is complete and entirely among ``msg_ids``."""
     if not set(batch.msg_ids).issubset(msg_ids) or not _is_stored(db, batch):
         return False
     db.execute(
@@ -357,7 +357,7 @@ def extend_batch(
 
 
 def _is_stored(db: Connection, batch: Batch) -> bool:
-    """Tell whether nothing of a batch was removed."""
+    """Tell whether all messages of a batch are still stored."""
     (stored,) = db.execute(
         f"SELECT count(*) FROM replies r CROSS JOIN {STORED} WHERE r.mailbox=? AND r.number=?",  # noqa: S608  # constant text
         (batch.mailbox, batch.number),
@@ -366,7 +366,7 @@ def _is_stored(db: Connection, batch: Batch) -> bool:
 
 
 def is_any_batch(db: Connection, which: str, values: tuple[Any, ...]) -> bool:
-    """Tell whether there are whole batches for which a condition on ``r`` holds."""
+    """Tell whether a whole batch ``r`` meets a condition."""
     found = db.execute(
         f"SELECT 1 FROM replies r WHERE r.ids IS NOT NULL AND {which} LIMIT 1",  # noqa: S608  # constant text
         values,
@@ -375,10 +375,10 @@ def is_any_batch(db: Connection, which: str, values: tuple[Any, ...]) -> bool:
 
 
 def split_batches(db: Connection, which: str, values: tuple[Any, ...]) -> None:
-    """Write the leases and deliveries of whole batches ``r`` for which a condition holds."""
+    """Replace whole batches ``r`` that meet a condition by rows of leases and deliveries."""
     if not is_any_batch(db, which, values):
         return
-    # The columns have their order in the schema, and not in a file that was migrated.
+    # Columns are named, because their order is different in a migrated file.
     db.execute(
         "INSERT INTO leases (group_id, msg_id, mailbox, priority, holder, until_ms, deliveries,"
         " reply, granted, returned, begun, deaths, reason, promised_ms, done, promised_by)"
@@ -399,12 +399,12 @@ def split_batches(db: Connection, which: str, values: tuple[Any, ...]) -> None:
 
 
 def split_batch(db: Connection, mailbox_id: int, number: int) -> None:
-    """Split a reply, if it is a whole batch."""
+    """Split a reply if it is a whole batch."""
     split_batches(db, "r.mailbox=? AND r.number=?", (mailbox_id, number))
 
 
 class LeasedInBatches:
-    """Tells whether messages, from ``first`` in ascending order, are in a leased whole batch."""
+    """A test for messages in leased whole batches, in ascending order of msg_ids from ``first``."""
 
     def __init__(self, db: Connection, mailbox_id: int, first: int) -> None:
         self._coming: Iterator[tuple[int, ...]] = db.execute(
@@ -417,7 +417,7 @@ class LeasedInBatches:
         self._open: list[tuple[int, ...]] = []
 
     def holds(self, msg_id: int, lane: int) -> bool:
-        """Tell whether a message is; ids only grow from call to call."""
+        """Tell whether a batch holds a message. Ids must ascend from call to call."""
         while self._next is not None and self._next[0] <= msg_id:
             self._open.append(self._next)
             self._next = next(self._coming, None)
@@ -426,7 +426,7 @@ class LeasedInBatches:
 
 
 def keep_latest(db: Connection, over: str, values: tuple[Any, ...], *, acked: bool = False) -> None:
-    """Note with the first delivery of leases ``l`` which was the last, before they are over."""
+    """Store the last delivery of leases ``l`` with their first one, before the leases end."""
     db.execute(
         "UPDATE deliveries AS d SET latest=l.reply, count=l.deliveries, acked=? FROM leases l"  # noqa: S608  # constant text
         " WHERE l.reply<>l.granted"

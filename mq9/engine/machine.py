@@ -1,4 +1,4 @@
-"""The state machine: one entry in, its outcome out."""
+"""The state machine: entries in, outcomes out."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ _Query = Callable[[Connection, Call[Any], int], Any]
 
 
 class Applying:
-    """Applies entries inside a transaction, to be rolled back as a whole where this raises.
+    """Applies entries inside a transaction, which the caller rolls back if a method raises.
 
-    ``finish`` writes down how far that came. ``keeps_all``: whether an entry that changes nothing
-    has a number all the same, since somebody reads the log.
+    ``finish`` writes the position. ``keeps_all`` says whether an entry that changes nothing uses up
+    a number. A replicated log needs that.
     """
 
     def __init__(self, db: Connection, *, keeps_all: bool = True) -> None:
@@ -61,10 +61,13 @@ class Applying:
         self.position, self.limits = state.position_and_limits(db)
         self._begun = self.position
         self._held: dict[str, MailboxRow] = {}  # by address
-        self._noted: dict[str, int] = {}  # when a sign of life was noted, by agent
+        self._noted: dict[str, int] = {}  # instant of the last noted sign of life, by agent
 
     def apply(self, entry: Entry[Request[R]]) -> Outcome[R]:
-        """Change the state as an entry says, or refuse it; raises only what is not about it."""
+        """Change the state by an entry, or return its refusal.
+
+        It raises only errors that are not about the entry.
+        """
         if entry.index <= self.position.applied:
             raise ValueError(
                 f"index: {entry.index} does not come after {self.position.applied}, the last one"
@@ -76,13 +79,13 @@ class Applying:
         outcome = self._apply_unguarded(entry.call, now)
         if outcome is None:
             self._save()
-            self._held.clear()  # any other command may change what is held
+            self._held.clear()  # any other command may change these rows
             self._db.execute("SAVEPOINT entry")
             changes = self._db.total_changes
             outcome = self._outcome(entry.call, now)
             if outcome.error is not None:
                 self._db.execute("ROLLBACK TO entry")
-                changes = self._db.total_changes  # what was undone counts, too
+                changes = self._db.total_changes  # it counts undone changes, too
             if isinstance(outcome.error, send.Full):
                 outcome.error.remember(self._db)
             self._db.execute("RELEASE entry")
@@ -93,9 +96,10 @@ class Applying:
     def apply_sends(
         self, index: int, now_ms: int, calls: Sequence[Call[SendBatch]]
     ) -> Sequence[Sequence[int | Mq9Error]]:
-        """Apply SENDs as entries that begin at an index; the msg_id or the error of each.
+        """Apply SENDs as entries from an index on; return the msg_id or the error of each.
 
-        They are stored together where all fit, else one by one, with the same outcome.
+        If all fit, they are stored together. Otherwise they are applied one by one, with the same
+        outcome.
         """
         if index <= self.position.applied:
             raise ValueError(f"index: {index} does not come after {self.position.applied}")
@@ -113,9 +117,9 @@ class Applying:
         ]
 
     def apply_all(self, index: int, now_ms: int, calls: Sequence[Call[Any]]) -> list[Outcome[Any]]:
-        """Apply calls as entries of one instant that begin at an index.
+        """Apply calls as entries of one instant from an index on.
 
-        SENDs that follow one another are stored together, where they can be.
+        Successive SENDs are stored together if possible.
         """
         outcomes: list[Outcome[Any]] = []
         for is_plain, some in itertools.groupby(calls, _is_plain_send):
@@ -139,7 +143,7 @@ class Applying:
         outcome = self.apply(Entry(self.position.applied + 1, now_ms, call))
         if outcome.error is not None:
             return outcome.error
-        assert isinstance(outcome.value, int)  # noqa: S101  # no details are asked for
+        assert isinstance(outcome.value, int)  # noqa: S101  # a SEND without details
         return outcome.value
 
     def _send_together(
@@ -153,11 +157,11 @@ class Applying:
         try:
             stored = send.send_together(self._db, batches, now, self.limits)
         except Exception as error:
-            if not _is_about(error):
+            if not _concerns_request(error):
                 raise
             if self._db.total_changes != changes:
-                raise _mistake(calls[0], error) from error
-            return None  # each is refused, or not, by itself
+                raise _internal_error(calls[0], error) from error
+            return None  # then each SEND is applied alone
         if stored is None:
             return None
         for call in calls:
@@ -166,7 +170,7 @@ class Applying:
         return stored
 
     def _apply_unguarded(self, call: Call[Request[R]], now: int) -> Outcome[R] | None:
-        """Apply a command of which nothing will have to be undone; None for any other."""
+        """Apply a command that needs no undo; return None for any other."""
         carry_out = UNGUARDED.get(type(call.request))
         if carry_out is None:
             return None
@@ -184,15 +188,15 @@ class Applying:
                 return None
             self._note_life(call, now)
         except Exception as error:
-            if not _is_about(error):
+            if not _concerns_request(error):
                 raise
             if self._db.total_changes != changes:
-                raise _mistake(call, error) from error
+                raise _internal_error(call, error) from error
             return Outcome(None, _refusal(call, error), now)
         return Outcome(value, None, now)
 
     def _hold(self, address: str, now: int) -> MailboxRow | None:
-        """Return a mailbox that is there, whose counters are written later."""
+        """Return an existing mailbox, whose counters are written later."""
         mailbox = self._held.get(address)
         if mailbox is None:
             mailbox = mailboxes.look(self._db, address, now)
@@ -206,7 +210,7 @@ class Applying:
         try:
             return Outcome(self._carry_out(call, now), None, now)
         except Exception as error:
-            if not _is_about(error):
+            if not _concerns_request(error):
                 raise
             return Outcome(None, _refusal(call, error), now)
 
@@ -228,17 +232,17 @@ class Applying:
     def _note_agent(self, agent: str | None, now: int) -> None:
         if agent is not None and self._noted.get(agent) != now:
             agents.note_seen(self._db, agent, now)
-            self._noted[agent] = now  # who registers at that instant was seen then, too
+            self._noted[agent] = now  # a registration at that instant also sets seen_ms
 
     def _save(self) -> None:
-        """Write the counters of mailboxes that were left to be written later."""
+        """Write the counters of held mailboxes."""
         for mailbox in self._held.values():
             mailbox.save_held(self._db)
 
     def finish(self) -> None:
-        """Write down how far the state has come, and what was left to be written at the end.
+        """Write the position and all counters that are not written yet.
 
-        More entries may follow in another transaction, if nobody else has written before that.
+        More entries may follow in another transaction if no other writer came in between.
         """
         self._save()
         if len(self._held) > _MOST_HELD:
@@ -253,8 +257,8 @@ def _is_plain_send(call: Call[Any]) -> bool:
     return isinstance(call.request, Send) and commands.is_plain(call.request)
 
 
-def _is_about(error: Exception) -> bool:
-    """Tell whether an exception says something of the entry, and not of the storage alone."""
+def _concerns_request(error: Exception) -> bool:
+    """Tell whether an error is about the request, and not only about the storage."""
     is_of_storage = isinstance(
         error, (sqlite3.OperationalError, sqlite3.NotSupportedError, MemoryError)
     )
@@ -266,23 +270,23 @@ def _refusal(call: Call[Any], error: Exception) -> Mq9Error:
     if isinstance(error, sqlite3.DataError) and is_oversized(error):
         logger.error("%s met a value that is too large: %s", type(call.request).__name__, error)
         return BrokerFailed(OVERSIZED)
-    return error if isinstance(error, Mq9Error) else _mistake(call, error)
+    return error if isinstance(error, Mq9Error) else _internal_error(call, error)
 
 
 def is_oversized(error: sqlite3.Error) -> bool:
     """Tell whether a value in the database is too large to be read."""
-    # What Python's module finds wrong by itself has no code.
+    # Errors that Python's module raises by itself have no code.
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_TOOBIG
 
 
-def _mistake(call: Call[Any], error: Exception) -> BrokerFailed:
-    """Log a mistake of ours, which every replica makes alike, and make the refusal."""
+def _internal_error(call: Call[Any], error: Exception) -> BrokerFailed:
+    """Log an internal error, which every replica has alike, and return the refusal."""
     logger.error("%s failed unexpectedly", type(call.request).__name__, exc_info=error)
     return BrokerFailed("the broker failed; nothing of this request was stored")
 
 
 def apply(db: Connection, entry: Entry[Request[R]]) -> Outcome[R]:
-    """Change the state as one entry says; see ``Applying``."""
+    """Change the state by one entry; see ``Applying``."""
     applying = Applying(db)
     outcome = applying.apply(entry)
     applying.finish()
@@ -290,7 +294,7 @@ def apply(db: Connection, entry: Entry[Request[R]]) -> Outcome[R]:
 
 
 def answer(db: Connection, call: Call[Request[R]], now: int) -> Outcome[R] | None:
-    """Answer a command that would change nothing and so needs no entry; None for any other."""
+    """Answer a command that changes nothing and so needs no entry; return None for any other."""
     request = call.request
     look = UNCHANGING.get(type(request))
     if look is None:
@@ -305,7 +309,7 @@ def answer(db: Connection, call: Call[Request[R]], now: int) -> Outcome[R] | Non
 
 
 def read(db: Connection, call: Call[Request[R]], now: int) -> R:
-    """Look at the state; raises Outdated where something has fallen due."""
+    """Read the state; raise Outdated if something is due."""
     if call.request.is_private:
         access.refuse_others(db, call, now)
     outcome: R = QUERIES[type(call.request)](db, call, now)
@@ -313,7 +317,7 @@ def read(db: Connection, call: Call[Request[R]], now: int) -> R:
 
 
 def sweep(db: Connection, call: Call[Sweep], now: int, _limits: Limits) -> int:
-    """Remove what has expired or need no longer be remembered; how many rows went."""
+    """Remove expired and forgotten rows; return how many were removed."""
     most = call.request.most
     swept = mailboxes.erase_expired(db, now, most)
     swept += mailboxes.erase_rest(db, most)
@@ -326,7 +330,7 @@ def sweep(db: Connection, call: Call[Sweep], now: int, _limits: Limits) -> int:
 
 
 def _forget_fates(db: Connection, now: int, most: int) -> int:
-    """Forget what became of messages that went long ago."""
+    """Remove the tombstones of messages that were removed long ago."""
     old = db.execute(
         "SELECT mailbox, msg_id FROM tombstones WHERE removed_ms<=?"
         " ORDER BY removed_ms, mailbox, msg_id LIMIT ?",
@@ -344,9 +348,8 @@ def _forget_groups(db: Connection, now: int, most: int) -> int:
     return sum(groups.erase(db, group_id) for (group_id,) in unused)
 
 
-# Which function carries out which request: it is given the database inside a transaction that is
-# undone when it raises, the call, the instant at which it happens in milliseconds since the Unix
-# epoch, and what the broker takes.
+# The function of each command. Its arguments are the database, the call, the instant in
+# milliseconds since the Unix epoch, and the limits. The transaction is undone if it raises.
 COMMANDS: dict[type[Request[Any]], _Command] = {
     requests.CreateMailbox: mailboxes.create,
     requests.DropMailbox: mailboxes.drop,
@@ -373,26 +376,26 @@ COMMANDS: dict[type[Request[Any]], _Command] = {
     commands.Sweep: sweep,
 }
 
-# Which carries out what a command is most of the time, and at less cost. Where it raises it has
-# changed nothing, so that nothing has to be undone. It gives None, and has changed nothing either,
-# for a call that may be refused later than that, which the function above then carries out. It is
-# given the mailbox beside what that one is given, whose counters are written with those of others.
+# The fast path of frequent commands, without a savepoint. If such a function raises, it has changed
+# nothing. For a call that could fail after its first change, it changes nothing and returns None;
+# the function in COMMANDS then takes over. It also gets the mailbox, whose counters are written
+# together with those of others.
 UNGUARDED: dict[type[Request[Any]], _Unguarded] = {
-    requests.Send: send.send_what_fits,
+    requests.Send: send.send_new,
     requests.Fetch: fetch.fetch_new,
     requests.Ack: ack.ack_in_current,
     requests.Extend: ack.extend_in_current,
 }
 
-# Which answers a command that would change nothing; it gives None for one that may.
+# The functions that answer a command that changes nothing. They return None if it may change
+# something.
 UNCHANGING: dict[type[Request[Any]], _Query] = {
     requests.Fetch: fetch.find_nothing,
     requests.Notify: notices.find_unchanged,
     commands.Seen: agents.find_seen,
 }
 
-# Which answers a request that changes nothing: it is given the database inside a transaction, so
-# that it sees one state, the call, and the instant at which that is seen.
+# The functions that answer reads. The database is inside a transaction, so a read sees one state.
 QUERIES: dict[type[Request[Any]], _Query] = {
     requests.ListMailboxes: mailboxes.list_own,
     requests.ListPublic: mailboxes.list_public,

@@ -1,4 +1,4 @@
-"""Mailboxes: the row and its rights; made, renewed, listed, and removed with what is in them."""
+"""Mailboxes: their rows and rights; creating, renewing, listing and removing them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _COLUMNS = (
 )
 _LISTED_AT_ONCE = 1_000
 _LISTED_BYTES = 256 * 1024  # of descriptions, as JSON
-_REMOVED_AT_ONCE = 1_000  # rows that a new mailbox makes room by removing
-_PLAIN = CreateMailbox()  # of an agent that registers without one
-# What belongs to a mailbox: table and key.
+_REMOVED_AT_ONCE = 1_000  # rows that are removed to make room for a new mailbox
+_PLAIN = CreateMailbox()  # for an agent that registers without a mailbox
+# The tables with rows of a mailbox, and their keys.
 _OF_A_MAILBOX = (
     ("messages", "mailbox, msg_id"),
     ("delayed", "id"),
@@ -46,15 +46,15 @@ _OF_A_MAILBOX = (
     ("notice_sessions", "mailbox, host, session"),
     ("notices", "mailbox, number"),
 )
-_ERASED_AT_ONCE = 1_000  # rows of a mailbox; what is more is left to the sweep
-_ERASED_BYTES = 16 * 1024 * 1024  # and of their payloads
-_REMOVALS_KEPT = 10_000  # that whoever follows the registry may be behind
+_ERASED_AT_ONCE = 1_000  # rows of a mailbox; the sweep removes the rest
+_ERASED_BYTES = 16 * 1024 * 1024  # of the payloads of these rows
+_REMOVALS_KEPT = 10_000  # newest removals that an index of the registry can catch up on
 _FORGOTTEN_TOGETHER = 100  # older removals
 
 
 @dataclass(slots=True)
 class MailboxRow:
-    """A row of mailboxes; ``save`` writes the counters back."""
+    """A row of mailboxes; ``save`` writes its counters."""
 
     id: int
     address: str
@@ -84,11 +84,11 @@ class MailboxRow:
     replaced: int
     deleted: int
     evicted: int
-    is_held: bool = False  # no column: the counters are written later, by ``save_held``
+    is_held: bool = False  # no column: ``save_held`` writes the counters later
     is_unsaved: bool = False
 
     def expect_change(self, instant: int | None) -> None:
-        """Remember that something falls due or expires at ``instant``."""
+        """Note that a message is due or expires at an instant."""
         if instant is not None and (self.changes_ms is None or instant < self.changes_ms):
             self.changes_ms = instant
 
@@ -97,18 +97,18 @@ class MailboxRow:
         return self.expires_ms is not None and self.expires_ms <= now
 
     def count_removed(self, reason: str, count: int) -> None:
-        """Count messages that were removed: ``expired``, ``replaced``, ``deleted``, ``evicted``."""
+        """Count removed messages: ``expired``, ``replaced``, ``deleted``, ``evicted``."""
         setattr(self, reason, getattr(self, reason) + count)
 
     def save(self, db: Connection) -> None:
-        """Write the counters, or leave them to ``save_held``."""
+        """Write the counters, unless ``save_held`` writes them later."""
         if self.is_held:
             self.is_unsaved = True
         else:
             self._write(db)
 
     def save_held(self, db: Connection) -> None:
-        """Write the counters that were left to be written."""
+        """Write the counters that ``save`` has not written."""
         if self.is_unsaved:
             self.is_unsaved = False
             self._write(db)
@@ -138,25 +138,25 @@ class MailboxRow:
         )
 
     def may_evict(self, db: Connection, msg_id: int) -> None:
-        """Note that a message, and for all that is known later ones too, may make room."""
+        """Note that the messages from a msg_id on may be evicted, as far as is known."""
         if msg_id < self.evict_from:
             self.evict_from = msg_id
             db.execute("UPDATE mailboxes SET evict_from=? WHERE id=?", (msg_id, self.id))
 
     def may_take(self, actor: Actor) -> bool:
-        """Tell whether somebody may use it in every way but to grant it, and to send there."""
+        """Tell whether a client may use it in every way except to grant it and to send to it."""
         if actor.is_reader:
             return False
         return self._is_creator(actor) or actor.agent in agents_in(self.readers)
 
     def may_look(self, actor: Actor) -> bool:
-        """Tell whether somebody may see what is in it."""
+        """Tell whether a client may look at its messages."""
         if actor.is_reader or self.may_take(actor) or actor.agent in agents_in(self.viewers):
             return True
         return self.look_policy == LookPolicy.EVERYONE and actor.agent is not None
 
     def may_send(self, actor: Actor) -> bool:
-        """Tell whether somebody may send to it."""
+        """Tell whether a client may send to it."""
         if actor.is_reader or (actor.barred and not self.may_take(actor)):
             return False
         if self.send_policy == SendPolicy.EVERYONE:
@@ -166,7 +166,7 @@ class MailboxRow:
         return self._is_creator(actor)
 
     def may_grant(self, actor: Actor) -> bool:
-        """Tell whether somebody may say who else may use it."""
+        """Tell whether a client may grant it to others."""
         if actor.is_reader:
             return False
         if actor.agent is None or actor.is_operator:
@@ -174,7 +174,7 @@ class MailboxRow:
         return actor.agent == (actor.owner or self.creator)
 
     def _is_creator(self, actor: Actor) -> bool:
-        """Tell whether somebody counts as its creator, as do operators."""
+        """Tell whether a client counts as its creator, as operators do."""
         if actor.is_operator:
             return True
         creator = actor.owner or self.creator
@@ -184,22 +184,22 @@ class MailboxRow:
 
 
 def agents_in(lines: str) -> tuple[str, ...]:
-    """Return the agents in a list of the table, which has one a line."""
+    """Return the agents of a stored list, which has one per line."""
     return tuple(lines.split("\n")) if lines else ()
 
 
 def not_found(address: str) -> MailboxNotFound:
-    """Make the error for a mailbox that is not there."""
+    """Return the error for a mailbox that does not exist."""
     return MailboxNotFound(f"mailbox not found: {address} does not exist")
 
 
 def look(db: Connection, address: str, now: int) -> MailboxRow | None:
-    """Return a mailbox as it is stored, or None when it is not there or has expired."""
+    """Return a mailbox as it is stored; None if it does not exist or has expired."""
     return _look(db, "address", address, now)
 
 
 def look_by_id(db: Connection, id_: int, now: int) -> MailboxRow | None:
-    """Return a mailbox by its number in the table, as ``look`` does."""
+    """Return a mailbox by its row id, as ``look`` does."""
     return _look(db, "id", id_, now)
 
 
@@ -215,7 +215,7 @@ def _look(db: Connection, column: str, value: str | int, now: int) -> MailboxRow
 
 
 def look_at_all(db: Connection, addresses: Iterable[str], now: int) -> dict[str, MailboxRow]:
-    """Return those mailboxes at some addresses that exist, by address, as they are stored."""
+    """Return the existing mailboxes of some addresses, by address, as they are stored."""
     rows = db.execute(
         f"SELECT {_COLUMNS} FROM mailboxes WHERE address IN (SELECT value FROM json_each(?))"  # noqa: S608  # constant columns
         " AND (expires_ms IS NULL OR expires_ms>?)",
@@ -225,18 +225,18 @@ def look_at_all(db: Connection, addresses: Iterable[str], now: int) -> dict[str,
 
 
 def is_current(mailbox: MailboxRow, now: int) -> bool:
-    """Tell whether nothing has fallen due or expired since the mailbox was last advanced."""
+    """Tell whether nothing is due or expired since the mailbox was last advanced."""
     return mailbox.changes_ms is None or mailbox.changes_ms > now
 
 
 def refuse_another(mailbox: MailboxRow, generation: str | None) -> None:
-    """Refuse a mailbox that has taken the address of the one that was meant."""
+    """Refuse a mailbox of another generation than expected."""
     if generation is not None and generation != mailbox.generation:
         raise not_found(mailbox.address)
 
 
 def refusal(mailbox: MailboxRow, actor: Actor) -> Forbidden:
-    """Make the error for an agent that may not use a mailbox."""
+    """Return the error for a client that may not use a mailbox."""
     if actor.is_reader:
         return Forbidden(f"mail_address: {mailbox.address} is open to a reader to look at only")
     if actor.owner is None and mailbox.creator is None:
@@ -255,12 +255,12 @@ def refusal(mailbox: MailboxRow, actor: Actor) -> Forbidden:
 
 
 def belongs_to_another(address: str) -> Forbidden:
-    """Make the error for an address that is another agent's."""
+    """Return the error for an address that belongs to another agent."""
     return Forbidden(f"mail_address: {address} belongs to another agent")
 
 
 def create(db: Connection, call: Call[CreateMailbox], now: int, limits: Limits) -> Created:
-    """Make a mailbox, or renew one."""
+    """Create a mailbox, or renew it."""
     address, actor, request = call.address, call.actor, call.request
     existing = look(db, address, now)
     if existing is not None and request.renew:
@@ -280,7 +280,7 @@ def _created(
     kept: MailboxRow | CreateMailbox,
     viewers: tuple[str, ...],
 ) -> Created:
-    """Return the outcome, which says what is there of what the request asked for."""
+    """Return the outcome, with the stored values of the options that the request sets."""
     request, plain = call.request, _PLAIN
     rights = (request.send_policy, request.look_policy, request.viewers)
     is_plain = rights == (plain.send_policy, plain.look_policy, plain.viewers)
@@ -300,7 +300,7 @@ def _created(
 def ensure(
     db: Connection, address: str, generation: str, creator: str | None, now: int, limits: Limits
 ) -> str:
-    """Make a mailbox that never expires, unless there is one; return its generation."""
+    """Create a mailbox that never expires, if it is missing; return the generation."""
     existing = look(db, address, now)
     if existing is not None:
         return existing.generation
@@ -342,7 +342,7 @@ def _make(
 
 
 def _renew(db: Connection, mailbox: MailboxRow, actor: Actor, now: int) -> None:
-    """Restart the TTL of a mailbox; only its creator may, an operator, or who is no agent."""
+    """Restart the TTL of a mailbox, for its creator, an operator or a client without an agent."""
     creator = actor.owner or mailbox.creator
     if actor.agent is None or actor.is_operator:
         if not mailbox.may_take(actor):
@@ -376,14 +376,14 @@ def drop(db: Connection, call: Call[DropMailbox], now: int, _limits: Limits) -> 
 
 
 def list_own(db: Connection, call: Call[ListMailboxes], now: int) -> MailboxPage:
-    """List the mailboxes of an agent, or all of them for those who may see all, by address."""
+    """List the mailboxes of an agent by address; list all for a client that may see all."""
     request, actor = call.request, call.actor
     if actor.agent is None and not actor.may_list:
         raise Forbidden(
             "mailboxes: this broker does not know who asks, and an address is all that it takes to "
             "use a mailbox; authenticate as an agent, or remember the addresses"
         )
-    # Each part of the union has an index, so an agent's list costs nothing for those of others.
+    # Each part of the union has an index, so the mailboxes of other agents are not read.
     which = "address>:after"
     lists_own = not (actor.agent is None or actor.is_operator or actor.is_reader)
     if lists_own:
@@ -408,7 +408,7 @@ def list_own(db: Connection, call: Call[ListMailboxes], now: int) -> MailboxPage
             "agent": actor.agent,
             "own": orjson.dumps(actor.own).decode(),
             "below": None if actor.below is None else f"{actor.below}.",
-            "beyond": None if actor.below is None else f"{actor.below}/",  # which follows the dot
+            "beyond": None if actor.below is None else f"{actor.below}/",  # "/" follows "."
         },
     )
     listed: list[ListedMailbox] = []
@@ -416,7 +416,7 @@ def list_own(db: Connection, call: Call[ListMailboxes], now: int) -> MailboxPage
     for mailbox in (MailboxRow(*row) for row in rows):
         owner = mailbox.creator == actor.agent or actor.owns(mailbox.address)
         if lists_own and not owner:
-            continue  # it belongs to an agent with a longer slug
+            continue  # the mailbox of an agent with a longer slug
         room -= len(orjson.dumps(mailbox.description))
         if len(listed) == request.limit or (listed and room < 0):
             return MailboxPage(mailboxes=tuple(listed), more=True)
@@ -451,7 +451,7 @@ def list_public(db: Connection, call: Call[ListPublic], now: int) -> PublicPage:
 
 
 def erase(db: Connection, mailbox_id: int) -> int:
-    """Remove a mailbox, its registrations and rows; rows that are too many go with next sweeps."""
+    """Remove a mailbox, its registrations and rows; later sweeps remove the rest of the rows."""
     removed = remove_agents(
         db,
         "(mailbox, generation)=(SELECT address, generation FROM mailboxes WHERE id=?)",
@@ -471,7 +471,7 @@ def erase(db: Connection, mailbox_id: int) -> int:
 
 
 def _erase_rows(db: Connection, mailbox_id: int, most: int) -> tuple[int, bool]:
-    """Remove some of what was in a mailbox; how many rows, and whether that was all."""
+    """Remove rows of a mailbox; return how many, and whether none are left."""
     removed = 0
     for table, key in _OF_A_MAILBOX:
         room = most - removed
@@ -489,7 +489,7 @@ def _erase_rows(db: Connection, mailbox_id: int, most: int) -> tuple[int, bool]:
 
 
 def _first_rows(db: Connection, table: str, key: str, mailbox_id: int, most: int) -> int:
-    """Count the rows, at least one, whose payloads are together not too large."""
+    """Count the first rows, at least one, whose payloads together stay within the limit."""
     sizes = db.execute(
         f"SELECT size FROM {table} WHERE mailbox=? ORDER BY {key} LIMIT ?",  # noqa: S608  # constant names
         (mailbox_id, most),
@@ -504,7 +504,7 @@ def _first_rows(db: Connection, table: str, key: str, mailbox_id: int, most: int
 
 
 def erase_rest(db: Connection, most: int) -> int:
-    """Remove some rows of removed mailboxes; how many, at least ``most`` while some are left."""
+    """Remove rows of removed mailboxes; return how many, at least ``most`` while some are left."""
     removed = 0
     while removed < most:
         row = db.execute("SELECT mailbox FROM erased ORDER BY mailbox LIMIT 1").fetchone()
@@ -519,7 +519,7 @@ def erase_rest(db: Connection, most: int) -> int:
 
 
 def erase_expired(db: Connection, now: int, most: int) -> int:
-    """Remove mailboxes whose TTL has passed, the oldest first; how many rows."""
+    """Remove mailboxes whose TTL has passed, the oldest first; return how many rows."""
     expired = db.execute(
         "SELECT id FROM mailboxes WHERE expires_ms<=? ORDER BY expires_ms, id LIMIT ?", (now, most)
     ).fetchall()
@@ -532,7 +532,10 @@ def erase_expired(db: Connection, now: int, most: int) -> int:
 
 
 def remove_agents(db: Connection, condition: str, values: Sequence[object]) -> list[str]:
-    """Remove the registrations that meet a condition, and remember which; their keys, sorted."""
+    """Remove the registrations that meet a condition; return their keys, sorted.
+
+    The removals are recorded for the indexes of the registry.
+    """
     removed = db.execute(
         f"SELECT id, key FROM agents WHERE {condition} ORDER BY id",  # noqa: S608  # constant text
         values,

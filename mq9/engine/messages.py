@@ -1,8 +1,8 @@
-"""The messages of a mailbox: made visible when due, read, counted, replaced and removed.
+"""The messages of a mailbox: shown when due, read, counted, replaced and removed.
 
-Whatever touches a mailbox advances it first: what has fallen due becomes visible in due order, then
-what has expired is removed. ``changes_ms`` is a lower bound of the next such instant, so that a
-mailbox in which nothing is due costs one row.
+Every access to a mailbox advances it first: due messages become visible in due order, then expired
+ones are removed. ``changes_ms`` is a lower bound of the next such instant. So a mailbox without due
+messages costs the read of one row.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from mq9.protocol.outcomes import Stored
 from mq9.protocol.requests import Delete
 
 LANES = {priority: lane for lane, priority in enumerate(PRIORITIES)}
-# Python takes longer to fetch ten values than SQLite to make one of them, or none where a message
-# has nothing but its payload.
+# One JSON value for all options, since Python is slow at fetching ten values. It is NULL for a
+# message that has only a payload.
 COLUMNS = (
     "msg_id, payload, priority, visible_ms/1000, CASE WHEN coalesce(key, sender, reply_to,"
     " correlation_id, headers, moved, from_mailbox, answer_by_ms) IS NOT NULL OR tags<>''"
@@ -33,17 +33,17 @@ COLUMNS = (
     " reply_to, correlation_id, path, headers, moved, answer_by_ms/1000, overdue) END"
 )
 _MOST_ESCAPED = 6  # bytes of JSON for a byte of a payload, as in "\u0000"
-_LEAST = 4  # bytes of an empty payload, as it is counted
-_OVERHEAD = 256  # bytes of a message in a reply beside what is counted
+_LEAST = 4  # bytes that are counted for an empty payload
+_OVERHEAD = 256  # bytes of a message in a reply, in addition to payload and envelope
 _CONTROL = bytes(range(0x20))
-_ESCAPED = _CONTROL + b'"\\'  # what takes more in JSON than by itself
-_MOST_FATES = 100_000  # messages of one mailbox, counted from the newest, whose end is remembered
+_ESCAPED = _CONTROL + b'"\\'  # bytes that JSON escapes
+_MOST_FATES = 100_000  # newest msg_ids of a mailbox whose tombstones are kept
 _BLOCK_BITS = 9  # of a msg_id, within its block
-_BEHIND = (1 << _BLOCK_BITS) - 1
+_BLOCK_MASK = (1 << _BLOCK_BITS) - 1
 
 
-class Outdated(Exception):  # not a failure: a hint to the backend
-    """Something in some mailboxes has fallen due; ``Advance`` them before reading."""
+class Outdated(Exception):  # no failure: the backend reacts to it
+    """Something is due in some mailboxes; ``Advance`` them before the read."""
 
     def __init__(self, *addresses: str) -> None:
         super().__init__(*addresses)
@@ -76,11 +76,11 @@ def current(db: Connection, address: str, now: int) -> MailboxRow:
 
 
 def advance_due(db: Connection, now: int, most: int) -> int:
-    """Advance mailboxes that nobody touches; how many messages fell due or expired."""
+    """Advance mailboxes with due messages; return how many messages were due or expired."""
     changed = 0
     for address in due_mailboxes(db, now, most):
         mailbox = mailboxes.look(db, address, now)
-        assert mailbox is not None  # noqa: S101  # it has just been listed
+        assert mailbox is not None  # noqa: S101  # it was just listed
         changed += max(1, _advance(db, mailbox, now))
         if changed >= most:
             break
@@ -88,7 +88,7 @@ def advance_due(db: Connection, now: int, most: int) -> int:
 
 
 def due_mailboxes(db: Connection, now: int, most: int) -> list[str]:
-    """Return the addresses of mailboxes in which something may have fallen due or expired."""
+    """Return the addresses of mailboxes in which something may be due or expired."""
     found = db.execute(
         "SELECT address FROM mailboxes WHERE changes_ms<=? AND (expires_ms IS NULL OR expires_ms>?)"
         " ORDER BY changes_ms, id LIMIT ?",
@@ -100,10 +100,10 @@ def due_mailboxes(db: Connection, now: int, most: int) -> list[str]:
 def _advance(db: Connection, mailbox: MailboxRow, now: int) -> int:
     changed = 0
     while mailbox.awaited and (overdue := awaited.first_overdue(db, mailbox, now)) is not None:
-        # An answer that was delayed until then is in time.
+        # An answer with a delay until this instant is in time.
         shown = _make_due_visible(db, mailbox, overdue.due_ms)
         if not shown:
-            _tell_overdue(db, mailbox, overdue)
+            _store_overdue_notice(db, mailbox, overdue)
         changed += max(1, shown)
     changed += _make_due_visible(db, mailbox, now)
     changed += _remove_expired(db, mailbox, now)
@@ -118,8 +118,8 @@ def _advance(db: Connection, mailbox: MailboxRow, now: int) -> int:
     return changed
 
 
-def _tell_overdue(db: Connection, mailbox: MailboxRow, overdue: Overdue) -> None:
-    """Store the notice of an answer that is overdue, also where the mailbox is full."""
+def _store_overdue_notice(db: Connection, mailbox: MailboxRow, overdue: Overdue) -> None:
+    """Store the notice of an overdue answer, even if the mailbox is full."""
     notice = overdue.notice(db)
     msg_id = mailbox.next_msg_id
     mailbox.next_msg_id += 1
@@ -139,7 +139,7 @@ def _tell_overdue(db: Connection, mailbox: MailboxRow, overdue: Overdue) -> None
 
 
 def next_due(db: Connection, mailbox: MailboxRow) -> int | None:
-    """Return the instant at which the next delayed message falls due; None where there is none."""
+    """Return when the next delayed message is due; None if there are none."""
     if not mailbox.delayed:
         return None
     due_ms: int
@@ -150,7 +150,7 @@ def next_due(db: Connection, mailbox: MailboxRow) -> int | None:
 
 
 def _make_due_visible(db: Connection, mailbox: MailboxRow, now: int) -> int:
-    """Make visible what has fallen due; how many messages: there may be a whole mailbox of them."""
+    """Make due messages visible; return how many. All messages of a mailbox may be due."""
     due = db.execute(
         "SELECT id, due_ms, key, expires_ms, sender, sender_verified, correlation_id, answer_by_ms"
         " FROM delayed"
@@ -174,7 +174,7 @@ def _make_due_visible(db: Connection, mailbox: MailboxRow, now: int) -> int:
                 visible[place] = _at_place(db, mailbox, key)
             older = visible[place]
         if older is not None and not _yields(mailbox, older, sender, verified, due_ms):
-            key = place = older = None  # another sender has it by now, and nothing may be lost
+            key = place = older = None  # another sender has the key now; keep both messages
         if older is not None:
             removals.append(Removal(older.msg_id, due_ms, msg_id))
             keys.pop(older.msg_id, None)
@@ -186,7 +186,8 @@ def _make_due_visible(db: Connection, mailbox: MailboxRow, now: int) -> int:
         keys[msg_id] = key
         mailbox.next_msg_id += 1
     remove(db, mailbox, [one for one in removals if one.msg_id < first], "replaced")
-    # A cross join: SQLite cannot know how little is in the JSON, and might begin with the table.
+    # A cross join, because SQLite might begin with the table: it cannot know that the JSON is
+    # short.
     db.execute(
         "WITH shown (row_id, new_id, shown_ms, new_key) AS (SELECT json_extract(value, '$[0]'),"
         " json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')"
@@ -216,7 +217,7 @@ def _remove_expired(db: Connection, mailbox: MailboxRow, now: int) -> int:
 
 
 class _Older(NamedTuple):
-    """A message whose place a newer one may take."""
+    """A message that a newer one may replace."""
 
     msg_id: int
     expires_ms: int | None
@@ -226,12 +227,15 @@ class _Older(NamedTuple):
 
 
 def _place(mailbox: MailboxRow, key: str | None) -> str | None:
-    """Return what only one visible message can have: its key, or in some mailboxes all the same."""
+    """Return the place that only one visible message can have; None for a message without one.
+
+    It is the key. All messages of a mailbox of type ``latest`` share a place.
+    """
     return "" if mailbox.type == MailboxType.LATEST else key
 
 
 def _at_place(db: Connection, mailbox: MailboxRow, key: str | None) -> _Older | None:
-    """Return the visible message whose place one of a key would take, if there is one."""
+    """Return the visible message at the place of a key; None if there is none."""
     values: tuple[object, ...]
     if mailbox.type == MailboxType.LATEST:
         where, values = "mailbox=?", (mailbox.id,)
@@ -250,9 +254,10 @@ def _at_place(db: Connection, mailbox: MailboxRow, key: str | None) -> _Older | 
 def _yields(
     mailbox: MailboxRow, older: _Older, sender: str | None, verified: bool, instant: int
 ) -> bool:
-    """Tell whether a message that becomes visible at an instant may replace another.
+    """Tell whether a message that becomes visible at an instant may replace an older one.
 
-    Under a key only a verified sender replaces its own, and it replaces only what bears its name.
+    Under a key, verified senders replace only messages under their own name, and only they replace
+    their verified messages.
     """
     if mailbox.type == MailboxType.LATEST:
         return True
@@ -269,7 +274,7 @@ def may_replace(
     verified: bool,
     instant: int,
 ) -> bool:
-    """Tell whether a message may take the place of what is there, if anything is."""
+    """Tell whether the place of a message is free or its older message may be replaced."""
     older = _at_place(db, mailbox, key)
     return older is None or _yields(mailbox, older, sender, verified, instant)
 
@@ -282,7 +287,7 @@ def replace_older(
     newer: int,
     sender: str | None,
 ) -> int | None:
-    """Remove the message whose place another takes; its msg_id, if any. Saves nothing."""
+    """Remove the message that a newer one replaces; return its msg_id, or None. Saves nothing."""
     older = _at_place(db, mailbox, key)
     if older is None:
         return None
@@ -293,7 +298,7 @@ def replace_older(
 
 
 class Removal(NamedTuple):
-    """A message that is removed, at an instant in milliseconds."""
+    """The removal of a message at an instant in milliseconds."""
 
     msg_id: int
     instant: int
@@ -301,15 +306,16 @@ class Removal(NamedTuple):
 
 
 def remove(db: Connection, mailbox: MailboxRow, removals: Sequence[Removal], reason: str) -> int:
-    """Remove visible messages and their leases; how many there were. Saves nothing.
+    """Remove visible messages and their leases; return how many existed. Saves nothing.
 
-    The reason is a counter of ``MailboxRow``; for one that had expired by its instant, ``expired``.
+    The reason is a counter of ``MailboxRow``. A message that had expired by its instant counts as
+    ``expired``.
     """
     if not removals:
         return 0
     values: tuple[object, ...]
     which: tuple[int, int | str]
-    if len(removals) == 1:  # by far the most frequent
+    if len(removals) == 1:  # by far the most frequent case
         went, values = "VALUES (?,?,?)", tuple(removals[0])
         is_chosen, which = "msg_id=?", (mailbox.id, removals[0].msg_id)
     else:
@@ -362,14 +368,14 @@ def delete(db: Connection, call: Call[Delete], now: int, _limits: Limits) -> Non
 
 def from_row(row: tuple[Any, ...], deliveries: int = 0) -> Stored:
     """Return the message in a row of ``COLUMNS``."""
-    msg_id, payload, lane, create_time, beside = row
-    envelope = None if beside is None else _envelope(beside)
+    msg_id, payload, lane, create_time, options = row
+    envelope = None if options is None else _envelope(options)
     return Stored(msg_id, payload, PRIORITIES[lane], create_time, deliveries, envelope)
 
 
-def _envelope(beside: str) -> dict[str, Any] | None:
+def _envelope(options: str) -> dict[str, Any] | None:
     key, tags, sender, verified, from_mailbox, reply_to, correlation_id, path, *rest = orjson.loads(
-        beside
+        options
     )
     headers, moved, answer_by, overdue = rest
     fields = {
@@ -393,7 +399,7 @@ def _envelope(beside: str) -> dict[str, Any] | None:
 def load_messages(
     db: Connection, mailbox: MailboxRow, deliveries: dict[int, int]
 ) -> Iterator[Stored]:
-    """Yield messages by msg_id."""
+    """Yield the messages with the given msg_ids, by msg_id."""
     rows = db.execute(
         f"SELECT {COLUMNS} FROM messages WHERE mailbox=?"  # noqa: S608  # constant text
         " AND msg_id IN (SELECT value FROM json_each(?)) ORDER BY msg_id",
@@ -406,7 +412,10 @@ def load_messages(
 def load_new(
     db: Connection, mailbox: MailboxRow, lane: int, first: int, last: int, deliveries: int
 ) -> Iterator[Stored]:
-    """Yield all messages of a lane from one msg_id to another, delivered as often, by msg_id."""
+    """Yield all messages of a lane between two msg_ids, by msg_id.
+
+    All have the same number of deliveries.
+    """
     rows = db.execute(
         f"SELECT {COLUMNS} FROM messages"  # noqa: S608  # constant text
         " WHERE mailbox=? AND priority=? AND msg_id BETWEEN ? AND ? ORDER BY msg_id",
@@ -417,19 +426,19 @@ def load_new(
 
 
 def text_bytes(*texts: str | None) -> int:
-    """Return how many bytes texts are in UTF-8 together."""
+    """Return the size of texts together in UTF-8."""
     return len("".join(filter(None, texts)).encode())
 
 
 def most_reply_bytes(message: Stored) -> int:
-    """Return a number that is no less than `reply_bytes`, and found in a tenth of the time."""
+    """Return an upper bound of `reply_bytes` in a tenth of the time."""
     if message.envelope is None:
         return _MOST_ESCAPED * len(message.payload) + _LEAST + _OVERHEAD
     return reply_bytes(message, as_text=True)
 
 
 def reply_bytes(message: Stored, *, as_text: bool) -> int:
-    """Return at least as many bytes as the message takes in a reply, in base64 or as text."""
+    """Return an upper bound of a message's size in a reply, as base64 or as text."""
     envelope = len(orjson.dumps(message.envelope)) if message.envelope else 0
     size = (len(message.payload) * 4) // 3 + _LEAST
     if as_text:
@@ -445,9 +454,9 @@ def _json_bytes(text: bytes) -> int:
 
 
 def stored_from(mailbox: str, next_id: str, lane: str, first: str) -> str:
-    """Return an SQL expression for how many messages a lane has from a msg_id on."""
-    block = f"(({first}+{_BEHIND})>>{_BLOCK_BITS})"  # the first that is counted whole
-    incomplete = f"(({next_id}>>{_BLOCK_BITS})<<{_BLOCK_BITS})"  # where it begins
+    """Return an SQL expression that counts the messages of a lane from a msg_id on."""
+    block = f"(({first}+{_BLOCK_MASK})>>{_BLOCK_BITS})"  # the first block from ``first`` on
+    incomplete = f"(({next_id}>>{_BLOCK_BITS})<<{_BLOCK_BITS})"  # start of the incomplete block
     stored = f"SELECT count(*) FROM messages WHERE mailbox={mailbox} AND priority={lane}"  # noqa: S608  # constant text
     return (
         f"((SELECT coalesce(sum(messages), 0) FROM message_counts WHERE mailbox={mailbox}"  # noqa: S608  # constant text
@@ -461,20 +470,20 @@ _COUNT_STORED = f"SELECT {stored_from(':mailbox', ':next_id', ':lane', ':first')
 
 
 def count_stored(db: Connection, mailbox: MailboxRow, lane: int, first: int) -> int:
-    """Count what is stored in a lane of a mailbox from a msg_id on."""
-    # By name: since Python 3.12 a numbered parameter takes no sequence.
+    """Count the messages in a lane of a mailbox from a msg_id on."""
+    # Parameters are named, because Python 3.12 deprecates sequences for numbered ones.
     given = {"mailbox": mailbox.id, "next_id": mailbox.next_msg_id, "lane": lane, "first": first}
     (count,) = db.execute(_COUNT_STORED, given).fetchone()
     return int(count)
 
 
 def count_by_lane(db: Connection, mailbox: MailboxRow, cursors: Iterable[int]) -> list[int]:
-    """Count what is stored in each lane of a mailbox from its cursor on."""
+    """Count the messages in each lane of a mailbox from its cursor on."""
     return [count_stored(db, mailbox, lane, cursor) for lane, cursor in enumerate(cursors)]
 
 
 def count_waiting(db: Connection, mailbox: MailboxRow, group: Group | None, now: int) -> list[int]:
-    """Count what a group could be given in each lane; one that is not there begins ``earliest``."""
+    """Count the messages that a group could get in each lane; a missing one starts ``earliest``."""
     if group is None:
         return count_by_lane(db, mailbox, [0] * len(PRIORITIES))
     counted = count_by_lane(db, mailbox, group.cursors)
@@ -489,7 +498,7 @@ def count_waiting(db: Connection, mailbox: MailboxRow, group: Group | None, now:
 
 
 def complete_blocks(db: Connection, mailbox: MailboxRow, since: int) -> None:
-    """Count the blocks that were completed since some msg_id was the next to be given."""
+    """Count the messages of the blocks that were completed since ``since`` was the next msg_id."""
     begun, ended = since >> _BLOCK_BITS, mailbox.next_msg_id >> _BLOCK_BITS
     if begun == ended:
         return

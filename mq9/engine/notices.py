@@ -1,8 +1,9 @@
-"""NOTICE: what a session of a host is told of mail that waits, and what it was told before.
+"""NOTICE: what a host reports to its session about waiting mail.
 
-A session is told of each message once. It has a mark: what is below was told. Receipts say what was
-told or held back; the limits of automatic turns count those of the whole mailbox. What waits is
-what the group that is named like the mailbox could be given.
+Each message is reported once to each session. A session has a mark: all messages below it were
+reported. Receipts record which messages were reported or held back. The limits of automatic turns
+count those of the mailbox. Waiting messages are those that the group named like the mailbox
+could get.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ SENDER, IN_A_ROW, PER_HOUR, COOLDOWN = "sender", "in a row", "per hour", "cooldo
 _HOUR_MS = 3_600_000
 _MOST_RECEIPTS = 200  # of a mailbox
 _MOST_SESSIONS = 50  # of a mailbox
-_MOST_TOLD = 100  # receipts that are told of one message
+_MOST_REPORTED = 100  # receipts of one message in a reply
 _MOST_NAMED = 5  # senders
 _MOST_SENDERS = 20  # that are looked up
-_LOOKED_AT = 1_000  # new messages whose senders are looked at, and messages that a sender got
+_LOOKED_AT = 1_000  # new messages that are searched for senders, and messages to a sender
 
 
 class _Session(NamedTuple):
@@ -46,7 +47,7 @@ class _Session(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """Why an automatic turn is not taken."""
+    """The reason why an automatic turn is held back."""
 
     why: str
     limit: int | None = None
@@ -54,7 +55,7 @@ class _Held(NamedTuple):
 
 
 class _Sender(NamedTuple):
-    """A sender of new messages, as they name it."""
+    """A claimed or verified sender of new messages."""
 
     name: str | None
     verified: int
@@ -62,7 +63,7 @@ class _Sender(NamedTuple):
 
 
 def notify(db: Connection, call: Call[Notify], now: int, _limits: Limits) -> Notice:
-    """Say what a session is to be told, and remember that."""
+    """Return the notice for a session, and store what was reported."""
     mailbox = messages.advance(db, call.address, now)
     request, session = call.request, _session(db, mailbox, call.request)
     notice, held = _look(db, mailbox, session, call, now)
@@ -70,19 +71,19 @@ def notify(db: Connection, call: Call[Notify], now: int, _limits: Limits) -> Not
     if notice.told or in_a_row != session.in_a_row:
         next_id = session.next_id if notice.to_id is None else notice.to_id + 1
         _keep_session(db, mailbox, request, _Session(next_id, in_a_row), now)
-    if notice.told or _is_held_anew(db, mailbox, request, notice):
+    if notice.told or _is_newly_held(db, mailbox, request, notice):
         _keep_receipt(db, mailbox, request, notice, None if held is None else held.limit, now)
     return notice
 
 
 def find_unchanged(db: Connection, call: Call[Notify], now: int) -> Notice | None:
-    """Answer a NOTICE by which nothing would be remembered; None for any other."""
+    """Return a notice that needs no change of the state; None for any other."""
     mailbox = mailboxes.look(db, call.address, now)
     if mailbox is None or not mailboxes.is_current(mailbox, now):
         return None
     session = _session(db, mailbox, call.request)
     notice, _ = _look(db, mailbox, session, call, now)
-    is_kept = notice.told or _is_held_anew(db, mailbox, call.request, notice)
+    is_kept = notice.told or _is_newly_held(db, mailbox, call.request, notice)
     is_changed = _in_a_row(session, call.request, told=notice.told) != session.in_a_row
     return None if is_kept or is_changed else notice
 
@@ -92,7 +93,7 @@ def of_message(db: Connection, mailbox: MailboxRow, msg_id: int) -> tuple[Notice
     rows = db.execute(
         "SELECT host, session, occasion, at_ms, held, most FROM notices WHERE mailbox=?"
         " AND from_id<=? AND to_id>=? ORDER BY number DESC LIMIT ?",
-        (mailbox.id, msg_id, msg_id, _MOST_TOLD),
+        (mailbox.id, msg_id, msg_id, _MOST_REPORTED),
     ).fetchall()
     return tuple(
         NoticeReceipt(
@@ -109,7 +110,7 @@ def of_message(db: Connection, mailbox: MailboxRow, msg_id: int) -> tuple[Notice
 
 
 def _session(db: Connection, mailbox: MailboxRow, request: Notify) -> _Session:
-    """Return how far a session was told; one that is not known was told nothing."""
+    """Return the mark of a session; a new session has none."""
     row = db.execute(
         "SELECT next_id, in_a_row FROM notice_sessions WHERE mailbox=? AND host=? AND session=?",
         (mailbox.id, request.host, request.session),
@@ -118,7 +119,7 @@ def _session(db: Connection, mailbox: MailboxRow, request: Notify) -> _Session:
 
 
 def _in_a_row(session: _Session, request: Notify, *, told: bool) -> int:
-    """Return how many automatic turns there are in a row after a notice."""
+    """Return the number of successive automatic turns after a notice."""
     if request.occasion is Occasion.PROMPT:
         return 0
     return session.in_a_row + (told and request.occasion in AUTOMATIC)
@@ -127,7 +128,7 @@ def _in_a_row(session: _Session, request: Notify, *, told: bool) -> int:
 def _look(
     db: Connection, mailbox: MailboxRow, session: _Session, call: Call[Notify], now: int
 ) -> tuple[Notice, _Held | None]:
-    """Return what a session is to be told, and why not, if so."""
+    """Return the notice for a session, and the reason if it is held back."""
     group = groups.find(db, mailbox, mailbox.address, now)
     unread = Unread(*messages.count_waiting(db, mailbox, group, now))
     cursors = [0] * len(PRIORITIES) if group is None else group.cursors
@@ -163,7 +164,7 @@ def _look(
 _FRESH = (
     "SELECT priority, msg_id FROM messages WHERE mailbox=:mailbox AND priority={0} AND msg_id>=:{1}"
 )
-# What is new to a session: what the group was never given, and what it could be given again.
+# The messages that are new to a session: new ones, and those that the group could get again.
 _FREE = (
     f"SELECT priority, msg_id FROM {groups.LEASES} WHERE group_id=:group"  # noqa: S608  # constant text
     " AND (until_ms IS NULL OR until_ms<=:now) AND msg_id>=:next_id"
@@ -172,7 +173,7 @@ _NEW = " UNION ALL ".join(
     [*(_FRESH.format(lane, priority) for lane, priority in enumerate(PRIORITIES)), _FREE]
 )
 _COUNTED = f"SELECT priority, count(*), min(msg_id), max(msg_id) FROM ({_NEW}) GROUP BY priority"  # noqa: S608  # constant text
-# Senders of the newest of these, first those that are verified and those of most messages.
+# The senders of the newest of these: verified ones first, then by number of messages.
 _SENDERS = (
     "SELECT m.sender, m.sender_verified, count(*) AS count"  # noqa: S608  # constant text
     f" FROM (SELECT msg_id FROM ({_NEW}) ORDER BY msg_id DESC LIMIT {_LOOKED_AT}) n"
@@ -189,7 +190,7 @@ def _reason_to_hold(
     senders: Sequence[_Sender],
     now: int,
 ) -> _Held | None:
-    """Return why a notice is not told; only those that begin an automatic turn are held."""
+    """Return why a notice is held back; only automatic turns are."""
     request = call.request
     if request.occasion not in AUTOMATIC:
         return None
@@ -211,12 +212,12 @@ _IS_AUTOMATIC = f"(held IS NULL AND occasion IN ('{Occasion.STOP}', '{Occasion.I
 
 
 def turns(db: Connection, mailbox: MailboxRow, now: int) -> int:
-    """Count the automatic turns that mail of a mailbox has begun in the last hour."""
+    """Count the automatic turns that mail of a mailbox began in the last hour."""
     return len(_automatic_turns(db, mailbox, now - _HOUR_MS))
 
 
 def _automatic_turns(db: Connection, mailbox: MailboxRow, after_ms: int) -> list[int]:
-    """Return when automatic turns of a mailbox began after an instant, the latest first."""
+    """Return when automatic turns of a mailbox began after an instant, latest first."""
     rows = db.execute(
         f"SELECT at_ms FROM notices WHERE mailbox=? AND {_IS_AUTOMATIC} AND at_ms>?"  # noqa: S608  # constant text
         " ORDER BY number DESC",
@@ -234,7 +235,7 @@ def _may_any_wake(
 ) -> bool:
     """Tell whether one of the senders may begin an automatic turn.
 
-    Where the broker knows senders, what others say of themselves is not believed.
+    If the broker authenticates agents, claimed names do not count.
     """
     may_wake = call.request.may_wake
     if may_wake == EVERYONE:
@@ -258,7 +259,10 @@ def _named(
     senders: Sequence[_Sender],
     now: int,
 ) -> tuple[NoticeSender, ...]:
-    """Return senders that may be named: verified ones that have registered, or were written to."""
+    """Return the senders that a notice may name.
+
+    They are verified, and have registered or got mail from the owner.
+    """
     named: list[NoticeSender] = []
     for name, verified, count in senders[:_MOST_SENDERS]:
         if name is None or not verified or len(named) == _MOST_NAMED:
@@ -279,10 +283,11 @@ _WROTE = (
 
 
 def _wrote_to(db: Connection, mailbox: MailboxRow, actor: Actor, name: str, now: int) -> bool:
-    """Tell whether somebody got a message from the owner of a mailbox, as far as it is stored.
+    """Tell whether a sender got a message from the owner of a mailbox that is still stored.
 
-    Where the broker knows senders, it is one from the owner, in a mailbox that is the other's.
-    Elsewhere it is one that names an agent of the mailbox, or the mailbox for an answer.
+    If the broker authenticates agents, it is a verified message in a mailbox of the sender.
+    Otherwise it is a message that names an agent of the mailbox as sender, or the mailbox as
+    ``reply_to``.
     """
     owners = {actor.agent, actor.owner, mailbox.creator} - {None}
     if not actor.is_known:
@@ -304,7 +309,7 @@ def _wrote_to(db: Connection, mailbox: MailboxRow, actor: Actor, name: str, now:
 def _keep_session(
     db: Connection, mailbox: MailboxRow, request: Notify, session: _Session, now: int
 ) -> None:
-    """Remember how far a session was told, and forget those that were told nothing for longest."""
+    """Store the mark of a session, and remove the least recently used sessions."""
     db.execute(
         "INSERT OR REPLACE INTO notice_sessions (mailbox, host, session, next_id, in_a_row,"
         " used_ms) VALUES (?,?,?,?,?,?)",
@@ -318,8 +323,8 @@ def _keep_session(
     )
 
 
-def _is_held_anew(db: Connection, mailbox: MailboxRow, request: Notify, notice: Notice) -> bool:
-    """Tell whether a notice is held, and the session's last receipt does not say that already."""
+def _is_newly_held(db: Connection, mailbox: MailboxRow, request: Notify, notice: Notice) -> bool:
+    """Tell whether a notice is held and differs from the session's last receipt."""
     if notice.held is None:
         return False
     last = db.execute(
@@ -327,8 +332,8 @@ def _is_held_anew(db: Connection, mailbox: MailboxRow, request: Notify, notice: 
         " ORDER BY number DESC LIMIT 1",
         (mailbox.id, request.host, request.session),
     ).fetchone()
-    is_told_of: bool = last == (notice.held, notice.to_id)
-    return not is_told_of
+    is_recorded: bool = last == (notice.held, notice.to_id)
+    return not is_recorded
 
 
 def _keep_receipt(
@@ -339,7 +344,7 @@ def _keep_receipt(
     limit: int | None,
     now: int,
 ) -> None:
-    """Remember what was told or held, and forget the oldest, but for turns that limits count."""
+    """Store a receipt and remove the oldest ones, except turns that the limits still count."""
     db.execute(
         "INSERT INTO notices (mailbox, number, host, session, occasion, from_id, to_id, at_ms,"
         " held, most) SELECT :mailbox, coalesce(max(number), 0) + 1, :host, :session, :occasion,"

@@ -1,4 +1,4 @@
-"""Reads without a lease: by nobody in particular, for a group that only notes how far, QUERY."""
+"""Reads without a lease: without a group, for a group that only notes its progress, and QUERY."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def peek(db: Connection, call: Call[Peek], now: int) -> Fetched:
 
 
 def unread(db: Connection, call: Call[QueryUnread], now: int) -> Fetched:
-    """Read what a group has not read."""
+    """Read the messages that a group has not read."""
     request = call.request
     mailbox = messages.current(db, call.address, now)
     if request.generation != mailbox.generation:
@@ -47,11 +47,11 @@ def unread(db: Connection, call: Call[QueryUnread], now: int) -> Fetched:
 
 
 def note_read(db: Connection, call: Call[NoteRead], now: int, limits: Limits) -> None:
-    """Note how far a group has read that leases nothing; it is made where there is none."""
+    """Store how far a group without leases has read; create a missing group."""
     mailbox = messages.advance(db, call.address, now)
     mailboxes.refuse_another(mailbox, call.generation)
     if not mailbox.may_take(call.actor):
-        return  # who may only look leaves nothing behind
+        return  # a client that may only look changes nothing
     name = call.request.group_name
     group = groups.find(db, mailbox, name, now)
     if group is None:
@@ -67,7 +67,7 @@ def note_read(db: Connection, call: Call[NoteRead], now: int, limits: Limits) ->
 def _read(
     db: Connection, mailbox: MailboxRow, start: list[int], wanted: Fetch, now: int, *, as_text: bool
 ) -> Fetched:
-    """Read messages, the most urgent and oldest first, from a msg_id in each lane."""
+    """Read messages from a msg_id in each lane, the most urgent and oldest first."""
     cursors = list(start)
     most = wanted.num_msgs + 1
     picked: list[Candidate] = []
@@ -95,7 +95,7 @@ def _read(
     )
 
 
-# How a field of a QUERY narrows down the messages.
+# The condition of each field of a QUERY.
 _CONDITIONS = {
     "msg_id": "msg_id=:msg_id",
     "key": "key=:key",
@@ -103,12 +103,12 @@ _CONDITIONS = {
     "before_id": "msg_id<:before_id",
     "state": "state=:state",
 }
-# What a group was given and has not acked; put together once, however many messages are read.
+# The messages that a group has received and not acked. SQLite computes them once for each QUERY.
 _HELD = (
     "WITH held AS MATERIALIZED (SELECT msg_id, holder, until_ms"  # noqa: S608  # constant text
     f" FROM {groups.LEASES} WHERE group_id=:group) "
 )
-# How a message stands with the group, as STATUS tells it.
+# The state of a message in the group, as in STATUS.
 _STATE = (
     "CASE WHEN msg_id IN (SELECT msg_id FROM held WHERE until_ms>:now AND holder<>'') THEN 'leased'"
     " WHEN msg_id IN (SELECT msg_id FROM held WHERE until_ms>:now) THEN 'given_back'"
@@ -122,7 +122,7 @@ _AMONG = "msg_id IN (SELECT value FROM json_each(:ids))"
 
 
 def query(db: Connection, call: Call[Query], now: int) -> Found:
-    """Look at the newest messages that match, oldest first."""
+    """Read the newest messages that match, oldest first."""
     mailbox = messages.current(db, call.address, now)
     request = call.request
     given: dict[str, Any] = {"mailbox": mailbox.id, "now": now, "most": request.limit + 1}
@@ -153,8 +153,8 @@ def query(db: Connection, call: Call[Query], now: int) -> Found:
     for row in rows:
         message = messages.from_row(row)
         if standings:
-            told = {**(message.envelope or {}), "standing": standings[message.msg_id]}
-            message = message._replace(envelope=told)
+            envelope = {**(message.envelope or {}), "standing": standings[message.msg_id]}
+            message = message._replace(envelope=envelope)
         room -= messages.reply_bytes(message, as_text=call.as_text)
         if len(newest) == request.limit or (newest and room < 0):
             more = True
@@ -164,7 +164,7 @@ def query(db: Connection, call: Call[Query], now: int) -> Found:
 
 
 def _of_group(db: Connection, mailbox: MailboxRow, name: str | None, now: int) -> dict[str, int]:
-    """Return what tells how messages stand with a group; one that is not there has read nothing."""
+    """Return the SQL parameters of a group; a missing group has read nothing."""
     group = None if name is None else groups.find(db, mailbox, name, now)
     id_, start, cursors = (
         (-1, 0, [0, 0, 0]) if group is None else (group.id, group.start, group.cursors)
@@ -175,9 +175,9 @@ def _of_group(db: Connection, mailbox: MailboxRow, name: str | None, now: int) -
 def _matching(
     db: Connection, request: Query, matching: str, given: dict[str, Any]
 ) -> dict[int, str | None]:
-    """Return the newest messages that match, tags included, each with its state for the group."""
+    """Return the newest messages that match, including tags, with their states in the group."""
     prelude, state = ("", "NULL") if request.group_name is None else (_HELD, _STATE)
-    if request.tags:  # leaves most messages out before their rows are made
+    if request.tags:  # excludes most messages before their rows are made
         matching += " AND instr(tags, :tag)"
         given["tag"] = f",{max(request.tags, key=len)},"
     found = db.execute(
@@ -194,8 +194,8 @@ def _matching(
 def _standings(
     db: Connection, group_name: str, states: dict[int, str | None], given: dict[str, Any]
 ) -> dict[int, dict[str, Any]]:
-    """Return how messages stand with a group, as a reply tells it."""
-    told: dict[int, dict[str, Any]] = {
+    """Return the states of messages in a group, as a reply has them."""
+    found: dict[int, dict[str, Any]] = {
         msg_id: {"group_name": group_name, "state": state, "deliveries": 0}
         for msg_id, state in states.items()
     }
@@ -206,23 +206,23 @@ def _standings(
         given,
     )
     for msg_id, holder, until_ms, deliveries, reason, *promised in leases:
-        told[msg_id]["deliveries"] = deliveries
+        found[msg_id]["deliveries"] = deliveries
         if reason is not None:
-            told[msg_id]["reason"] = reason
+            found[msg_id]["reason"] = reason
         promise = groups.promise(*promised)
         if promise is not None:
-            told[msg_id]["promise"] = {
+            found[msg_id]["promise"] = {
                 name: one for name, one in asdict(promise).items() if one is not None
             }
         if states[msg_id] != "pending":
-            told[msg_id]["until"] = until_ms / 1000
+            found[msg_id]["until"] = until_ms / 1000
             if holder is not None:
-                told[msg_id]["consumer"] = holder
+                found[msg_id]["consumer"] = holder
     moves = db.execute(
         f"SELECT msg_id, target, copy FROM moves WHERE group_id=:group AND {_AMONG}",  # noqa: S608  # constant text
         given,
     )
     for msg_id, target, copy in moves:
         if states[msg_id] == "moved":
-            told[msg_id] |= {"moved_to": target, "moved_as": copy}
-    return told
+            found[msg_id] |= {"moved_to": target, "moved_as": copy}
+    return found

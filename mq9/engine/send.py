@@ -1,4 +1,4 @@
-"""SEND: a message is stored once for its id, where it may go and there is room for it; CANCEL."""
+"""SEND and CANCEL: messages, idempotency ids, and room in a full mailbox."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SENT = (  # after an id and an instant
     f" VALUES ({','.join('?' * 18)})"
 )
 _STORE = f"INSERT INTO messages (msg_id, visible_ms, {_SENT}"
-# Of a message with nothing that an index of its own finds: SQLite need not look for that.
+# For a message without values in partial indexes, so that SQLite need not check these.
 _STORE_BARE = (
     "INSERT INTO messages (msg_id, visible_ms, sent_ms, mailbox, priority, tags, sender,"
     " sender_verified, path, size, payload) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
@@ -43,25 +43,25 @@ _KEEP_ID = (
     " ON CONFLICT DO NOTHING"
 )
 IDS_REMEMBERED_MS = 7 * 86_400_000
-_FORGOTTEN_AT_ONCE = 1_000  # ids that a SEND makes room by removing
+_FORGOTTEN_AT_ONCE = 1_000  # ids that a SEND removes to make room
 _NONE = (None,) * 5
-_AS_IT_IS = 40  # bytes that are stored as they are
-_BEGINNING_BYTES = 12  # of the digest of all but the end of what is longer
-_END_BYTES = 8  # which is stored as it is
+_UNHASHED_BYTES = 40  # ids up to this length are stored unhashed
+_BEGINNING_BYTES = 12  # of the digest of a longer id, without its end
+_END_BYTES = 8  # of a longer id, stored unhashed
 
 
 def send(db: Connection, call: Call[Send], now: int, limits: Limits) -> int | SendOutcome:
-    """Store a message; its msg_id, or -1 while it is delayed, with details if they are wanted."""
+    """Store a message; return its msg_id, -1 while it is delayed, or the details if wanted."""
     limits.check_size("max_payload", call.payload)
     size = counted_bytes(call)
     mailbox = messages.advance(db, call.address, now)
     return _send(db, mailbox, call, size, now, limits)
 
 
-def send_what_fits(
+def send_new(
     db: Connection, mailbox: MailboxRow, call: Call[Send], now: int, limits: Limits
 ) -> int | SendOutcome | None:
-    """Store a message that replaces nothing, and for which nothing has to be removed."""
+    """Store a message that neither replaces nor evicts another; return None for any other."""
     size = counted_bytes(call)
     fits = (
         len(call.payload) <= limits.max_payload
@@ -84,7 +84,7 @@ def _send(
     answer = -1 if request.delay else mailbox.next_msg_id
     first = _remember_id(db, mailbox, call, answer, now, limits)
     if first is not None:
-        return _answered_before(db, mailbox, call, first)
+        return _repeated_answer(db, mailbox, call, first)
     expires_ms = None if request.ttl is None else now + request.ttl * 1000
     instant = now + (request.delay or 0) * 1000
     if not messages.may_replace(db, mailbox, request.key, sender, is_verified, instant):
@@ -96,7 +96,7 @@ def _send(
         instant = max(mailbox.visible_ms, now)
         replaced = messages.replace_older(db, mailbox, request.key, instant, answer, sender)
     make_room(db, mailbox, size, now, limits, has_replaced=replaced is not None)
-    awaiting = _awaiting(db, mailbox, call, now)  # what was replaced may have counted there
+    awaiting = _awaiting(db, mailbox, call, now)  # now, as the replacement may have changed its row
     statement, columns = _columns(request, sender, expires_ms, is_verified=is_verified)
     row_id = db.execute(
         _DELAY if request.delay else statement,
@@ -125,8 +125,8 @@ def _send(
     mailbox.expect_change(instant if request.delay else expires_ms)
     mailbox.save(db)
     if awaiting is not None:
-        asked_as = answer if delayed_id is None else -1 - delayed_id
-        awaited.begin(db, call, mailbox, asked_as, awaiting, now, limits)
+        question_id = answer if delayed_id is None else -1 - delayed_id
+        awaited.begin(db, call, mailbox, question_id, awaiting, now, limits)
     if not request.details:
         return answer
     return SendOutcome(msg_id=answer, delayed_id=delayed_id, replaced=replaced)
@@ -134,7 +134,7 @@ def _send(
 
 @dataclass(slots=True)
 class _Growth:
-    """The changes of a mailbox by several messages; its row is changed when all are stored."""
+    """The changes of a mailbox by several messages, which are written when all are stored."""
 
     mailbox: MailboxRow
     next_msg_id: int
@@ -149,11 +149,10 @@ def send_together(
     now: int,
     limits: Limits,
 ) -> list[list[int]] | None:
-    """Store all messages of some batches by two statements, and return their msg_ids.
+    """Store all messages of some batches by few statements, and return their msg_ids.
 
-    The mailboxes end as if each message was sent by itself. None, with nothing changed, where a
-    message has to be looked at by itself: an id is known, a limit is reached, somebody may not send
-    there, or something has fallen due.
+    The result equals that of single SENDs. Returns None and changes nothing if a message needs the
+    slow path: an id is known, a limit is reached, a sender may not send, or something is due.
     """
     growths: dict[int, _Growth] = {}
     ids: list[tuple[int, bytes, bytes, int, int]] = []
@@ -176,7 +175,7 @@ def send_together(
     if not all(_fits(growth, limits) for growth in growths.values()):
         return None
     if ids and db.executemany(_KEEP_ID, ids).rowcount != len(ids):
-        # An id that was there before has an earlier answer.
+        # Remove only the new ids: an id that existed before has an earlier answer.
         db.executemany(
             "DELETE FROM sent_ids WHERE mailbox=? AND id=? AND answer=?",
             [(mailbox_id, stored_as, answer) for mailbox_id, stored_as, _, answer, _ in ids],
@@ -205,19 +204,19 @@ def _add(
     ids: list[tuple[int, bytes, bytes, int, int]],
     rows: dict[str, list[tuple[Any, ...]]],
 ) -> None:
-    """Add the rows of a batch."""
+    """Add the rows of a batch to ``ids`` and ``rows``."""
     mailbox, verified = growth.mailbox, call.actor.agent
     number, instant = mailbox.id, max(mailbox.visible_ms, now)
     answer = growth.next_msg_id
     options: Send | None = None
     columns: tuple[Any, ...] = ()
-    named, beside = "", 0
+    name, text_bytes = "", 0
     stored: list[tuple[Any, ...]] = []
     for sent, id_, payload, _ in call.request.sends:
-        if sent is not options:  # most have the same
+        if sent is not options:  # most SENDs share theirs
             options = sent
             sender = verified or options.sender
-            named, beside = sender or "", _text_bytes(options, sender)
+            name, text_bytes = sender or "", _text_bytes(options, sender)
             expires_ms = None if options.ttl is None else now + options.ttl * 1000
             statement, columns = _columns(
                 options, sender, expires_ms, is_verified=verified is not None
@@ -226,9 +225,9 @@ def _add(
             if expires_ms is not None:
                 growth.expires_ms = min(expires_ms, growth.expires_ms or expires_ms)
         if id_ is not None:
-            ids.append((number, stored_id(named, id_), _digest(payload, 16), answer, now))
+            ids.append((number, stored_id(name, id_), _digest(payload, 16), answer, now))
             growth.ids += 1
-        size = len(payload) + beside
+        size = len(payload) + text_bytes
         stored.append((answer, instant, now, number, *columns, size, payload))
         growth.bytes += size
         answer += 1
@@ -236,7 +235,7 @@ def _add(
 
 
 def _fits(growth: _Growth, limits: Limits) -> bool:
-    """Tell whether a mailbox takes so much more, and no answer is awaited in it."""
+    """Tell whether a mailbox has room for its new messages, and awaits no answers."""
     mailbox = growth.mailbox
     count = mailbox.messages + growth.next_msg_id - mailbox.next_msg_id
     return (
@@ -248,22 +247,24 @@ def _fits(growth: _Growth, limits: Limits) -> bool:
 
 
 def _awaiting(db: Connection, mailbox: MailboxRow, call: Call[Send], now: int) -> MailboxRow | None:
-    """Return the mailbox in which to tell of an overdue answer; None where nobody wants that."""
+    """Return the mailbox for the notice of an overdue answer; None if none is wanted."""
     address = call.request.reply_to
     if not call.request.tell_overdue or address is None:
         return None
     if address == mailbox.address:
         awaiting = mailbox
     elif mailboxes.look(db, address, now) is None:
-        raise InvalidRequest(f"reply_to: {address} does not exist, where overdue answers are told")
+        raise InvalidRequest(
+            f"reply_to: {address} does not exist; it gets the notice of an overdue answer"
+        )
     else:
         awaiting = messages.advance(db, address, now)
     actor = call.actor.at_reply_to
-    # Who does not read there could have the broker itself tell others something.
+    # Without this check, a client could make the broker send notices to other readers.
     if not (awaiting.may_send(actor) and awaiting.may_take(actor)):
         raise Forbidden(
-            f"reply_to: to be told of an overdue answer in {address}, you need the rights to send "
-            "to it and to take messages from it"
+            f"reply_to: to get the notice of an overdue answer in {address}, you need the rights "
+            "to send to it and to take messages from it"
         )
     if awaiting.type == MailboxType.LATEST:
         raise InvalidRequest(
@@ -273,7 +274,7 @@ def _awaiting(db: Connection, mailbox: MailboxRow, call: Call[Send], now: int) -
 
 
 def cancel(db: Connection, call: Call[Cancel], now: int, _limits: Limits) -> None:
-    """Remove a delayed message, for its sender or for somebody who may take messages there."""
+    """Remove a delayed message, for its sender or for a client that may take messages there."""
     mailbox = messages.advance(db, call.address, now)
     delayed_id, actor = call.request.delayed_id, call.actor
     row = db.execute(
@@ -282,7 +283,7 @@ def cancel(db: Connection, call: Call[Cancel], now: int, _limits: Limits) -> Non
     ).fetchone()
     size, answer_by_ms, *sent_by = (0, None, None, None) if row is None else row
     is_sender = call.agent is not None and sent_by == [call.agent, actor.agent is not None]
-    # Who names a sender means a message of that sender only.
+    # A request with a sender is only about a message of that sender.
     may_take = call.request.sender is None and mailbox.may_take(actor)
     if row is None or not (is_sender or may_take):
         raise MessageNotFound(
@@ -300,16 +301,16 @@ def cancel(db: Connection, call: Call[Cancel], now: int, _limits: Limits) -> Non
 
 
 def counted_bytes(call: Call[Send]) -> int:
-    """Return how much a message counts in its mailbox: its payload and all text beside it."""
+    """Return the counted size of a message: its payload and all its text."""
     return len(call.payload) + _text_bytes(call.request, call.agent)
 
 
 def _text_bytes(sent: Send, sender: str | None) -> int:
-    beside = [sent.key, sender, sent.from_mailbox, sent.reply_to, sent.correlation_id]
-    beside += (*sent.tags, *sent.path)
+    texts = [sent.key, sender, sent.from_mailbox, sent.reply_to, sent.correlation_id]
+    texts += (*sent.tags, *sent.path)
     for header in sent.headers:
-        beside += header
-    return messages.text_bytes(*beside)
+        texts += header
+    return messages.text_bytes(*texts)
 
 
 def _columns(
@@ -338,10 +339,10 @@ def _columns(
 
 
 def stored_id(sender: str, id_: str) -> bytes:
-    """Return the key of an id of a sender, which is short, too, where the id is long."""
-    # Ids that differ in their last bytes alone, as numbered ones, are stored beside each other.
+    """Return the stored form of an idempotency id, which is short even for a long id."""
+    # Ids that differ only at the end, such as numbered ones, are stored next to each other.
     named = f"{sender}\n{id_}".encode()
-    if len(named) <= _AS_IT_IS:
+    if len(named) <= _UNHASHED_BYTES:
         return b"\1" + named
     return b"\2" + _digest(named[:-_END_BYTES], _BEGINNING_BYTES) + named[-_END_BYTES:]
 
@@ -353,7 +354,10 @@ def _digest(data: bytes, size: int) -> bytes:
 def _remember_id(
     db: Connection, mailbox: MailboxRow, call: Call[Send], answer: int, now: int, limits: Limits
 ) -> int | None:
-    """Keep the answer to a SEND, or return that of the first under its id; save the mailbox."""
+    """Store the answer to a SEND, or return the first answer under its id.
+
+    The caller saves the mailbox.
+    """
     if call.request.id is None:
         return None
     stored_as, digest = stored_id(call.agent or "", call.request.id), _digest(call.payload, 16)
@@ -389,7 +393,7 @@ def _remember_id(
 def _remember_delayed(
     db: Connection, mailbox: MailboxRow, call: Call[Send], delayed_id: int | None
 ) -> None:
-    """Keep which delayed message a SEND has stored, beside the answer to it."""
+    """Store the delayed message of a SEND with its idempotency id."""
     if call.request.id is not None:
         db.execute(
             "UPDATE sent_ids SET answer=-1-? WHERE mailbox=? AND id=?",
@@ -397,10 +401,10 @@ def _remember_delayed(
         )
 
 
-def _answered_before(
+def _repeated_answer(
     db: Connection, mailbox: MailboxRow, call: Call[Send], kept: int
 ) -> int | SendOutcome:
-    """Answer a SEND whose id was sent before as the first was answered."""
+    """Return the first answer to a SEND whose id was sent before."""
     msg_id, delayed_id = max(kept, -1), -1 - kept
     if not call.request.details:
         return msg_id
@@ -414,7 +418,7 @@ def _answered_before(
 
 
 def forget_ids(db: Connection, now: int, most: int) -> int:
-    """Remove ids that need no longer be remembered, the oldest first; how many."""
+    """Remove ids that are too old to be remembered, the oldest first; return how many."""
     return _remove_old_ids(db, now, most).total()
 
 
@@ -436,7 +440,7 @@ def _remove_old_ids(db: Connection, now: int, most: int) -> Counter[int]:
 def make_room(
     db: Connection, mailbox: MailboxRow, size: int, now: int, limits: Limits, *, has_replaced: bool
 ) -> None:
-    """Evict the oldest messages that nobody needs until one of ``size`` bytes fits, else raise."""
+    """Evict the oldest messages that no group needs until ``size`` bytes fit, else raise Full."""
     count, total = mailbox.messages, mailbox.bytes
     if _has_room(count, total + size, limits):
         return
@@ -454,21 +458,21 @@ def make_room(
     else:
         met = f"max_bytes: {total} and {size} bytes are more than {limits.max_bytes}"
     found_from = evicted[0] if evicted else mailbox.evict_from
-    # What was replaced in vain may make room; so nothing is remembered of such a search.
+    # The replacement is undone, and its message may make room later. So this search is forgotten.
     raise Full(
-        f"mailbox {mailbox.address} is full: {met}, none of them acked by all",
+        f"mailbox {mailbox.address} is full: {met}, and no message is acked by all groups",
         mailbox.id,
         0 if has_replaced else found_from,
     )
 
 
 def _has_room(count: int, total: int, limits: Limits) -> bool:
-    """Tell whether a mailbox with so many messages takes one that makes so many bytes of them."""
+    """Tell whether a mailbox of ``count`` messages takes another that makes ``total`` bytes."""
     return count < limits.max_messages and total <= limits.max_bytes
 
 
 def _done(db: Connection, mailbox: MailboxRow) -> Iterator[tuple[int, int]]:
-    """Yield id and size of messages that a group has acked and none has yet to get, by id."""
+    """Yield id and size of messages that all groups are done with, by id."""
     bounds = db.execute(
         "SELECT min(start), min(critical), min(urgent), min(normal) FROM groups WHERE mailbox=?",
         (mailbox.id,),
@@ -485,7 +489,7 @@ def _done(db: Connection, mailbox: MailboxRow) -> Iterator[tuple[int, int]]:
     )
     leased = groups.LeasedInBatches(db, mailbox.id, max(start, mailbox.evict_from))
     for msg_id, size, lane in done:
-        # What was passed over is not looked at again until an ACK or a reset says so.
+        # A message that was passed over is checked again only after an ACK or a reset.
         mailbox.evict_from = msg_id
         if not leased.holds(msg_id, lane):
             yield msg_id, size
@@ -501,7 +505,7 @@ class Full(MailboxFull):
         self._evict_from = evict_from
 
     def remember(self, db: Connection) -> None:
-        """Write down the result of the search, so that the next SEND is quick."""
+        """Store the result of the search, so that the next SEND is quick."""
         db.execute(
             "UPDATE mailboxes SET evict_from=:found WHERE id=:id AND evict_from<:found",
             {"found": self._evict_from, "id": self._mailbox_id},

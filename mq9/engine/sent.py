@@ -1,4 +1,4 @@
-"""SENT: the messages that a sender sent with a correlation id, and what became of each."""
+"""SENT: the messages that a sender sent with a correlation id, and their states."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mq9.models import PRIORITIES, Sent, SentAnswer, SentPage
 from mq9.protocol.requests import ListSent
 
 _NEWEST = (1 << 62,) * 4
-# The row of a message, or of a delayed one, and where it stands among all that was sent. A copy
-# that a MOVE made was not sent, unless it brought the message back.
+# The rows of sent messages, visible or delayed, in the order of sending. The copy that a MOVE made
+# is excluded, unless it brought the message back.
 _FOUND = (
     "SELECT m.sent_ms, m.mailbox, {is_visible} AS is_visible, m.{id} AS id, b.address, m.priority,"
     " {due_ms}, m.key, m.correlation_id, m.reply_to, m.answer_by_ms"
@@ -54,8 +54,9 @@ def _union(visible_index: str, condition: str) -> str:
 _ALL = _union("messages_sent", "1")
 _OF_IDS = _union("messages_correlation", _NAMED)
 
-# Of the messages with a correlation id in a mailbox, from an instant on, the first that is no error
-# answer, else the first. What is older is the question, if the message that was sent is an answer.
+# The first good answer among the messages with a correlation id in a mailbox, else the first error
+# answer. Older messages than the sent one are excluded: if that is itself an answer, one of them is
+# its question.
 _ANSWERS = (
     "WITH wanted (mailbox, correlation_id, sent_ms) AS (SELECT DISTINCT"
     " json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')"
@@ -70,7 +71,7 @@ _ANSWERS = (
 )
 
 
-_Asked = tuple[int, str, int]  # the mailbox for the answer, the correlation id, the sending
+_AnswerKey = tuple[int, str, int]  # mailbox of the answer, correlation id, sent_ms of the question
 
 
 class _Row(NamedTuple):
@@ -88,7 +89,7 @@ class _Row(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Its place among all sent messages; the next page begins after it."""
+        """Its place among all sent messages. The next page begins after it."""
         return ".".join(map(str, self[:4]))
 
 
@@ -96,8 +97,8 @@ _UNTOUCHED = GroupStanding("", WAITING)
 
 
 def list_sent(db: Connection, call: Call[ListSent], now: int) -> SentPage:
-    """List what a sender sent, the newest first, and what became of it."""
-    sender, verified = _whose(call)
+    """List the messages of a sender, the newest first, with their states."""
+    sender, verified = _listed_sender(call)
     request = call.request
     before = _NEWEST if request.before is None else map(int, request.before.split("."))
     ids = request.correlation_ids
@@ -114,23 +115,23 @@ def list_sent(db: Connection, call: Call[ListSent], now: int) -> SentPage:
     )
     rows = [_Row(*row) for row in found]
     page = rows[: request.limit]
-    there = _mailboxes(db, call, page, now)
+    existing = _mailboxes(db, call, page, now)
     wanted = [Wanted(row.mailbox, row.id, row.lane, row.address) for row in page if row.is_visible]
     standings = of_messages(db, wanted, now)
-    answers = _answers(db, call, page, there, sender, now)
+    answers = _answers(db, call, page, existing, sender, now)
     return SentPage(
-        sent=tuple(_sent(row, call, there, standings, answers) for row in page),
+        sent=tuple(_sent(row, call, existing, standings, answers) for row in page),
         more=page[-1].place if len(rows) > len(page) else None,
     )
 
 
-def _whose(call: Call[ListSent]) -> tuple[str, int | None]:
+def _listed_sender(call: Call[ListSent]) -> tuple[str, int | None]:
     """Return the sender whose messages are listed; verified, unverified, or None for both."""
     actor, sender = call.actor, call.request.sender
     if call.request.correlation_ids is None and not actor.may_list:
         raise Forbidden(
-            "correlation_ids: who has not authenticated as an agent is told of these messages "
-            "only; give 1 to 100"
+            "correlation_ids: without authentication as an agent, messages are listed only by "
+            "these ids; give 1 to 100"
         )
     if actor.agent is not None:
         if sender in {None, actor.agent}:
@@ -145,35 +146,35 @@ def _whose(call: Call[ListSent]) -> tuple[str, int | None]:
 def _mailboxes(
     db: Connection, call: Call[ListSent], page: Sequence[_Row], now: int
 ) -> dict[str, MailboxRow]:
-    """Return the mailboxes of messages, and those of their answers that the client may look at."""
+    """Return the mailboxes of messages, and the reply mailboxes that the client may look at."""
     addresses = {row.address for row in page}
     others = {row.reply_to for row in page if row.reply_to is not None}
-    there = {
+    existing = {
         address: mailbox
         for address, mailbox in mailboxes.look_at_all(db, addresses | others, now).items()
         if address in addresses or access.may_look(mailbox, call.actor)
     }
-    outdated = [one.address for one in there.values() if not mailboxes.is_current(one, now)]
+    outdated = [one.address for one in existing.values() if not mailboxes.is_current(one, now)]
     if outdated:
         raise Outdated(*outdated)
-    return there
+    return existing
 
 
 def _answers(
     db: Connection,
     call: Call[ListSent],
     page: Iterable[_Row],
-    there: Mapping[str, MailboxRow],
+    existing: Mapping[str, MailboxRow],
     sender: str,
     now: int,
-) -> dict[_Asked, SentAnswer]:
-    """Return the answers to messages, by the mailbox that they came to and correlation id."""
+) -> dict[_AnswerKey, SentAnswer]:
+    """Return the answers to messages."""
     wanted = [
         (target.id, row.correlation_id, row.sent_ms)
         for row in page
-        if (target := there.get(row.reply_to or "")) and access.may_look(target, call.actor)
+        if (target := existing.get(row.reply_to or "")) and access.may_look(target, call.actor)
     ]
-    by_id = {mailbox.id: mailbox.address for mailbox in there.values()}
+    by_id = {mailbox.id: mailbox.address for mailbox in existing.values()}
     found = db.execute(
         _ANSWERS, {"wanted": orjson.dumps(wanted).decode(), "sender": sender, "now": now}
     )
@@ -188,26 +189,26 @@ def _answers(
 def _sent(
     row: _Row,
     call: Call[ListSent],
-    there: Mapping[str, MailboxRow],
+    existing: Mapping[str, MailboxRow],
     standings: Mapping[tuple[int, int], GroupStanding],
-    answers: Mapping[_Asked, SentAnswer],
+    answers: Mapping[_AnswerKey, SentAnswer],
 ) -> Sent:
-    told: dict[str, Any]
+    fields: dict[str, Any]
     if row.due_ms is not None:
-        told = {"delayed_id": row.id, "state": "delayed", "due": row.due_ms / 1000}
+        fields = {"delayed_id": row.id, "state": "delayed", "due": row.due_ms / 1000}
     else:
         standing = standings.get((row.mailbox, row.id), _UNTOUCHED)
-        told = {
+        fields = {
             "msg_id": row.id,
             "state": standing.state,
             "deliveries": standing.deliveries,
             "promise": groups.promise(standing.promised_ms, standing.done, None),
         }
         if standing.until_ms is not None and standing.state == FETCHED:
-            told["until"] = standing.until_ms / 1000
-        if access.may_look(there[row.address], call.actor):
-            told["moved_to"] = standing.target
-    replies = there.get(row.reply_to or "")
+            fields["until"] = standing.until_ms / 1000
+        if access.may_look(existing[row.address], call.actor):
+            fields["moved_to"] = standing.target
+    replies = existing.get(row.reply_to or "")
     asked = None if replies is None else (replies.id, row.correlation_id, row.sent_ms)
     return Sent(
         mail_address=row.address,
@@ -218,5 +219,5 @@ def _sent(
         reply_to=row.reply_to,
         answer_by=None if row.answer_by_ms is None else row.answer_by_ms // 1000,
         answer=None if asked is None else answers.get(asked),
-        **told,
+        **fields,
     )

@@ -1,10 +1,10 @@
-"""Types of fields in MessagePack, and objects as maps from the names of their fields.
+"""Shapes of MessagePack fields, and objects as maps of field names to values.
 
-Types are compared exactly, so that equal values have equal bytes, and so that whatever is written
-can be read: ``1`` is neither ``True`` nor ``1.0``.
+Types are compared exactly: ``1`` is neither ``True`` nor ``1.0``. So equal values have equal bytes,
+and all that is written can be read.
 
-A field that holds its default is left out. So a field that is added later changes no bytes of what
-does not use it, and is absent from what was written before.
+A field that holds its default is left out. So a new field does not change the bytes of commands
+that do not use it, and may be missing in older ones.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
 
-_MOST = 2**63  # what SQLite stores is less
+_MOST = 2**63  # SQLite stores smaller numbers only
 NEEDED: Final = object()  # equal to no value, so that the field is always written
 
 
 class Misfit(ValueError):
-    """A value is not of its field's shape; the text says where and why."""
+    """A value that does not fit the shape of its field; the text says where and why."""
 
 
 def misfit(value: Any, belongs: str) -> Misfit:
-    """Return the error for a value of another type than belongs there."""
+    """Return the error for a value of another type than ``belongs``."""
     return Misfit(f"not {belongs} but of type {type(value).__name__}")
 
 
 class Shape(Protocol):
-    """A kind of values."""
+    """A kind of value that can be written and read."""
 
     @property
     def write(self) -> Callable[[Any], Any]:
-        """Returns what MessagePack can hold; raises Misfit."""
+        """Returns a MessagePack value; raises Misfit."""
 
     @property
     def read(self) -> Callable[[Any], Any]:
@@ -61,7 +61,7 @@ def _flag(value: Any) -> bool:
     return value
 
 
-def _whole(value: Any) -> int:
+def _integer(value: Any) -> int:
     if type(value) is not int:
         raise misfit(value, "a whole number")
     if not -_MOST <= value < _MOST:
@@ -72,11 +72,11 @@ def _whole(value: Any) -> int:
 TEXT: Shape = _Shape(_text, _text)
 RAW: Shape = _Shape(_raw, _raw)
 FLAG: Shape = _Shape(_flag, _flag)
-WHOLE: Shape = _Shape(_whole, _whole)
+INTEGER: Shape = _Shape(_integer, _integer)
 
 
 def one_of(kind: type[StrEnum]) -> Shape:
-    """Return the shape of an enumeration's words."""
+    """Return the shape of an enumeration."""
     words = {one.value: one for one in kind}
 
     def write(value: Any) -> str:
@@ -132,11 +132,11 @@ def _array(plain: Any) -> list[Any]:
 
 
 TEXTS: Shape = tuple_of(TEXT)
-WHOLES: Shape = tuple_of(WHOLE)
+INTEGERS: Shape = tuple_of(INTEGER)
 
 
 def text_or(shape: Shape) -> Shape:
-    """Return the shape of a text, or of what another shape has, which is no text."""
+    """Return the shape of a text or of a value of another shape, which is never a text."""
 
     def write(value: Any) -> Any:
         return value if type(value) is str else shape.write(value)
@@ -156,12 +156,15 @@ class Field(NamedTuple):
 
 
 def optional(name: str, shape: Shape) -> Field:
-    """Return a field that holds None where it is left out."""
+    """Return a field with the default None."""
     return Field(name, shape, None)
 
 
 class Record:
-    """The shape of a class's instances; reading checks no rules of requests, which may change."""
+    """The shape of a class's instances.
+
+    Reading does not check the rules of requests, because rules may change.
+    """
 
     def __init__(self, kind: type[Any], *fields: Field) -> None:
         self.kind = kind

@@ -1,4 +1,4 @@
-"""States of the messages of many mailboxes, each with its decisive group."""
+"""States of the messages of many mailboxes, each in its decisive group."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mq9.models import Promise
 
 WAITING, FETCHED, MOVED, ACKED = STATES = ("waiting", "fetched", "moved", "acked")
 _CURSOR = "(CASE w.lane WHEN 0 THEN g.critical WHEN 1 THEN g.urgent ELSE g.normal END)"
-# How messages stand with the group named like their mailbox, else with the group that has come
-# furthest. SQLite takes the columns beside a max() from the row that has it.
+# The state of messages in the group named like their mailbox, else in the group that has come
+# furthest. SQLite takes the other columns from the row with the max().
 _STANDINGS = (
     "WITH wanted (mailbox, msg_id, lane, address) AS (SELECT json_extract(value, '$[0]'),"  # noqa: S608  # constant text
     " json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')"
@@ -40,7 +40,7 @@ _STANDINGS = (
 
 
 class Wanted(NamedTuple):
-    """A visible message whose standing is asked for."""
+    """A visible message whose state is wanted."""
 
     mailbox: int
     msg_id: int
@@ -49,19 +49,19 @@ class Wanted(NamedTuple):
 
 
 class GroupStanding(NamedTuple):
-    """The state of a message with its mailbox's own group, or else the furthest group."""
+    """The state of a message in the group named like its mailbox, or else in the furthest group."""
 
     group: str
     state: str
     until_ms: int | None = None
     deliveries: int = 0
-    holder: str | None = None  # "" of one that was given back
-    target: str | None = None  # where it was moved to
+    holder: str | None = None  # "" if it was given back
+    target: str | None = None  # the mailbox that it was moved to
     copy: int | None = None
-    moved: str | None = None  # JSON, what the copy says of the move
+    moved: str | None = None  # JSON, the field ``moved`` of the copy
     is_skipped: bool = False
-    granted: int | None = None  # the reply by which the holder got it
-    reason: str | None = None  # why it was given back the last time
+    granted: int | None = None  # the reply that gave the holder the lease
+    reason: str | None = None  # of the last NACK
     promised_ms: int | None = None
     done: str | None = None
     promised_by: str | None = None
@@ -75,7 +75,7 @@ class GroupStanding(NamedTuple):
 def standings(
     db: Connection, wanted: Iterable[Wanted], now: int
 ) -> dict[tuple[int, int], GroupStanding]:
-    """Return how visible messages stand, by mailbox and msg_id; none for what no group met."""
+    """Return the states of visible messages by mailbox and msg_id; none for one without a group."""
     found = db.execute(
         _STANDINGS,
         {

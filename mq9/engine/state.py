@@ -1,10 +1,10 @@
-"""The state as a whole: how far it has come, what the broker takes, its digest, its time set anew.
+"""The state as a whole: position, limits, digest, and setting its time.
 
-The digest depends on what the engine's tables hold and on nothing else: not on the order in which
-rows or columns came to be there, nor on the versions of SQLite and Python, nor on the layout of the
-file. Copies of a state are compared by it.
+The digest depends only on the contents of the engine's tables. The order of rows and columns, the
+versions of SQLite and Python and the layout of the file have no influence. Copies of a state are
+compared by it.
 
-To set the time is no command: an operator does it, to a file that is no replica.
+Setting the time is no command: an operator does it, on a file that is no replica.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mq9.engine.commands import Call, Limits, SetLimits
 # In the order of the columns of the table.
 _LIMITS = tuple(field.name for field in fields(Limits))
 _LIMIT_COLUMNS = ", ".join(_LIMITS)
-# The tables of `schema.sql` that are the state, and those that belong to the file they are in.
+# The tables of `schema.sql` that make up the state. NOT_STATE belongs to the file.
 STATE = (
     "agents",
     "agents_removed",
@@ -47,7 +47,7 @@ STATE = (
 )
 NOT_STATE = ("checkpoints",)
 _BYTES = 16
-# What has happened: now, where that was later. The others are put below.
+# Past instants: one that lies after the new time becomes the new time.
 PAST = {
     "mailboxes": ("visible_ms",),
     "messages": ("visible_ms", "sent_ms"),
@@ -61,13 +61,13 @@ PAST = {
     "notices": ("at_ms",),
     "agents": ("seen_ms",),
 }
-# An instant that a sender has named: one that had passed when the message was sent stays so.
+# An instant that a sender named. If it had passed at the send, it stays in the past.
 _SINCE_SENDING = "iif({0}>sent_ms, :now + {0} - sent_ms, {0})"
-# What is to come, by the column and by what it becomes where it is later than that. A duration
-# counts from now: a TTL from the last renewal, that of a message and its delay from the sending.
+# Future instants: the upper bound of each column. Durations count from now again. A mailbox TTL
+# counted from the last renewal, a message TTL and a delay from the send.
 FUTURE = {
     ("mailboxes", "expires_ms"): ":now + ttl_s * 1000",
-    ("mailboxes", "changes_ms"): ":now",  # it is only a lower bound
+    ("mailboxes", "changes_ms"): ":now",  # a lower bound
     ("messages", "expires_ms"): ":now + expires_ms - sent_ms",
     ("messages", "answer_by_ms"): _SINCE_SENDING.format("answer_by_ms"),
     ("delayed", "expires_ms"): ":now + expires_ms - sent_ms",
@@ -90,12 +90,12 @@ class Position(NamedTuple):
 
 
 def position(db: Connection) -> Position:
-    """Return how far the state has come."""
+    """Return the last entry that was applied."""
     return Position(*db.execute("SELECT applied, now_ms FROM state").fetchone())
 
 
 def position_and_limits(db: Connection) -> tuple[Position, Limits]:
-    """Return how far the state has come, and what the broker takes, in one step."""
+    """Return the position and the limits of the broker by one query."""
     applied, now_ms, *values = db.execute(
         f"SELECT applied, now_ms, {_LIMIT_COLUMNS} FROM state"  # noqa: S608  # constant columns
     ).fetchone()
@@ -103,36 +103,36 @@ def position_and_limits(db: Connection) -> tuple[Position, Limits]:
 
 
 def move(db: Connection, to: Position) -> None:
-    """Note how far the state has come."""
+    """Store the position of the state."""
     db.execute("UPDATE state SET applied=?, now_ms=?", to)
 
 
 def set_limits(db: Connection, call: Call[SetLimits], _now: int, _limits: Limits) -> None:
-    """Set what the broker takes."""
+    """Set the limits of the broker."""
     columns = ", ".join(f"{name}=?" for name in _LIMITS)
     values = [getattr(call.request.limits, name) for name in _LIMITS]
     db.execute(f"UPDATE state SET {columns}", values)  # noqa: S608  # constant columns
 
 
 def digest(db: Connection) -> str:
-    """Return the digest of the state, as 32 hexadecimal digits; it reads one row at a time."""
+    """Return the digest of the state as 32 hexadecimal digits, reading one row at a time."""
     digested = blake2b(digest_size=_BYTES)
     for name, select in _selects():
         digested.update(name)
         for row in db.execute(select):
-            # `ascii` escapes by rules of its own, where `repr` asks Python's Unicode tables.
+            # `ascii` has fixed rules. `repr` depends on Python's Unicode tables.
             digested.update(ascii(row).encode())
     return digested.hexdigest()
 
 
 @functools.cache
 def _selects() -> tuple[tuple[bytes, str], ...]:
-    """Return a name of each table of the state with its columns, and what selects its rows."""
+    """Return, for each table of the state, its name with columns and the SELECT of its rows."""
     schema = resources.files(engine).joinpath("schema.sql").read_text("utf-8")
     with closing(sqlite3.connect(":memory:")) as db:
         db.executescript(schema)
         selects = [_select(db, table) for table in sorted(STATE)]
-    # The ids that will be given next are part of the state: they are never used again.
+    # The next ids are part of the state, because ids are never reused.
     counters = ",".join(f"'{table}'" for table in STATE)
     given = f"SELECT name, seq FROM sqlite_sequence WHERE name IN ({counters}) ORDER BY name"  # noqa: S608  # our own names
     return (*selects, (b"sqlite_sequence", given))
@@ -140,7 +140,7 @@ def _selects() -> tuple[tuple[bytes, str], ...]:
 
 def _select(db: Connection, table: str) -> tuple[bytes, str]:
     """Return a table's name and a SELECT of its rows by primary key, else by all columns."""
-    # Columns by name: those of a migrated file stand in another order.
+    # Columns are sorted by name, because a migrated file has them in another order.
     columns = db.execute(
         "SELECT name, pk FROM pragma_table_info(?) ORDER BY name", (table,)
     ).fetchall()
@@ -152,13 +152,16 @@ def _select(db: Connection, table: str) -> tuple[bytes, str]:
 
 
 def set_time(db: Connection, now_ms: int) -> None:
-    """Set the time of a state; back, so that nothing stored is over or waits longer than it did."""
+    """Set the time of a state.
+
+    If the time goes back, nothing stored expires by that, and no wait gets longer.
+    """
     applied, was_ms = position(db)
     move(db, Position(applied + 1, now_ms))
     if now_ms >= was_ms:
         return
     values = {"now": now_ms, "back": was_ms - now_ms}
-    for (table, column), limit in FUTURE.items():  # before the sending is changed
+    for (table, column), limit in FUTURE.items():  # first, because it needs the old sent_ms
         db.execute(
             f"UPDATE {table} SET {column}={limit} WHERE {column} > {limit}",  # noqa: S608  # constant
             values,

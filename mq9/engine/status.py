@@ -1,4 +1,4 @@
-"""State of a mailbox, its groups, a message and the whole broker, read without changes."""
+"""The state of a mailbox, its groups, a message and the whole broker, read without changes."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ from mq9.models import (
 from mq9.protocol.requests import Status
 from mq9.protocol.reserved import REDRIVE_GROUP
 
-_MOST_HOLDERS = 20  # of one group, named in one answer
+_MOST_HOLDERS = 20  # of one group in a reply
 _LIVE = "(m.expires_ms IS NULL OR m.expires_ms>:now)"
 _MOST_GROUPS = 100
-_THERE = "(b.expires_ms IS NULL OR b.expires_ms>:now)"  # a mailbox b
+_EXISTS = "(b.expires_ms IS NULL OR b.expires_ms>:now)"  # whether a mailbox b has not expired
 
 
 def status(db: Connection, call: Call[Status], now: int) -> MailboxStatus:
-    """Describe a mailbox."""
+    """Return the state of a mailbox."""
     mailbox = messages.current(db, call.address, now)
     group_name, msg_id, actor = call.request.group_name, call.request.msg_id, call.actor
     creator = actor.owner or mailbox.creator
@@ -60,7 +60,7 @@ def status(db: Connection, call: Call[Status], now: int) -> MailboxStatus:
         "send": mailbox.may_send(actor),
         "grant": mailbox.may_grant(actor),
     }
-    tells_grants = rights["grant"] or actor.is_reader
+    shows_grants = rights["grant"] or actor.is_reader
     return MailboxStatus(
         mail_address=mailbox.address,
         type=MailboxType(mailbox.type),
@@ -78,9 +78,9 @@ def status(db: Connection, call: Call[Status], now: int) -> MailboxStatus:
         own=None if actor.agent is None else actor.agent == creator,
         send_policy=SendPolicy(mailbox.send_policy),
         look_policy=LookPolicy(mailbox.look_policy),
-        readers=mailboxes.agents_in(mailbox.readers) if tells_grants else None,
-        viewers=mailboxes.agents_in(mailbox.viewers) if tells_grants else None,
-        senders=mailboxes.agents_in(mailbox.senders) if tells_grants else None,
+        readers=mailboxes.agents_in(mailbox.readers) if shows_grants else None,
+        viewers=mailboxes.agents_in(mailbox.viewers) if shows_grants else None,
+        senders=mailboxes.agents_in(mailbox.senders) if shows_grants else None,
         enforced=actor.is_known,
         rights=tuple(right for right, has in rights.items() if has),
         turns=notices.turns(db, mailbox, now) if rights["take"] else None,
@@ -88,7 +88,7 @@ def status(db: Connection, call: Call[Status], now: int) -> MailboxStatus:
 
 
 def why_empty(db: Connection, call: Call[WhyEmpty], now: int) -> Waiting:
-    """Say why a FETCH found nothing."""
+    """Return why a FETCH found nothing."""
     mailbox = messages.current(db, call.address, now)
     group_name = call.request.group_name
     stored = mailbox.messages - mailbox.delayed
@@ -114,7 +114,10 @@ def why_empty(db: Connection, call: Call[WhyEmpty], now: int) -> Waiting:
 
 
 def list_held(db: Connection, call: Call[ListHeld], now: int) -> tuple[Held, ...]:
-    """List what consumers of a group hold, soonest to end first, one more than a reply has."""
+    """List the messages that consumers of a group hold, up to one more than fits into a reply.
+
+    The one whose lease ends first comes first.
+    """
     mailbox = messages.current(db, call.address, now)
     group = groups.find(db, mailbox, call.request.group_name, now)
     if group is None:
@@ -138,7 +141,7 @@ def list_held(db: Connection, call: Call[ListHeld], now: int) -> tuple[Held, ...
 
 
 def count_unread(db: Connection, call: Call[CountUnread], now: int) -> Unread | None:
-    """Count what a group could be given; None when the mailbox is not there."""
+    """Count the messages that a group could get; None if the mailbox does not exist."""
     if mailboxes.look(db, call.address, now) is None:
         return None
     mailbox = messages.current(db, call.address, now)
@@ -150,7 +153,7 @@ _MOST_BACKLOG = 1_000  # messages that are counted
 
 
 def backlog(db: Connection, address: str, actor: Actor, now: int) -> int | None:
-    """Count what waits for the group that is called like its mailbox, up to a thousand."""
+    """Count the waiting messages of the group named like its mailbox, up to 1 000."""
     mailbox = mailboxes.look(db, address, now)
     if mailbox is None or not (actor.owns(address) or mailbox.may_look(actor)):
         return None
@@ -210,7 +213,7 @@ def _seconds(instant: int | None) -> float | None:
 
 
 def _concerning(db: Connection, mailbox: MailboxRow, stored: int, start: int) -> int:
-    """Count what is stored from the first msg_id on that concerns a group."""
+    """Count the stored messages from the start of a group on."""
     if start == 0:
         return stored
     return sum(messages.count_by_lane(db, mailbox, [start] * len(PRIORITIES)))
@@ -231,7 +234,7 @@ _LEASES = (
 
 
 def _leases(db: Connection, group: Group, now: int) -> tuple[int, list[int], tuple[Leased, ...]]:
-    """Look at the leases of a group, at each of them once."""
+    """Count the leases of a group, reading each once."""
     count, *free, holders = db.execute(
         _LEASES, {"group": group.id, "now": now, "most": _MOST_HOLDERS}
     ).fetchone()
@@ -240,8 +243,8 @@ def _leases(db: Connection, group: Group, now: int) -> tuple[int, list[int], tup
 
 
 def _history(db: Connection, mailbox: MailboxRow, msg_id: int, now: int) -> MessageHistory:
-    """Tell what happened to a message."""
-    told = notices.of_message(db, mailbox, msg_id)
+    """Return the history of a message."""
+    receipts = notices.of_message(db, mailbox, msg_id)
     stored = db.execute(
         "SELECT sent_ms, visible_ms, priority, expires_ms, key, moved, answer_by_ms FROM messages"
         " WHERE mailbox=? AND msg_id=?",
@@ -261,7 +264,7 @@ def _history(db: Connection, mailbox: MailboxRow, msg_id: int, now: int) -> Mess
             answer_by=None if answer_by_ms is None else answer_by_ms // 1000,
             moved=None if moved is None else Moved(**orjson.loads(moved)),
             groups=_standings(db, mailbox, msg_id, lane, now),
-            notices=told,
+            notices=receipts,
         )
     if msg_id >= mailbox.next_msg_id:
         return MessageHistory(msg_id=msg_id, state="unassigned")
@@ -283,7 +286,7 @@ def _history(db: Connection, mailbox: MailboxRow, msg_id: int, now: int) -> Mess
         priority=PRIORITIES[lane],
         replaced_by=replaced_by,
         groups=_last_seen(db, mailbox, msg_id, now),
-        notices=told,
+        notices=receipts,
     )
 
 
@@ -315,7 +318,7 @@ def _standings(
     return tuple(
         one
         for one in standings
-        if (one.group_name, one.state) != (REDRIVE_GROUP, "pending")  # nobody waits for it
+        if (one.group_name, one.state) != (REDRIVE_GROUP, "pending")  # no consumer waits for it
     )
 
 
@@ -361,7 +364,7 @@ def _standing(
 
 
 class _Lease(NamedTuple):
-    """The state of a message that a group was given and has not acked."""
+    """The lease of a message that a group has received and not acked."""
 
     holder: str | None
     until_ms: int | None
@@ -371,7 +374,7 @@ class _Lease(NamedTuple):
 
 
 def _lease(db: Connection, mailbox: MailboxRow, group: _Group, msg_id: int) -> _Lease | None:
-    """Return who got a stored message, until when, and how often the group was given it."""
+    """Return the lease of a stored message in a group, or None."""
     row = db.execute(
         "SELECT holder, until_ms, deliveries, reason, promised_ms, done, promised_by FROM leases"
         " WHERE group_id=? AND msg_id=?",
@@ -391,7 +394,7 @@ def _lease(db: Connection, mailbox: MailboxRow, group: _Group, msg_id: int) -> _
 def _count_ahead(
     db: Connection, mailbox: MailboxRow, group: _Group, msg_id: int, lane: int, now: int
 ) -> int:
-    """Count what the group would be given before a message."""
+    """Count the messages that the group would get before a message."""
     (ahead,) = db.execute(
         f"SELECT count(*) FROM {groups.LEASES} WHERE group_id=?"  # noqa: S608  # constant text
         " AND (until_ms IS NULL OR until_ms<=?)"
@@ -407,7 +410,7 @@ def _count_ahead(
 
 
 def _last_seen(db: Connection, mailbox: MailboxRow, msg_id: int, now: int) -> tuple[Standing, ...]:
-    """Tell which groups were given a message that was removed, as long as that is remembered."""
+    """Return the last known states of a removed message in the groups that received it."""
     standings = []
     for group in _known_groups(db, mailbox, now):
         deliveries, acked = db.execute(
@@ -432,12 +435,16 @@ def _last_seen(db: Connection, mailbox: MailboxRow, msg_id: int, now: int) -> tu
 
 
 def look(db: Connection, _call: Call[Look], _now: int) -> None:
-    """Read something small."""
+    """Read something small, to check that reads work."""
     db.execute("SELECT 1 FROM mailboxes LIMIT 1").fetchone()
 
 
 def count_all(db: Connection, _call: Call[CountAll], now: int) -> Totals:
-    """Count everything, but for what has expired and was not removed yet, give or take messages."""
+    """Count the contents of the broker.
+
+    Expired mailboxes, groups and agents that are not removed yet do not count; expired messages
+    may.
+    """
     at: dict[str, int | str] = {
         "now": now,
         "unused": now - groups.FORGOTTEN_MS,
@@ -445,13 +452,13 @@ def count_all(db: Connection, _call: Call[CountAll], now: int) -> Totals:
     }
     mailbox_count, count, delayed, size = db.execute(
         "SELECT count(*), coalesce(sum(messages), 0), coalesce(sum(delayed), 0),"  # noqa: S608  # constant text
-        f" coalesce(sum(bytes), 0) FROM mailboxes b WHERE {_THERE}",
+        f" coalesce(sum(bytes), 0) FROM mailboxes b WHERE {_EXISTS}",
         at,
     ).fetchone()
     (agent_count,) = db.execute(
         "SELECT count(*) FROM agents WHERE expires_ms IS NULL OR expires_ms>:now", at
     ).fetchone()
-    known = f"groups g JOIN mailboxes b ON b.id=g.mailbox WHERE g.used_ms>:unused AND {_THERE}"
+    known = f"groups g JOIN mailboxes b ON b.id=g.mailbox WHERE g.used_ms>:unused AND {_EXISTS}"
     (group_count,) = db.execute(
         f"SELECT count(*) FROM {known}",  # noqa: S608  # constant text
         at,
@@ -486,7 +493,7 @@ def count_all(db: Connection, _call: Call[CountAll], now: int) -> Totals:
 
 
 def _leases_of_source(db: Connection, source: str, at: dict[str, int | str]) -> tuple[int, ...]:
-    """Count leases that run and, of each priority, those that are over."""
+    """Count the running leases and, for each priority, the ended ones."""
     counted: tuple[int, ...] = db.execute(
         "SELECT coalesce(sum(l.until_ms>:now AND l.holder<>''), 0),"  # noqa: S608  # constant text
         + ",".join(
@@ -495,7 +502,7 @@ def _leases_of_source(db: Connection, source: str, at: dict[str, int | str]) -> 
             for lane in range(len(PRIORITIES))
         )
         + f" FROM {source} l JOIN groups g ON g.id=l.group_id JOIN mailboxes b ON b.id=l.mailbox"
-        f" WHERE g.used_ms>:unused AND {_THERE}",
+        f" WHERE g.used_ms>:unused AND {_EXISTS}",
         at,
     ).fetchone()
     return counted

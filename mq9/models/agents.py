@@ -25,8 +25,8 @@ class Identity:
     """The identity of a client, as the broker knows it.
 
     Attributes:
-        agent: The name that it has authenticated as; None without one.
-        role: Its rights; None where no agents are configured, or the broker does not say.
+        agent: The authenticated name; None without one.
+        role: Its rights; None if no agents are configured, or the broker does not report it.
     """
 
     agent: str | None = None
@@ -38,17 +38,17 @@ class Match:
     """The match of a registered agent with a query.
 
     Attributes:
-        name: The name it registered under, or the mailbox where it gave none.
-        mailbox: The address that reaches it.
+        name: The name of the registration, or the mailbox if it has none.
+        mailbox: Its address.
         score: Larger is better; comparable within one reply only.
         last_seen: When it was last active, such as by a report, a send or a fetch, in whole Unix
             seconds.
-        status: What it last reported.
-        mode: What ranked the answer: ``all``, ``text`` or ``semantic``.
-        backlog: How many messages wait in its mailbox for the group of the same name, which is the
-            one that agents read with; 1 000 means that many or more. None where there is no
-            mailbox, or the broker does not say.
-        weak: Whether the score is below what agents have that fit: it may well not fit at all.
+        status: Its last report.
+        mode: The ranking of the result: ``all``, ``text`` or ``semantic``.
+        backlog: How many messages wait in its mailbox for the group of the same name, which agents
+            read with. 1 000 means that many or more. None if the mailbox does not exist, or the
+            broker does not report it.
+        weak: Whether the score is below that of agents that fit. Such an agent may not fit at all.
     """
 
     name: str
@@ -62,10 +62,10 @@ class Match:
 
 
 class AgentMatch(dict[str, Any]):
-    """The object that an agent registered, with how it matched in ``match``.
+    """The registered object of an agent, with its match in ``match``.
 
-    It is a plain dict of what was registered; where the registration left ``mailbox`` out, the
-    client fills in the address that the broker gave it.
+    It is a plain dict of the registration. If that has no ``mailbox``, the client fills in the
+    address that the broker assigned.
     """
 
     def __init__(self, registered: dict[str, Any], match: Match) -> None:
@@ -78,8 +78,8 @@ class AgentMatches(list[AgentMatch]):
     """The agents that were found, best first.
 
     Attributes:
-        mode: What ranked them, and also found nobody: ``text``, ``semantic``, or ``all`` for a list
-            by name; None where the broker does not say.
+        mode: The ranking: ``text``, ``semantic``, or ``all`` for a list by name. Also set
+            for an empty result. None if the broker does not report it.
         has_more: Whether another page follows.
     """
 
@@ -91,18 +91,18 @@ class AgentMatches(list[AgentMatch]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentEntry:
-    """The result of LOOKUP for a name: whether it is registered, and whether it wrote before.
+    """The result of LOOKUP for a name: its registration, and its messages to a mailbox.
 
     Attributes:
-        name: The name that was looked up, or that was found at a mailbox.
+        name: The name that was looked up or found at a mailbox.
         registered: Whether an agent is registered under exactly this name.
-        mailbox: The address that reaches it; None where it is not registered.
+        mailbox: Its address; None if it is not registered.
         last_seen: When it was last active, as in ``Match``.
-        by: The authenticated agent that registered it; None where nobody authenticated did.
-        wrote: When the oldest message that comes from this name became visible, in Unix seconds,
-            among the newest 1 000 of the mailbox that was named; None where there is none. It is
-            what messages say of themselves.
-        wrote_verified: The same among the messages whose sender the broker knows.
+        by: The authenticated agent that registered it; None if an unauthenticated client did.
+        wrote: When the oldest message from this name became visible, in Unix seconds, among the
+            newest 1 000 of the mailbox in the request; None if there is none. The name is a claim
+            of these messages.
+        wrote_verified: The same among messages with a verified sender.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Lists of a broker's mail for people: conversations, and stuck messages."""
+"""Lists for people: conversations and stuck messages."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ class Participant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """A conversation, as a list shows it. All instants are in Unix seconds.
+    """A conversation in a list. All instants are in Unix seconds.
 
-    It tells of the messages that the caller may see, and of no others.
+    It covers only the messages that the caller may see.
 
     Attributes:
-        id: For ``conversation``.
+        id: The argument of ``conversation``.
         text: The first 200 characters of its oldest message.
         began: When its oldest message became visible.
         last: When its newest message became visible.
         count: How many messages it has; of a longer one, the newest 1 000 are counted.
-        participants: Who sent them, up to 20.
-        mailboxes: The mailboxes that they are in, up to 20.
-        state: How the last question without an answer stands: ``delayed``, ``waiting`` for a
+        participants: The senders, up to 20.
+        mailboxes: The mailboxes of its messages, up to 20.
+        state: The state of the last question without an answer: ``delayed``, ``waiting`` for a
             consumer, ``leased`` to one, ``retrying`` (delivered before, and not done) or ``dead``
             (moved away). Without such a question ``answered`` or ``done``, by the newest message
             that is no answer.
         waiting_for: The mailbox of that question, or of that message.
         holder: The consumer that holds it, if the caller may look at the mailbox.
-        since: Since when it is so: visible, delivered, moved or answered.
+        since: When that state began: visible, delivered, moved or answered.
         reason: Why it was given back or moved, if the caller may look at the mailbox.
         deliveries: How often it was delivered.
     """
@@ -78,10 +78,10 @@ class ConversationPage:
 
     Attributes:
         conversations: The conversations, the one with the newest message first.
-        more: The argument ``before`` of the next page; None where this one is the last. A page with
-            filters may be short and have it: so much is looked through at once.
-        building: How much is in the index so far; None when all is.
-        position: How far the broker's state has come; for ``if_changed_from``.
+        more: The argument ``before`` of the next page; None on the last page. A page with filters
+            may be short although there are more, because one call searches a limited part.
+        building: How much is in the index so far; None when it is complete.
+        position: The position of the broker's state, for ``if_changed_from``.
         unchanged: Whether nothing has changed since ``if_changed_from``, so that nothing was read.
     """
 
@@ -104,8 +104,8 @@ class ConversationMessage(Generic[M]):
 
     Attributes:
         message: The message. While it is delayed its msg_id is -1.
-        standing: How it stands with the group that is named like its mailbox, else with the group
-            that has come furthest. None while it is delayed.
+        standing: Its state in the group named like its mailbox, else in the group that has come
+            furthest. None while it is delayed.
         in_reply_to: The mailbox and msg_id of the question that it answers, if the caller may see
             the question.
         due: While it is delayed, when it becomes visible, in Unix seconds.
@@ -123,9 +123,9 @@ class ConversationMessages(Generic[M]):
 
     Attributes:
         messages: The messages, oldest first.
-        more: The argument ``after`` of the next part; None where this one is the last.
-        building: How much is in the index so far; None when all is.
-        position: How far the broker's state has come.
+        more: The argument ``after`` of the next part; None in the last part.
+        building: How much is in the index so far; None when it is complete.
+        position: The position of the broker's state.
         unchanged: Whether nothing has changed since ``if_changed_from``, so that nothing was read.
     """
 
@@ -138,14 +138,14 @@ class ConversationMessages(Generic[M]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """That one writes to a mailbox.
+    """A sender that writes to a mailbox.
 
     Attributes:
-        sender: Who does: a claim, unless ``verified``. None for messages without a sender.
+        sender: The name: a claim, unless ``verified``. None for messages without a sender.
         verified: Whether the broker itself knows the sender.
         mail_address: The mailbox.
-        count: How many of these messages are in the index. One that was removed is counted until
-            the index has noticed.
+        count: How many of these messages are in the index. A removed message counts until the index
+            has processed the removal.
         last: When the newest became visible, in Unix seconds.
     """
 
@@ -158,27 +158,27 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StuckMessage:
-    """A message that needs somebody. All instants are in Unix seconds.
+    """A message that needs attention. All instants are in Unix seconds.
 
     Attributes:
         kind: ``leased`` for longer than usual; ``retrying``, delivered before and not done;
-            ``overdue``, without the answer that was asked for by now; ``undeliverable``, since
-            nobody reads the mailbox; or ``dead``, a dead letter.
-        mail_address: The mailbox that it is in.
+            ``overdue``, without an answer by the deadline; ``undeliverable``, because no consumer
+            reads the mailbox; or ``dead``, a dead letter.
+        mail_address: Its mailbox.
         msg_id: Its number there.
-        group_name: The consumer group for which it is so; None where none is.
-        consumer: Who holds it.
-        since: Since when it is so: first or last delivered, visible, due or moved.
+        group_name: The consumer group with this problem; None without one.
+        consumer: The consumer that holds it.
+        since: When the problem began: first or last delivered, visible, due or moved.
         until: When its lease, or the delay of one that was given back, ends.
-        deliveries: How often the group was given it.
+        deliveries: How often it was delivered to the group.
         deaths: How many leases ended after its handling had begun.
         reason: Why it was given back or moved.
-        promise: What its holder has promised.
-        answer_by: By when its answer was asked for.
+        promise: The promise of its holder.
+        answer_by: The deadline for its answer.
         text: The first 200 characters of its body.
-        sender: Who sent it: a claim, unless ``verified``.
+        sender: The sender: a claim, unless ``verified``.
         verified: Whether the broker itself knows the sender.
-        moved: Where a dead letter came from.
+        moved: The former place of a dead letter.
     """
 
     kind: str
@@ -204,11 +204,11 @@ class StuckPage:
     """A page of stuck messages.
 
     Attributes:
-        items: The messages, by kind, and within a kind in an order that stays.
-        counts: How many there are of each kind; a kind of which 1 000 were found has that or more.
-        more: The argument ``after`` of the next page; None where this one is the last.
-        building: How much is in the index of conversations so far; None when all is.
-        position: How far the broker's state has come; for ``if_changed_from``.
+        items: The messages, by kind, and within a kind in a stable order.
+        counts: How many there are of each kind; 1 000 means that many or more.
+        more: The argument ``after`` of the next page; None on the last page.
+        building: How much is in the index of conversations; None when it is complete.
+        position: The position of the broker's state, for ``if_changed_from``.
         unchanged: Whether nothing has changed since ``if_changed_from``, so that nothing was read.
     """
 

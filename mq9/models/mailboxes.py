@@ -1,4 +1,4 @@
-"""The state of mailboxes, consumer groups and messages, as STATUS and PUBLIC.LIST tell it."""
+"""The state of mailboxes, consumer groups and messages, as STATUS and PUBLIC.LIST report it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class MailboxType(StrEnum):
 class SendPolicy(StrEnum):
     """The senders that a mailbox accepts.
 
-    ``everyone``. ``granted``: its creator, and those it is granted to as ``senders`` or
-    ``readers``. ``creator``: its creator only.
+    ``everyone``: all senders. ``granted``: its creator, and its ``senders`` and ``readers``.
+    ``creator``: its creator only.
     """
 
     EVERYONE = "everyone"
@@ -32,8 +32,7 @@ class SendPolicy(StrEnum):
 class LookPolicy(StrEnum):
     """The agents that may look into a mailbox without leasing messages.
 
-    ``granted``: its creator, and those it is granted to as ``readers`` or ``viewers``.
-    ``everyone``: all agents.
+    ``granted``: its creator, and its ``readers`` and ``viewers``. ``everyone``: all agents.
     """
 
     GRANTED = "granted"
@@ -41,15 +40,15 @@ class LookPolicy(StrEnum):
 
 
 class Granted(list[str]):
-    """Whom a mailbox is granted to: its readers, and beside them the rest of GRANT's reply.
+    """The readers of a mailbox, with the other grants in GRANT's reply.
 
     Attributes:
-        readers: The agents that may use it as its creator may, but for granting it.
+        readers: The agents that may use it as its creator may, except for granting it.
         viewers: The agents that may look at its messages, and take none.
         senders: The agents that may send to it under the policy ``granted``.
-        send_policy: Who may send to it.
-        look_policy: Who may look into it.
-        enforced: Whether the broker tells agents apart, and so can enforce all of this.
+        send_policy: The senders that it accepts.
+        look_policy: The agents that may look into it.
+        enforced: Whether the broker authenticates agents, and so can enforce all of this.
     """
 
     def __init__(
@@ -104,7 +103,7 @@ class Removed:
     Attributes:
         expired: Their TTL had passed.
         replaced: A newer message took their key, or their place in a mailbox of type ``latest``.
-        deleted: Somebody deleted them.
+        deleted: A client deleted them.
         evicted: They made room in a full mailbox, when every group was done with them.
     """
 
@@ -125,9 +124,10 @@ class GroupStatus:
 
     Attributes:
         group_name: The group.
-        exists: False when no FETCH has created it; the rest then says what ``earliest`` would see.
-        pending: What could be delivered to it now.
-        leased: What is leased to whom.
+        exists: False if no FETCH has created it; the other fields then show a group that starts
+            ``earliest``.
+        pending: Number of messages that could be delivered to it now.
+        leased: The leased messages by consumer.
         acked: How many of the stored messages it has acked.
         moved: How many of the stored messages it has moved to another mailbox.
     """
@@ -147,22 +147,22 @@ class MessageHistory:
     Attributes:
         msg_id: Its number.
         state: ``stored``, or why it is not: ``expired``, ``deleted``, ``replaced``, ``evicted``;
-            ``unassigned`` when no message has had that id yet; ``unknown`` when that was so long
-            ago that it is not remembered.
-        since: When it became what ``state`` says.
+            ``unassigned`` if no message has had that id yet; ``unknown`` if the message was removed
+            too long ago.
+        since: When ``state`` began.
         sent: When it was sent.
         visible: When it became visible: when it was sent, or when its delay was over.
         expires: When it expires.
         priority: Its priority.
         key: Its key.
-        answer_by: Until when its sender wants an answer; None when it is no longer stored.
-        replaced_by: The newer message that took its key, or its place in a mailbox that keeps the
-            newest only.
-        moved: Where it was before it was moved to this mailbox, if it was; None when it is no
-            longer stored.
-        groups: Where it stands with each group, by name; at most 100 of them. Of a message that is
-            no longer stored it is known for an hour after it was delivered.
-        notices: Which sessions of hosts were told of it, or were not, oldest first; at most 100.
+        answer_by: The deadline for the answer; None if it is no longer stored.
+        replaced_by: The newer message that took its key, or its place in a mailbox of type
+            ``latest``.
+        moved: Its former place, if it was moved to this mailbox; None if it is no longer stored.
+        groups: Its state in each group, by name; at most 100 of them. For a message that is no
+            longer stored, it is known for an hour after the delivery.
+        notices: The notices of it to sessions of hosts, reported or held back, oldest first; at
+            most 100.
     """
 
     msg_id: int
@@ -186,32 +186,32 @@ class MailboxStatus:
 
     Attributes:
         mail_address: The mailbox.
-        type: What it keeps.
-        desc: What its creator says of it.
+        type: Its type, which determines the messages that it keeps.
+        desc: Its description by the creator.
         public: Whether PUBLIC.LIST names it.
         ttl: Its lifetime in seconds; 0 means that it never expires.
         expires_at: When it expires, in Unix seconds.
         stored: How many messages are visible.
-        stored_bytes: How much all messages count, delayed ones included: payloads, and all text
-            that is stored with them.
+        stored_bytes: The counted size of all messages, including delayed ones: payloads, and all
+            text that is stored with them.
         delayed: How many wait for their due time.
         next_due: When the next of those is due, in Unix seconds.
         removed: How many were removed so far, by reason.
-        group: The asked-for group.
-        message: The asked-for message.
-        own: Whether the agent that asks created it, or has its address; None for who asks as no
+        group: The requested group.
+        message: The requested message.
+        own: Whether the client's agent created it, or has its address; None for a client without an
             agent.
-        send_policy: Who may send to it.
-        look_policy: Who may look into it.
-        readers: The agents that it is granted to; None where the caller may not grant it.
+        send_policy: The senders that it accepts.
+        look_policy: The agents that may look into it.
+        readers: The agents that may use it; None if the caller may not grant it.
         viewers: The agents that may look into it; None likewise.
         senders: The agents that may send to it under the policy ``granted``; None likewise.
-        enforced: Whether the broker tells agents apart, and so can enforce policies and grants.
-        rights: What the client that asks may do here, out of ``look``, ``take``, ``send`` and
-            ``grant``; ``take`` is every verb that leases, confirms or removes. Empty where the
-            broker does not say.
+        enforced: Whether the broker authenticates agents, and so can enforce policies and grants.
+        rights: The client's rights here, out of ``look``, ``take``, ``send`` and ``grant``.
+            ``take`` covers every verb that leases, confirms or removes. Empty if the broker does
+            not report them.
         turns: How many automatic turns its mail began in the last hour, in sessions of hosts; None
-            where the caller may not take.
+            if the caller may not take messages.
     """
 
     mail_address: str
@@ -248,12 +248,12 @@ class Totals:
         groups: How many consumer groups.
         messages: How many messages are visible.
         delayed: How many wait for their due time.
-        bytes: How much all messages count, delayed ones included: payloads, and all text beside.
+        bytes: The counted size of all messages, including delayed ones: payloads and text.
         leases: How many messages consumers hold.
-        backlog: How many messages could be delivered now, each counted once for each group but
+        backlog: How many messages could be delivered now, each counted once for each group except
             that of redrives.
         removed: How many messages were removed so far, by reason.
-        dropped: How many went with their mailbox.
+        dropped: How many were removed with their mailbox.
     """
 
     mailboxes: int = 0
@@ -278,22 +278,21 @@ class PublicMailbox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedMailbox:
-    """A mailbox in a list of its owner's.
+    """A mailbox in a list for its owner.
 
     Attributes:
         mail_address: The mailbox.
-        desc: What its creator says of it.
-        creator: The authenticated agent that made it; None where none did.
+        desc: Its description by the creator.
+        creator: The authenticated agent that created it; None without one.
         stored: How many messages are visible.
         delayed: How many wait for their due time.
         expires_at: When it expires, in Unix seconds.
-        pending: With details, how many messages could be delivered to the group that is named like
-            it.
+        pending: With details, how many messages could be delivered to the group named like it.
         leased: With details, how many messages consumers of that group hold, or gave back with a
             delay; up to 1 000.
-        oldest: With details, when the oldest message became visible that the group has not acked,
-            in Unix seconds; None where there is none.
-        dead: With details, whether there are dead letters in it, or were as far as is remembered.
+        oldest: With details, when the oldest message that the group has not acked became visible,
+            in Unix seconds; None if there is none.
+        dead: With details, whether it has dead letters, or had some as far as is remembered.
     """
 
     mail_address: str
@@ -314,7 +313,7 @@ class MailboxPage:
 
     Attributes:
         mailboxes: The mailboxes.
-        more: Whether others follow: list on ``after`` the last address.
+        more: Whether others follow; then list again with the last address as ``after``.
     """
 
     mailboxes: tuple[ListedMailbox, ...] = ()

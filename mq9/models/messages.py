@@ -1,4 +1,4 @@
-"""Messages, what their reader can do with them, and what FETCH, EXTEND and questions give."""
+"""Messages, their actions, and the results of FETCH, EXTEND and questions."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Priority(StrEnum):
     NORMAL = "normal"
 
 
-# The header by which a sender names a conversation, and the one by which a message belongs to the
-# conversation of another message, whatever that is named.
+# The header that names the conversation of a message. PART_OF puts a message into an existing
+# conversation, and overrides it.
 CONVERSATION = "conversation"
 PART_OF = "part-of-conversation"
-QUESTION_TAG = "question"  # of every message that asks a person something
+QUESTION_TAG = "question"  # of every question to a person
 PRIORITIES = tuple(Priority)  # in the order of delivery
 
 
 class Deliver(StrEnum):
     """The start of a new consumer group, or of a read without a group.
 
-    ``earliest``: with everything stored. ``latest``: with the newest stored message. ``new``: with
-    what arrives from now on. ``from_time``: with what became visible at an instant, in Unix
-    seconds, or later. ``from_id``: with a msg_id.
+    ``earliest``: all stored messages. ``latest``: from the newest stored message on. ``new``: only
+    messages that arrive later. ``from_time``: messages that became visible at an instant, in Unix
+    seconds, or later. ``from_id``: from a msg_id on.
     """
 
     EARLIEST = "earliest"
@@ -52,7 +52,7 @@ class Deliver(StrEnum):
 
 
 class MessageHeaders(Mapping[str, str]):
-    """The headers of a message: immutable, names in lower case, found whatever their case.
+    """The headers of a message: immutable, with names in lower case; lookups ignore case.
 
     Args:
         values: Value by name.
@@ -90,12 +90,12 @@ class Moved:
         mailbox: The mailbox it was moved from.
         group: The consumer group that confirmed it there.
         msg_id: Its number there.
-        by: Who moved it: a claim, unless ``by_verified``.
-        by_verified: Whether the broker itself knows who moved it.
-        reason: Why, in the words of whoever moved it.
+        by: The agent that moved it: a claim, unless ``by_verified``.
+        by_verified: Whether the broker itself knows the agent that moved it.
+        reason: Why, in that agent's words.
         deliveries: How often it had been delivered to the group.
         at: When it was moved, in Unix seconds.
-        back: Whether it had come from there by a move before, and this one took it back.
+        back: Whether this move took it back to the mailbox that it had been moved from.
     """
 
     mailbox: str
@@ -111,12 +111,12 @@ class Moved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """Until when the holder of a message wants to have answered it.
+    """The deadline that the holder of a message has set itself for the answer.
 
     Attributes:
-        until: Until when, in whole Unix seconds.
-        done: What the holder has done so far, in its own words; up to 1 024 characters.
-        by: The consumer that promised it, as the broker tells it.
+        until: The deadline, in whole Unix seconds.
+        done: The work done so far, in the holder's words; up to 1 024 characters.
+        by: The consumer that promised it, filled in by the broker.
     """
 
     until: int
@@ -130,22 +130,22 @@ class Standing:
 
     Attributes:
         group_name: The group.
-        state: ``pending`` (it can be delivered now), ``leased``, ``given_back`` (nobody gets
-            it until the delay is over), ``acked``, ``moved`` (to another mailbox, as a dead
-            letter), or ``skipped`` (it lies before the group's start). Of one that is no longer
+        state: ``pending`` (it can be delivered now), ``leased``, ``given_back`` (it is not
+            delivered until the delay is over), ``acked``, ``moved`` (to another mailbox, as a dead
+            letter), or ``skipped`` (it lies before the group's start). If the message is no longer
             stored: ``acked``, ``moved``, or ``delivered`` without an ack.
-        consumer: Who holds the lease.
+        consumer: The holder of the lease.
         until: When the lease or the delay ends, in Unix seconds.
         deliveries: How often it was delivered to the group; 0 after it was acked.
-        ahead: Of a pending one, how many messages would be delivered before it; STATUS alone counts
-            them, and it is 0 in what QUERY finds.
+        ahead: How many messages would be delivered before a pending one. Only STATUS counts them;
+            in results of QUERY it is 0.
         moved_to: The mailbox that it was moved to.
         moved_as: The msg_id of its copy there.
-        moved: Who moved it, when and why; None when it is no longer stored, and in what QUERY
-            finds.
-        reason: Why it was given back the last time, in the words of who did.
-        promise: What its holder has promised; kept when the lease ends, until the message is acked,
-            moved or given back.
+        moved: The move with its agent, time and reason. None if it is no longer stored, and in
+            results of QUERY.
+        reason: Why it was given back the last time, in the words of its holder.
+        promise: The promise of its holder. It stays when the lease ends, until the message is
+            acked, moved or given back.
     """
 
     group_name: str
@@ -162,12 +162,12 @@ class Standing:
 
 
 class _ClientSlot:
-    """Holds a client, which is no field: it takes no part in comparing or pickling."""
+    """A slot for the client of a message. It is no field, so comparing and pickling ignore it."""
 
     __slots__ = ("_client",)
 
 
-# Without slots, so that one is made by one call and not by one for each field.
+# Without slots, so that `of` fills all fields by one call.
 @dataclass(frozen=True, kw_only=True)
 class StoredMessage(_ClientSlot):
     """A message of FETCH or QUERY; ``Message`` and ``SyncMessage`` can act on it.
@@ -179,19 +179,19 @@ class StoredMessage(_ClientSlot):
         create_time: When it became visible, in whole Unix seconds.
         key: Its key; at most one visible message has it.
         tags: Its tags.
-        sender: Who sent it: a claim, unless ``sender_verified``.
+        sender: Its sender: a claim, unless ``sender_verified``.
         sender_verified: Whether the broker itself knows the sender.
-        from_mailbox: A mailbox that the sender may take messages from, as it says. The broker has
-            checked that where ``sender_verified``; elsewhere it is a claim.
-        reply_to: The address that the answer goes to.
-        correlation_id: Which question it answers, or is.
+        from_mailbox: A mailbox that the sender may take messages from. The broker has checked that
+            if ``sender_verified``; otherwise it is a claim.
+        reply_to: The address for the answer.
+        correlation_id: The id of a question, which its answer repeats.
         path: The agents that this conversation has passed through, in order.
-        headers: What was sent beside these, such as ``traceparent``.
-        moved: Where it was before, if it was moved here; None for one that was sent here.
-        answer_by: Until when its sender wants an answer, in whole Unix seconds.
-        overdue: Whether it is a notice of the broker's own, of a question without an answer. The
-            broker alone can make one.
-        standing: Where it stands with the group that a query named; None without one.
+        headers: Its other headers, such as ``traceparent``.
+        moved: Its former place, if it was moved here; None for one that was sent here.
+        answer_by: The deadline for the answer, in whole Unix seconds.
+        overdue: Whether it is the broker's notice of a question without an answer. Only the broker
+            can send one.
+        standing: Its state in the group that a query named; None without one.
         delivery_count: How often it was delivered to this group; 0 outside groups.
         deaths: How many leases of this group ended after its handling had begun: how many workers
             seem to have died while they handled it.
@@ -227,7 +227,7 @@ class StoredMessage(_ClientSlot):
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self:
-        """Make a message of all of its fields, without checks.
+        """Create a message from all its fields, without checks.
 
         Args:
             fields: The value of each field, by its name.
@@ -237,22 +237,22 @@ class StoredMessage(_ClientSlot):
         return message
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the fields, for a copy that remembers no client."""
+        """Return the fields; a copy has no client."""
         return self.__dict__
 
     @property
     def conversation(self) -> str | None:
-        """The name of its conversation; None for one that is a conversation by itself."""
+        """The name of its conversation; None if the message is a conversation by itself."""
         named = self.headers.get(PART_OF) or self.headers.get(CONVERSATION)
         return named or self.correlation_id
 
     @property
     def text(self) -> str:
-        """The payload as UTF-8 text. Raises UnicodeDecodeError when it is not."""
+        """The payload as UTF-8 text. Raises UnicodeDecodeError if it is not UTF-8."""
         return self.payload.decode("utf-8")
 
     def json(self) -> Any:
-        """Return the payload parsed as JSON. Raises ValueError when it is not."""
+        """Return the payload parsed as JSON. Raises ValueError if it is not JSON."""
         return orjson.loads(self.payload)
 
     def __str__(self) -> str:
@@ -306,11 +306,10 @@ class MessageClient(Protocol):
 class Message(StoredMessage):
     """A message that a client fetched, or found by a query.
 
-    It remembers its client, so that it can be acked, given back, extended, moved and answered by
-    itself, wherever it was put meanwhile. A copy made by ``pickle`` or ``dataclasses.replace`` does
-    not: it goes to a method of a client, such as ``client.ack(message)``, which need not be the one
-    that fetched it. Each method raises what that method of ``Mq9Client`` raises, and
-    ``NotConnected`` where the message remembers no client.
+    It remembers its client. So you can ack, give back, extend, move and answer it by its methods. A
+    copy made by ``pickle`` or ``dataclasses.replace`` has no client. Pass it to a method of any
+    client instead, such as ``client.ack(message)``. Each method raises the errors of that method of
+    ``Mq9Client``, and ``NotConnected`` if the message has no client.
     """
 
     async def ack(self, *, individual: bool = True) -> list[int]:
@@ -326,7 +325,7 @@ class Message(StoredMessage):
 
         Raises:
             InvalidRequest: It was not fetched by a group.
-            MailboxNotFound: The mailbox is not there.
+            MailboxNotFound: The mailbox does not exist.
         """
         return await self._its_client().ack(self, individual=individual)
 
@@ -339,7 +338,7 @@ class Message(StoredMessage):
 
         Raises:
             InvalidRequest: It was not fetched by a group.
-            MailboxNotFound: The mailbox is not there.
+            MailboxNotFound: The mailbox does not exist.
         """
         await self._its_client().nack(self, delay=delay, reason=reason)
 
@@ -348,14 +347,14 @@ class Message(StoredMessage):
 
         Args:
             lease: Seconds from now until it ends, 1 to 86 400.
-            promise: Until when it will be answered, and what is done so far.
+            promise: The deadline for the answer, and the work done so far.
 
         Returns:
             Whether it was renewed: its id is in ``extended``, else in ``lost``.
 
         Raises:
             InvalidRequest: It was not fetched by a group.
-            MailboxNotFound: The mailbox is not there.
+            MailboxNotFound: The mailbox does not exist.
         """
         return await self._its_client().extend(self, lease=lease, promise=promise)
 
@@ -364,17 +363,17 @@ class Message(StoredMessage):
     ) -> Extended:
         """Promise to answer this message by an instant, and renew its lease, if it is still held.
 
-        Whoever may look sees the promise. If it is later than ``answer_by``, the asker who wants to
-        be told of an overdue answer is told then.
+        Clients that may look at the mailbox see the promise. If it is later than ``answer_by``, the
+        sender gets the notice of an overdue answer at that later time.
 
         Args:
             until: The instant, in Unix seconds; a fraction is rounded up.
-            done: What is done so far, up to 1 024 characters.
+            done: The work done so far, up to 1 024 characters.
             lease: Seconds from now until the lease ends, 1 to 86 400.
 
         Raises:
             InvalidRequest: It was not fetched by a group.
-            MailboxNotFound: The mailbox is not there.
+            MailboxNotFound: The mailbox does not exist.
         """
         return await self.extend(lease=lease, promise=Promise(until=ceil(until), done=done))
 
@@ -391,7 +390,7 @@ class Message(StoredMessage):
 
         Raises:
             InvalidRequest: It was not fetched by a group.
-            MailboxNotFound: One of the mailboxes is not there.
+            MailboxNotFound: One of the mailboxes does not exist.
             MailboxFull: The other mailbox is at its limit.
         """
         return await self._its_client().move(self, to=to, reason=reason)
@@ -411,17 +410,17 @@ class Message(StoredMessage):
         Args:
             payload: Bytes as they are, text as UTF-8, anything else as JSON.
             id: The idempotency id. Needed by each further, different answer to one message.
-            sender: Who answers.
+            sender: The sender of the answer.
             from_mailbox: A mailbox that the answer comes from; see ``Mq9Client.send``.
             headers: The answer's headers.
             path: The agents that the conversation has passed through.
 
         Returns:
-            The msg_id of the answer; None where an earlier delivery was answered otherwise.
+            The msg_id of the answer; None if an earlier delivery got a different answer.
 
         Raises:
             InvalidRequest: It has no ``reply_to``.
-            ReplyMailboxNotFound: Whoever asked no longer waits for an answer.
+            ReplyMailboxNotFound: The sender no longer waits for an answer.
             ReplyForbidden: The agent may not send to the mailbox in ``reply_to``.
             IdConflict: It has been answered with another body; see ``Mq9Client.reply``.
         """
@@ -446,7 +445,7 @@ class Message(StoredMessage):
 
 
 def bind(message: Message, client: MessageClient) -> None:
-    """Let a message remember a client; the one that fetched it does this."""
+    """Set the client of a message."""
     object.__setattr__(message, "_client", client)
 
 
@@ -461,7 +460,7 @@ class Leased:
     """Messages that one consumer holds, or that were given back with a delay.
 
     Attributes:
-        consumer: Who holds it; None for messages that were given back with a delay.
+        consumer: The holder; None for messages that were given back with a delay.
         count: How many messages.
         until: When the first of those leases ends, in Unix seconds.
     """
@@ -478,7 +477,7 @@ class Held:
     Attributes:
         msg_id: The message.
         priority: Its priority.
-        consumer: Who holds it.
+        consumer: The holder.
         until: When the lease ends, in Unix seconds.
         deliveries: How often the message was delivered to the group.
     """
@@ -492,13 +491,13 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Why a FETCH returned nothing.
+    """The reason why a FETCH returned no messages.
 
     Attributes:
         stored: How many messages are visible in the mailbox.
         delayed: How many wait for their due time.
         next_due: When the next of those is due, in Unix seconds.
-        leased: What is leased to whom; empty for a read without a group.
+        leased: The leased messages by consumer; empty for a read without a group.
         acked: How many of the stored ones this group has acked.
         moved: How many of the stored ones this group has moved to another mailbox.
         skipped: How many of the stored ones lie before the group's (or the read's) start.
@@ -514,18 +513,18 @@ class Waiting:
 
 
 class FetchResult(list[M]):
-    """The messages of one FETCH, most pressing first, with what the reply said beside them.
+    """The messages of one FETCH, most urgent first, with the other values of the reply.
 
-    Each message knows its mailbox, group, consumer and batch by itself, so that a slice, a
-    comprehension or ``list(result)`` can be acked like the result.
+    Each message knows its mailbox, group, consumer and batch. So you can ack a slice, a
+    comprehension or ``list(result)`` like the result.
 
     Attributes:
         batch: The token that acknowledges them together; None without a group or messages.
         lease_until: When their leases end, in Unix seconds; None without a group or messages.
         more: Whether the reply was cut, so that another FETCH would return more at once.
-        waiting: Why there is nothing, when there is nothing.
-        held: What the group's consumers hold beside these messages, soonest to end first, at most
-            100; None where it was not asked for, or the broker does not say.
+        waiting: Why there are no messages, if there are none.
+        held: Other messages that the group's consumers hold, soonest to end first, at most 100.
+            None if it was not requested, or the broker does not report it.
         held_more: Whether they hold more than ``held`` has.
     """
 
@@ -549,9 +548,9 @@ class FetchResult(list[M]):
         self.held_more = held_more
 
     def __repr__(self) -> str:
-        told = [f"waiting={self.waiting!r}"] if self.waiting is not None else []
-        told += ["more=True"] if self.more else []
-        return f"FetchResult({', '.join([super().__repr__(), *told])})"
+        fields = [f"waiting={self.waiting!r}"] if self.waiting is not None else []
+        fields += ["more=True"] if self.more else []
+        return f"FetchResult({', '.join([super().__repr__(), *fields])})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -568,12 +567,12 @@ class Extended:
 
 
 class Gathered(list[M | None]):
-    """The answers to several questions, in the order of the questions; None where none came.
+    """The answers to several questions, in the order of the questions; None for a missing one.
 
     Attributes:
-        correlation_ids: That of each question.
-        refused: By its place, why a question could not be sent, or a ``RequestFailed`` where the
-            agent that was asked gave it up. It is missing, too.
+        correlation_ids: The correlation id of each question.
+        refused: By index, why a question could not be sent, or a ``RequestFailed`` if the asked
+            agent gave it up. Such an answer is missing, too.
     """
 
     def __init__(
@@ -594,9 +593,9 @@ class Gathered(list[M | None]):
 
     @property
     def missing(self) -> list[int]:
-        """The places of the questions that were not answered."""
+        """The indexes of the questions that were not answered."""
         return [place for place, one in enumerate(self) if one is None]
 
     def __repr__(self) -> str:
-        told = [f"refused={self.refused!r}"] if self.refused else []
-        return f"Gathered({', '.join([super().__repr__(), *told])})"
+        fields = [f"refused={self.refused!r}"] if self.refused else []
+        return f"Gathered({', '.join([super().__repr__(), *fields])})"

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class Occasion(StrEnum):
-    """When a host asks what to tell its session.
+    """The moment at which a host asks for a notice to its session.
 
     ``start``: the session begins. ``prompt``: a person typed. ``tool``: between two tool calls.
-    ``stop``: the turn ends, and goes on if there is something to tell. ``idle``: the session rests,
-    and wakes if there is something to tell.
+    ``stop``: the turn ends, and continues if there is a notice. ``idle``: the session rests, and
+    wakes if there is a notice.
     """
 
     START = "start"
@@ -31,7 +31,7 @@ AUTOMATIC = (Occasion.STOP, Occasion.IDLE)
 
 @dataclass(frozen=True, slots=True)
 class NoticeSender:
-    """A sender that may be named in a notice.
+    """A sender that a notice may name.
 
     Attributes:
         name: Its name, which the broker has verified, and which the receiver knows.
@@ -47,17 +47,17 @@ class Notice:
     """A notice of waiting mail to a session of a host.
 
     Attributes:
-        told: Whether to tell it now. It then counts as told.
-        new: How many messages wait of which the session was not told, by priority.
-        unread: How many messages wait, by priority. Neither counts what was acked or is leased.
+        told: Whether the host must show it now. The broker then counts its messages as reported.
+        new: How many messages wait that were not reported to the session, by priority.
+        unread: How many messages wait, by priority. Acked and leased ones do not count, as in
+            ``new``.
         senders: Up to 5 senders of the new messages: verified ones that the receiver knows.
         others: How many other senders the new messages have.
         from_id: The lowest msg_id of the new messages; None if there are none.
         to_id: The highest msg_id of the new messages; None if there are none.
-        held: Why the session is not told now although there are new messages: ``sender``, ``in a
+        held: Why the notice is held back although there are new messages: ``sender``, ``in a
             row``, ``per hour`` or ``cooldown``.
-        held_until: The Unix second from which on ``held`` no longer holds; None if time alone
-            does not end it.
+        held_until: When ``held`` ends, in Unix seconds; None if time alone does not end it.
     """
 
     told: bool
@@ -73,7 +73,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeReceipt:
-    """That a session of a host was told of a message, or was not.
+    """The receipt of a notice to a session of a host, reported or held back.
 
     Attributes:
         host: The host, such as ``claude-code``.

@@ -13,9 +13,9 @@ class SendOutcome:
 
     Attributes:
         msg_id: Its number in the mailbox; -1 while it is delayed.
-        delayed_id: Its number among the delayed messages, while it is one; for ``cancel``.
+        delayed_id: Its number among the delayed messages, for ``cancel``; else None.
         replaced: The msg_id of the message that it replaced, under its key or in a mailbox of type
-            ``latest``. None where it replaced nothing, or was sent before under its id.
+            ``latest``. None if it replaced nothing, or was sent before under its id.
     """
 
     msg_id: int
@@ -40,7 +40,7 @@ class SentAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """A message that its sender finds by ``sent``, and what became of it.
+    """A message that its sender finds by ``sent``, with its state.
 
     Attributes:
         mail_address: The mailbox that it was sent to.
@@ -51,16 +51,17 @@ class Sent:
         priority: Its priority.
         key: Its key.
         correlation_id: The id that its answer repeats.
-        reply_to: The mailbox that its answer goes to.
-        state: ``delayed``; ``waiting``, to be given to a consumer group; ``fetched``, leased to a
-            consumer; ``acked``; or ``moved``, to another mailbox, such as that of dead letters.
+        reply_to: The mailbox for its answer.
+        state: ``delayed``; ``waiting`` for a consumer group; ``fetched``, leased to a consumer;
+            ``acked``; or ``moved``, to another mailbox, such as that of dead letters.
         until: When the lease of a fetched message ends, in Unix seconds.
-        deliveries: How often the group was given it, where it is waiting or fetched.
-        moved_to: The mailbox that it was moved to, where the client may look at the mailbox.
-        answer_by: Until when an answer was wanted, in Unix seconds.
-        promise: What the group's last holder has promised, without its name.
-        answer: The first good answer by another sender, else the first error answer. None where
-            there is none yet, or the client may not look at the mailbox ``reply_to``.
+        deliveries: How often it was delivered to the group, if it is waiting or fetched.
+        moved_to: The mailbox that it was moved to, if the client may look at the mailbox of the
+            message.
+        answer_by: The deadline for the answer, in Unix seconds.
+        promise: The promise of the group's last holder, without its name.
+        answer: The first good answer by another sender, else the first error answer. None if there
+            is none yet, or the client may not look at the mailbox ``reply_to``.
     """
 
     mail_address: str
@@ -83,11 +84,11 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentPage:
-    """A page of what was sent.
+    """A page of sent messages.
 
     Attributes:
         sent: The messages, newest first.
-        more: The argument ``before`` of the next page; None where this one is the last.
+        more: The argument ``before`` of the next page; None on the last page.
     """
 
     sent: tuple[Sent, ...]

@@ -1,4 +1,4 @@
-"""Patterns of addresses, by which it is said where an agent may send, or what it may read."""
+"""Patterns of addresses, which limit where an agent may send or what it may read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _PATTERN = re.compile(r"[a-z0-9.*?\[\]!-]{1,128}")
 
 
 class AddressPatterns:
-    """Matches addresses with patterns such as ``lawyer`` or ``team.*``.
+    """Patterns of addresses such as ``lawyer`` or ``team.*``.
 
-    ``*`` stands for any characters, dots included, ``?`` for one, and ``[abc]`` for one of several.
-    Errors name the patterns by ``field_name``.
+    ``*`` stands for any characters, including dots, ``?`` for one, and ``[abc]`` for one of
+    several. Errors name the patterns by ``field_name``.
     """
 
     def __init__(self, field_name: str, patterns: Sequence[str]) -> None:

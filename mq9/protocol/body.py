@@ -1,4 +1,4 @@
-"""The common part of all requests: fields, their checks, and their encoding."""
+"""The common part of all requests: fields, checks and encoding."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ T = TypeVar("T")
 
 _fields_of: dict[type[Body[Any]], _Fields] = {}
 
-MAX_NESTING = 100  # of objects and lists; writers and readers of JSON give up somewhere above
+MAX_NESTING = 100  # of objects and lists; JSON libraries fail somewhere above
 
 
 class Named(NamedTuple):
-    """The names in the subject of a request, after its verb."""
+    """The names after the verb in the subject of a request."""
 
     mail_address: str = ""
     msg_id: int | None = None
-    priority: str = ""  # in older generations, of what is sent there
+    priority: str = ""  # in older generations, of the message
 
 
 class Request(Generic[R_co]):
-    """Something that a broker can be asked; its outcome is an ``R_co``."""
+    """A request to a broker, with an outcome of the type ``R_co``."""
 
     __slots__ = ()
-    # Of authenticated agents, only the creator and the readers of the mailbox may ask it.
+    # Of authenticated agents, only the creator and the readers of the mailbox may make it.
     is_private: ClassVar[bool] = False
-    # It takes nothing there, so that those may ask it who may only look.
+    # It takes no messages, so agents that may only look may make it.
     only_looks: ClassVar[bool] = False
-    # Where it only reads, it is refused when it takes more steps than a read may.
+    # A read: it is refused if it needs more steps than a read may.
     is_bounded: ClassVar[bool] = True
-    # Where it only reads, it takes few steps as a rule, and comes to a few values.
+    # A read: it usually needs few steps and returns few values.
     is_brief: ClassVar[bool] = False
-    # Its outcome holds messages, which a reply may hold as base64.
+    # Its outcome has messages, which a reply may encode as base64.
     reads_messages: ClassVar[bool] = False
-    # Its outcome may name mailboxes that the client does not.
-    tells_addresses: ClassVar[bool] = False
+    # Its outcome may name mailboxes that the request does not name.
+    lists_addresses: ClassVar[bool] = False
     # It is a sign of life of the agent that the client works for.
     shows_life: ClassVar[bool] = False
 
@@ -56,12 +56,12 @@ class Request(Generic[R_co]):
 
 
 def given(default: T, check: Check, **metadata: Any) -> T:
-    """Declare a field that may be left out; ``check`` gets its default, too."""
+    """Declare an optional field. ``check`` is also called for its default."""
     return dataclasses.field(default=default, metadata={"check": check, **metadata})
 
 
 def needed(check: Check) -> Any:
-    """Declare a field that must be given."""
+    """Declare a field that must be present."""
 
     def present(name: str, value: Any) -> Any:
         if is_absent(value):
@@ -75,33 +75,33 @@ class _Fields(NamedTuple):
     """The fields of a kind of request, by name."""
 
     defaults: dict[str, Any]
-    # The check of each, and its default where that needs no check.
+    # The check of each, and its default if that needs no check.
     checks: dict[str, tuple[Check, object]]
-    needed: tuple[str, ...]  # those that must be given
+    needed: tuple[str, ...]  # those that must be present
 
 
 @dataclass(frozen=True, kw_only=True)
 class Body(Request[R_co]):
-    """A request that travels, as the JSON object that is its payload.
+    """A request whose payload is a JSON object.
 
-    A request that exists is valid: one that is not raises InvalidRequest naming field and value.
-    Fields that hold their default are left out on the wire; unknown fields are ignored.
+    Every instance is valid: ``__init__`` raises InvalidRequest with the field and value otherwise.
+    Fields with their default are left out on the wire. Unknown fields are ignored.
 
-    A request has an attribute of its own for each field that it was given. The others are the
-    class's, whose value is the default: so a request costs what it says, and not what it might say.
+    An instance has an attribute of its own only for the fields that were passed. The others are
+    class attributes with the default. So an instance costs only as much as the fields that it sets.
     """
 
-    # Names of fields that travel inside the object "config".
+    # Names of fields that are sent inside the object "config".
     CONFIG: ClassVar[frozenset[str]] = frozenset()
-    # Names of fields that travel with their default too, since other brokers have another.
+    # Names of fields that are also sent with their default, because other brokers have another.
     ALWAYS: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls) -> None:
-        """Have every kind of request made alike: ``dataclass`` leaves an ``__init__`` as it is."""
+        """Use this class's ``__init__`` for every subclass: ``dataclass`` keeps an existing one."""
         cls.__init__ = Body.__init__  # type: ignore[method-assign]  # each takes its own fields
 
     def __init__(self, **given: Any) -> None:
-        """Check the fields that are given, and keep of each the value to use in its place."""
+        """Check the fields that are passed, and store the checked values."""
         fields = _fields(type(self))
         for name in fields.needed:
             given.setdefault(name)
@@ -116,7 +116,7 @@ class Body(Request[R_co]):
         self.check_together()
 
     def check_together(self) -> None:
-        """Raise InvalidRequest for fields that do not go together."""
+        """Raise InvalidRequest for fields that contradict each other."""
 
     def encode(self) -> bytes:
         """Return the payload."""
@@ -137,7 +137,7 @@ class Body(Request[R_co]):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        """Read a request from its payload; what has no fields does not look at it."""
+        """Read a request from its payload; a request without fields ignores it."""
         fields = _fields(cls).defaults
         data = parse_object(payload) if fields else {}
         config = checks.json_object("config", data.get("config")) if cls.CONFIG else {}
@@ -151,30 +151,30 @@ class Body(Request[R_co]):
 
     @classmethod
     def read(cls, payload: bytes, headers: RequestHeaders, msg_id: int | None) -> Self:
-        """Read a request from what travelled; ``msg_id`` is the message that the subject names."""
+        """Read a request from its payload, its headers and the message in its subject."""
         return cls.decode(payload)
 
     @property
     def subject_msg_id(self) -> int | None:
-        """The message that the subject names; None where it names none."""
+        """The message in the subject; None if there is none."""
         return None
 
     @property
     def other_address(self) -> str | None:
-        """The mailbox that it names beside the one in the subject; None where it names none."""
+        """The mailbox that it names in addition to the one in the subject, or None."""
         return None
 
     @property
-    def told_address(self) -> str | None:
-        """The mailbox to which the broker may have to send on its behalf; None where it has not."""
+    def overdue_address(self) -> str | None:
+        """The mailbox that gets the broker's notice of an overdue answer, or None."""
         return None
 
     def destination(self, mail_address: str) -> str | None:
-        """Return the mailbox to which it brings a message, given the one in the subject."""
+        """Return the mailbox that gets its message, given the one in the subject."""
         return None
 
     def check_address(self, mail_address: str) -> None:
-        """Raise InvalidRequest for a mailbox for which the request makes no sense."""
+        """Raise InvalidRequest if the request makes no sense for the mailbox."""
 
 
 def _fields(kind: type[Body[Any]]) -> _Fields:
@@ -190,7 +190,7 @@ def _fields(kind: type[Body[Any]]) -> _Fields:
 
 
 def _valid_default(field: dataclasses.Field[Any]) -> object:
-    """Return a field's default if it passes the check as it is, else an object of its own."""
+    """Return a field's default if it passes the check unchanged, else a new object."""
     try:
         passes = field.metadata["check"](field.name, field.default) is field.default
     except InvalidRequest:
@@ -200,12 +200,12 @@ def _valid_default(field: dataclasses.Field[Any]) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class ByConsumer(Body[R_co]):
-    """Concerns what a consumer of a group holds."""
+    """A request about messages that a consumer of a group holds."""
 
     is_private: ClassVar[bool] = True
     shows_life: ClassVar[bool] = True
 
-    # ``agent`` or ``agent/anything``; None for one that the broker makes up for the connection.
+    # ``agent`` or ``agent/anything``; None for the one that the broker generates per connection.
     consumer: str | None = given(None, optional(checks.header_text))
 
     @property
@@ -215,7 +215,7 @@ class ByConsumer(Body[R_co]):
 
 
 def parse_object(payload: bytes) -> dict[str, Any]:
-    """Return the JSON object in ``payload``; an empty payload is the empty object."""
+    """Return the JSON object in a payload; an empty payload is the empty object."""
     if not payload:
         return {}
     try:
@@ -224,7 +224,7 @@ def parse_object(payload: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"payload: not JSON: {error}") from None
     if not isinstance(data, dict):
         raise InvalidRequest(f"payload: {shown(data)} is not a JSON object")
-    # Each level has a bracket of its own.
+    # Each level has its own bracket.
     brackets = payload.count(b"{") + payload.count(b"[")
     if brackets > MAX_NESTING and _is_nested_deeper(data, MAX_NESTING):
         raise InvalidRequest(f"payload: the JSON is nested more than {MAX_NESTING} levels deep")
@@ -232,7 +232,7 @@ def parse_object(payload: bytes) -> dict[str, Any]:
 
 
 def fields_of(payload: bytes) -> dict[str, object]:
-    """Return the fields of a JSON object; none of anything else."""
+    """Return the fields of a JSON object; an empty dict for any other text."""
     try:
         fields = orjson.loads(payload)
     except orjson.JSONDecodeError:

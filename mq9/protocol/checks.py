@@ -1,8 +1,8 @@
 """Checks of values, whose errors name the field and the value.
 
-A check takes a field's name and its value, and returns the value to use or raises InvalidRequest.
-Null and the empty text stand for "absent" wherever a field may be absent, because clients in other
-languages send them so.
+A check takes a field's name and its value. It returns the value to use or raises InvalidRequest.
+Null and the empty text mean "absent" in optional fields, because clients in other languages send
+them for absent values.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ MAX_UNIX_SECONDS = 253_402_300_799  # the end of the year 9999
 HEADER_VALUE_LENGTH = 256
 MAX_TAGS = 64
 MAX_READERS = 64  # of one mailbox
-WAKERS = EVERYONE, KNOWN = "everyone", "known"  # who may begin automatic turns, but for names
+WAKERS = EVERYONE, KNOWN = "everyone", "known"  # senders that may begin automatic turns
 MAX_CORRELATION_IDS = 100  # of one SENT
 MAX_LOOKED_UP = 100  # names, or mailboxes, of agents
-MAX_REASON = 1_024  # characters of a reason, or of what was done
-MAX_HEADERS = 64  # of one message, beside those of the protocol
+MAX_REASON = 1_024  # characters of a reason, or of ``done`` in a promise
+MAX_HEADERS = 64  # of one message, without those of the protocol
 MAX_HEADER_BYTES = 8 * 1024  # names and values of these together
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")  # a token, as in HTTP
-RESERVED_NAMES = ("mq9-", "nats-")  # the protocol's, and those of NATS itself
+RESERVED_NAMES = ("mq9-", "nats-")  # prefixes of the headers of mq9 and of NATS
 
 Check = Callable[[str, Any], Any]
 E = TypeVar("E", bound=Enum)
 T = TypeVar("T")
 
-shown = address.shown  # how an error message shows a value
+shown = address.shown  # formats a value for an error message
 
 
 def whole(low: int, high: int) -> Check:
@@ -81,13 +81,13 @@ def seconds(most: int = MAX_SECONDS, *, above_zero: bool = False) -> Callable[[s
 
 
 def unix_seconds(name: str, value: Any) -> int:
-    """Check for an instant in Unix seconds, and round it up to whole ones."""
+    """Check for an instant in Unix seconds, and round it up to a whole second."""
     instant: float = number(0, MAX_UNIX_SECONDS)(name, value)
     return ceil(instant)
 
 
 def promise(name: str, value: Any) -> Promise:
-    """Check for until when a message will be answered, and what was done so far."""
+    """Check for a promise: a deadline for the answer, and the work done so far."""
     given = asdict(value) if isinstance(value, Promise) else json_object(name, value)
     if is_absent(given.get("until")):
         raise InvalidRequest(f"{name}: {shown(value)} has no until")
@@ -101,7 +101,7 @@ def is_absent(value: Any) -> bool:
 
 
 def optional(check: Check) -> Check:
-    """Let null and the empty text through as None, and ``check`` the rest."""
+    """Return None for null and the empty text, and ``check`` any other value."""
 
     def maybe(name: str, value: Any) -> Any:
         return None if is_absent(value) else check(name, value)
@@ -110,7 +110,7 @@ def optional(check: Check) -> Check:
 
 
 def otherwise(default: T, check: Check) -> Callable[[str, Any], T]:
-    """Let ``default`` stand for null and the empty text, and ``check`` the rest."""
+    """Return ``default`` for null and the empty text, and ``check`` any other value."""
 
     def given(name: str, value: Any) -> T:
         checked: T = default if is_absent(value) else check(name, value)
@@ -182,7 +182,7 @@ def tag(name: str, value: Any) -> str:
 
 
 def _each(name: str, value: Any, things: str, check: Check, most: int) -> tuple[str, ...]:
-    """Check for a list of so many things, and each of them."""
+    """Check for a list of up to ``most`` items, and check each of them."""
     if not isinstance(value, (list, tuple)):
         raise InvalidRequest(f"{name}: {shown(value)} is not a list of {things}")
     if len(value) > most:
@@ -196,7 +196,7 @@ def tags(name: str, value: Any) -> tuple[str, ...]:
 
 
 def path(name: str, value: Any) -> tuple[str, ...]:
-    """Check for up to 64 names of agents that a conversation has passed through, in order."""
+    """Check for up to 64 names of agents that a conversation passed through, in order."""
     return _each(name, value, "agents", tag, MAX_TAGS)
 
 
@@ -245,14 +245,14 @@ def agents(name: str, value: Any) -> tuple[str, ...]:
 
 
 def wakers(name: str, value: Any) -> str | tuple[str, ...]:
-    """Check for who may begin automatic turns: a word, or up to 64 names of agents."""
+    """Check for senders that may begin automatic turns: a word, or up to 64 names of agents."""
     if isinstance(value, str):
         return word(*WAKERS)(name, value)
     return agents(name, value)
 
 
 def senders(name: str, value: Any) -> tuple[str, ...]:
-    """Check for up to 100 names that messages may come from; each is kept once, in order."""
+    """Check for up to 100 names of senders; each is kept once, in order."""
     return tuple(dict.fromkeys(_each(name, value, "names", header_text, MAX_LOOKED_UP)))
 
 
@@ -279,7 +279,7 @@ def correlation_ids(name: str, value: Any) -> tuple[str, ...]:
 
 
 def member(kind: type[E]) -> Callable[[str, Any], E]:
-    """Check for one of an enumeration's words."""
+    """Check for a value of an enumeration."""
 
     def check(name: str, value: Any) -> E:
         try:
@@ -292,7 +292,7 @@ def member(kind: type[E]) -> Callable[[str, Any], E]:
 
 
 def word(*words: str) -> Callable[[str, Any], str]:
-    """Check for one of some words."""
+    """Check for one of the given words."""
 
     def check(name: str, value: Any) -> str:
         if value not in words:

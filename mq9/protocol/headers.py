@@ -1,4 +1,4 @@
-"""The NATS headers that any request may have.
+"""The NATS headers of all requests.
 
 Names are case-insensitive. A repeated ``mq9-*`` header is an error.
 """
@@ -23,8 +23,8 @@ BASE64: tuple[str, str] = (ENCODING, "base64")
 class PayloadEncoding(StrEnum):
     """The encoding of payloads in the JSON of a reply.
 
-    ``base64``: always so, and marked. ``text``: as text, and as marked base64 where they are no
-    UTF-8. ``auto``: as the client is known to read them, else as text.
+    ``base64``: always base64, with a mark. ``text``: text, but marked base64 for payloads that are
+    not UTF-8. ``auto``: the encoding that the client is known to read, else text.
     """
 
     AUTO = "auto"
@@ -33,14 +33,14 @@ class PayloadEncoding(StrEnum):
 
 
 class RequestHeaders(NamedTuple):
-    """The headers of a request, told apart."""
+    """The headers of a request, sorted."""
 
     protocol: dict[str, str]  # ``mq9-*``, by lower-case name
-    free: tuple[tuple[str, str], ...] = ()  # neither the protocol's nor of NATS itself
+    free: tuple[tuple[str, str], ...] = ()  # all except those of mq9 and of NATS
 
 
 def read(headers: Headers) -> RequestHeaders:
-    """Tell the headers of a request apart."""
+    """Sort the headers of a request."""
     protocol: dict[str, str] = {}
     free: list[tuple[str, str]] = []
     for name, value in headers:
@@ -55,7 +55,7 @@ def read(headers: Headers) -> RequestHeaders:
 
 
 def decode_encoding(values: dict[str, str]) -> PayloadEncoding | None:
-    """Return the encoding of payloads that is asked for, if any."""
+    """Return the requested encoding of payloads, if any."""
     encoding = values.get(ENCODING)
     if encoding is None:
         return None
@@ -65,12 +65,12 @@ def decode_encoding(values: dict[str, str]) -> PayloadEncoding | None:
 
 
 def encode_unread(mail_address: str, group_name: str) -> tuple[str, str]:
-    """Return the header that asks how much mail waits for a group."""
+    """Return the header that requests the number of unread messages of a group."""
     return UNREAD, f"{mail_address}/{group_name}"
 
 
 def decode_unread(values: dict[str, str]) -> tuple[str, str] | None:
-    """Return the mailbox and group whose unread mail is asked for, if any."""
+    """Return the mailbox and group whose unread messages are requested, if any."""
     value = values.get(UNREAD)
     if value is None:
         return None

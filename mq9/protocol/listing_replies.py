@@ -33,7 +33,7 @@ from mq9.protocol.replies import (
 
 
 def _page(page: Any, **items: list[Any]) -> dict[str, Any]:
-    """Write what all such pages have, and their items unless nothing has changed."""
+    """Write the common fields of a page, and its items unless nothing has changed."""
     fields: dict[str, Any] = {"position": page.position}
     if page.unchanged:
         return fields | {"unchanged": True}
@@ -115,7 +115,7 @@ def _decode_read(item: dict[str, Any]) -> ReadMessage:
 
 
 def messages_of(part: ReadPart) -> ConversationMessages:
-    """Return the messages of a part of a conversation."""
+    """Return a part of a conversation as the client shows it."""
     return ConversationMessages(
         messages=tuple(
             ConversationMessage(
@@ -138,7 +138,7 @@ def messages_of(part: ReadPart) -> ConversationMessages:
 
 
 def encode_links(links: tuple[Link, ...]) -> dict[str, Any]:
-    """Write who writes to whom."""
+    """Write the links between senders and mailboxes."""
     return {"links": [without_none(one) for one in links]}
 
 

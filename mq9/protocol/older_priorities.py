@@ -1,8 +1,8 @@
-"""The words that older generations of the protocol have for priorities, and how they are stored.
+"""The priorities of older generations of the protocol, and how they are stored.
 
-The engine knows three lanes. ``high`` is its ``critical``. ``low``, which the first generation
-calls ``notify``, is a ``normal`` message with the header ``priority: low``: a reader that knows the
-header puts it after the other normal ones, for any other it is a normal one.
+The engine has three lanes. ``high`` is its ``critical``. ``low``, called ``notify`` in the first
+generation, is a ``normal`` message with the header ``priority: low``. A reader that knows the
+header sorts it after the other normal messages.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STORED_AS: Mapping[str, Stored] = {
 
 
 def stored_as(name: Any) -> Stored:
-    """Return the priority that a message is stored with, and the headers to add to its own."""
+    """Return the priority that a message is stored with, and the headers to add."""
     stored = STORED_AS.get(name) if isinstance(name, str) else None
     if stored is None:
         raise InvalidRequest(f"priority: {shown(name)} is not one of {', '.join(STORED_AS)}")
@@ -39,10 +39,10 @@ def stored_as(name: Any) -> Stored:
 
 
 def rank(priority: Priority, headers: Mapping[str, str]) -> int:
-    """Return the place of a stored message in the order of delivery, 0 for the most urgent.
+    """Return the rank of a stored message in the order of delivery, 0 for the most urgent.
 
-    Messages of one rank go by their ids. ``headers`` has names in lower case, or finds them
-    whatever their case. A message that is not normal does not become a low one by its header.
+    Messages of one rank are ordered by their ids. ``headers`` has names in lower case, or ignores
+    case. The header only makes a normal message a low one.
     """
     if priority is Priority.NORMAL and headers.get(_HEADER) == _LOW:
         return len(PRIORITIES)

@@ -1,4 +1,4 @@
-"""Outcomes of requests, before they are written into replies."""
+"""Outcomes of requests, before they are encoded as replies."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ R = TypeVar("R")
 
 
 class Reply(NamedTuple, Generic[R]):
-    """The reply to a request that was carried out."""
+    """The reply to a successful request."""
 
     outcome: R
-    unread: Unread | None = None  # of the group that was asked about, if one was
+    unread: Unread | None = None  # of the group in the header ``mq9-unread``
 
 
 class Stored(NamedTuple):
@@ -38,8 +38,8 @@ class Stored(NamedTuple):
     priority: Priority
     create_time: int  # when it became visible, in whole Unix seconds
     delivery_count: int = 0  # to the group
-    envelope: Mapping[str, Any] | None = None  # the rest, under the protocol's names
-    deaths: int = 0  # leases of the group that ended after its handling had begun
+    envelope: Mapping[str, Any] | None = None  # all other fields, under the protocol's names
+    deaths: int = 0  # leases of the group that ended after the handling had begun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,33 +47,33 @@ class Fetched:
     """The outcome of a FETCH, its messages most urgent first."""
 
     mail_address: str
-    generation: str  # which of the mailboxes at that address it was made in
+    generation: str  # of the mailbox
     messages: tuple[Stored, ...] = ()
     batch: str | None = None  # the token that acknowledges them together
     lease_until: float | None = None
     more: bool = False  # another FETCH would return more at once
-    waiting: Waiting | None = None  # why there is nothing
+    waiting: Waiting | None = None  # why it found nothing
     position: int = 0  # the first msg_id that this read or group covers
-    # Of each lane, the msg_id from which to read on, for a read without a group.
+    # The next msg_id of each lane, for a read without a group.
     cursors: tuple[int, ...] | None = None
-    # When, without anybody doing anything, it has to be looked again, and there may be more to
-    # deliver.
+    # When a waiting client must look again, and when there may be more to deliver, if no client
+    # does anything.
     next_change_ms: int | None = None
     next_delivery_ms: int | None = None
-    refetched: bool = False  # leases were set anew: they may end earlier than others think
-    copy: int = 1  # of the reply; a repeated FETCH is given the next one
-    held: tuple[Held, ...] | None = None  # beside these messages; None where it was not asked for
+    refetched: bool = False  # leases were renewed and may now end earlier than before
+    copy: int = 1  # number of this copy of the reply; a repeated FETCH gets the next one
+    held: tuple[Held, ...] | None = None  # other held messages; None if not requested
     held_more: bool = False
-    available: int = 0  # of nothing: how many were fewer than the request's min_msgs
+    available: int = 0  # if there are no messages: their number below the request's min_msgs
 
 
 class Created(NamedTuple):
     """The outcome of a CREATE."""
 
     mail_address: str
-    generation: str  # which of the mailboxes that ever were at that address it is
-    # Type, policies and viewers where the request asked for others than the default: so the client
-    # sees that the broker knows them.
+    generation: str  # tells it from other mailboxes that ever had that address
+    # Type, policies and viewers, if the request has others than the default. They show the client
+    # that the broker knows these options.
     type: MailboxType | None = None
     send_policy: SendPolicy | None = None
     enforced: bool = True
@@ -83,7 +83,7 @@ class Created(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grants:
-    """The outcome of a GRANT: all that holds for the mailbox from now on."""
+    """The outcome of a GRANT: all current grants of the mailbox."""
 
     readers: tuple[str, ...] = ()
     viewers: tuple[str, ...] = ()
@@ -97,9 +97,9 @@ class Grants:
 class MoveOutcome:
     """The outcome of a MOVE."""
 
-    msg_id: int | None  # of the copy; None where there was nothing to move
-    is_dead_letter: bool = False  # this call stored it, and did not take back an earlier move
-    sooner: str | None = None  # the mailbox in which its answer is overdue sooner now
+    msg_id: int | None  # of the copy; None if there was nothing to move
+    is_dead_letter: bool = False  # this call stored the copy, and not as the undo of a move
+    sooner: str | None = None  # the mailbox in which its answer is due sooner now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,17 +120,17 @@ class PublicPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discovered:
-    """The outcome of a DISCOVER: a page of the agents that are found, best first."""
+    """The outcome of a DISCOVER: a page of agents, best first."""
 
-    # What each registered, as JSON or read from it, and how it matched.
+    # The registration of each, as JSON or parsed, and its match.
     agents: tuple[tuple[bytes | dict[str, Any], Match], ...]
-    mode: str | None  # what ranked them, if the broker says so
+    mode: str | None  # how they are ranked, if the broker says so
     has_more: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadMessage:
-    """A message of a conversation, as CONVERSATION.READ reads it."""
+    """A message of a conversation in the outcome of CONVERSATION.READ."""
 
     mail_address: str
     stored: Stored
@@ -141,7 +141,7 @@ class ReadMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadPart:
-    """The outcome of CONVERSATION.READ: messages, oldest first, and where to read on."""
+    """The outcome of CONVERSATION.READ: messages, oldest first, and the place of the next part."""
 
     position: int
     messages: tuple[ReadMessage, ...] = ()

@@ -1,8 +1,8 @@
 """The JSON of every reply, written by the broker and read by the client.
 
-Every reply has ``error``; the empty text is success. Instants are Unix seconds: whole in
-``create_time`` and ``last_seen``, with milliseconds elsewhere. Unknown fields are ignored.
-Whatever reads a reply raises BadReply where it is not of the form that it should have.
+Every reply has ``error``; the empty text means success. Instants are Unix seconds: whole in
+``create_time`` and ``last_seen``, with milliseconds elsewhere. Unknown fields are ignored. The
+functions that read a reply raise BadReply if its form is wrong.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ T = TypeVar("T")
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Raise BadReply where a reply is not of the form that what is inside reads."""
+    """Raise BadReply if the code inside fails to read a reply."""
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -80,12 +80,12 @@ def reading() -> Iterator[None]:
 
 
 def success(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the reply to a request that was carried out."""
+    """Return the reply to a successful request."""
     return {"error": "", **fields}
 
 
 def failure(error: Mq9Error) -> dict[str, Any]:
-    """Return the reply to a request that was refused."""
+    """Return the reply to a refused request."""
     return {"error": str(error) or type(error).__doc__ or error.code, "code": error.code}
 
 
@@ -102,7 +102,7 @@ def encode_msg_id(answer: int | Mq9Error) -> str:
 
 
 def decode(data: bytes) -> dict[str, Any]:
-    """Read a reply; raises the error of its code where it refuses the request."""
+    """Read a reply, or raise the error that it reports."""
     try:
         reply = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -117,7 +117,7 @@ def decode(data: bytes) -> dict[str, Any]:
 
 
 def field(reply: dict[str, Any], name: str) -> Any:
-    """Return a field that a reply must have."""
+    """Return a required field of a reply."""
     try:
         return reply[name]
     except KeyError:
@@ -125,7 +125,7 @@ def field(reply: dict[str, Any], name: str) -> Any:
 
 
 def whole(reply: dict[str, Any], name: str) -> int:
-    """Return a field that a reply must have, and that is a whole number."""
+    """Return a required field of a reply that is an integer."""
     value = field(reply, name)
     if not isinstance(value, int) or isinstance(value, bool):
         raise BadReply(f"the broker's reply has {value!r} for {name}, which is not a whole number")
@@ -133,7 +133,7 @@ def whole(reply: dict[str, Any], name: str) -> int:
 
 
 def ids(reply: dict[str, Any], name: str) -> tuple[int, ...]:
-    """Return a field that a reply must have, and that is a list of message ids."""
+    """Return a required field of a reply that is a list of message ids."""
     value = field(reply, name)
     if not isinstance(value, list) or not all(type(one) is int for one in value):
         raise BadReply(f"the broker's reply has {value!r} for {name}, which is no list of ids")
@@ -141,12 +141,12 @@ def ids(reply: dict[str, Any], name: str) -> tuple[int, ...]:
 
 
 def filled(kind: type[T], data: dict[str, Any], **convert: Callable[[Any], Any]) -> T:
-    """Make a dataclass of the fields that have its names; one that is null counts as absent.
+    """Return a dataclass with the fields of the same names; null counts as absent.
 
     Args:
         kind: The dataclass.
         data: Part of a reply.
-        convert: Of fields that are not put in as they are, what makes their value.
+        convert: Functions that convert the values of some fields.
     """
     values = {
         one.name: value
@@ -162,9 +162,9 @@ def encode_message(message: Stored, *, as_base64: bool) -> dict[str, Any]:
     """Write a message of a FETCH or QUERY reply.
 
     Args:
-        message: What is stored.
-        as_base64: Whether the client said that it reads base64. Otherwise the payload is the text
-            itself, and base64 with ``encoding`` only where it is no UTF-8.
+        message: The stored message.
+        as_base64: Whether the client asked for base64. Otherwise the payload is text, or base64
+            with ``encoding`` if it is not UTF-8.
     """
     item: dict[str, Any] = {"msg_id": message.msg_id}
     try:
@@ -176,7 +176,7 @@ def encode_message(message: Stored, *, as_base64: bool) -> dict[str, Any]:
         item["encoding"] = "base64"
     else:
         item["payload"] = text
-    item["priority"] = message.priority  # orjson writes its value, and is faster to find it
+    item["priority"] = message.priority  # orjson writes its value, faster than Python finds it
     item["create_time"] = message.create_time
     item["delivery_count"] = message.delivery_count
     if message.deaths:
@@ -186,14 +186,14 @@ def encode_message(message: Stored, *, as_base64: bool) -> dict[str, Any]:
     return item
 
 
-_PRIORITIES = {one.value: one for one in Priority}  # finds one in a third of the time
+_PRIORITIES = {one.value: one for one in Priority}  # three times as fast as `Priority(...)`
 
 
 def decode_message(item: dict[str, Any]) -> Stored:
     """Read a message of a FETCH or QUERY reply.
 
-    ``encoding`` is obeyed where it stands; an item without it but with a ``header`` field comes
-    from RobustMQ and is plain text; one with neither is base64.
+    ``encoding`` counts if it is present. A message without it but with a ``header`` field comes
+    from RobustMQ and is plain text. A message with neither is base64.
     """
     payload: str = item["payload"]
     if item.get("encoding", "base64") == "base64" and not robustmq.is_plain_text(item):
@@ -219,7 +219,7 @@ def messages_of(
     group_name: str | None = None,
     consumer: str | None = None,
 ) -> FetchResult:
-    """Return what a FETCH by a consumer group or by none, or a QUERY, has found."""
+    """Return the result of a FETCH, with or without a group, or of a QUERY."""
     batch, lease_until, waiting = (
         (fetched.batch, fetched.lease_until, fetched.waiting)
         if isinstance(fetched, Fetched)
@@ -243,7 +243,7 @@ def messages_of(
 
 
 def read_messages(stored: Iterable[Stored], **common: object) -> Iterator[Message]:
-    """Yield stored messages as the client shows them; ``common`` are fields that all have alike."""
+    """Yield stored messages as the client shows them; ``common`` are fields of all of them."""
     alike = _DEFAULTS | common
     for msg_id, payload, priority, create_time, delivery_count, envelope, deaths in stored:
         fields = alike.copy()
@@ -262,22 +262,22 @@ def read_messages(stored: Iterable[Stored], **common: object) -> Iterator[Messag
 
 
 def standing_of(data: dict[str, Any]) -> Standing:
-    """Read how a message stands with a group."""
+    """Read the state of a message in a group."""
     return filled(Standing, data, moved=moved_of, promise=promise_of)
 
 
 def moved_of(data: dict[str, Any]) -> Moved:
-    """Read where a message was before it was moved."""
+    """Read the former place of a moved message."""
     return filled(Moved, data)
 
 
 def promise_of(data: dict[str, Any]) -> Promise:
-    """Read what a holder has promised."""
+    """Read the promise of a holder."""
     return filled(Promise, data)
 
 
 _DEFAULTS = {one.name: one.default for one in dataclasses.fields(Message)}
-# The keys of a message besides its payload: the field of each, and what reads its value.
+# The envelope of a message: the field of each key, and the function that reads its value.
 _BESIDE: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
     "key": ("key", None),
     "tags": ("tags", tuple),
@@ -296,22 +296,22 @@ _BESIDE: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
 
 
 def nothing(_outcome: object) -> dict[str, Any]:
-    """Write what a reply that only says that it succeeded has beside that."""
+    """Return the fields of a reply that only reports success: none."""
     return {}
 
 
 def decode_nothing(_reply: dict[str, Any]) -> None:
-    """Read a reply that only says that it succeeded."""
+    """Read a reply that only reports success."""
 
 
 def encode_created(created: Created) -> dict[str, Any]:
-    """Write what CREATE has made."""
+    """Write the outcome of CREATE."""
     fields: dict[str, Any] = {"mail_address": created.mail_address}
     if created.type is not None:
         fields["type"] = created.type
-    asked = ("send_policy", "look_policy", "viewers")
-    told = {name: value for name in asked if (value := getattr(created, name)) is not None}
-    return fields | (told | {"enforced": created.enforced} if told else {})
+    names = ("send_policy", "look_policy", "viewers")
+    rights = {name: value for name in names if (value := getattr(created, name)) is not None}
+    return fields | (rights | {"enforced": created.enforced} if rights else {})
 
 
 @reading()
@@ -336,7 +336,7 @@ def decode_grants(reply: dict[str, Any]) -> Grants:
 
 
 def encode_send(sent: int | SendOutcome) -> dict[str, Any]:
-    """Write what SEND has stored."""
+    """Write the outcome of SEND."""
     return {"msg_id": sent} if isinstance(sent, int) else without_none(sent)
 
 
@@ -348,7 +348,7 @@ def decode_send(reply: dict[str, Any]) -> int | SendOutcome:
 
 
 def encode_acked(acked: tuple[int, ...]) -> dict[str, Any]:
-    """Write what ACK has confirmed."""
+    """Write the ids that ACK has confirmed."""
     return {"acked": acked}
 
 
@@ -359,7 +359,7 @@ def decode_acked(reply: dict[str, Any]) -> tuple[int, ...]:
 
 
 def encode_move(outcome: MoveOutcome) -> dict[str, Any]:
-    """Write what MOVE has stored, if it has."""
+    """Write the outcome of MOVE."""
     return {} if outcome.msg_id is None else {"msg_id": outcome.msg_id}
 
 
@@ -384,9 +384,9 @@ def encode_cancelled(_outcome: None) -> dict[str, Any]:
 
 
 def encode_notice(notice: Notice) -> dict[str, Any]:
-    """Write what a session is to be told."""
+    """Write the notice for a session."""
     fields = without_none(notice)
-    fields["waiting"] = fields.pop("unread")  # which is that of a header, in every reply
+    fields["waiting"] = fields.pop("unread")  # ``unread`` belongs to the header ``mq9-unread``
     return fields
 
 
@@ -404,17 +404,17 @@ def decode_notice(reply: dict[str, Any]) -> Notice:
 
 
 def encode_mailbox(mail_address: str) -> dict[str, Any]:
-    """Write where mail for a registered agent goes."""
+    """Write the mailbox of a registered agent."""
     return {"mailbox": mail_address}
 
 
 def decode_mailbox(reply: dict[str, Any]) -> str:
-    """Read where mail for a registered agent goes; "" where the broker does not say."""
+    """Read the mailbox of a registered agent; "" if the broker does not report it."""
     return str(reply.get("mailbox") or "")
 
 
 def decode_whoami(reply: dict[str, Any]) -> Identity:
-    """Read whom the broker takes the client for; a role that is not known is left out."""
+    """Read the identity of the client; an unknown role is left out."""
     agent, role = reply.get("agent"), reply.get("role")
     return Identity(
         agent if isinstance(agent, str) else None,
@@ -423,7 +423,7 @@ def decode_whoami(reply: dict[str, Any]) -> Identity:
 
 
 def encode_fetch(fetched: Fetched, *, as_base64: bool) -> dict[str, Any]:
-    """Write what a FETCH is given."""
+    """Write the outcome of FETCH."""
     reply: dict[str, Any] = {
         "messages": [encode_message(message, as_base64=as_base64) for message in fetched.messages]
     }
@@ -467,7 +467,7 @@ def _leased(items: Iterable[dict[str, Any]]) -> tuple[Leased, ...]:
 
 
 def encode_query(found: Found, *, as_base64: bool) -> dict[str, Any]:
-    """Write what a QUERY has found."""
+    """Write the outcome of QUERY."""
     fields: dict[str, Any] = {
         "messages": [encode_message(message, as_base64=as_base64) for message in found.messages]
     }
@@ -484,7 +484,7 @@ def decode_query(reply: dict[str, Any]) -> Found:
 
 
 def encode_sent(page: SentPage) -> dict[str, Any]:
-    """Write what a sender has sent, and what became of it."""
+    """Write a page of sent messages."""
     fields: dict[str, Any] = {"sent": [without_none(one) for one in page.sent]}
     if page.more is not None:
         fields["more"] = page.more
@@ -499,7 +499,7 @@ def encode_mailboxes(page: MailboxPage) -> dict[str, Any]:
 
 @reading()
 def decode_mailboxes(reply: dict[str, Any]) -> MailboxPage:
-    """Read the reply to a OWN.LIST."""
+    """Read the reply to an OWN.LIST."""
     return MailboxPage(
         mailboxes=tuple(filled(ListedMailbox, one) for one in field(reply, "mailboxes")),
         more=reply.get("more", False),
@@ -552,7 +552,7 @@ def _history(data: dict[str, Any]) -> MessageHistory:
 
 @reading()
 def decode_unread(reply: dict[str, Any]) -> Unread | None:
-    """Read the ``unread`` field, where the broker sent one."""
+    """Read the ``unread`` field, if the broker sent one."""
     unread = reply.get("unread")
     return _unread(unread) if unread else None
 
@@ -577,7 +577,7 @@ def decode_public(reply: dict[str, Any]) -> PublicPage:
 
 
 def encode_discover(found: Discovered) -> dict[str, Any]:
-    """Write a page of agents, best first: what each registered, as it came, and how it matched."""
+    """Write a page of agents, best first: their registrations as they came, and their matches."""
     return {
         "agents": [
             orjson.Fragment(registered) if isinstance(registered, bytes) else registered
@@ -608,7 +608,7 @@ def decode_discover(reply: dict[str, Any]) -> Discovered:
 
 
 def agents_of(found: Discovered) -> AgentMatches:
-    """Return the agents that a DISCOVER has found."""
+    """Return the agents in the outcome of DISCOVER."""
     return AgentMatches(
         [
             AgentMatch(orjson.loads(one) if isinstance(one, bytes) else one, match)
@@ -620,7 +620,7 @@ def agents_of(found: Discovered) -> AgentMatches:
 
 
 def encode_lookup(found: tuple[AgentEntry, ...]) -> dict[str, Any]:
-    """Write what LOOKUP has found."""
+    """Write the outcome of LOOKUP."""
     return {"agents": [without_none(one) for one in found]}
 
 

@@ -1,4 +1,4 @@
-"""The requests of the protocol, one class each, checked alike when made and when read.
+"""The requests of the protocol, one class each, with the same checks for sender and receiver.
 
 Their fields have the same names on the wire, in the client and in the engine.
 """
@@ -67,11 +67,11 @@ DEFAULT_SENT = 20  # messages of a SENT
 DEFAULT_CONVERSATIONS = 50
 DEFAULT_LINKS = 200
 DEFAULT_LEASED_LONGER_S = 600
-# Of automatic turns, which a NOTICE begins.
+# Limits of automatic turns, which a NOTICE begins.
 DEFAULT_IN_A_ROW = 3
 DEFAULT_PER_HOUR = 12
 DEFAULT_COOLDOWN_S = 30
-# How a stored message stands with a group.
+# States of a stored message in a group.
 STATES = ("pending", "leased", "given_back", "acked", "moved", "skipped")
 
 _msg_id = whole(0, MAX_MSG_ID)
@@ -86,7 +86,7 @@ _position = whole(0, (1 << 63) - 1)
 class CreateMailbox(Body[Created]):
     """MAILBOX.CREATE."""
 
-    # An older generation renews a public one, unless the request says that it is not of it.
+    # Without the field, an older generation takes the request for its own and renews a public one.
     ALWAYS: ClassVar[frozenset[str]] = frozenset({"renew"})
 
     name: str | None = given(None, optional(checks.mail_address))
@@ -107,7 +107,7 @@ class CreateMailbox(Body[Created]):
     viewers: tuple[str, ...] = given((), otherwise((), checks.agents))
 
     def check_together(self) -> None:
-        """Check that a name and a prefix are not both given."""
+        """Check that name and prefix are not both present."""
         if self.name is not None and self.prefix is not None:
             raise InvalidRequest(
                 f"prefix: {self.prefix!r} goes with a generated name, not with one"
@@ -135,7 +135,7 @@ class Status(Body[MailboxStatus]):
 
 @dataclass(frozen=True, kw_only=True)
 class GrantMailbox(Body[Grants]):
-    """MAILBOX.GRANT; each list names all from now on, and one that is absent stays as it is."""
+    """MAILBOX.GRANT. A list replaces the stored one; an absent list stays as it is."""
 
     readers: tuple[str, ...] | None = given(None, optional(checks.agents))
     viewers: tuple[str, ...] | None = given(None, optional(checks.agents))
@@ -144,7 +144,7 @@ class GrantMailbox(Body[Grants]):
     look_policy: LookPolicy | None = given(None, optional(checks.member(LookPolicy)))
 
     def check_together(self) -> None:
-        """Check that one is given."""
+        """Check that at least one field is present."""
         lists = self.readers, self.viewers, self.senders
         if (*lists, self.send_policy, self.look_policy) == (None,) * 5:
             raise InvalidRequest(
@@ -157,7 +157,7 @@ class GrantMailbox(Body[Grants]):
 class ListMailboxes(Body[MailboxPage]):
     """OWN.LIST."""
 
-    tells_addresses: ClassVar[bool] = True
+    lists_addresses: ClassVar[bool] = True
 
     after: str | None = given(None, optional(checks.mail_address))
     limit: int = given(DEFAULT_LIMIT, otherwise(DEFAULT_LIMIT, _count))
@@ -175,13 +175,13 @@ class ListPublic(Body[PublicPage]):
 
 @dataclass(frozen=True, kw_only=True)
 class Send(Body[int | SendOutcome]):
-    """MSG.SEND: what it says beside its payload, as headers.
+    """MSG.SEND: its options as headers; the message is the payload.
 
-    It comes to the msg_id, and with ``details`` to more than that.
+    The outcome is the msg_id, or a ``SendOutcome`` with ``details``. The msg_id of a delayed
+    message is -1.
 
-    Names of headers are case-insensitive. A repeated ``mq9-*`` header is an error, and so is an
-    empty one. What a SEND carries beside them, but for the headers of NATS itself, is stored with
-    the message. While a message is delayed its msg_id is -1.
+    Names of headers are case-insensitive. A repeated or empty ``mq9-*`` header is an error. All
+    other headers, except those of NATS itself, are stored with the message.
     """
 
     shows_life: ClassVar[bool] = True
@@ -205,7 +205,7 @@ class Send(Body[int | SendOutcome]):
     headers: tuple[tuple[str, str], ...] = given((), checks.message_headers)
 
     def check_together(self) -> None:
-        """Check that those are together which go together."""
+        """Check that fields come with those that they need, and that the TTL exceeds the delay."""
         if self.tell_overdue:
             for name in ("answer_by", "correlation_id", "reply_to"):
                 if getattr(self, name) is None:
@@ -214,7 +214,7 @@ class Send(Body[int | SendOutcome]):
             raise InvalidRequest(f"ttl: {self.ttl} s is not more than the delay of {self.delay} s")
 
     def encode_headers(self) -> list[tuple[str, str]]:
-        """Return the headers; an option that holds its default is left out."""
+        """Return the headers, without options that hold their default."""
         encoded = []
         for name, value in vars(self).items():
             header, default = _OPTIONS.get(name, (None, value))
@@ -235,25 +235,25 @@ class Send(Body[int | SendOutcome]):
 
     @property
     def claimed_agent(self) -> str | None:
-        """The agent that it says it comes from."""
+        """The agent that the message claims as its sender."""
         return self.sender
 
     @property
     def other_address(self) -> str | None:
-        """The mailbox that it says it comes from."""
+        """The mailbox that the message claims to come from."""
         return self.from_mailbox
 
     @property
-    def told_address(self) -> str | None:
-        """The mailbox in which to tell of an overdue answer."""
+    def overdue_address(self) -> str | None:
+        """The mailbox that gets the notice of an overdue answer, or None."""
         return self.reply_to if self.tell_overdue else None
 
     def destination(self, mail_address: str) -> str | None:
-        """Return the mailbox that the subject names."""
+        """Return the mailbox in the subject."""
         return mail_address
 
 
-# Of the options that are a header of their own: its name, and the option's default.
+# The header and the default of each option that has its own header.
 _OPTIONS = {
     field.name: (field.metadata["header"], field.default)
     for field in dataclasses.fields(Send)
@@ -315,7 +315,7 @@ class Fetch(ByConsumer[Fetched]):
     linger_ms: int = given(0, whole(0, MAX_LINGER_MS))
 
     def check_together(self) -> None:
-        """Check that those are together which go together."""
+        """Check that fields that need each other are present."""
         if self.min_msgs > self.num_msgs:
             raise InvalidRequest(f"min_msgs: {self.min_msgs} is more than num_msgs {self.num_msgs}")
         if self.collects and self.group_name is None:
@@ -333,13 +333,13 @@ class Fetch(ByConsumer[Fetched]):
 
     @property
     def collects(self) -> bool:
-        """Whether it may wait although something could be delivered."""
+        """Whether it may wait although messages could be delivered."""
         return self.min_msgs > 1 or self.linger_ms > 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ack(ByConsumer[tuple[int, ...]]):
-    """MSG.ACK; comes to the ids confirmed."""
+    """MSG.ACK. The outcome is the confirmed ids."""
 
     group_name: str = needed(checks.header_text)
     mail_address: str | None = given(None, optional(checks.mail_address))
@@ -348,7 +348,7 @@ class Ack(ByConsumer[tuple[int, ...]]):
     individual: bool = given(False, checks.flag)
 
     def check_address(self, mail_address: str) -> None:
-        """Refuse a mailbox that is not the one named in the body."""
+        """Refuse a mailbox other than the one in the body."""
         if self.mail_address is not None and self.mail_address != mail_address:
             raise InvalidRequest(
                 f"mail_address: {self.mail_address!r} is not the subject's {mail_address!r}"
@@ -357,9 +357,9 @@ class Ack(ByConsumer[tuple[int, ...]]):
 
 @dataclass(frozen=True, kw_only=True)
 class Nack(ByConsumer[str | None]):
-    """MSG.NACK; comes to the mailbox in which an answer is overdue sooner now, if there is one.
+    """MSG.NACK. The outcome is the mailbox in which an answer is due sooner now, or None.
 
-    Nobody is told that but who waits there.
+    The reply does not contain it. It wakes the clients that wait in that mailbox.
     """
 
     group_name: str = needed(checks.header_text)
@@ -389,7 +389,7 @@ class Move(ByConsumer[MoveOutcome]):
         return self.to
 
     def check_address(self, mail_address: str) -> None:
-        """Refuse a move of a message to where it is."""
+        """Refuse to move a message to its own mailbox."""
         if self.to == mail_address:
             raise InvalidRequest(f"to: {self.to} is the mailbox itself")
 
@@ -435,7 +435,7 @@ class Query(Body[Found]):
     before_id: int | None = given(None, optional(_msg_id))
 
     def check_together(self) -> None:
-        """Check that a state goes with a group."""
+        """Check that a state comes with a group."""
         if self.state is not None and self.group_name is None:
             raise InvalidRequest(
                 f"state: a message is {self.state} for a group only; name it in group_name"
@@ -443,7 +443,7 @@ class Query(Body[Found]):
 
 
 def _place(pattern: str) -> checks.Check:
-    """Return a check for the place at which a page ended, as the reply has it in ``more``."""
+    """Return a check for the place at which a page ended, the field ``more`` of its reply."""
     expected = re.compile(pattern, re.ASCII)
 
     def check(name: str, value: Any) -> str:
@@ -459,7 +459,7 @@ def _place(pattern: str) -> checks.Check:
 class ListSent(Body[SentPage]):
     """MSG.SENT."""
 
-    tells_addresses: ClassVar[bool] = True
+    lists_addresses: ClassVar[bool] = True
 
     sender: str | None = given(None, optional(checks.header_text))
     correlation_ids: tuple[str, ...] | None = given(None, optional(checks.correlation_ids))
@@ -468,7 +468,7 @@ class ListSent(Body[SentPage]):
 
     @property
     def claimed_agent(self) -> str | None:
-        """The agent whose messages are asked for."""
+        """The agent whose messages are listed."""
         return self.sender
 
 
@@ -476,7 +476,7 @@ class ListSent(Body[SentPage]):
 class ListConversations(Body[ConversationPage]):
     """CONVERSATION.LIST."""
 
-    tells_addresses: ClassVar[bool] = True
+    lists_addresses: ClassVar[bool] = True
 
     agent: str | None = given(None, optional(checks.header_text))
     mail_address: str | None = given(None, optional(checks.mail_address))
@@ -491,7 +491,7 @@ class ListConversations(Body[ConversationPage]):
 class ReadConversation(Body[ReadPart]):
     """CONVERSATION.READ."""
 
-    tells_addresses: ClassVar[bool] = True
+    lists_addresses: ClassVar[bool] = True
     reads_messages: ClassVar[bool] = True
 
     id: str = needed(checks.prose(1_024))
@@ -505,7 +505,7 @@ class ReadConversation(Body[ReadPart]):
 class ListLinks(Body[tuple[Link, ...]]):
     """CONVERSATION.LINKS."""
 
-    tells_addresses: ClassVar[bool] = True
+    lists_addresses: ClassVar[bool] = True
 
     since: int | None = given(None, optional(whole(0, MAX_UNIX_SECONDS)))
     limit: int = given(DEFAULT_LINKS, otherwise(DEFAULT_LINKS, _count))
@@ -515,7 +515,7 @@ class ListLinks(Body[tuple[Link, ...]]):
 class ListStuck(Body[StuckPage]):
     """STUCK.LIST."""
 
-    tells_addresses: ClassVar[bool] = True
+    lists_addresses: ClassVar[bool] = True
 
     kind: str | None = given(None, optional(checks.word(*STUCK_KINDS)))
     mail_address: str | None = given(None, optional(checks.mail_address))
@@ -531,20 +531,20 @@ class ListStuck(Body[StuckPage]):
 
 @dataclass(frozen=True, kw_only=True)
 class QueryUnread(Body[Fetched]):
-    """Read the messages that a group has not received, without a change; of an older generation."""
+    """Read the messages that a group has not received, without changes; of an older generation."""
 
     reads_messages: ClassVar[bool] = True
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True
 
     group_name: str = needed(checks.header_text)
-    # Which of the mailboxes at the address it is; nobody is told but readers.
+    # The generation of the mailbox, which only its readers know.
     generation: str = needed(checks.header_text)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delete(Body[None]):
-    """MSG.DELETE; the subject says which message."""
+    """MSG.DELETE. The subject names the message."""
 
     is_private: ClassVar[bool] = True
 
@@ -552,7 +552,7 @@ class Delete(Body[None]):
 
     @property
     def subject_msg_id(self) -> int:
-        """The message."""
+        """The message to delete."""
         return self.msg_id
 
     def encode(self) -> bytes:
@@ -574,7 +574,7 @@ class Cancel(Body[None]):
 
     @property
     def claimed_agent(self) -> str | None:
-        """The agent that says it sent the message."""
+        """The agent that claims to have sent the message."""
         return self.sender
 
 
@@ -595,32 +595,35 @@ class Notify(Body[Notice]):
 
 @dataclass(frozen=True, kw_only=True)
 class Register(Body[str]):
-    """The fields of AGENT.REGISTER that the broker reads; it keeps all. Returns the mailbox."""
+    """AGENT.REGISTER: the fields that the broker reads. It stores all fields.
+
+    The outcome is the agent's mailbox.
+    """
 
     name: str | None = given(None, optional(checks.agent_name))
     mailbox: str | None = given(None, optional(checks.mail_address))
     ttl: int = given(0, otherwise(0, whole(0, MAX_SECONDS)))
 
     def check_together(self) -> None:
-        """Check that there is something to register."""
+        """Check that a name or a mailbox is present."""
         if self.name is None and self.mailbox is None:
             raise InvalidRequest("name: an agent needs a name or a mailbox")
 
     @property
     def mail_address(self) -> str:
-        """The mailbox, which by default is called like the agent."""
+        """The agent's mailbox. Default: the slug of the name."""
         return self.mailbox or addresses.slug(self.name or "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _OfAgent(Body[None]):
-    """Names an agent in the registry."""
+    """A request about a registered agent."""
 
     name: str | None = given(None, optional(checks.agent_name))
     mailbox: str | None = given(None, optional(checks.mail_address))
 
     def check_together(self) -> None:
-        """Check that an agent is named."""
+        """Check that a name or a mailbox is present."""
         if self.name is None and self.mailbox is None:
             raise InvalidRequest("name: give the agent's name or its mailbox")
 
@@ -632,7 +635,7 @@ class Unregister(_OfAgent):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(_OfAgent):
-    """The fields of AGENT.REPORT that the broker reads; it keeps the whole object."""
+    """AGENT.REPORT: the fields that the broker reads. It stores the whole object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -650,7 +653,7 @@ class Discover(Body[Discovered]):
 class Lookup(Body[tuple[AgentEntry, ...]]):
     """AGENT.LOOKUP."""
 
-    # Both speak of the mailbox ``wrote_to``.
+    # Both apply to the mailbox ``wrote_to``.
     is_private: ClassVar[bool] = True
     only_looks: ClassVar[bool] = True
 
@@ -660,9 +663,9 @@ class Lookup(Body[tuple[AgentEntry, ...]]):
     before: int | None = given(None, optional(_msg_id))
 
     def check_together(self) -> None:
-        """Check that there is somebody to look up."""
+        """Check that there is something to look up."""
         if not self.names and not self.mailboxes:
-            raise InvalidRequest("names: nobody is looked up; give names or mailboxes")
+            raise InvalidRequest("names: there is nothing to look up; give names or mailboxes")
         if self.before is not None and self.wrote_to is None:
             raise InvalidRequest(
                 f"before: message {self.before} is one of a mailbox; name it in wrote_to"
@@ -671,4 +674,4 @@ class Lookup(Body[tuple[AgentEntry, ...]]):
 
 @dataclass(frozen=True, kw_only=True)
 class Whoami(Body[Identity]):
-    """AGENT.WHOAMI; comes to whom the broker takes the client for."""
+    """AGENT.WHOAMI. The outcome is the client's identity, as the broker knows it."""

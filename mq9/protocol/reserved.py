@@ -9,9 +9,9 @@ from mq9.errors import InvalidRequest
 from mq9.protocol import checks
 from mq9.protocol.address_patterns import AddressPatterns
 
-# The consumer group by which dead letters are redriven. What waits for it waits for nobody.
+# The consumer group that redrives dead letters. Its waiting messages wait for no consumer.
 REDRIVE_GROUP = "mq9.redrive"
-# The reason of a move that only makes a message wait: it is no dead letter.
+# The reason of a move that only makes a message wait. The message is no dead letter.
 MOVED_ASIDE = "its conversation waits for the answer to a question"
 
 
@@ -23,14 +23,14 @@ def _slug(name: str) -> str | None:
 
 
 class Reserved:
-    """Tells which configured agent a name or an address belongs to, before it first connects.
+    """The names and addresses that belong to configured agents, even before they first connect.
 
-    An agent has its own name, every name with the same slug (``ADA`` where ``ada`` is configured),
-    the slug as an address, and every address below it (``ada.questions``). Where the slug of
-    another agent is below that one (``ada.code``), what is below it belongs to the other agent.
+    An agent owns its name, every name with the same slug (``ADA`` if ``ada`` is configured), the
+    slug as an address, and every address below it (``ada.questions``). If the slug of another agent
+    is below that one (``ada.code``), the addresses below it belong to the other agent.
 
-    ``agents`` are their names, where one may stand more than once; or each with patterns of the
-    mailboxes that it may send to (its allow-list), None for all. InvalidRequest is raised where two
+    ``agents`` are their names, possibly repeated. A mapping also gives each agent's allow-list:
+    patterns of the mailboxes that it may send to, or None for all. Raises InvalidRequest if two
     different names have the same slug.
     """
 
@@ -57,7 +57,7 @@ class Reserved:
                 self._apart.setdefault(above, []).append(slug)
 
     def owner_of_address(self, address: str) -> str | None:
-        """Return the agent whose slug an address is, or is below; None when it is nobody's."""
+        """Return the agent that owns an address; None if there is none."""
         for one in addresses.upwards(address):
             agent = self._by_address.get(one)
             if agent is not None:
@@ -65,21 +65,21 @@ class Reserved:
         return None
 
     def owner_of_name(self, name: str) -> str | None:
-        """Return the agent that a name, in whatever spelling, belongs to; None for nobody."""
+        """Return the agent that owns a name in any spelling; None if there is none."""
         if name in self._slugs:
             return name
         slug = _slug(name)
         return None if slug is None else self._by_address.get(slug)
 
     def own(self, agent: str) -> tuple[str, ...]:
-        """Return the name and the address that are an agent's own; empty for an unknown one."""
+        """Return the name and the address that an agent owns; empty for an unknown agent."""
         if agent not in self._slugs:
             return ()
         slug = self._slugs[agent]
         return (agent,) if slug is None else (agent, slug)
 
     def slug(self, agent: str) -> str | None:
-        """Return the address that is an agent's own, with all below it; None for an unknown one."""
+        """Return the address that an agent owns with all below it; None for an unknown agent."""
         return self._slugs.get(agent)
 
     def apart(self, address: str) -> tuple[str, ...]:
@@ -87,12 +87,12 @@ class Reserved:
         return tuple(self._apart.get(address, ()))
 
     def may_send(self, agent: str, mail_address: str) -> bool:
-        """Tell whether an agent's allow-list names a mailbox; one that has none may send to all."""
+        """Tell whether an agent may send to a mailbox by its allow-list, if it has one."""
         allowed = self._allow_send.get(agent)
         return allowed is None or allowed.match(mail_address)
 
     def has_allow_list(self, agent: str) -> bool:
-        """Tell whether an agent may send to some mailboxes only."""
+        """Tell whether an agent has an allow-list."""
         return agent in self._allow_send
 
     @property

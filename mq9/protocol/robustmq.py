@@ -1,8 +1,8 @@
-"""Differences of RobustMQ from this protocol, and how its replies are recognized.
+"""Differences between RobustMQ and this protocol, and how to recognize its replies.
 
-Its messages are plain text and carry a ``header`` field. Its DISCOVER answers with ``{name,
-agent_info}``. Its groups are one offset over all priorities: there are no leases and no batches, an
-ack confirms every smaller id, and a FETCH delivers again whatever lies behind the offset.
+Its messages are plain text and have a ``header`` field. Its DISCOVER answers with ``{name,
+agent_info}``. Its groups are one offset over all priorities, without leases and batches. An ack
+confirms every smaller id, and a FETCH delivers everything behind the offset again.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from mq9.models import PRIORITIES, FetchResult, Match, Priority
 
 
 def is_plain_text(item: dict[str, Any]) -> bool:
-    """Tell whether the payload of a message stands in it as text."""
+    """Tell whether the payload of a message is plain text."""
     return "encoding" not in item and "header" in item
 
 
 def goes_by_offset(fetched: FetchResult) -> bool:
-    """Tell whether a group's FETCH was answered by a broker without leases.
+    """Tell whether a broker without leases has answered a group's FETCH.
 
-    Ours gives every group's reply that holds something a ``batch``.
+    This project's broker adds a ``batch`` to every group's reply with messages.
     """
     return bool(fetched) and fetched.batch is None
 
 
 def keeps_start(fetched: FetchResult) -> bool:
-    """Tell from a group's reply whether its broker has kept where the group starts.
+    """Tell from a group's reply whether its broker has stored the start of the group.
 
-    Ours says ``batch`` or ``waiting``. RobustMQ keeps no position before the first ack, and goes by
-    the ``deliver`` of every FETCH until then.
+    This project's broker answers with ``batch`` or ``waiting``. RobustMQ stores no position before
+    the first ack. Until then it follows the ``deliver`` of every FETCH.
     """
     return fetched.batch is not None or fetched.waiting is not None
 
 
 def decode_agent(item: dict[str, Any]) -> tuple[dict[str, Any], Match]:
-    """Read an agent of a DISCOVER reply that has no ``matches``.
+    """Read an agent of a DISCOVER reply without ``matches``.
 
-    It is reached at the mailbox in its registration, else at its name.
+    Its address is the mailbox in its registration, else its name.
     """
     registered, name = item.get("agent_info", item), item.get("name") or ""
     if isinstance(registered, str):
@@ -53,12 +53,11 @@ def decode_agent(item: dict[str, Any]) -> tuple[dict[str, Any], Match]:
 
 
 def last_known(fetched: FetchResult, num_msgs: int) -> int | None:
-    """Return the id up to which a reply shows everything that is unacked; None for not at all.
+    """Return the id up to which a reply shows all unacked messages; None if there is no such id.
 
-    A reply with fewer messages than were asked for shows all. A full one stops somewhere in the
-    order of delivery: what it leaves out follows its last message, and if that is a normal one, the
-    rest are normal ones with larger ids. If it is a more pressing one, less pressing ones of any id
-    may follow.
+    A reply with fewer messages than requested shows all. A full reply stops somewhere in the order
+    of delivery. If its last message is a normal one, the missing messages are normal ones with
+    larger ids. Otherwise less urgent messages with any id may be missing.
     """
     if not fetched:
         return None

@@ -1,4 +1,4 @@
-"""The NATS subjects of requests: ``$mq9.AI.<verb>``, and what the verb concerns."""
+"""The NATS subjects of requests: ``$mq9.AI.<verb>``, then the mailbox and message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REST: Final = {
     Target.MESSAGE: ".{mail_address}.{msg_id}",
     Target.PRIORITY: ".{mail_address}.{priority}",
 }
-# Words of other systems, and of generations that may not be spoken.
+# Verbs of other systems and of disabled generations, for hints in errors.
 _MEANT: Final = {
     f"{first}.{second}": verb
     for verb, first, words in (
@@ -42,30 +42,30 @@ _MEANT: Final = {
     )
     for second in words.split()
 }
-_BROADCAST = "BROADCAST"  # of an older generation; what is published there has no verb
+_BROADCAST = "BROADCAST"  # of an older generation; its subjects have no verb
 
 
 def form(verb: Verb) -> str:
-    """Return a verb as it stands in a subject, with what the subject names in braces."""
+    """Return the form of a verb's subjects, with placeholders in braces."""
     return verb.name + _REST[verb.target]
 
 
 def nearest(name: str, older: OlderVerbs) -> str:
-    """Return what an error says of the verb that may have been meant by the two words ``name``."""
+    """Return the hint of an error: the verb that the two words ``name`` may have meant."""
     name = name[:_MOST_COMPARED].upper()
     first, _, second = name.partition(".")
     if first == _BROADCAST and older:
         return f"the nearest is {_BROADCAST}.{{domain}}.{{event}}"
-    there = {verb.name: verb for verb in chain(*older.values(), VERBS.values())}
-    families = dict.fromkeys(verb.partition(".")[0] for verb in sorted(there))
-    by_last_word = {verb.rpartition(".")[2]: verb for verb in there}
+    verbs = {verb.name: verb for verb in chain(*older.values(), VERBS.values())}
+    families = dict.fromkeys(verb.partition(".")[0] for verb in sorted(verbs))
+    by_last_word = {verb.rpartition(".")[2]: verb for verb in verbs}
     word = second if first in families else first
-    near = (name if name in there else None) or _MEANT.get(name) or by_last_word.get(word)
+    near = (name if name in verbs else None) or _MEANT.get(name) or by_last_word.get(word)
     if near is None:
-        near = next(iter(difflib.get_close_matches(name, there, n=1)), None)
+        near = next(iter(difflib.get_close_matches(name, verbs, n=1)), None)
     if near is None:
         return f"verbs begin with {', '.join(families)}"
-    return f"the nearest is {form(there[near])}"
+    return f"the nearest is {form(verbs[near])}"
 
 
 ROOT = "$mq9.AI."
@@ -84,12 +84,12 @@ def encode(request: type[Body[Any]], mail_address: str = "", msg_id: int | None 
 def decode(
     subject: str, payload: bytes = b"", older: OlderVerbs = NO_OLDER_VERBS
 ) -> tuple[Verb, Named]:
-    """Return the verb in a subject, and what else it names; ``payload`` decides between verbs."""
+    """Return the verb and the names in a subject; ``payload`` decides between verbs."""
     return meant(meanings(subject, older), payload)
 
 
 def meanings(subject: str, older: OlderVerbs) -> tuple[tuple[Verb, Named], ...]:
-    """Return what a subject may mean: verbs of one name, the current one last."""
+    """Return the possible meanings of a subject: verbs of one name, the current one last."""
     if not subject.startswith(ROOT):
         raise InvalidRequest(f"subject: {shown(subject)} does not start with {ROOT}")
     first, _, rest = subject.removeprefix(ROOT).partition(".")
@@ -107,7 +107,7 @@ def meanings(subject: str, older: OlderVerbs) -> tuple[tuple[Verb, Named], ...]:
 
 
 def meant(found: tuple[tuple[Verb, Named], ...], payload: bytes) -> tuple[Verb, Named]:
-    """Return which of the meanings of a subject is meant by what was published there."""
+    """Return the meaning of a subject for a payload: the first verb that claims it."""
     for verb, named in found:
         if verb.claims is None or verb.claims(payload):
             return verb, named

@@ -1,7 +1,7 @@
 """The verb table: every verb of the protocol, declared once.
 
-The subject of a request is ``$mq9.AI.<verb>``, followed by a mail_address where the verb concerns a
-mailbox, and by a message id after that where it concerns one message.
+The subject of a request is ``$mq9.AI.<verb>``. A mail_address follows for a verb about a mailbox,
+and a message id after that for a verb about one message.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from mq9.protocol.headers import RequestHeaders
 
 
 class Target(Enum):
-    """The target of a verb, which its subject names."""
+    """The target of a verb, named in its subject."""
 
     BROKER = 0
     MAILBOX = 1
     MESSAGE = 2
-    PRIORITY = 3  # of older generations: a mailbox, and perhaps the priority of what is sent there
+    PRIORITY = 3  # of older generations: a mailbox, and perhaps the priority of the message
 
 
 class Wakes(Enum):
-    """Who, of those that wait for mail, looks again when a request was carried out."""
+    """The waiting clients that look for mail again after a request."""
 
     NOBODY = 0
     ITS_GROUPS = 1  # there may be something to lease in the mailbox
-    EVERYBODY = 2  # who waits for that address: it is another mailbox now
-    GROUPS_ELSEWHERE = 3  # there may be something to lease in the other mailbox that it names
+    EVERYBODY = 2  # all that wait for that address: it may be another mailbox now
+    GROUPS_ELSEWHERE = 3  # there may be something to lease in the other mailbox of the request
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +42,32 @@ class Verb:
     name: str
     request: type[Body[Any]]
     target: Target
-    # Writes the outcome as the fields of the reply, and reads it from them.
+    # Writes the outcome as fields of the reply, and reads it from them.
     reply: Callable[..., dict[str, Any]] = replies.nothing
     outcome: Callable[[dict[str, Any]], Any] = replies.decode_nothing
     reads: bool = False  # and changes nothing
-    # It may be made again when its reply was lost; or a function of the request that says so.
+    # Whether it may be repeated if its reply was lost, or a function of the request that tells.
     repeatable: bool | Callable[[Any], bool] = False
     wakes: Wakes = Wakes.NOBODY
-    # Reads the request, where that differs from how it travels in the current generation.
+    # Reads the request of an older generation.
     decode: Callable[[bytes, RequestHeaders, Named], Body[Any]] | None = None
-    # Of several verbs with one name, tells by the payload which is meant.
+    # Tells by the payload whether this verb is meant, if several have one name.
     claims: Callable[[bytes], bool] | None = None
     success: Callable[[dict[str, Any]], dict[str, Any]] = replies.success
     failure: Callable[[Mq9Error], dict[str, Any]] = replies.failure
 
     def read(self, payload: bytes, headers: RequestHeaders, named: Named) -> Body[Any]:
-        """Read a request of the verb from what travelled."""
+        """Read a request of the verb."""
         if self.decode is not None:
             return self.decode(payload, headers, named)
         return self.request.read(payload, headers, named.msg_id)
 
     def may_repeat(self, request: Body[Any]) -> bool:
-        """Tell whether a request of the verb may be made again when its reply was lost."""
+        """Tell whether a request of the verb may be repeated if its reply was lost."""
         return self.repeatable(request) if callable(self.repeatable) else self.repeatable
 
 
-# Verbs of older generations, by name; a subject means the first of its name that claims it.
+# Verbs of older generations, by name. A subject means the first of its name that claims it.
 OlderVerbs = Mapping[str, tuple[Verb, ...]]
 NO_OLDER_VERBS: Final[OlderVerbs] = {}
 
@@ -266,5 +266,5 @@ OF_REQUEST: Final = {verb.request: verb for verb in _TABLE}
 
 
 def verb_of(request: type[Body[Any]]) -> Verb:
-    """Return the verb that a kind of request asks for."""
+    """Return the verb of a kind of request."""
     return OF_REQUEST[request]

@@ -142,7 +142,7 @@ class Requests:
 
     def _sent(self, sends: Sequence[PlainSend], answers: Sequence[int | Mq9Error]) -> None:
         """Answer SENDs that were carried out together."""
-        frames: list[Publish] = [send.asked_by for send in sends]
+        frames: list[Publish] = [send.origin for send in sends]
         try:
             told = [
                 (frame.reply, replies.encode_msg_id(answer))

@@ -333,7 +333,7 @@ class ClientSession:
             ):
                 self.answer(subject, reply.encode())
             else:
-                written.append(encoder.whole_message(subject, subscription.sid, reply))
+                written.append(encoder.text_message(subject, subscription.sid, reply))
         if subscription is not None and written:
             subscription.delivered += len(written)
             self.connection.write("".join(written).encode(errors="surrogateescape"))

@@ -1,4 +1,4 @@
-"""Encodes the messages of a server."""
+"""Encoders of the messages of a server."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ OK = b"+OK\r\n"
 
 
 def info(fields: Mapping[str, Any]) -> bytes:
-    """Say what kind of server this is."""
+    """Return an INFO, which describes the server."""
     return b"INFO " + orjson.dumps(dict(fields)) + b"\r\n"
 
 
 def error(text: str) -> bytes:
-    """Say what the client did wrong."""
+    """Return a -ERR, which reports a client's error."""
     safe = "".join(one for one in text if one.isprintable() and one != "'")
     return f"-ERR '{safe}'\r\n".encode()
 
 
 def message(subject: str, sid: str, reply: str | None, head: int, size: int) -> bytes:
-    """Return the line in front of a message for a subscription.
+    """Return the control line of a message for a subscription.
 
     The block of headers, the payload and CR LF follow it; see `body`.
     """
@@ -33,18 +33,18 @@ def message(subject: str, sid: str, reply: str | None, head: int, size: int) -> 
     return line.encode(errors="surrogateescape")
 
 
-def whole_message(subject: str, sid: str, payload: str) -> str:
-    """Return a message for a subscription as text, of a payload in ASCII and without headers."""
+def text_message(subject: str, sid: str, payload: str) -> str:
+    """Return a message without headers for a subscription as text; the payload is ASCII."""
     return f"MSG {subject} {sid} {len(payload)}\r\n{payload}\r\n"
 
 
 def body(block: bytes, payload: bytes) -> bytes:
-    """Return what follows the line of a message, the same for everybody who gets it."""
+    """Return the bytes after the control line of a message, the same for all subscribers."""
     return b"%b%b\r\n" % (block, payload)
 
 
 def no_responders(inbox: str, sid: str, subject: str) -> bytes:
-    """Say to whom waits at an inbox that nobody listens to the subject that was asked."""
+    """Return the message to an inbox that nobody listens to the subject of its request."""
     asked = subject.encode(errors="surrogateescape")
     block = b"NATS/1.0 503\r\nNats-Subject: %b\r\n\r\n" % asked
     return message(inbox, sid, None, len(block), 0) + body(block, b"")

@@ -1,7 +1,8 @@
 """Bytes from a server to frames.
 
-The half of the protocol that `mq9.wire.parser` leaves out. Nearly all that a client is sent are
-messages without headers, so these are read in one step. Nothing is kept beyond the limits.
+The half of the protocol that `mq9.wire.parser` leaves out. Nearly all frames to a client are
+messages without headers, so these are read in one step. The parser never buffers more than the
+limits.
 """
 
 from __future__ import annotations
@@ -15,37 +16,37 @@ import orjson
 from mq9.wire.parser import Ping, Pong, ProtocolError
 
 
-class Message(NamedTuple):  # of which there are many, and which is made twice as fast so
+class Message(NamedTuple):  # a NamedTuple, because it is created twice as fast as a dataclass
     """A message for one of the client's subscriptions."""
 
     subject: bytes
-    block: bytes  # of headers, empty where there is none
+    block: bytes  # of headers; may be empty
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """The server's description; the first frame, and again after a change."""
+    """The server's description: the first frame, repeated after a change."""
 
     fields: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Ok:
-    """A frame was understood. Servers say so to clients that are verbose."""
+    """The confirmation of a frame, for clients with the option ``verbose``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An error of the client; usually the server then closes the connection."""
+    """An error of the client. The server usually closes the connection after it."""
 
     text: str
 
 
 Frame = Message | Info | Ping | Pong | Ok | Refusal
 
-MAX_PAYLOAD = 64 * 1024 * 1024  # bytes, to which any NATS server can be set at most
-_MAX_HEADERS = 64 * 1024  # bytes, which a server of ours does not count as payload
+MAX_PAYLOAD = 64 * 1024 * 1024  # bytes, the highest limit that a NATS server can have
+_MAX_HEADERS = 64 * 1024  # bytes, which an mq9 server does not count as payload
 _LONGEST_LINE = 4096  # bytes without its end
 _LONGEST_INFO = 64 * 1024
 _PLAIN = re.compile(rb"MSG (\S+) \S+ (?:\S+ )?(\d{1,10})\r\n").match
@@ -54,25 +55,25 @@ _MALFORMED = "a line that is no frame of NATS"
 
 
 class ServerParser:
-    """Takes what a server sends, in pieces of any size."""
+    """A parser of the bytes of a server, which come in pieces of any size."""
 
     def __init__(self, max_message: int = MAX_PAYLOAD + _MAX_HEADERS) -> None:
         self._max_message = max_message
-        self._surely_taken = min(max_message, _LONGEST_LINE)  # bytes of a frame
+        self._surely_taken = min(max_message, _LONGEST_LINE)  # bytes of a frame within all limits
         self._kept = bytearray()  # the beginning of a frame
-        self._wanted = 0  # bytes of that frame, its payload included; 0 while its line has no end
-        self.error: ProtocolError | None = None  # why the server cannot be understood any further
+        self._wanted = 0  # bytes of that frame with its payload; 0 while its line has no end
+        self.error: ProtocolError | None = None  # why nothing more can be read
 
     @property
     def buffered(self) -> int:
-        """Number of bytes that are kept until more arrive."""
+        """Number of buffered bytes."""
         return len(self._kept)
 
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that are complete with these bytes.
 
-        When something cannot be understood, what came before it is returned, ``error`` says what is
-        wrong, and everything from there on is ignored.
+        After an error, ``error`` is set and all further bytes are ignored. Frames before the error
+        are still returned.
         """
         frames: list[Frame] = []
         if self.error is not None:
@@ -93,7 +94,7 @@ class ServerParser:
         return frames
 
     def _read(self, frames: list[Frame], data: bytes) -> int:
-        """Read what is complete; where what is not begins."""
+        """Read all complete frames; return where the incomplete one begins."""
         self._wanted = 0
         start, size = 0, len(data)
         while start < size:
@@ -112,7 +113,7 @@ class ServerParser:
         return start
 
     def _frame(self, frames: list[Frame], data: bytes, start: int) -> int | None:
-        """Read a frame of any kind; where the next begins, or None when more is needed."""
+        """Read a frame of any kind; return where the next begins, or None if bytes are missing."""
         end = data.find(b"\n", start)
         length = (len(data) if end < 0 else end) - start
         most = _LONGEST_INFO if data[start : start + 4].upper() == b"INFO" else _LONGEST_LINE
@@ -126,9 +127,9 @@ class ServerParser:
         if verb not in {b"MSG", b"HMSG"}:
             frames.append(_short(verb, b"".join(rest)))
             return end + 1
-        *words, whole = _words(verb, b"".join(rest).split())
+        *words, total = _words(verb, b"".join(rest).split())
         head = _number(words.pop()) if verb == b"HMSG" else 0
-        begin, middle, last = end + 1, end + 1 + head, end + 1 + _number(whole)
+        begin, middle, last = end + 1, end + 1 + head, end + 1 + _number(total)
         if middle > last:
             raise ProtocolError(_MALFORMED)
         if last - begin > self._max_message:
@@ -143,7 +144,7 @@ class ServerParser:
 
 
 def _words(verb: bytes, words: list[bytes]) -> list[bytes]:
-    """Return the words after MSG or HMSG, if they are as many as there may be."""
+    """Return the words after MSG or HMSG; raise ProtocolError if their number is wrong."""
     least = 3 if verb == b"MSG" else 4
     if not least <= len(words) <= least + 1:
         raise ProtocolError(_MALFORMED)
@@ -151,7 +152,7 @@ def _words(verb: bytes, words: list[bytes]) -> list[bytes]:
 
 
 def _short(verb: bytes, rest: bytes) -> Frame:
-    """Return a frame that is nothing but its control line."""
+    """Return a frame that has only a control line."""
     match verb:
         case b"PING":
             return Ping()
@@ -174,7 +175,7 @@ def _number(text: bytes) -> int:
     return int(text)
 
 
-# What an INFO may hold of what a client reads, and of which type it is.
+# The types of the fields of an INFO that a client reads.
 _FIELDS: dict[str, type] = {
     **dict.fromkeys(("tls_required", "tls_available", "auth_required", "headers", "ldm"), bool),
     **dict.fromkeys(("max_payload", "max_message"), int),
@@ -192,6 +193,6 @@ def _info(data: bytes) -> Info:
         raise ProtocolError("an INFO that is no JSON object")
     for name, kind in _FIELDS.items():
         value = fields.get(name)
-        if value is not None and type(value) is not kind:  # in Python True would be a number, too
+        if value is not None and type(value) is not kind:  # exactly, because True is an int
             raise ProtocolError(f"an INFO whose {name} is not of the type that it has")
     return Info({name: value for name, value in fields.items() if value is not None})

@@ -1,7 +1,7 @@
 """The block of headers in front of a payload.
 
-The block is ``NATS/1.0``, a status where there is one, a line for each header and an empty line,
-all of them ended by CR LF. A server relays it as it is; it is taken apart only for who reads it.
+The block is ``NATS/1.0``, an optional status, a line for each header and an empty line. Each line
+ends with CR LF. A server relays the block as it is and decodes it only for its own use.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _END = "\r\n"
 
 
 def encode(headers: Iterable[tuple[str, str]]) -> bytes:
-    """Return the block of some headers, none of which has a line break."""
+    """Return the block of some headers, whose values have no line breaks."""
     lines = "".join([f"{name}: {value}{_END}" for name, value in headers])
     return f"{_VERSION}{_END}{lines}{_END}".encode()
 
@@ -21,8 +21,8 @@ def encode(headers: Iterable[tuple[str, str]]) -> bytes:
 def decode(block: bytes) -> tuple[tuple[str, str], ...]:
     """Return name and value of each header in a block, in order.
 
-    Whatever follows the colon is the value, but for the one space that clients put there. A status
-    is left out. Headers that go on over several lines are not read.
+    The value is all text after the colon, without the one space that clients put there. A status is
+    left out. Headers over several lines raise ValueError.
     """
     if not block:
         return ()

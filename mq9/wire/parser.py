@@ -1,13 +1,12 @@
 """Bytes from a client to frames.
 
-A frame is a control line, and for PUB and HPUB a payload of the length that the line announces. As
-with other NATS servers, a line may end without CR and its words may be apart by spaces or tabs;
-subjects may be any one word, and whoever routes them says what is wrong with them; the block of
-headers is not looked into. Nothing is kept beyond what the limits allow, however slowly or
-cunningly it comes.
+A frame is a control line. For PUB and HPUB a payload follows, with the length that the line
+announces. As with other NATS servers, a line may end without CR, and spaces or tabs may separate
+its words. A subject may be any word; the router checks it. The block of headers is not decoded
+here. The parser never buffers more than the limits, however slowly the bytes come.
 
-Subjects, queue groups and sids may be any bytes without spaces. They are text here in which
-``surrogateescape`` stands for what is not UTF-8, so that they are written as they were read.
+Subjects, queue groups and sids may be any bytes without spaces. They are decoded with
+``surrogateescape``, so that they are written as they were read.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import orjson
 
 
 class ProtocolError(Exception):
-    """The client does not speak the protocol; the text is what it is told after ``-ERR``."""
+    """The client violates the protocol; the text is sent after ``-ERR``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +31,26 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Are you there?"""
+    """A request for a PONG, to check the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """I am here."""
+    """The answer to a PING."""
 
 
-class Publish(NamedTuple):  # of which there are many, and which is made twice as fast so
-    """A message to whoever listens to a subject."""
+class Publish(NamedTuple):  # a NamedTuple, because it is created twice as fast as a dataclass
+    """A message to the subscribers of a subject."""
 
     subject: str
-    reply: str | None  # where an answer is to go
-    block: bytes  # of headers as the client wrote it, empty where there is none
+    reply: str | None  # the subject for the answer
+    block: bytes  # of headers as the client wrote it; may be empty
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Listen to a subject, which may have wildcards."""
+    """A subscription to a subject, which may have wildcards."""
 
     subject: str
     queue: str | None  # the queue group, of which one member gets each message
@@ -60,16 +59,16 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """Listen no longer."""
+    """The end of a subscription."""
 
     sid: str
-    max_messages: int | None  # end it only after so many, counted from its beginning
+    max_messages: int | None  # end it only after that many messages since it began
 
 
 Frame = Connect | Ping | Pong | Publish | Subscribe | Unsubscribe
 
 
-# The lines of messages as clients write them: subjects in ASCII, and one space between words.
+# Control lines as clients usually write them: subjects in ASCII, and one space between words.
 _SUBJECTS = rb"([!-~]{1,255}) (?:([!-~]{1,255}) )?"
 _PUB = re.compile(rb"PUB " + _SUBJECTS + rb"()([0-9]{1,10})\r\n").match
 _HPUB = re.compile(rb"HPUB " + _SUBJECTS + rb"([0-9]{1,10}) ([0-9]{1,10})\r\n").match
@@ -80,8 +79,8 @@ _TOO_LONG = "maximum control line exceeded"
 _CONNECT = b"CONNECT"
 _LONGEST_LINE = 4096  # bytes without its end
 _LONGEST_CONNECT = 64 * 1024
-_WORDY = {b"PUB", b"HPUB", b"SUB", b"UNSUB"}  # verbs that are followed by something
-# What a CONNECT may hold of what a server reads, and of which type it is.
+_WORDY = {b"PUB", b"HPUB", b"SUB", b"UNSUB"}  # verbs with arguments
+# The types of the options of a CONNECT that a server reads.
 _OPTIONS = {
     **dict.fromkeys(("verbose", "pedantic", "echo", "headers", "no_responders"), bool),
     **dict.fromkeys(("user", "pass", "auth_token", "name", "lang", "version"), str),
@@ -90,7 +89,7 @@ _OPTIONS = {
 
 
 class Parser:
-    """Takes what a client sends, in pieces of any size."""
+    """A parser of the bytes of a client, which come in pieces of any size."""
 
     def __init__(
         self,
@@ -103,20 +102,20 @@ class Parser:
         self._max_message = max_payload if max_message is None else max_message
         self._must_connect = must_connect
         self._buffer = bytearray()
-        self._searched = 0  # up to here there is no end of a line
-        self._pending: tuple[str, str | None, int, int] | None = None  # whose payload is awaited
-        self.error: ProtocolError | None = None  # why the client cannot be understood any further
+        self._searched = 0  # bytes without an end of a line
+        self._pending: tuple[str, str | None, int, int] | None = None  # a PUB without its payload
+        self.error: ProtocolError | None = None  # why nothing more can be read
 
     @property
     def buffered(self) -> int:
-        """Number of bytes that are kept until more arrive."""
+        """Number of buffered bytes."""
         return len(self._buffer)
 
     def feed(self, data: bytes | memoryview) -> list[Frame]:
-        """Return the frames that are complete with these bytes, all of which are copied.
+        """Return the frames that are complete with these bytes, which are copied.
 
-        When something cannot be understood, what came before it is returned, ``error`` says what is
-        wrong, and everything from there on is ignored.
+        After an error, ``error`` is set and all further bytes are ignored. Frames before the error
+        are still returned.
         """
         frames: list[Frame] = []
         if self.error is not None:
@@ -128,7 +127,7 @@ class Parser:
                 if self._pending is not None:
                     start = self._next(frames, view, 0) or 0
                 if self._pending is None and not self._must_connect:
-                    start = self._whole(frames, start)
+                    start = self._complete(frames, start)
                 while (taken := self._next(frames, view, start)) is not None:
                     start = taken
         except ProtocolError as error:
@@ -139,17 +138,17 @@ class Parser:
             del self._buffer[:start]
         return frames
 
-    def _whole(self, frames: list[Frame], start: int) -> int:
-        """Take the messages that are complete and written as clients do; where the next begins.
+    def _complete(self, frames: list[Frame], start: int) -> int:
+        """Read complete messages in the usual form; return where the next begins.
 
-        Everything else, malformed messages included, is left to `_next`.
+        All other frames, including malformed messages, are left to `_next`.
         """
         data = bytes(self._buffer)
         size = len(data)
         while start < size and (line := _HPUB(data, start) or _PUB(data, start)) is not None:
-            subject, reply, head, whole = line.groups()
+            subject, reply, head, total = line.groups()
             begin = line.end()
-            middle, end = begin + int(head or 0), begin + int(whole)
+            middle, end = begin + int(head or 0), begin + int(total)
             if (
                 end + 2 > size
                 or middle > end
@@ -165,7 +164,7 @@ class Parser:
         return start
 
     def _next(self, frames: list[Frame], view: memoryview, start: int) -> int | None:
-        """Take one step from ``start``; where the next begins, or None when more is needed."""
+        """Read a line or a payload; return where the next begins, or None if bytes are missing."""
         if self._pending is not None:
             return self._payload(frames, view, start, self._pending)
         end = self._buffer.find(b"\n", start + self._searched)
@@ -179,7 +178,7 @@ class Parser:
         return end + 1
 
     def _check_length(self, start: int, length: int) -> None:
-        """Refuse a line that is too long, be it complete or not."""
+        """Refuse a line that is too long, complete or not."""
         if length <= _LONGEST_LINE:
             return
         verb = self._buffer[start : start + len(_CONNECT)].upper()
@@ -208,14 +207,14 @@ class Parser:
         else:
             frames.append(_short(verb, words))
 
-    def _announce(self, subjects_given: list[str], head: int, whole: int) -> None:
-        """Await the payload of a message."""
-        if head > whole:
+    def _announce(self, subjects_given: list[str], head: int, total: int) -> None:
+        """Note a message whose payload follows."""
+        if head > total:
             raise ProtocolError(_MALFORMED)
-        if whole > self._max_message or whole - head > self._max_payload:
+        if total > self._max_message or total - head > self._max_payload:
             raise ProtocolError("Maximum Payload Violation")
         subject, *reply = subjects_given
-        self._pending = (subject, reply[0] if reply else None, head, whole)
+        self._pending = (subject, reply[0] if reply else None, head, total)
 
     def _payload(
         self,
@@ -224,8 +223,8 @@ class Parser:
         start: int,
         pending: tuple[str, str | None, int, int],
     ) -> int | None:
-        subject, reply, head, whole = pending
-        middle, end = start + head, start + whole
+        subject, reply, head, total = pending
+        middle, end = start + head, start + total
         if len(view) < end + 2:
             return None
         if not self._buffer.startswith(b"\r\n", end):
@@ -237,7 +236,7 @@ class Parser:
 
 
 def _short(verb: bytes, words: list[str]) -> Frame:
-    """Return a frame that is nothing but its control line."""
+    """Return a frame that has only a control line."""
     match verb, words:
         case b"SUB", [subject, *queue, sid] if len(queue) <= 1:
             return Subscribe(subject, queue[0] if queue else None, sid)
@@ -268,7 +267,7 @@ def _connect(data: bytes) -> Connect:
         raise ProtocolError(_MALFORMED)
     for name, kind in _OPTIONS.items():
         value = options.get(name)
-        if value is not None and type(value) is not kind:  # in Python True would be a number, too
+        if value is not None and type(value) is not kind:  # exactly, because True is an int
             raise ProtocolError(_MALFORMED)
     if options.get("protocol") not in {None, 0, 1}:
         raise ProtocolError("invalid client protocol")

@@ -1,4 +1,4 @@
-"""Form of subjects, and the subjects that a pattern covers."""
+"""Forms of subjects and patterns, and their matching."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ REST = ">"  # stands for one or more tokens at the end
 
 
 def is_subject(text: str) -> bool:
-    """Tell whether something can be published there: tokens between dots, none of them empty."""
+    """Tell whether clients can publish to a text: tokens between dots, none of them empty."""
     tokens = text.split(".")
     return all(tokens) and ONE not in tokens and REST not in tokens
 
 
 def has_wildcards(pattern: str) -> bool:
-    """Tell whether a pattern covers more than itself."""
+    """Tell whether a pattern has wildcards."""
     tokens = pattern.split(".")
     return ONE in tokens or tokens[-1] == REST
 
 
 def is_pattern(text: str) -> bool:
-    """Tell whether it can be listened to: a subject, or one with wildcards in place of tokens."""
+    """Tell whether clients can subscribe to a text: a subject, with or without wildcards."""
     tokens = text.split(".")
     return all(tokens) and REST not in tokens[:-1]
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Tell whether a pattern covers a subject."""
+    """Tell whether a pattern matches a subject."""
     wanted, tokens = pattern.split("."), subject.split(".")
     if wanted[-1] == REST:
         wanted = wanted[:-1]

@@ -1,4 +1,4 @@
-"""Encodes the messages of a client."""
+"""Encoders of the messages of a client."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import orjson
 
 
 def connect(options: Mapping[str, Any]) -> bytes:
-    """Say who the client is, and how it wishes to be spoken to."""
+    """Return a CONNECT, with the client's identity and options."""
     return b"CONNECT " + orjson.dumps(dict(options)) + b"\r\n"
 
 
 def publish(subject: bytes, reply: bytes, block: bytes, payload: bytes) -> bytes:
-    """Send a message; ``reply`` and the block of headers may be empty."""
+    """Return a PUB or HPUB; ``reply`` and the block of headers may be empty."""
     to = b"%b %b" % (subject, reply) if reply else subject
     if not block:
         return b"PUB %b %d\r\n%b\r\n" % (to, len(payload), payload)
@@ -23,12 +23,12 @@ def publish(subject: bytes, reply: bytes, block: bytes, payload: bytes) -> bytes
 
 
 def subscribe(subject: bytes, sid: int) -> bytes:
-    """Listen to a subject, which may have wildcards."""
+    """Return a SUB for a subject, which may have wildcards."""
     return b"SUB %b %d\r\n" % (subject, sid)
 
 
 def unsubscribe(sid: int, max_messages: int = 0) -> bytes:
-    """Listen no longer; with a number only after so many messages."""
+    """Return an UNSUB, which takes effect after ``max_messages`` if that is not 0."""
     if max_messages:
         return b"UNSUB %d %d\r\n" % (sid, max_messages)
     return b"UNSUB %d\r\n" % sid

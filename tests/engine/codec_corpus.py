@@ -1,6 +1,6 @@
-"""Encoded commands of all versions, which every later version reads to the same.
+"""Encoded commands of all versions, which every later version must read alike.
 
-Run as a program, it adds the examples whose bytes are not in the corpus yet. What is in it stays.
+Run as a program, it adds the examples whose bytes are not in the corpus yet. Existing lines stay.
 """
 
 import base64
@@ -33,7 +33,7 @@ class Entry:
 
     Attributes:
         data: The bytes.
-        holds: What they are read to, as JSON, with every field that there was when it was written.
+        holds: The call in them as JSON, with all fields of the version that wrote it.
     """
 
     data: bytes
@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def version(self):
-        """The version that it was written by."""
+        """The version of its format."""
         return self.data[0]
 
     def read(self):

@@ -1,4 +1,4 @@
-"""Examples of all that the codec writes: with every field set, and with none but the needed."""
+"""Examples of all commands: with every field set, and with only the required fields."""
 
 from mq9.engine.commands import (
     Actor,

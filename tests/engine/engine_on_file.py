@@ -1,4 +1,4 @@
-"""An engine on a file, whose writes are measured."""
+"""An engine on a file that measures its writes."""
 
 from calls import Engine, call
 

@@ -1,8 +1,8 @@
-"""The contract of mailboxes and agents as a model: plain, slow, and without a thought for storage.
+"""A model of mailboxes and agents: plain, slow, and without storage.
 
-It is written from the protocol and not from the engine: every message that a group might be given
-is looked at every time, and what falls due or expires is played through one event after the other.
-It speaks the engine's calls and the public models, so that answers can be compared as they are.
+It is written from the protocol and not from the engine. It checks every message that a group could
+get on every call, and plays due and expired messages one event after the other. It takes the
+engine's calls and returns the public models, so that answers can be compared directly.
 """
 
 import json
@@ -31,7 +31,7 @@ from mq9.protocol.outcomes import Created
 
 
 class Refused(Exception):
-    """The request is an error of this code."""
+    """The request is refused with this error code."""
 
     def __init__(self, code):
         super().__init__(code)
@@ -40,7 +40,7 @@ class Refused(Exception):
 
 @dataclass(eq=False)
 class Mail:
-    """A message that was sent: waiting for its time until it has a `msg_id`."""
+    """A sent message, with a `msg_id` once it is visible."""
 
     sent: object
     payload: bytes
@@ -53,7 +53,7 @@ class Mail:
 
     @property
     def size(self):
-        """How much it counts in its mailbox."""
+        """Its counted size in its mailbox."""
         sent = self.sent
         texts = [sent.key, sent.sender, sent.correlation_id, *sent.tags]
         if self.moved is not None:
@@ -82,7 +82,7 @@ class Mail:
 
 @dataclass(eq=False)
 class Lease:
-    """Who got a message last, and until when it is kept for them; nobody once it was given back."""
+    """The last holder of a message, and until when it holds the message; None after a NACK."""
 
     holder: str | None
     until_ms: int
@@ -90,11 +90,11 @@ class Lease:
     reply: "Reply"
     begun: bool = False
     deaths: int = 0
-    reason: str | None = None  # why it was given back the last time
+    reason: str | None = None  # of the last NACK
     promise: Promise | None = None  # also of an earlier holder
 
     def deaths_by(self, now):
-        """How many leases ended while the message was being handled."""
+        """How many leases had ended by an instant while the message was handled."""
         return self.deaths + (self.begun and self.until_ms <= now)
 
     def is_of(self, consumer, now):
@@ -106,7 +106,7 @@ class Lease:
 
 @dataclass(eq=False)
 class Reply:
-    """A FETCH reply that delivered something, and what became of each message in it."""
+    """A FETCH reply with messages, and the later state of each message."""
 
     token: str
     group: "Group"
@@ -115,7 +115,7 @@ class Reply:
     msg_ids: list
     given_back: set = field(default_factory=set)
     confirmed: dict = field(default_factory=dict)  # msg_id: the id that the ACK named
-    moved: dict = field(default_factory=dict)  # msg_id: whereto, and the id of the copy
+    moved: dict = field(default_factory=dict)  # msg_id: the target, and the id of the copy
 
 
 @dataclass(eq=False)
@@ -123,14 +123,14 @@ class Group:
     """A consumer group from its beginning or its last reset."""
 
     start: int
-    requests: set  # who asked under which request_id; a reset leaves them
+    requests: set  # consumer and request_id of each FETCH; a reset keeps them
     leases: dict = field(default_factory=dict)  # by msg_id; kept when they are over
-    acked: set = field(default_factory=set)  # what was moved away, too
-    moved: dict = field(default_factory=dict)  # msg_id: whereto, the id of the copy, what it says
+    acked: set = field(default_factory=set)  # including moved ones
+    moved: dict = field(default_factory=dict)  # msg_id: the target, the id and `moved` of the copy
     replies: list = field(default_factory=list)
 
     def wants(self, msg_id):
-        """Tell whether the message is still to be delivered and confirmed."""
+        """Tell whether the message must still be delivered or confirmed."""
         return msg_id >= self.start and msg_id not in self.acked
 
     def may_hand_out(self, msg_id, now, own=None):
@@ -155,12 +155,12 @@ class Mailbox:
     newest_ms: int = 0
     sent_ids: dict = field(default_factory=dict)
     groups: dict = field(default_factory=dict)
-    replies: dict = field(default_factory=dict)  # by token, those from before a reset too
+    replies: dict = field(default_factory=dict)  # by token, including those from before a reset
     removed: Counter = field(default_factory=Counter)  # by reason
-    told: dict = field(default_factory=dict)  # session: the first msg_id not told, turns in a row
+    told: dict = field(default_factory=dict)  # session: the first unreported msg_id, turns in a row
 
     def settle(self, now):
-        """Play through what has happened until now, in the order in which it happened."""
+        """Play all due events in their order."""
         while True:
             events = [(m.expires_ms, 0, m) for m in self.stored if m.expires_ms is not None]
             events += [(mail.due_ms, 1, mail) for mail in self.delayed]
@@ -176,8 +176,8 @@ class Mailbox:
                 self.removed["expired"] += 1
 
     def show(self, mail, instant):
-        """Make a message visible; it takes the place of those that it replaces."""
-        stored = self.beside(mail)
+        """Make a message visible and remove those that it replaces."""
+        stored = self.remaining_after(mail)
         self.removed["replaced"] += len(self.stored) - len(stored)
         self.stored = stored
         self.newest_ms = max(self.newest_ms, instant)
@@ -186,8 +186,8 @@ class Mailbox:
         self.next_id += 1
         self.stored.append(mail)
 
-    def beside(self, mail):
-        """Return what stays visible when a message becomes so."""
+    def remaining_after(self, mail):
+        """Return the messages that stay when a message becomes visible."""
         if self.type is MailboxType.LATEST:
             return []
         return [m for m in self.stored if mail.sent.key is None or m.sent.key != mail.sent.key]
@@ -196,7 +196,7 @@ class Mailbox:
         return next((mail for mail in self.stored if mail.msg_id == msg_id), None)
 
     def in_order(self):
-        """Return what is visible in the order of delivery."""
+        """Return the visible messages in the order of delivery."""
         return sorted(
             self.stored, key=lambda mail: (PRIORITIES.index(mail.sent.priority), mail.msg_id)
         )
@@ -216,7 +216,7 @@ class Mailbox:
         return found
 
     def may_make_room(self, mail):
-        """Tell whether some group has acked the message and none has to deliver it yet."""
+        """Tell whether a group has acked the message and no group still wants it."""
         groups = self.groups.values()
         return any(mail.msg_id in group.acked for group in groups) and not any(
             group.wants(mail.msg_id) for group in groups
@@ -227,7 +227,7 @@ class Mailbox:
         return len(sizes) >= limits.max_messages or sum(sizes) + size > limits.max_bytes
 
     def chosen_reply(self, call):
-        """Return the reply that an ACK or NACK means; None when it succeeds doing nothing."""
+        """Return the reply of an ACK or NACK; None if it succeeds without doing anything."""
         group = self.groups.get(call.request.group_name)
         if call.request.batch is not None:
             return self._reply_of_token(group, call)
@@ -253,10 +253,10 @@ class Mailbox:
 
 @dataclass(eq=False)
 class Agent:
-    """A registration, from when it was made or replaced."""
+    """A registration, from its creation or replacement on."""
 
     key: str
-    mailbox: Mailbox  # as it then was: another one at its address is not the agent's
+    mailbox: Mailbox  # this very one; a later one at its address is not the agent's
     card: bytes
     ttl_s: int
     seen_ms: int
@@ -267,12 +267,12 @@ class Agent:
         return self.seen_ms + self.ttl_s * 1000 if self.ttl_s else None
 
     def shown(self):
-        """Return it as others see it."""
+        """Return it as other clients see it."""
         return self.key, self.mailbox.address, self.card, self.seen_ms, self.status
 
 
 class Model:
-    """A broker's mailboxes and agents.
+    """A model of a broker's mailboxes and agents.
 
     Each method takes a call or query of the engine and the time.
     """
@@ -282,10 +282,10 @@ class Model:
         self.mailboxes = {}
         self.registered = {}  # by key
         self._tokens = 0
-        self.delayed = 0  # messages that were sent with a delay, so far
+        self.delayed = 0  # number of messages sent with a delay so far
 
     def mailbox(self, address, now):
-        """Return a mailbox with everything in it up to date, or None."""
+        """Return a mailbox that is up to date, or None."""
         mailbox = self.mailboxes.get(address)
         if mailbox is None or (mailbox.expires_ms is not None and mailbox.expires_ms <= now):
             return None
@@ -352,7 +352,7 @@ class Model:
         kept = mailbox.stored
         removed = Counter()
         if not mail.sent.delay:
-            mailbox.stored = mailbox.beside(mail)
+            mailbox.stored = mailbox.remaining_after(mail)
             removed["replaced"] = len(kept) - len(mailbox.stored)
         while mailbox.is_full(mail.size, self.limits):
             oldest = next(filter(mailbox.may_make_room, mailbox.stored), None)
@@ -407,9 +407,9 @@ class Model:
         )
 
     def fetch(self, call, now):
-        """Hand out: the messages, the token, the end of the lease, whether there are more.
+        """Deliver: return the messages, the token, the end of the lease, whether there are more.
 
-        Whether there are more is None when an earlier reply is given again.
+        The last value is None for a repeated reply.
         """
         mailbox = self._existing(call.address, now)
         group = mailbox.groups.get(call.request.group_name)
@@ -473,10 +473,10 @@ class Model:
         mail = mailbox.find(msg_id)
         return mail.read(mailbox.address, lease.count, lease.reply.token, lease.deaths)
 
-    def fetch_for_nobody(self, call, now):
-        """Do what is left of a FETCH whose asker has gone.
+    def fetch_undone(self, call, now):
+        """Apply the effects of a FETCH whose client is gone.
 
-        At the most, there is a group now, and leases that its consumer held are renewed.
+        They are at most the group itself, and renewed leases of its consumer.
         """
         mailbox = self._existing(call.address, now)
         group = mailbox.groups.get(call.request.group_name)
@@ -493,7 +493,7 @@ class Model:
                 lease.begun |= call.request.begun and not lease.deaths
 
     def peek(self, call, now):
-        """Read without a group: the messages, and whether there are more."""
+        """Read without a group; return the messages, and whether there are more."""
         mailbox = self._existing(call.address, now)
         wanted, start = call.request.fetch, call.request.position
         if start is None:
@@ -527,7 +527,7 @@ class Model:
         return tuple(acked)
 
     def move(self, call, now):
-        """Move a message; the id of its copy, or None when there was nothing to move."""
+        """Move a message; return the id of its copy, or None if there was nothing to move."""
         mailbox = self._existing(call.address, now)
         reply = mailbox.chosen_reply(call)
         named = call.request.msg_id
@@ -603,7 +603,7 @@ class Model:
         return Extended(tuple(extended), tuple(lost))
 
     def query(self, call, now):
-        """Look at messages: those found, and whether there are more."""
+        """Return the messages that match, and whether there are more."""
         mailbox = self._existing(call.address, now)
         found = [
             mail.read(mailbox.address)
@@ -617,7 +617,7 @@ class Model:
         return tuple(found[-call.request.limit :]), len(found) > call.request.limit
 
     def unread(self, address, name, now):
-        """Count what the group could be given now by somebody new to it."""
+        """Count the messages that a new consumer of the group could get now."""
         mailbox = self._existing(address, now)
         group = mailbox.groups.get(name, Group(0, set()))
         counts = dict.fromkeys(PRIORITIES, 0)
@@ -651,7 +651,7 @@ class Model:
         return tuple(sorted(leased, key=lambda one: (one.until, one.consumer or "")))
 
     def message_life(self, address, msg_id, now):
-        """Return where a stored message stands with each group."""
+        """Return the state of a stored message in each group."""
         mailbox = self._existing(address, now)
         if mailbox.find(msg_id) is None:
             return None
@@ -724,7 +724,7 @@ class Model:
         agent.seen_ms = now
 
     def _named(self, request, now):
-        """Return the agent at a mailbox, of several the one of the name; else that of the name."""
+        """Return the agent at a mailbox, preferably with the name; else the agent of the name."""
         agents = self.agents(now)
         there = [one for one in agents if one.mailbox.address == request.mailbox]
         found = [
@@ -737,7 +737,7 @@ class Model:
         return found[0]
 
     def agents(self, now):
-        """Return the registrations that have not ended, by key."""
+        """Return the living registrations, by key."""
         return [
             one
             for _, one in sorted(self.registered.items())
@@ -762,7 +762,7 @@ class Model:
                 yield from (lease.until_ms for lease in group.leases.values())
 
     def events(self):
-        """Return the instants at which anything happens by itself, or happened."""
+        """Return the instants of all past and future timed events."""
         yield from self.ends()
         for mailbox in self.mailboxes.values():
             yield from (mail.due_ms for mail in mailbox.delayed)

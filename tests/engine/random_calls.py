@@ -1,4 +1,4 @@
-"""Random calls of every command, on a few names, some of them about what earlier calls came to."""
+"""Random calls of every command on a few names; some refer to the results of earlier calls."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ RARE_STEPS_MS = (-1, -700, -5_000, -90_000, -86_400_000, 3_600_000, 8 * 86_400_0
 
 @dataclass(frozen=True)
 class Receipt:
-    """What whoever made a FETCH knows of its reply."""
+    """The data of a FETCH reply that its client knows."""
 
     address: str
     group_name: str
@@ -35,7 +35,7 @@ class Receipt:
 
 
 class RandomCalls:
-    """Makes calls and instants.
+    """A source of random calls and instants.
 
     Args:
         dice: An instance of `random.Random`.
@@ -50,7 +50,7 @@ class RandomCalls:
         self._now_ms = START_MS
 
     def instant(self):
-        """Return the next instant, which now and then is before the one before, or long after."""
+        """Return the next instant, which is sometimes before the last one or long after it."""
         step = self._dice.choice(RARE_STEPS_MS if self._dice.random() < 0.02 else STEPS_MS)
         self._is_much_over = step >= 3_600_000
         self._now_ms += step
@@ -65,7 +65,7 @@ class RandomCalls:
         return make(self)
 
     def learn(self, call, value):
-        """Take in what a call came to."""
+        """Remember the result of a call."""
         request = call.request
         if isinstance(request, requests.Send):
             self._newest = value or self._newest
@@ -86,7 +86,7 @@ class RandomCalls:
         return max(0, self._newest - self._dice.randint(-1, 8))
 
     def _receipt(self):
-        """Return one that was given out, or one that nobody was given."""
+        """Return a known receipt, or sometimes an invented one."""
         if self._receipts and self._dice.random() < 0.9:
             return self._one(*self._receipts)
         group, consumer = self._one(*GROUPS), self._one(*CONSUMERS)

@@ -1,4 +1,4 @@
-"""What is awaited, against a model that plays each instant, and after any calls at all."""
+"""Awaited answers, against a model that plays each instant, and after random calls."""
 
 import itertools
 import random
@@ -15,12 +15,12 @@ from tests.engine.random_calls import RandomCalls
 
 @pytest.fixture(params=range(20))
 def dice(request):
-    """What happens at random."""
+    """The source of random choices."""
     return random.Random(request.param)
 
 
 class Model:
-    """Questions with the instant at which they are overdue, and who was told when."""
+    """A model of questions, with their deadlines and their notices."""
 
     def __init__(self):
         self.open = {}  # by correlation id: the instants wanted and promised, the order of sending
@@ -35,7 +35,7 @@ class Model:
         return max(wanted, promised)
 
     def settle(self, now):
-        """Play what has happened until now; of one instant, an answer comes first."""
+        """Play all events until now; at one instant, an answer comes first."""
         while True:
             events = [(due, 0, 0, which) for due, which in self.delayed]
             events += [(self.due(one), 1, self.open[one][2], one) for one in self.open]
@@ -58,7 +58,7 @@ def notices(engine):
 
 
 class Play(Engine):
-    """An engine and the model of it, to which the same is done."""
+    """An engine and its model, which get the same calls."""
 
     def __init__(self, dice):
         super().__init__()
@@ -140,7 +140,7 @@ def test_the_counters_are_right_whatever_happens(dice):
             engine.now = calls.instant()
             try:
                 value = engine.apply(one)
-            except Exception:  # noqa: BLE001  # refused; the engine's own mistakes are told elsewhere
+            except Exception:  # noqa: BLE001  # refused; other tests check the engine's own errors
                 value = None
             calls.learn(one, value)
             counted = engine.connection.execute(

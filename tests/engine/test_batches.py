@@ -1,4 +1,4 @@
-"""A whole batch stands for the leases and deliveries of all in it, and changes no answer."""
+"""A whole batch stands for the leases and deliveries of its messages, and changes no answer."""
 
 import random
 from contextlib import closing
@@ -42,7 +42,7 @@ def split_all(connection):
 
 
 def apply(connection, command, now):
-    """Return what a call comes to, and what it was refused with."""
+    """Return the value of a call, and the error that refused it."""
     connection.execute("BEGIN")
     entry = Entry(position(connection).applied + 1, now, command)
     outcome = machine.apply(connection, entry)
@@ -52,13 +52,13 @@ def apply(connection, command, now):
 
 
 def looks(connection, now):
-    """Return what looks at a mailbox tell, and at all of them."""
+    """Return the results of reads of a mailbox and of the totals."""
     now = max(now, position(connection).now_ms)
-    told = [machine.read(connection, call(commands.CountAll), now)]
+    found = [machine.read(connection, call(commands.CountAll), now)]
     apply(connection, call(commands.Advance), now)
     mailbox = mailboxes.look(connection, "box", now)
     if mailbox is None:
-        return told
+        return found
     queries = [
         *(call(requests.Status, group_name=group) for group in ("g", "h")),
         *(call(commands.WhyEmpty, group_name=group) for group in ("g", "h")),
@@ -67,11 +67,11 @@ def looks(connection, now):
             for msg_id in range(max(0, mailbox.next_msg_id - 12), mailbox.next_msg_id)
         ),
     ]
-    return told + [machine.read(connection, query, now) for query in queries]
+    return found + [machine.read(connection, query, now) for query in queries]
 
 
 def split_digest(connection):
-    """Return what the digest of the state is when all batches are split."""
+    """Return the digest of the state after all batches are split."""
     connection.execute("BEGIN")
     split_all(connection)
     digested = digest(connection)
@@ -80,32 +80,32 @@ def split_digest(connection):
 
 
 def ack_of_all(command, fetched, batch):
-    """Return the ACK of all that a FETCH came to."""
+    """Return the ACK of all messages of a FETCH."""
     fields = {"group_name": command.request.group_name, "batch": batch}
     return replace(command, request=requests.Ack(msg_id=fetched.messages[-1].msg_id, **fields))
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_batches_that_are_split_at_once_make_no_difference(seed):
-    """Whatever follows is answered alike, and what all batches stand for is the same state."""
+    """Later calls have equal answers, and the split states are equal."""
     dice = random.Random(seed)
     story = RandomCalls(dice)
     following = None
     confirmed = 0
-    with closing(store.open_memory()) as whole, closing(store.open_memory()) as split:
+    with closing(store.open_memory()) as unsplit, closing(store.open_memory()) as split:
         for _ in range(LENGTH):
             now, command = story.instant(), following or story.call()
             is_sweep = isinstance(command.request, commands.Sweep)
-            if is_sweep:  # of fewer rows it may remove a part
+            if is_sweep:  # with a lower limit it might remove different parts
                 command = call(commands.Sweep)
-            nothing = [machine.answer(one, command, now) for one in (whole, split)]
+            nothing = [machine.answer(one, command, now) for one in (unsplit, split)]
             assert nothing[0] in {None, nothing[1]}
-            outcome, expected = (apply(one, command, now) for one in (whole, split))
-            assert is_sweep or outcome == expected, command  # it tells how many rows it removed
+            outcome, expected = (apply(one, command, now) for one in (unsplit, split))
+            assert is_sweep or outcome == expected, command  # a sweep returns the number of rows
             split_all(split)
-            assert split_digest(whole) == digest(split), command
-            assert looks(whole, now) == looks(split, now), command
-            confirmed += count(whole, "replies", "acked_by IS NOT NULL")
+            assert split_digest(unsplit) == digest(split), command
+            assert looks(unsplit, now) == looks(split, now), command
+            confirmed += count(unsplit, "replies", "acked_by IS NOT NULL")
             value, following = outcome[0], None
             story.learn(command, value)
             if isinstance(command.request, requests.Fetch) and value and dice.random() < 0.5:
@@ -114,7 +114,7 @@ def test_batches_that_are_split_at_once_make_no_difference(seed):
     assert confirmed
 
 
-def whole(broker):
+def whole_batches(broker):
     """How many replies are whole batches."""
     return broker.count("replies", "ids IS NOT NULL")
 
@@ -133,7 +133,7 @@ def test_a_fetch_of_a_hundred_and_its_ack_write_little(broker):
     assert broker.written(lambda: fetched.append(broker.fetch())) < 64 * 1024
     last = fetched[0].messages[-1].msg_id
     assert broker.written(lambda: broker.ack(last, batch=fetched[0].batch)) < 48 * 1024
-    assert (whole(broker), rows(broker)) == (2, 0)
+    assert (whole_batches(broker), rows(broker)) == (2, 0)
 
 
 @pytest.mark.parametrize("with_token", [True, False])
@@ -151,8 +151,8 @@ def test_an_ack_of_all_can_be_repeated_and_leaves_the_batch_whole(
     for _ in range(2):
         assert broker.ack(count - 1, **options) == tuple(range(count))
     assert broker.ack(count - 1, individual=True) == (count - 1,)
-    assert broker.ack(0, individual=True) == ((0,) if count == 1 else ())  # none named it but this
-    assert (whole(broker), rows(broker)) == (2, 0)
+    assert broker.ack(0, individual=True) == ((0,) if count == 1 else ())  # no ACK named it before
+    assert (whole_batches(broker), rows(broker)) == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_what_treats_a_message_apart_splits_its_batch_and_no_other(broker, apart
     send_some(broker, *[Priority.NORMAL] * 6)
     batch = broker.fetch(num_msgs=3).batch
     broker.fetch("two", num_msgs=3)
-    assert (whole(broker), rows(broker)) == (2, 0)
+    assert (whole_batches(broker), rows(broker)) == (2, 0)
     apart(broker, batch)
     assert broker.count("replies", "ids IS NOT NULL AND consumer='two'") == 1
     assert broker.count("replies", "ids IS NOT NULL AND consumer='one'") == 0
@@ -186,7 +186,7 @@ def test_leases_of_all_in_a_batch_are_renewed_together(broker):
     assert broker.apply(extend) == Extended((2, 1, 0), (7,))
     broker.now += 1_000
     assert broker.fetch("two").messages == ()
-    assert (whole(broker), rows(broker)) == (1, 0)
+    assert (whole_batches(broker), rows(broker)) == (1, 0)
     assert broker.ack(2) == (0, 1, 2)
     assert broker.apply(extend) == Extended((), (7, 2, 1, 0))
 
@@ -209,7 +209,7 @@ def test_what_is_removed_from_a_batch_leaves_it_whole_and_is_not_confirmed(broke
     send_some(broker, *[Priority.NORMAL] * 4)
     batch = broker.fetch().batch
     broker.apply(call(requests.Delete, msg_id=1))
-    assert whole(broker) == 1
+    assert whole_batches(broker) == 1
     assert broker.ack(3, batch=batch) == (0, 2, 3)
     assert broker.ack(1, batch=batch) == ()
 
@@ -229,7 +229,7 @@ def test_what_is_leased_in_whole_batches_is_not_evicted_and_they_stay_whole(brok
     query = call(requests.Query, limit=10)
     found = machine.read(broker.connection, query, broker.now).messages
     assert [message.msg_id for message in found] == [0, 1, 2, 3, 6, 7]
-    assert (whole(broker), rows(broker)) == (3, 0)
+    assert (whole_batches(broker), rows(broker)) == (3, 0)
 
 
 def test_a_message_that_one_group_leases_is_not_evicted_when_another_has_acked_it(broker):
@@ -260,4 +260,4 @@ def test_the_batch_of_a_message_is_found_in_a_few_steps(broker):
         assert broker.ack(msg_id) == (msg_id,)
         assert len(statements) < 40
     broker.connection.set_trace_callback(None)
-    assert (whole(broker), rows(broker)) == (300, 0)
+    assert (whole_batches(broker), rows(broker)) == (300, 0)

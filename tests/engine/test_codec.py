@@ -1,4 +1,4 @@
-"""What is encoded is read to the same, by this version and by later ones, or it is refused."""
+"""Encoded commands are read unchanged by this version and later ones, or refused."""
 
 import contextlib
 import dataclasses
@@ -32,13 +32,13 @@ fuzzed = settings(deadline=None, max_examples=200)
 
 
 def framed(plain, version=1):
-    """What another writer would write."""
+    """Return the frame that another writer would write."""
     body = ormsgpack.packb(plain)
     return bytes([version]) + zlib.crc32(body, version).to_bytes(4) + body
 
 
 def plain_of(data):
-    """What is in a frame."""
+    """Return the value in a frame."""
     return ormsgpack.unpackb(data[HEAD:])
 
 
@@ -191,7 +191,7 @@ def test_what_was_accepted_is_read_although_it_would_be_refused_today():
 
 
 def reads_or_refuses(data):
-    """Decoding returns what can be written and read again, or raises the error that it may."""
+    """Decode data; the result must survive another round trip, or the error be allowed."""
     with contextlib.suppress(codec.UnreadableEntry):
         one = codec.decode_call(data)
         assert repr(codec.decode_call(codec.encode_call(one))) == repr(one)
@@ -234,7 +234,7 @@ def test_an_entry_that_somebody_else_changed(entry, data):
 
 
 def changed(plain, data):
-    """A value of MessagePack with something in it replaced, added or removed."""
+    """Return a MessagePack value with one part replaced, added or removed."""
     if not isinstance(plain, (dict, list)) or not plain or data.draw(st.booleans()):
         return data.draw(_PLAIN)
     one = plain.copy()

@@ -1,4 +1,4 @@
-"""What is stored is counted by blocks of msg_ids, and not message by message."""
+"""Stored messages are counted by blocks of msg_ids, and not one by one."""
 
 import random
 
@@ -21,7 +21,7 @@ class Counting(Engine):
         self.apply(call(requests.CreateMailbox))
 
     def steps(self, query):
-        """Return how many steps a query takes."""
+        """Return the number of steps of a query."""
         taken = 0
 
         def step():
@@ -43,7 +43,7 @@ def engine():
 
 @pytest.fixture(params=range(3))
 def dice(request):
-    """What happens at random."""
+    """The source of random choices."""
     return random.Random(request.param)
 
 
@@ -66,7 +66,7 @@ def test_all_that_is_stored_is_counted_from_wherever(engine, dice):
                 "SELECT count(*) FROM messages WHERE priority=? AND msg_id>=?", (lane, first)
             ).fetchone()
             assert (messages.count_stored(engine.connection, mailbox, lane, first),) == expected
-    # A block of which nothing is stored leaves nothing behind.
+    # A block without stored messages has no row.
     assert 1 not in {block for _, _, block, _ in rows(engine, "message_counts")}
 
 
@@ -99,8 +99,8 @@ def test_a_group_is_described_across_blocks(engine):
     engine.send(10, priority=Priority.URGENT)
     messages = engine.fetch(num_msgs=700, deliver=Deliver.FROM_ID, from_id=100).messages
     engine.ack(messages[599].msg_id)
-    engine.apply(call(requests.Delete, msg_id=50))  # before where the group starts
-    engine.apply(call(requests.Delete, msg_id=MANY - 1))  # has still to be given to it
+    engine.apply(call(requests.Delete, msg_id=50))  # before the start of the group
+    engine.apply(call(requests.Delete, msg_id=MANY - 1))  # not delivered to it yet
     engine.apply(call(requests.Delete, msg_id=messages[100].msg_id))  # acked
 
     group = engine.read(call(requests.Status, group_name="g")).group

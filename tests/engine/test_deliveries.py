@@ -1,4 +1,4 @@
-"""What is fetched again: little is written, and each reply means what it would alone."""
+"""Redeliveries: they write little, and each reply keeps its meaning."""
 
 import pytest
 from calls import call
@@ -12,10 +12,10 @@ from .engine_on_file import HOUR_MS, EngineOnFile
 
 
 class Broker(EngineOnFile):
-    """An engine whose fetches of one group may reach nobody."""
+    """An engine whose FETCH replies to one group may be lost."""
 
     def fetch(self, consumer="one", **options):
-        """Fetch: the command, and what came of it."""
+        """Fetch; return the command and its result."""
         options = {"num_msgs": 1_000, **options}
         command = call(requests.Fetch, group_name="g", consumer=consumer, **options)
         return command, self.apply(command)
@@ -24,7 +24,7 @@ class Broker(EngineOnFile):
         self.apply(commands.undo_of(command, fetched))
 
     def counts(self):
-        """How many groups, leases, replies and deliveries are remembered."""
+        """Return how many groups, leases, replies and deliveries are stored."""
         tables = ("groups", "leases", "replies", "deliveries")
         return [self.count(table) for table in tables]
 
@@ -68,7 +68,7 @@ def test_an_ack_is_repeated_with_the_reply_it_meant_once_the_lease_is_over(broke
     broker.fetch()
     assert broker.ack(1, batch=second.batch) == (0, 1)
     assert broker.ack(1, batch=second.batch) == (0, 1)
-    assert broker.ack(1) == ()  # the third, which was never named
+    assert broker.ack(1) == ()  # the third one, which no ACK named
     assert broker.ack(2) == (2,)
     assert broker.ack(2, batch=first.batch) == ()
 
@@ -80,7 +80,7 @@ def test_a_consumer_that_lost_what_it_had_fetched_again_means_its_own_last_reply
     broker.now += 1_000
     _, others = broker.fetch("two", num_msgs=1)
     assert [one.delivery_count for one in others.messages] == [3]
-    assert broker.ack(0) == ()  # somebody else's by now
+    assert broker.ack(0) == ()  # now held by another consumer
     with pytest.raises(MessageNotFound):
         broker.ack(1, "two")
     assert broker.ack(0, "two") == (0,)

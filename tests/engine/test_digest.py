@@ -1,4 +1,4 @@
-"""The digest of the state says the same of equal states, and something else of any other."""
+"""The digest is equal for equal states, and different for different ones."""
 
 import sqlite3
 import tracemalloc
@@ -100,7 +100,7 @@ def test_the_file_and_what_is_derived_do_not_count(connection, tmp_path):
 
 
 def test_the_order_of_rows_and_columns_does_not_count(connection):
-    """As of a file that was migrated, whose younger columns come last."""
+    """As in a migrated file, whose newer columns come last."""
     send_some(connection)
     expected = digest(connection)
     stored = connection.execute("SELECT * FROM messages ORDER BY msg_id DESC").fetchall()

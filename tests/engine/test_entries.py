@@ -1,4 +1,4 @@
-"""Entries of a log: when they happen, what they leave, and what needs none."""
+"""Entries of a log: their instants, their effects, and commands that need none."""
 
 from contextlib import closing
 
@@ -66,7 +66,7 @@ def test_a_refusal_leaves_what_was_there(connection):
     apply(connection, call(Send, payload=b"older", key="k"), NOW)
     rows = connection.execute("SELECT * FROM messages").fetchall()
 
-    # It would first have taken the place of the older one.
+    # Without the refusal it would have replaced the older one.
     refused = apply(connection, call(Send, payload=b"x" * 101, key="k", id="i"), NOW)
 
     assert isinstance(refused.error, MailboxFull)
@@ -132,7 +132,7 @@ def test_each_sign_of_life_in_a_transaction_is_noted_at_its_instant(connection):
 
 
 class TestAFileOfSeveral:
-    """Brokers that share a file share what it takes."""
+    """Brokers that share a file share its limits."""
 
     @pytest.fixture
     async def open_backend(self, tmp_path):
@@ -168,7 +168,7 @@ class TestAFileOfSeveral:
 
 
 class TestWhatNeedsNoEntry:
-    """A FETCH that finds nothing, and a sign of life that is known."""
+    """A FETCH that finds nothing, and a sign of life that is already stored."""
 
     FETCH = call(Fetch, group_name="g", consumer="c")
 
@@ -233,7 +233,7 @@ class TestWhatNeedsNoEntry:
 
 
 class RestlessClock(ManualClock):
-    """A clock that goes on by a second whenever it is looked at, once it is to."""
+    """A clock that advances by a second at each reading while ``runs`` is set."""
 
     runs = False
 

@@ -1,4 +1,4 @@
-"""What one client can make a broker remember is bounded, and the others get their work done."""
+"""The storage that one client can fill is bounded, and other clients are still served."""
 
 import pytest
 from calls import Engine, call
@@ -18,7 +18,7 @@ class Broker(Engine):
     """An engine whose size is measured."""
 
     def refused(self, commands, error):
-        """Carry out commands; how many were refused."""
+        """Carry out commands; return how many were refused."""
         count = 0
         for command in commands:
             try:
@@ -28,7 +28,7 @@ class Broker(Engine):
         return count
 
     def bytes(self):
-        """The size of everything that is in use."""
+        """Return the size of all used pages."""
         pragma = ("page_count", "freelist_count", "page_size")
         pages, free, size = (
             self.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragma
@@ -57,7 +57,7 @@ def test_ever_new_ids_with_a_key_cost_little_each_and_then_nothing(broker):
 
     assert broker.refused((send(n, key="k") for n in range(1_000, 4_000)), LimitReached) == 3_000
     assert broker.bytes() - full < 20_000
-    assert broker.apply(send(7, key="k")) == 7  # what was answered is answered again
+    assert broker.apply(send(7, key="k")) == 7  # a repetition gets the first answer
     assert broker.apply(send(0, id=None)) == 1_000
     broker.now += 7 * 86_400_000
     assert broker.apply(send(7, key="k")) == 1_001
@@ -105,7 +105,7 @@ def fill(broker, count):
 )
 def test_fetching_the_same_again_and_again_is_bounded_and_a_polite_group_goes_on(broker, again):
     fill(broker, 200)
-    for number in range(2):  # by the second, the first is no whole batch any longer
+    for number in range(2):  # the second one splits the whole batch of the first
         broker.now += 1_000
         broker.apply(fetch(number, **again))
     before = broker.bytes()

@@ -1,4 +1,4 @@
-"""What an idempotency id is stored as."""
+"""The stored form of idempotency ids."""
 
 import functools
 import itertools

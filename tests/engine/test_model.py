@@ -1,4 +1,4 @@
-"""A backend does what the model of the contract does, whatever is asked in whatever order."""
+"""A backend behaves like the model of the contract for all calls in any order."""
 
 import asyncio
 import queue
@@ -35,14 +35,14 @@ from mq9.testing import ManualClock
 
 from .model import Model, Refused
 
-START_MS = 1_700_000_000_400  # within a second, as instants are
+START_MS = 1_700_000_000_400  # not a whole second
 STEPS = 60
 EARLIEST = {"deliver": Deliver.EARLIEST}
 
 addresses = st.sampled_from(["a", "a", "a", "b"])
 perishable = st.sampled_from(["b", "b", "a"])
 types = st.sampled_from([MailboxType.STANDARD, MailboxType.STANDARD, MailboxType.LATEST])
-groups = st.sampled_from(["g", "g", "a"])  # notices tell of the one named like its mailbox
+groups = st.sampled_from(["g", "g", "a"])  # notices count for the one named like its mailbox
 consumers = st.sampled_from(["one", "two", "three"])
 ids = st.integers(0, 12)
 ages = st.integers(0, 7)  # of messages: 1 is the newest, 0 the next one
@@ -68,7 +68,7 @@ starts = st.one_of(
 
 @dataclass(frozen=True)
 class Receipt:
-    """What whoever made a FETCH knows of its reply."""
+    """The data of a FETCH reply that its client knows."""
 
     address: str
     group: str
@@ -78,7 +78,7 @@ class Receipt:
 
 
 def answer_or_code(answer):
-    """Return an answer as it is, and the code of a refusal."""
+    """Return an answer unchanged, and a refusal as its code."""
     if isinstance(answer, Mq9Error):
         return answer.code
     if isinstance(answer, BaseException):
@@ -87,7 +87,7 @@ def answer_or_code(answer):
 
 
 class Comparison(RuleBasedStateMachine):
-    """One backend and one model, asked the same at the same instants."""
+    """One backend and one model that get the same calls at the same instants."""
 
     receipts = Bundle("receipts")
 
@@ -166,14 +166,14 @@ class Comparison(RuleBasedStateMachine):
         self.backend.undo_soon(undo, "asker")
 
     def read(self, query):
-        """Return what the backend answers to a query, or the code of its refusal."""
+        """Return the backend's answer to a query, or the code of its refusal."""
         try:
             return self.runner.run(self.backend.read(query))
         except Mq9Error as error:
             return error.code
 
     def expected(self, method, *arguments):
-        """Return what the model answers, or the code of its refusal."""
+        """Return the model's answer, or the code of its refusal."""
         try:
             answer = method(*arguments, self.now)
         except Refused as refused:
@@ -183,7 +183,7 @@ class Comparison(RuleBasedStateMachine):
         return answer
 
     def msg_id(self, address, age):
-        """Return the id of the message that is so many behind the next."""
+        """Return the id that lies ``age`` before the next one."""
         mailbox = self.model.mailbox(address, self.now)
         return age if mailbox is None else max(0, mailbox.next_id - age)
 
@@ -195,14 +195,14 @@ class Comparison(RuleBasedStateMachine):
         return replace(command, request=replace(command.request, batch=self.tokens[batch]))
 
     def carry_out(self, command, method):
-        """Do it in both; their answers must be the same."""
+        """Carry out a command in both and compare the answers."""
         answer = self.apply(command)
         assert answer == self.expected(method, self.for_model(command))
         self.compare_state()
         return answer
 
     def compare_state(self):
-        """What can be seen of the state must be the same."""
+        """Compare the visible state of both."""
         for address in ("a", "b"):
             query = call(requests.Query, address, limit=1_000)
             found = self.expected(self.model.query, query)
@@ -257,7 +257,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(address=perishable, ttl=st.sampled_from([0, 0, 15, None]), type=types)
     def drop(self, address, ttl, type):  # noqa: A002  # the protocol's word
-        """Drop it and, most times, make it anew."""
+        """Drop a mailbox and usually create it again."""
         self.carry_out(call(requests.DropMailbox, address), self.model.drop)
         if ttl is not None:
             self._create(address, ttl=ttl, type=type)
@@ -290,7 +290,7 @@ class Comparison(RuleBasedStateMachine):
         by_ms=st.sampled_from([0, 0, 1_000, 5_000]),
     )
     def send_some(self, address, sent, by_ms):
-        """Send several at once, and look perhaps only when all that is delayed has fallen due."""
+        """Send several at once, and compare at once or when the delayed ones are due."""
         sends = []
         for priority, key, delay in sent:
             ttl = delay + 1 if delay and key == "k" else None
@@ -316,7 +316,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(target=receipts, receipt=receipts, consumer=consumers, num_msgs=num_msgs)
     def fetch_what_another_lost(self, receipt, consumer, num_msgs):
-        """Wait until the leases of a reply are over, and fetch for somebody else, perhaps."""
+        """Wait until the leases of a reply are over, and fetch, perhaps for another consumer."""
         self.pass_ms(5_000)
         options = {"group_name": receipt.group, "consumer": consumer, "num_msgs": num_msgs}
         fetch = call(requests.Fetch, receipt.address, begun=True, **options)
@@ -363,13 +363,13 @@ class Comparison(RuleBasedStateMachine):
         if isinstance(answer, str):
             assert answer == expected
             return multiple()
-        result = self.told(answer, fetch.address)
+        result = self.result_of(answer, fetch.address)
         messages, token, lease_until, more = expected
         assert (result.batch is None) == (token is None)
         if token is not None:
             assert self.tokens.setdefault(result.batch, token) == token
-        told = [replace(message, batch=self.tokens[message.batch]) for message in result]
-        assert (told, result.lease_until) == (messages, lease_until)
+        found = [replace(message, batch=self.tokens[message.batch]) for message in result]
+        assert (found, result.lease_until) == (messages, lease_until)
         if more is not None:
             assert result.more == more
         self.compare_state()
@@ -385,12 +385,12 @@ class Comparison(RuleBasedStateMachine):
         )
 
     @staticmethod
-    def told(fetched, address):
-        """What a client makes of the reply."""
+    def result_of(fetched, address):
+        """Return the reply as a client reads it."""
         return replies.messages_of(fetched, address)
 
     def compare_emptiness(self, fetched, address, group):
-        """An empty answer says why, and when to look again at the latest."""
+        """Check the reason of an empty answer, and the instant to look again."""
         query = call(commands.WhyEmpty, address, group_name=group, position=fetched.position)
         assert self.read(query) == self.model.why_empty(query, self.now)
         mailbox = self.model.mailbox(address, self.now)
@@ -410,7 +410,7 @@ class Comparison(RuleBasedStateMachine):
     def fetch_and_vanish(self, address, start, **options):
         fetch = call(requests.Fetch, address, **start, **options)
         answer = self.apply(fetch)
-        expected = self.expected(self.model.fetch_for_nobody, fetch)
+        expected = self.expected(self.model.fetch_undone, fetch)
         if isinstance(answer, str):
             assert answer == expected
             return
@@ -440,14 +440,14 @@ class Comparison(RuleBasedStateMachine):
         if isinstance(answer, str):
             assert answer == expected
             return
-        result = self.told(answer, "a")
+        result = self.result_of(answer, "a")
         assert (list(result), result.more) == expected
         if not result:
             self.compare_emptiness(answer, "a", None)
 
     @staticmethod
     def confirm(kind, address, consumer, for_group, **fields):
-        """Confirm or give back as a consumer, which says so unless it speaks for its group."""
+        """Confirm or give back, as a named consumer or for the group."""
         if for_group:
             return call(kind, address, connection=consumer, **fields)
         return call(kind, address, consumer=consumer, **fields)
@@ -461,7 +461,7 @@ class Comparison(RuleBasedStateMachine):
         individual=st.sampled_from([False, False, True]),
     )
     def ack(self, receipt, place, consumer, for_group, with_token, individual):
-        """Confirm what was fetched, perhaps as somebody else; -1 is the last of the reply."""
+        """Confirm fetched messages, perhaps as another consumer; -1 is the last of the reply."""
         command = self.confirm(
             requests.Ack,
             receipt.address,
@@ -530,7 +530,7 @@ class Comparison(RuleBasedStateMachine):
         reason=st.none() | st.just("why"),
     )
     def move(self, receipt, place, consumer, for_group, with_token, to, reason):
-        """Move what was fetched, perhaps as somebody else, and do so again."""
+        """Move a fetched message, perhaps as another consumer, and repeat it."""
         if to == receipt.address:
             return
         command = self.confirm(
@@ -587,7 +587,7 @@ class Comparison(RuleBasedStateMachine):
         row=st.integers(0, 2),
     )
     def notify(self, address, session, occasion, row):
-        """By everybody and without a pause, so that only the row of turns holds a notice."""
+        """Allow all senders and no cooldown, so that only the turns in a row hold a notice."""
         told = {"host": "host", "session": session, "occasion": occasion, "max_in_a_row": row}
         free = {"may_wake": "everyone", "max_per_hour": 100, "cooldown_s": 0}
         self.carry_out(call(requests.Notify, address, **told, **free), self.model.notify)
@@ -622,7 +622,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(by_ms=st.sampled_from([1, 500, 600, 1_000, 2_000, 5_000, 10_000]), swept=st.booleans())
     def time_passes(self, by_ms, swept):
-        """Let time pass; forgetting what is over changes nothing that can be seen."""
+        """Let time pass and sweep, which must not change the visible state."""
         self.pass_ms(by_ms)
         if swept:
             self.apply(call(commands.Sweep))
@@ -630,7 +630,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(early_ms=st.sampled_from([0, 0, 1]), later=st.integers(0, 2))
     def time_comes(self, early_ms, later):
-        """Go to the very instant at which something ends or falls due, or just before."""
+        """Go to the exact instant at which something ends or is due, or just before."""
         events = sorted({one for one in self.model.events() if one > self.now})[: later + 1]
         if events:
             self.pass_ms(max(0, events[-1] - early_ms - self.now))
@@ -638,7 +638,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(by_ms=st.sampled_from([1, 700, 3_000]), delay=st.integers(0, 2))
     def clock_is_set_back(self, by_ms, delay):
-        """Set the wall clock back and send: for the broker no time goes back."""
+        """Set the wall clock back and send: the broker's time must not go back."""
         before = self.now
         self.clock.set_back(by_ms / 1000)
         assert self.now == before
@@ -674,7 +674,7 @@ class OnFile(Comparison):
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize(("comparison", "examples"), [(InMemory, 50), (OnFile, 10)])
 def test_the_backend_and_the_model_agree(scale, comparison, examples):
-    """Ask both the same, some thousand times."""
+    """Make some thousand calls to both."""
     run_state_machine_as_test(
         comparison,
         settings=settings(

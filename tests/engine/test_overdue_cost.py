@@ -1,4 +1,4 @@
-"""Only those who want to be told of overdue answers, and who answers them, pay for it."""
+"""Only SENDs that await answers, and the answers, pay for overdue notices."""
 
 import re
 
@@ -14,7 +14,7 @@ TOUCHES = re.compile(r"(FROM|INTO|UPDATE|JOIN) awaited", re.IGNORECASE)
 
 @pytest.fixture
 def touched(connection):
-    """The statements about what is awaited, from when the mailboxes are made."""
+    """The SQL statements about awaited answers after the mailboxes are created."""
     carry_out(connection, call(CreateMailbox, "box"), NOW)
     carry_out(connection, call(CreateMailbox, "asker", token="a"), NOW)
     found = []
@@ -30,7 +30,7 @@ def test_nothing_is_looked_up_where_no_answer_is_awaited(connection, touched):
     carry_out(connection, ask(tell_overdue=True), NOW)
     assert len(touched) == 1
     touched.clear()
-    # Another mailbox awaits an answer, and this one has none to await.
+    # Another mailbox awaits an answer, and this one does not.
     for options in ({}, {"key": "k"}, {"key": "k"}, {"delay": 60}, {"ttl": 60}):
         options |= {"correlation_id": "q", "sender": "somebody"}
         carry_out(connection, call(Send, "box", **options), NOW)

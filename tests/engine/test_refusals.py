@@ -1,4 +1,4 @@
-"""A command that is refused might as well not have been asked."""
+"""A refused command leaves no effects."""
 
 import random
 from contextlib import closing
@@ -38,13 +38,13 @@ MAY_BE_REFUSED = {
 
 @pytest.fixture
 def other():
-    """Another one."""
+    """Another connection."""
     with closing(store.open_memory()) as connection:
         yield connection
 
 
 def apply(connection, *entries):
-    """Apply entries in one transaction; their outcomes."""
+    """Apply entries in one transaction; return their outcomes."""
     connection.execute("BEGIN")
     applying = machine.Applying(connection)
     outcomes = [applying.apply(one) for one in entries]
@@ -54,10 +54,10 @@ def apply(connection, *entries):
 
 
 def state(connection):
-    """Return the digest of all that says anything of what was refused."""
+    """Return the digest of the state without traces that refusals may leave."""
     connection.execute("BEGIN")
     connection.execute("UPDATE state SET applied=0, now_ms=0")
-    connection.execute("UPDATE mailboxes SET evict_from=0")  # a SEND that was refused looked for it
+    connection.execute("UPDATE mailboxes SET evict_from=0")  # a refused SEND may move it
     digested = digest(connection)
     connection.execute("ROLLBACK")
     return digested
@@ -96,7 +96,7 @@ def test_sends_that_are_refused_leave_nothing_behind_among_others(connection, ot
         call(requests.Send, id="three"),
         call(requests.Send, id="four"),
         call(requests.Send, payload=b"x" * 2_000_000),
-        call(requests.Send, "\ud800"),  # no database takes this
+        call(requests.Send, "\ud800"),  # no database accepts this
         call(requests.Send),
     ]
     entries = [Entry(index, NOW, one) for index, one in enumerate([*made, *sent], 1)]
@@ -121,7 +121,7 @@ def test_a_mailbox_expires_between_sends_of_one_transaction(connection):
 
 
 class TestACommandWithoutASavepoint:
-    """One of which nothing may have to be undone."""
+    """A command that needs no undo."""
 
     @pytest.fixture
     def sending(self, connection, monkeypatch):

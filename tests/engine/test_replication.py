@@ -1,8 +1,14 @@
-"""Engines that are given the same log come to the same state and the same outcomes.
+"""Engines with the same log reach the same state and the same outcomes.
 
-They differ in all that must not matter: the layout of their files, what is read beside, how many
-entries are committed together, statistics that SQLite chooses its plans by, the order of rows that
-nobody asked for, restarts from copies of a file, hash seeds.
+They differ in everything that must not matter:
+
+- the layout of their files,
+- reads in between,
+- the number of entries in a commit,
+- SQLite's statistics,
+- the order of rows without ORDER BY,
+- restarts from copies of a file,
+- hash seeds.
 """
 
 import os
@@ -35,13 +41,13 @@ LOGS = 50
 
 
 def compared(outcome):
-    """Return what is the same of an outcome everywhere."""
+    """Return the parts of an outcome that are equal on all replicas."""
     assert not isinstance(outcome.error, Unavailable), "a mistake of the engine's"
     return outcome.value, type(outcome.error), str(outcome.error), outcome.now_ms
 
 
 class Replica:
-    """An engine on a database in memory that is given a log."""
+    """An engine on a database in memory that applies a log."""
 
     def __init__(self):
         self.connection = self.open()
@@ -51,7 +57,7 @@ class Replica:
         return store.open_memory()
 
     def apply(self, *entries):
-        """Apply entries in one transaction, and return what is to be compared of their outcomes."""
+        """Apply entries in one transaction, and return their outcomes for comparison."""
         self.connection.execute("BEGIN IMMEDIATE")
         applying = machine.Applying(self.connection)
         outcomes = [
@@ -68,12 +74,12 @@ class Replica:
         return digest(self.connection)
 
     def close(self):
-        """Let go of the database."""
+        """Close the database."""
         self.connection.close()
 
 
 class Leader(Replica):
-    """One that tells whether an entry was needed, since its call changes something."""
+    """A replica that checks whether an entry was needed, because its call changes something."""
 
     def __init__(self):
         super().__init__()
@@ -92,7 +98,7 @@ class Leader(Replica):
 
 
 class OnFile(Replica):
-    """One on a file with pages of some size."""
+    """A replica on a file with a given page size."""
 
     def __init__(self, path, page_size):
         with closing(sqlite3.connect(path)) as connection:
@@ -109,11 +115,11 @@ class OnFile(Replica):
 
 
 class ReadInBetween(OnFile):
-    """One that everything is asked of between the entries, on this connection and another one."""
+    """A replica with reads of all kinds between the entries, on two connections."""
 
     def __init__(self, path, page_size, dice):
         super().__init__(path, page_size)
-        # What is selected without ORDER BY comes the other way round.
+        # Rows without ORDER BY come in reverse order.
         self.connection.execute("PRAGMA reverse_unordered_selects=ON")
         self._dice = dice
         self._reader = store.open_reader(path)
@@ -175,7 +181,7 @@ class ReadInBetween(OnFile):
 
 
 class Restarted(OnFile):
-    """One that now and then goes on with a copy of its file, as it is while that is in use."""
+    """A replica that sometimes continues with a copy of its file, taken while that is in use."""
 
     def __init__(self, path, page_size, dice):
         super().__init__(path, page_size)
@@ -196,7 +202,7 @@ class Restarted(OnFile):
 
 
 def play(seed, length, directory):
-    """Give a random log to three engines, and compare them after every entry.
+    """Apply a random log to three engines, and compare them after every entry.
 
     Returns:
         The log, and the digest after every entry.
@@ -238,7 +244,7 @@ def test_the_random_calls_are_of_every_command():
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("seed", range(LOGS))
 def test_engines_on_one_log_agree_after_every_entry(tmp_path, scale, seed):
-    """Play 20 000 entries altogether, and a million where MQ9_TEST_SCALE is 10."""
+    """Play 20 000 entries altogether, and a million if MQ9_TEST_SCALE is 10."""
     for number in range(1 if scale == 1 else 5 * scale):
         directory = tmp_path / f"{number}"
         directory.mkdir()
@@ -249,7 +255,7 @@ def test_engines_on_one_log_agree_after_every_entry(tmp_path, scale, seed):
 @pytest.mark.quick
 @pytest.mark.programs
 def test_a_program_with_another_hash_seed_comes_to_the_same(tmp_path):
-    """As after a restart: what is read from a log does not depend on how sets are ordered."""
+    """As after a restart: a log gives the same state for every order of sets."""
     log, digests = play("program", LENGTH, tmp_path)
     lines = [f"{index} {now_ms} {data.hex()}\n" for index, now_ms, data in log]
     for seed in ("1", "2"):
@@ -267,10 +273,10 @@ def test_a_program_with_another_hash_seed_comes_to_the_same(tmp_path):
 
 @pytest.fixture
 def engine():
-    """An engine that is given calls at instants."""
+    """An engine for calls at given instants."""
 
     class Engine:
-        """Gives each call the next number."""
+        """An engine that applies each call as the next entry."""
 
         def __init__(self):
             self.connection = store.open_memory()
@@ -311,7 +317,7 @@ def test_what_has_fallen_due_stays_so_when_the_clock_goes_back(engine):
 
 
 def test_a_lease_lasts_as_long_as_later_entries_take(engine):
-    """One that is granted while the clock is behind begins with the entry before."""
+    """A lease from a clock that is behind begins at the instant of the previous entry."""
     fetch = {"group_name": "g", "lease_ms": 1_000, "redeliver_own": False}
     engine.at(0, call(requests.CreateMailbox))
     engine.at(0, call(requests.Send))

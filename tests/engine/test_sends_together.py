@@ -1,4 +1,4 @@
-"""SENDs that are stored together end as those that are stored one by one."""
+"""SENDs that are stored together have the same effects as SENDs one by one."""
 
 import random
 from contextlib import closing, contextmanager
@@ -28,7 +28,7 @@ def transaction(db):
 
 
 def one_by_one(applying, index, now, batches):
-    """Apply SENDs as entries of their own; the msg_id or the error of each, by batch."""
+    """Apply SENDs as single entries; return the msg_id or the error of each, by batch."""
     answers = []
     for batch in batches:
         answers.append([])
@@ -39,8 +39,8 @@ def one_by_one(applying, index, now, batches):
     return answers
 
 
-def told(answers):
-    """Return what the clients are told, so that it can be compared."""
+def comparable(answers):
+    """Return the answers to the clients in a form that can be compared."""
     return [
         [one if isinstance(one, int) else (type(one), str(one)) for one in batch]
         for batch in answers
@@ -48,7 +48,7 @@ def told(answers):
 
 
 class RandomSends:
-    """Makes batches of SENDs, as clients do, which now and then repeat an id or ask for much."""
+    """A source of batches of SENDs, which sometimes repeat an id or exceed a limit."""
 
     def __init__(self, dice):
         self._dice = dice
@@ -113,7 +113,7 @@ def test_the_outcomes_and_the_state_are_the_same(seed, keeps_all, monkeypatch):
                 ):
                     applying = machine.Applying(db, keeps_all=keeps_all)
                     index = applying.position.applied + 1
-                    answers = told(apply_sends(applying, index, now, batches))
+                    answers = comparable(apply_sends(applying, index, now, batches))
                     last = Entry(applying.position.applied + 1, now, other)
                     outcome = applying.apply(last)
                     applying.finish()

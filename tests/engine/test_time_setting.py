@@ -35,7 +35,7 @@ def test_each_instant_of_the_schema_is_set():
 
 @pytest.fixture
 def jumped(connection):
-    """A state that went on 30 years ahead, with mail from before and after; its time."""
+    """A state whose time jumped 30 years ahead, with mail from before and after; its time."""
     carry_out(connection, call(CreateMailbox, "box"), NOW)
     carry_out(connection, call(CreateMailbox, "asked", token="q"), NOW)
     carry_out(connection, call(CreateMailbox, "answers", token="w"), NOW)
@@ -104,12 +104,12 @@ def test_a_lease_runs_for_as_long_as_it_had_left(connection, jumped):
 def test_who_asked_is_told_when_as_much_time_has_passed(connection, jumped):
     set_time(connection, NOW)
 
-    def told(now):
+    def reported(now):
         return [json.loads(one)["correlation_id"] for one in texts(connection, "answers", now)]
 
-    assert told(NOW) == ["true"]  # which was over when it was asked
-    assert told(NOW + 600_000 - 1) == ["true"]
-    assert told(NOW + 600_000) == ["true", "ahead"]
+    assert reported(NOW) == ["true"]  # its deadline had passed when the question was sent
+    assert reported(NOW + 600_000 - 1) == ["true"]
+    assert reported(NOW + 600_000) == ["true", "ahead"]
     query = call(Query, "asked", group_name="g")
     ahead, true = (one.envelope for one in machine.read(connection, query, NOW + 600_000).messages)
     assert (ahead["answer_by"], true["answer_by"]) == (NOW // 1000 + 300, NOW // 1000 + 300)

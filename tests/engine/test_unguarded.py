@@ -1,4 +1,4 @@
-"""A command that is carried out without a savepoint ends as it does with one."""
+"""A command without a savepoint has the same effects as with one."""
 
 import random
 from collections import Counter
@@ -21,7 +21,7 @@ MOST = 6  # entries of a transaction
 
 
 def carry_out(db, entries, keeps_all):
-    """Apply entries in one transaction; outcomes, position and state."""
+    """Apply entries in one transaction; return outcomes, position and state."""
     db.execute("BEGIN")
     applying = machine.Applying(db, keeps_all=keeps_all)
     told = []
