@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -332,6 +332,12 @@ class Callers:
                     await client.mailbox_create(name=address, renew=True)
                 except Forbidden as error:
                     _logger.warning("%s cannot have its mailbox: %s", name, error)
+
+    async def end_unless(self, agents: Container[str]) -> None:
+        """Close the connections of all agents but these, which gives their leases back."""
+        gone = [name for name in self._agents if name not in agents]
+        for agent in [self._agents.pop(name) for name in gone]:
+            await agent.close()
 
     async def close(self) -> None:
         """Close all connections. Agents that call later are connected again, but not for hooks."""

@@ -1,14 +1,41 @@
-"""Stops a program on SIGINT, SIGTERM, or SIGHUP from its terminal."""
+"""Signals that stop a program, or call a function of it."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 _HANG_UP = "SIGHUP"  # which Windows has not
 _NAMES = ("SIGINT", "SIGTERM", _HANG_UP)
+
+
+def has_terminal() -> bool:
+    """Return whether the process has a terminal of its own, whose end sends SIGHUP."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0)))
+    except OSError:
+        return False
+    return True
+
+
+def call_on_signal(name: str, function: Callable[[], object] | None) -> None:
+    """Call a function in the event loop at each signal of a name; do nothing for None.
+
+    A signal that is ignored stays ignored, as SIGHUP is by ``nohup``. Windows has not all signals.
+    """
+    number = getattr(signal, name, None)
+    if number is None or signal.getsignal(number) is signal.SIG_IGN:
+        return
+    loop = asyncio.get_running_loop()
+
+    def call(_number: int, _frame: object) -> None:
+        if function is not None:
+            loop.call_soon_threadsafe(function)
+
+    signal.signal(number, call)
 
 
 def stop_on_signals(

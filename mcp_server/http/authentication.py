@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
@@ -40,7 +40,11 @@ class KnownTokens:
 
     def __init__(self, users: Users) -> None:
         self._users = users
-        self.agents = users.agents_with_tokens
+
+    @property
+    def agents(self) -> Mapping[str, tuple[str, ...] | None]:
+        """The agents with a token, and where each may send; None for everywhere."""
+        return self._users.agents_with_tokens
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return what a token stands for; None when it is not known."""

@@ -147,6 +147,14 @@ async def make_routes(context: RouteContext) -> AsyncIterator[Sequence[BaseRoute
     )
     callers = Callers(context.connect, settings, agent=context.agent)
     await callers.make_mailboxes(() if users is None else users.agents_with_tokens)
+
+    async def apply_users() -> None:
+        """End the agents whose tokens were removed, and create the mailboxes of new ones."""
+        if users is not None:
+            await callers.end_unless(users.agents_with_tokens)
+            await callers.make_mailboxes(users.agents_with_tokens)
+
+    context.on_users.append(apply_users)
     async with mcp_routes(
         make_server(callers, settings),
         verifier=None if users is None else KnownTokens(users),

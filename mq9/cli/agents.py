@@ -61,6 +61,13 @@ async def hash_password(call: CommandCall) -> int:
 
     On a terminal you type it twice. Otherwise it is the first line of standard input.
     """
+    hashed = new_password()
+    call.out.show({"password": hashed}, hashed)
+    return 0
+
+
+def new_password() -> str:
+    """Ask for a password, or read it from standard input, and return its hash."""
     if sys.stdin.isatty():
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
@@ -69,6 +76,4 @@ async def hash_password(call: CommandCall) -> int:
         raise InvalidRequest(
             f"password: {len(password)} characters; give 1 to {_MOST_CHARS} printable ones"
         )
-    hashed = str(passwords.hash_password(password, secrets.token_bytes(passwords.SALT_BYTES)))
-    call.out.show({"password": hashed}, hashed)
-    return 0
+    return str(passwords.hash_password(password, secrets.token_bytes(passwords.SALT_BYTES)))

@@ -22,6 +22,7 @@ from mq9.cli import (
     needing,
     plugins,
     redrive,
+    users,
 )
 from mq9.cli.help import EXAMPLES, OTHER_NAMES, write_groups
 from mq9.cli.program import (
@@ -197,3 +198,4 @@ for _command in _COMMANDS:
         needs_broker=_command not in {demo.demo, agents.hash_password},
     )
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(users.app, name="users")

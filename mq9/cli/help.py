@@ -11,7 +11,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "Agents": ("agents", "worker", "exec", "mcp"),
     "People": ("inbox", "reply", "desk"),
     "Find out": ("status", "why", "redrive", "doctor"),
-    "Run": ("serve", "hash-password", "demo"),
+    "Run": ("serve", "users", "hash-password", "demo"),
     "Cluster": ("cluster",),
 }
 
@@ -49,6 +49,9 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "redrive": ("mq9 redrive ada.dead --dry-run", "mq9 redrive ada.dead"),
     "doctor": ("mq9 doctor", "mq9 doctor --digest mail.db"),
     "hash-password": ("mq9 hash-password",),
+    "users add": ("mq9 users add users.toml --agent Cursor",),
+    "users list": ("mq9 users list users.toml",),
+    "users remove": ("mq9 users remove users.toml --agent Cursor",),
     "demo": ("mq9 demo",),
     "serve": ("mq9 serve --data mail.db", "mq9 serve --users users.toml --host 0.0.0.0"),
     "exec": (

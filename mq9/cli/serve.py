@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import gc
 import inspect
@@ -10,9 +11,9 @@ import logging
 import secrets
 import sys
 import types
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
@@ -32,13 +33,15 @@ from mq9.engine.commands import Claimed
 from mq9.errors import Unreachable
 from mq9.http.port import HttpLimits
 from mq9.models import Role
+from mq9.protocol.reserved import Reserved
 from mq9.server.admin import serve_admin
 from mq9.server.limits import ServerLimits
 from mq9.server.metrics import Metrics
+from mq9.server.reloading import Reloader
 from mq9.server.server import Server
 from mq9.server.settings import ServerSettings, option, variable
 from mq9.server.users import Admitted, Guard, Users
-from mq9.signals import stop_on_signals
+from mq9.signals import call_on_signal, has_terminal, stop_on_signals
 from mq9.transport.direct import DirectTransport
 from mq9.transport.open import default_file
 
@@ -125,6 +128,8 @@ class RouteContext:
     allowed_origins: Sequence[str]  # in addition to loopback
     desk_as: str | None = None  # the person of the desk, without authentication
     desk_hosts: Sequence[str] = ()  # further names of this machine
+    # Called when the users have changed.
+    on_users: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
 
 MakeRoutes = Callable[[RouteContext], AbstractAsyncContextManager[Sequence[BaseRoute]]]
@@ -185,6 +190,7 @@ logger = logging.getLogger("mq9.broker")
 
 _SPARE_FILES = 64 + HttpLimits().most + HttpLimits().reserve  # for all but clients
 _ADMIN_PORT = 9090
+_LAME_DUCK_S = 120.0  # as long as clients may stay in lame duck mode
 _MOST_NEW = 10_000  # objects before a garbage collection; 64 requests make thousands
 _MOST_NAMED = 5  # mailboxes or registrations in one line of the log
 
@@ -197,9 +203,12 @@ app = new_app()
 def serve(settings: ServerSettings) -> None:
     """Run a broker for NATS clients.
 
-    SIGTERM, SIGHUP or Ctrl-C ends it after the requests in progress. A further SIGTERM or Ctrl-C
-    ends it at once. You can set each option as an environment variable, or in the file of --config.
-    An option overrides its variable, and a variable overrides the file.
+    SIGTERM, SIGQUIT or Ctrl-C ends it after the requests in progress. A further SIGTERM or Ctrl-C
+    ends it at once. SIGUSR2 first sends its clients to other servers. SIGHUP reloads the users and
+    the certificate, as any change of their files does. On a terminal, SIGHUP ends it.
+
+    You can set each option as an environment variable, or in the file of --config. An option
+    overrides its variable, and a variable overrides the file.
     """
     logs.configure_logging(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -226,10 +235,15 @@ async def _run(settings: ServerSettings) -> None:
             task.cancel()
 
     stop_on_signals(end)
+    call_on_signal("SIGQUIT", end)
+    call_on_signal("SIGUSR1", None)  # at which others open their log again; ours is a stream
     gc.set_threshold(_MOST_NEW)
     try:
         async with running(settings) as serving:
             is_starting = False
+            if not has_terminal():
+                call_on_signal("SIGHUP", serving.reload_soon)
+            call_on_signal("SIGUSR2", lambda: serving.leave_soon(end))
             # Imported modules stay. A full collection that visits them stops the server for 30 ms.
             gc.freeze()
             typer.echo(f"mq9 {serving.where}")
@@ -246,6 +260,8 @@ class Serving:
     """A server on a port, a gateway of a cluster, or both."""
 
     def __init__(self) -> None:
+        self.reloader: Reloader | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self.server: Server | None = None
         self.member: Member | None = None
         self.data = ""  # path or `memory`, for the log
@@ -308,7 +324,9 @@ class Serving:
     def problem(self) -> str | None:
         """Return the reason why it should get no traffic, or None."""
         gateway = self.member.gateway if self.member is not None else None
-        if (self.server and self.server.hub.draining) or (gateway and gateway.is_draining):
+        if (self.server and (self.server.hub.draining or self.server.is_leaving)) or (
+            gateway and gateway.is_draining
+        ):
             return "draining"
         return None if gateway is None or gateway.is_serving else "queue group"
 
@@ -323,6 +341,30 @@ class Serving:
             one.cancel()
         if self.member.backend.failure is not None:
             raise self.member.backend.failure
+
+    def reload_soon(self) -> None:
+        """Begin to read the users and the certificate again."""
+        if self.reloader is not None:
+            self._begin(self.reloader.reload())
+
+    def leave_soon(self, then: Callable[[], None]) -> None:
+        """Begin the lame duck mode: clients are to go to other servers; then call a function."""
+        self._begin(self._leave(then))
+
+    async def _leave(self, then: Callable[[], None]) -> None:
+        logger.info("lame duck mode", extra={"connections": self.connections})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAME_DUCK_S), asyncio.TaskGroup() as both:
+                if self.member is not None:
+                    both.create_task(self.member.gateway.drain())
+                if self.server is not None:
+                    both.create_task(self.server.send_away())
+        then()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def drain(self, seconds: float) -> None:
         """Answer the requests in progress, and accept no others."""
@@ -348,8 +390,12 @@ async def running(
         serving = Serving()
         broker = await serving.open(settings, metrics, stack)
         metrics.watch_clock(lambda: broker.clock_offset_ms / 1000)
+
+        async def claim(reserved: Reserved) -> None:
+            _log_claimed(await broker.claim(reserved))
+
         if guard.reserved is not None:
-            _log_claimed(await broker.claim(guard.reserved))
+            await claim(guard.reserved)
         elif closed := await broker.send_limits():
             logger.warning(
                 "%d mailboxes limit their senders, which is not enforced: without --users the "
@@ -372,8 +418,8 @@ async def running(
             await serving.member.gateway.start(guard.reserved, settings.payload_encoding)
         loop, *_ = type(asyncio.get_running_loop()).__module__.split(".")
         logger.info("serving", extra={"where": serving.where, "data": serving.data, "loop": loop})
+        context = _route_context(settings, broker, guard)
         if settings.admin:
-            context = _route_context(settings, broker, guard)
             await _open_admin(
                 settings, context, broker, metrics, serving, stack, default_admin_port
             )
@@ -381,7 +427,14 @@ async def running(
             logger.warning("no authentication: everybody who reaches the server may use it")
         elif not guard.is_open and tls is None and settings.insecure:
             logger.warning("secrets travel unencrypted: there is no --tls-cert")
-        yield serving
+        apply = [*([serving.server.check_users] if serving.server else []), *context.on_users]
+        serving.reloader = Reloader(settings, guard, tls, claim, apply, SystemClock())
+        watching = asyncio.create_task(serving.reloader.watch())
+        try:
+            yield serving
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
 
 async def _open_admin(

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -95,6 +96,14 @@ class Sessions:
     def end(self, token: str) -> None:
         """End the session of a cookie."""
         self._by_digest.pop(_digest(token), None)
+
+    def end_unless(self, may_stay: Callable[[Person], bool]) -> set[Person]:
+        """End the sessions of those who may not stay, and return them."""
+        ended = {digest: one.person for digest, one in self._by_digest.items()}
+        ended = {digest: person for digest, person in ended.items() if not may_stay(person)}
+        for digest in ended:
+            del self._by_digest[digest]
+        return set(ended.values())
 
     def has(self, person: Person) -> bool:
         """Tell whether a person has a session."""

@@ -53,5 +53,13 @@ async def make_desk_routes(context: RouteContext) -> AsyncIterator[tuple[Sequenc
         only = Person.named(checks.agent_name("desk-as", name))
         admission = OnePerson(lambda: context.connect(Admitted()))
     desk = Desk(admission, SystemClock(), only=only, hosts=(context.host, *context.desk_hosts))
+
+    async def end_revoked() -> None:
+        """End the sessions of users that were removed or changed."""
+        if users is not None:
+            for person in desk.sessions.end_unless(lambda one: users.knows(one.identity)):
+                await desk.clients.close_of(person)
+
+    context.on_users.append(end_revoked)
     async with desk.clients.running():
         yield make_routes(desk, ROUTES), "" if only is None else f"/enter?link={desk.link.renew()}"

@@ -45,6 +45,7 @@ CLOSE_REASONS = (
     "limit",
     "max_payload",
     "protocol",
+    "revoked",
     "shutdown",
     "slow_consumer",
     "stale",

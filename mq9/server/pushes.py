@@ -46,6 +46,11 @@ class Pushes:
         self._tasks: dict[Subscription, asyncio.Task[None]] = {}
         self._sending: set[Subscription] = set()  # which the client's socket must take
 
+    @property
+    def is_active(self) -> bool:
+        """Whether any subscription is sent mail."""
+        return bool(self._tasks)
+
     def check(self, subscription: Subscription, mail: Mail) -> None:
         """Refuse a subscription that cannot be sent mail."""
         if len(self._tasks) >= self._hub.limits.max_waiting:

@@ -73,6 +73,7 @@ class Server:
         self._listener: asyncio.Server | None = None
         self.address = ("", 0)  # host and port that it listens on, or did last
         self._chores: list[asyncio.Task[None]] = []
+        self.is_leaving = False
 
     @property
     def url(self) -> str:
@@ -114,14 +115,37 @@ class Server:
             asyncio.create_task(self._every(SWEEP_INTERVAL_MS / 1000, self._sweep)),
         ]
 
+    async def check_users(self) -> None:
+        """End the connections of users that were removed or changed."""
+        for client in list(self.clients):
+            if client.session is not None:
+                client.session.check_user()
+
+    async def send_away(self) -> None:
+        """Accept no more clients, and have the connected ones go to other servers.
+
+        Clients that read the INFO of the lame duck mode leave by themselves, and are served until
+        then. It returns when all have left.
+        """
+        self.is_leaving = True
+        if self._listener is not None:
+            self._listener.close()
+        self._announce()
+        while self.clients:
+            await asyncio.wait([client.closed for client in self.clients])
+
+    def _announce(self) -> None:
+        """Send the INFO that the server is about to end."""
+        for client in self.clients:
+            if client.session is not None and client.session.takes_info:
+                client.write(self.info(client))
+
     async def drain(self, seconds: float = 10.0) -> None:
         """Stop: answer what was begun, refuse what comes now, then let every client go."""
         self.hub.draining = True
         if self._listener is not None:
             self._listener.close()
-        for client in self.clients:
-            if client.session is not None and client.session.takes_info:
-                client.write(self.info(client))  # says that it is about to stop
+        self._announce()
         self._broker.stop_waiting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -194,7 +218,7 @@ class Server:
             "auth_required": not self.hub.guard.is_open,
             "tls_required": self.tls is not None,
         }
-        if self.hub.draining:
+        if self.hub.draining or self.is_leaving:
             fields["ldm"] = True
         return encoder.info(fields)
 

@@ -31,6 +31,7 @@ from mq9.server.subscriptions import (
     Refused,
     Subscription,
 )
+from mq9.server.users import Admitted
 from mq9.wire import encoder
 from mq9.wire.parser import Connect, Frame, Ping, Pong, Publish, Subscribe, Unsubscribe
 from mq9.wire.subjects import has_wildcards, is_subject
@@ -58,6 +59,7 @@ class ClientSession:
         self._requests = Requests(self)
         self._pushes = Pushes(self)
         self._connected = False
+        self._admitted_as: Admitted | None = None
         self._admission: asyncio.Task[None] | None = None  # while it is decided who the client is
         # What holds for a client until it says otherwise.
         self._verbose = True
@@ -188,6 +190,10 @@ class ClientSession:
             )
             self.connection.close("auth", "Authorization Violation")
             return
+        if not self.hub.guard.knows(admitted):  # the users were reloaded in the meantime
+            self.connection.close("auth", "Authorization Violation")
+            return
+        self._admitted_as = admitted
         self._broker_session = replace(
             self._broker_session,
             agent=admitted.agent,
@@ -200,6 +206,18 @@ class ClientSession:
         if admitted.agent is not None:
             self.connection.count_for(admitted.agent)
         self._connect(options)
+
+    def check_user(self) -> None:
+        """End the connection if its user was removed or changed; else apply the new names."""
+        guard = self.hub.guard
+        if self._admitted_as is None:
+            return
+        # A subscription for mail keeps the rights that it began with.
+        keeps_rights = self._pushes.is_active and guard.reserved != self._broker_session.reserved
+        if keeps_rights or not guard.knows(self._admitted_as):
+            self.connection.close("revoked", "User Authentication Revoked")
+            return
+        self._broker_session = replace(self._broker_session, reserved=guard.reserved)
 
     def _admitted(self, task: asyncio.Task[None]) -> None:
         self._admission = None

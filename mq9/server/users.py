@@ -22,7 +22,7 @@ import string
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +46,7 @@ class Admitted:
 
     agent: str | None = None  # None for one without a name
     role: Role | None = None  # None where anybody is let in
+    user: User | None = field(default=None, compare=False, repr=False)  # of a users file
 
 
 class Guard(Protocol):
@@ -62,6 +63,9 @@ class Guard(Protocol):
     async def admit(self, credentials: Mapping[str, Any], address: str = "") -> Admitted:
         """Return who a connection is; raises Unauthorized for those who may not connect."""
 
+    def knows(self, admitted: Admitted) -> bool:
+        """Return whether a user who was admitted is still configured, unchanged."""
+
 
 class OpenGuard:
     """Lets everybody in, as nobody in particular."""
@@ -72,6 +76,10 @@ class OpenGuard:
     async def admit(self, _credentials: Mapping[str, Any], _address: str = "") -> Admitted:
         """Let them in."""
         return Admitted()
+
+    def knows(self, _admitted: Admitted) -> bool:
+        """Return true: there are no users."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,7 @@ class User:
     def admitted(self) -> Admitted:
         """The identity of this user's connections."""
         usual = Role.OPERATOR if self.agent is None else Role.AGENT
-        return Admitted(self.agent, self.role or usual)
+        return Admitted(self.agent, self.role or usual, self)
 
     @property
     def digest(self) -> bytes:
@@ -139,6 +147,7 @@ class Users:
     is_open = False
 
     def __init__(self, users: Sequence[User]) -> None:
+        self._users = frozenset(users)
         self._tokens = [user for user in users if user.name is None]
         self._passwords = {user.name: _Password(user) for user in users if user.name is not None}
         self._guesses = Guesses()
@@ -182,6 +191,27 @@ class Users:
             return cls(users)
         except InvalidRequest as error:
             raise InvalidRequest(f"users: {path}: {error}") from None
+
+    def become(self, other: Users) -> None:
+        """Have the users of another instance from now on.
+
+        Passwords of unchanged users stay known, as do addresses from which users have logged in.
+        """
+        for name, password in other._passwords.items():  # of this class
+            former = self._passwords.get(name)
+            if former is not None and former.admitted.user == password.admitted.user:
+                other._passwords[name] = former  # of this class
+        self._users, self._tokens = other._users, other._tokens  # of this class
+        self._passwords, self._decoy = other._passwords, other._decoy
+        self._allow_send, self.reserved = other._allow_send, other.reserved
+
+    def has_the_users_of(self, other: Users) -> bool:
+        """Return whether another instance has the same users."""
+        return self._users == other._users
+
+    def knows(self, admitted: Admitted) -> bool:
+        """Return whether a user who was admitted is still configured, unchanged."""
+        return admitted.user in self._users
 
     @property
     def agents_with_tokens(self) -> dict[str, tuple[str, ...] | None]:

@@ -16,6 +16,7 @@ import pytest
 from raw import RawClient, publish
 from serving import Serving, refusal
 from typer.testing import CliRunner
+from waiting import until
 
 from mq9 import Mq9Client, Unauthorized, Unreachable
 from mq9.cli.app import app
@@ -96,12 +97,24 @@ async def tell_in_the_midst_of_a_send(server, client, number):
     assert (await client.frame())[0] == "INFO"  # it drains
 
 
+# Gives the program a terminal of its own, which stays open as long as it runs.
+WITH_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+for one in (pair := os.openpty()):
+    os.set_inheritable(one, True)
+fcntl.ioctl(pair[1], termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
 @pytest.fixture
 async def storing(tmp_path, serving):
-    """A server with a file and a mailbox, its client, and the file."""
+    """A server with a file, a mailbox and a terminal, its client, and the file."""
     data = tmp_path / "mail.db"
+    terminal = (sys.executable, "-c", WITH_TERMINAL)
     async with (
-        serving("--data", str(data), "--drain", "3600") as server,
+        serving("--data", str(data), "--drain", "3600", prefix=terminal) as server,
         await RawClient.connect(("127.0.0.1", server.port)) as client,
     ):
         await client.ask("$mq9.AI.MAILBOX.CREATE", b'{"name":"inbox"}')
@@ -109,7 +122,7 @@ async def storing(tmp_path, serving):
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP])
 async def test_told_to_stop_it_finishes_what_it_has_begun_and_begins_no_more(storing, number):
     server, client, data = storing
     with held(data):
@@ -134,6 +147,33 @@ async def test_a_second_signal_ends_it_at_once(storing, number):
         await tell_in_the_midst_of_a_send(server, client, number)
         server.stop(number)
         assert await server.ended() == -number
+
+
+@pytest.mark.programs
+async def test_signals_of_log_files_do_no_harm(storing):
+    server, client, _ = storing
+    server.stop(signal.SIGUSR1)
+    reply = await client.ask("$mq9.AI.MAILBOX.CREATE", b'{"name":"another"}')
+    assert orjson.loads(reply)["error"] == ""
+
+
+@pytest.mark.programs
+async def test_in_lame_duck_mode_clients_leave_and_are_served_until_then(serving):
+    async with serving("--memory") as server, Mq9Client(server.url) as client:
+        await client.mailbox_create(name="inbox")
+        raw = await RawClient.connect(("127.0.0.1", server.port))
+        server.stop(signal.SIGUSR2)
+        await until(lambda: "lame duck mode" in server.told)
+        with pytest.raises(OSError):  # noqa: PT011  # refused
+            await RawClient.open(("127.0.0.1", server.port))
+        await raw.frame()  # the INFO
+        reply = await raw.ask("$mq9.AI.MAILBOX.CREATE", b'{"name":"late"}')
+        assert orjson.loads(reply)["error"] == ""
+        assert server.process.poll() is None
+        await raw.close()
+        await client.close()
+        assert await server.ended() == 0
+        assert "draining" in server.told
 
 
 @pytest.mark.programs
