@@ -34,7 +34,7 @@ from mq9.errors import Unreachable
 from mq9.http.port import HttpLimits
 from mq9.models import Role
 from mq9.protocol.reserved import Reserved
-from mq9.server.admin import serve_admin
+from mq9.server.admin import LOG, serve_admin
 from mq9.server.limits import ServerLimits
 from mq9.server.metrics import Metrics
 from mq9.server.reloading import Reloader
@@ -190,6 +190,7 @@ logger = logging.getLogger("mq9.broker")
 
 _SPARE_FILES = 64 + HttpLimits().most + HttpLimits().reserve  # for all but clients
 _ADMIN_PORT = 9090
+_SILENT_S = 8.0  # without an answer of the log, which is asked every 2 s
 _LAME_DUCK_S = 120.0  # as long as clients may stay in lame duck mode
 _MOST_NEW = 10_000  # objects before a garbage collection; 64 requests make thousands
 _MOST_NAMED = 5  # mailboxes or registrations in one line of the log
@@ -280,6 +281,7 @@ class Serving:
         }
         if settings.cluster is not None:
             with needing("cluster", "--cluster: it"):
+                from mq9.cluster.gauges import gauges  # noqa: PLC0415  # loaded late, too
                 from mq9.cluster.member import joined  # noqa: PLC0415  # loaded late, for a quick start
 
             data = settings.data or default_file().with_name("gateway.db")
@@ -289,15 +291,8 @@ class Serving:
                 url, data, clock, limits=settings.limits, reply_prefixes=prefixes, **options
             )
             member = self.member = await stack.enter_async_context(joining)
-            backend, gateway = member.backend, member.gateway
-            backend.on_appended = metrics.watch_log(
-                lambda: backend.sequence,
-                lambda: backend.known,
-                lambda: gateway.is_serving,
-                lambda: member.verified,
-                lambda: backend.left_out,
-                lambda: gateway.refused,
-            )
+            metrics.watch(gauges(member))
+            member.backend.on_appended = metrics.watch_appends(member.name, self.data)
             return member.broker
         if data is None:
             broker = EmbeddedBroker.in_memory(clock, limits=settings.limits, **options)
@@ -328,6 +323,8 @@ class Serving:
             gateway and gateway.is_draining
         ):
             return "draining"
+        if self.member is not None and self.member.backend.silent_s > _SILENT_S:
+            return LOG
         return None if gateway is None or gateway.is_serving else "queue group"
 
     async def until(self, stop: asyncio.Event) -> None:

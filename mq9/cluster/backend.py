@@ -187,6 +187,11 @@ class ClusterBackend:
         return self._progress.failure
 
     @property
+    def silent_s(self) -> float:
+        """Seconds since the leader of the log answered last."""
+        return (self._clock.monotonic_ms() - self._progress.heard_ms) / 1000
+
+    @property
     def known(self) -> int:
         """The number of the last record that the log is known to have."""
         return self._progress.follower.known

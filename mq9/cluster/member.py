@@ -68,6 +68,7 @@ class Member:
     copy: Path  # temporary, while a snapshot is taken
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while a snapshot is taken
     verified: tuple[int, str] | None = None  # record, digest
+    failed_snapshots: int = 0
     _telling: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self) -> None:
@@ -295,13 +296,16 @@ def _that_fit(limits: Limits, max_payload: int) -> Limits:
 
 async def _keep_snapshots(member: Member, clock: Clock) -> None:
     """Take a snapshot whenever much was appended since the last one, by whichever gateway."""
+    pause_s = 0.0
     while True:
+        await sleep(clock, pause_s)
         # At random, so that two gateways seldom take the same one.
-        await sleep(clock, _LOOK_S * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
+        pause_s = _LOOK_S * random.uniform(0.5, 1.5)  # noqa: S311  # no secret
         try:
             if await member.snapshots.is_due(member.backend.sequence):
                 await member.take_snapshot()
         except (Mq9Error, OSError) as error:
+            member.failed_snapshots += 1
             logger.warning("no snapshot: %s", error)
 
 

@@ -39,6 +39,7 @@ class Progress:
         self._guarded = guarded
         self.follower = Follower(log, timers, replica.sequence)
         self.asking: asyncio.Task[None] | None = None  # for the last record's number
+        self.heard_ms = clock.monotonic_ms()  # when the leader of the log answered last
         self.failure: Mq9Error | None = None  # why nothing is answered any more
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap, by sequence
         self._order = itertools.count()
@@ -97,6 +98,7 @@ class Progress:
                 asked_ms = self._clock.monotonic_ms()
                 last = await self._log.last()
                 self._log_clock.follow(last.now_ms, asked_ms)
+                self.heard_ms = self._clock.monotonic_ms()
             except Mq9Error as error:
                 _refuse(curious, error)
             except BaseException:

@@ -52,6 +52,8 @@ class Snapshots:
         self.bucket = f"{NAME}_SNAPSHOTS"
         self._jetstream = client.jetstream(timeout=_TIMEOUT_S)
         self._store: ObjectStore | None = None
+        self.log: api.StreamState | None = None  # at the last look
+        self.newest = Snapshot(0, 0)  # at the last look
 
     async def open(self, replicas: int | None = None) -> bool:
         """Open the store; return whether it exists. With ``replicas`` it is created if missing."""
@@ -108,9 +110,9 @@ class Snapshots:
     ) -> bool:
         """Tell whether much was appended since the newest snapshot, by whichever gateway."""
         taken = await self.all()
-        newest = taken[0] if taken else Snapshot(0, 0)
+        newest = self.newest = taken[0] if taken else Snapshot(0, 0)
         with _unavailable("the log cannot be read"):
-            log = (await self._jetstream.stream_info(NAME)).state
+            log = self.log = (await self._jetstream.stream_info(NAME)).state
         behind = sequence - newest.sequence
         if log.first_seq > newest.sequence + 1:
             logger.warning("the log was purged up to %d, and no snapshot has it", log.first_seq - 1)
@@ -137,6 +139,7 @@ class Snapshots:
         """Store a snapshot."""
         with _unavailable("the snapshot could not be stored"), path.open("rb") as file:
             await self.store.put(snapshot.name, file)
+        self.newest = snapshot
         logger.info("snapshot", extra=snapshot._asdict())
 
     async def forget_older(self) -> None:

@@ -26,6 +26,7 @@ logger = logging.getLogger("mq9.broker")
 T = TypeVar("T")
 
 PATHS = ("/metrics", "/healthz", "/readyz")
+LOG = "log"  # the problem of a gateway whose log does not answer
 TIMEOUT_S = 2.0
 HUNG_S = 30.0
 _REST = 10  # what took longer than that is not asked again for so many times as long
@@ -113,7 +114,8 @@ class Health:
         for outcome in asked:
             if isinstance(outcome, BaseException) and not isinstance(outcome, Mq9Error):
                 raise outcome
-        if isinstance(asked[0], Mq9Error) or self._check.waits_s >= self._hung_s:
+        is_down = isinstance(asked[0], Mq9Error) or self._check.waits_s >= self._hung_s
+        if is_down or self._problem() == LOG:
             return StorageSnapshot(is_up=False)
         totals = self._totals.answer
         age_s = asyncio.get_running_loop().time() - self._totals.answered_at

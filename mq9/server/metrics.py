@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -68,7 +68,12 @@ class StorageSnapshot:
     age_s: float = 0.0  # since then
 
 
-_UNVERIFIED = (0, "0")
+class Watched(NamedTuple):
+    """A gauge whose value a function returns."""
+
+    name: str
+    text: str
+    value: Callable[[], float]
 
 
 class Metrics:
@@ -124,42 +129,15 @@ class Metrics:
             registry=self._registry,
         ).set_function(offset_s)
 
-    def watch_log(
-        self,
-        applied: Callable[[], int],
-        last: Callable[[], int],
-        serves: Callable[[], bool],
-        verified: Callable[[], tuple[int, str] | None],  # with the digest in hexadecimal digits
-        left_out: Callable[[], int],
-        refused: Callable[[], int],
-    ) -> Callable[[float], None]:
-        """Expose how a gateway of a cluster does; return what to call with an append's seconds."""
-        for name, text, value in (
-            ("mq9_log_applied", "The last record of the log that was applied.", applied),
-            ("mq9_log_last", "The last record of the log that is known.", last),
-            (
-                "mq9_log_left_out",
-                "What is in the log and is no record of mq9, since the start.",
-                left_out,
-            ),
-            (
-                "mq9_gateway_refused_replies",
-                "Requests that were not carried out, as their reply subjects are no inboxes.",
-                refused,
-            ),
-            ("mq9_gateway_serving", "Whether the gateway is in the queue group.", serves),
-            (
-                "mq9_log_verified",
-                "The record of the log at which the state was digested last; 0 for none.",
-                lambda: (verified() or _UNVERIFIED)[0],
-            ),
-            (
-                "mq9_log_digest",
-                "The first 32 bits of that digest, as a number; 0 for none.",
-                lambda: int((verified() or _UNVERIFIED)[1][:8], 16),
-            ),
-        ):
-            Gauge(name, text, registry=self._registry).set_function(value)
+    def watch(self, gauges: Iterable[Watched]) -> None:
+        """Expose gauges whose values functions return at each scrape."""
+        for one in gauges:
+            Gauge(one.name, one.text, registry=self._registry).set_function(one.value)
+
+    def watch_appends(self, gateway: str, file: str) -> Callable[[float], None]:
+        """Expose a gateway and its appends; return a function that is called with their seconds."""
+        names = Info("mq9_gateway", "The gateway, and its file.", registry=self._registry)
+        names.info({"name": gateway, "file": file})
         appends = Histogram(
             "mq9_log_append_seconds",
             "Time until the log had a record, with all tries.",

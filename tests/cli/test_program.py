@@ -59,11 +59,11 @@ def test_what_the_list_says_of_a_command_is_how_its_own_help_begins(mq9, name):
 def test_every_command_explains_itself(mq9, name):
     shown = mq9.ok(name, "--help").out
     assert shown.startswith(f"Usage: mq9 {name} ") or f" {name} [OPTIONS]" in shown
-    if name == "cluster":  # a group of commands
-        shown = mq9.ok(name, "status", "--help").out
+    if name in {"cluster", "users"}:  # a group of commands
+        shown = mq9.ok(name, {"cluster": "status", "users": "list"}[name], "--help").out
     if name not in LOADED_LATER:
         assert "--json" in shown
-        needs_broker = name not in {"hash-password", "demo"}
+        needs_broker = name not in {"hash-password", "demo", "users"}
         assert [one in shown for one in ("--url", "--timeout")] == [needs_broker] * 2
 
 

@@ -173,7 +173,9 @@ async def test_mcp_and_the_desk_know_a_removed_user_no_more(tmp_path):
 
             assert await call() == 200
             entering = {"Origin": base, "Sec-Fetch-Site": "same-origin"}
-            login = await client.post("/desk/login", data={"user": "", "secret": token}, headers=entering)
+            login = await client.post(
+                "/desk/login", data={"user": "", "secret": token}, headers=entering
+            )
             assert login.status_code == 303, login.text
             assert await desk() == 200
             await users("remove", file, "--agent", "Ada")
