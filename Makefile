@@ -240,6 +240,7 @@ screenshots: $(READY) ## Take the pictures of the desk and of the terminal again
 
 generated: $(READY) ## Write the files that are derived from others
 	@$(BIN)/python packaging/write_catalog.py
+	@$(BIN)/python packaging/write_pages.py
 	@$(BIN)/python packaging/record_answers.py
 
 format: $(READY) ## Format the code and mend what the linter can

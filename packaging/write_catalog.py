@@ -1,7 +1,7 @@
-"""Writes the files that are derived from others.
+"""Writes the files that are derived from the catalogue of operations, names and help texts.
 
-Programs that do not load the catalogue of operations read its names from a module: the MCP server,
-before it loads pydantic, and type checkers. Pages hold the help, the notebooks and the changelog.
+Programs that do not load the catalogue read its names from a module: the MCP server, before it
+loads pydantic, and type checkers. The help of the commands goes into its page.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from pathlib import Path
 from textwrap import fill, indent
 
 import write_help
-import write_pages
 
 import mq9
 from langchain_mq9.tools import TOOLS
@@ -91,7 +90,6 @@ def _quoted(margin: int, names: Iterable[str]) -> str:
 # Each file, and the function that returns its text.
 FILES = {
     write_help.PAGE: write_help.page,
-    **write_pages.FILES,
     ROOT / "mq9/operations/listing.py": listing,
     ROOT / "langchain_mq9/tools.pyi": stub,
     ROOT / "mq9/__init__.pyi": public_names,
@@ -99,5 +97,4 @@ FILES = {
 
 if __name__ == "__main__":
     for path, text in FILES.items():
-        path.parent.mkdir(exist_ok=True)
         path.write_text(text(), "utf-8")

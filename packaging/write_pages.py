@@ -84,3 +84,8 @@ FILES: dict[Path, Callable[[], str]] = {
     DOCS / "notebooks/index.md": index,
     **{page_of(one): partial(page, one) for one in NOTEBOOKS},
 }
+
+if __name__ == "__main__":
+    for path, text in FILES.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text(), "utf-8")

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".tools"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAM = re.compile(r"# (\w+\.py)\n")
+DRILLS = "docs/how-to/operate.md"  # tests/cluster/test_drills.py runs them
 # What make does is what runs these tests; test_uvx has the other.
 ELSEWHERE = ("make ", "uvx ")
 
@@ -44,7 +45,8 @@ def pages():
     return sorted(
         name
         for name, own in steps.items()
-        if any(language == "sh" for language, *_ in own)
+        if name != DRILLS
+        and any(language == "sh" for language, *_ in own)
         and not any(own < others for others in steps.values())
     )
 

@@ -155,7 +155,7 @@ async def test_who_comes_second_is_told_who_has_decided(office):
     async with office.working():
         done = await late
         assert done.code == 1
-        assert "needs no answer any more: the question has been answered by 'boss'" in done.err
+        assert "no longer needs an answer: the question has been answered by 'boss'" in done.err
     assert (await office.mq9("b", "inbox")).out == ""
 
 

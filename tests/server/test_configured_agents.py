@@ -115,7 +115,7 @@ async def test_a_server_without_users_says_that_it_limits_no_senders(settings, c
         caplog.clear()
         async with running(settings.model_copy(update={"users": users})):
             told = [record.getMessage() for record in caplog.records]
-        assert [line for line in told if "who may send" in line] == expected
+        assert [line for line in told if "limit their senders" in line] == expected
 
 
 def test_two_agents_with_one_mailbox_are_refused(tmp_path):

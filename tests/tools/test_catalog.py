@@ -9,6 +9,7 @@ import wordllama
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from tokenizers import Tokenizer
 from write_catalog import FILES, ROOT
+from write_pages import FILES as PAGES
 
 import langchain_mq9
 from langchain_mq9.tools import TOOLS
@@ -30,9 +31,9 @@ def each(operations):
     return pytest.mark.parametrize("operation", operations, ids=lambda one: one.name)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_is_written_from_the_catalogue_is_current(path):
-    assert path.read_text("utf-8") == FILES[path](), "run `make generated`"
+@pytest.mark.parametrize("path", {**FILES, **PAGES}, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_written_from_other_files_is_current(path):
+    assert path.read_text("utf-8") == {**FILES, **PAGES}[path](), "run `make generated`"
 
 
 def rows(table):

@@ -15,7 +15,7 @@ import pytest
 pytestmark = [pytest.mark.programs, pytest.mark.unmeasured]
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("mq9", "langchain_mq9", "mcp_server", "packaging", "docs/reference")
+COPIED = ("mq9", "langchain_mq9", "mcp_server", "packaging", "docs", "notebooks")
 BY_HAND = {"mq9/operations/counting.py", "mq9/operations/catalog.py"}
 GENERATED = {
     "langchain_mq9/tools.pyi",
@@ -95,6 +95,7 @@ def extended(tmp_path):
     for folder in COPIED:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
+    shutil.copy(ROOT / "CHANGELOG.md", copy)
     section = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("\n## A new tool\n")[2]
     [module] = re.findall(r"`(mq9/operations/counting\.py)`", section)
     [source] = re.findall(r"^ *```python\n(.*?)^ *```$", section, re.MULTILINE | re.DOTALL)

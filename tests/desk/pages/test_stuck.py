@@ -94,7 +94,9 @@ async def test_what_cannot_go_back_stays_and_says_why(client, desk):
     await die(client, "tea")
     await client.mailbox_drop("orders")
     done = await desk.post("stuck/settle", what="redrive", mailbox="orders.dead", match="")
-    assert done.told.startswith("0 messages redriven. Message 0 stays: it does not say where")
+    assert done.told.startswith(
+        "0 messages redriven. Message 0 stays: its first mailbox is unknown"
+    )
     assert "Message 1 stays: mailbox not found: orders" in done.told
 
 
