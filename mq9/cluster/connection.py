@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 
 import nats.errors
@@ -15,14 +16,33 @@ from mq9.transport import servers
 logger = logging.getLogger("mq9.broker")
 
 _OLDEST = (2, 11)  # with batched direct gets
+_REFUSED = re.compile(
+    r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE
+)
+_MOST_REFUSALS = 100
 _CONNECT_S = 10.0
 _PAUSE_S = 0.5  # before the same server is tried again
 _PING_S = 2
 _MOST_UNSENT = 64 * 1024 * 1024  # bytes, while no server can be reached
 
 
-async def connect(url: str, name: str, inbox: str, seconds: float = _CONNECT_S) -> Client:
-    """Return a connection, which goes to another server when its own ends."""
+async def connect(
+    url: str,
+    name: str,
+    inbox: str,
+    seconds: float = _CONNECT_S,
+    refusals: list[str] | None = None,
+) -> Client:
+    """Return a connection, which goes to another server when its own ends.
+
+    Args:
+        url: The servers.
+        name: The name of the connection.
+        inbox: The beginning of its inboxes.
+        seconds: The longest time to connect.
+        refusals: Where to note what the server does not permit: ``publish mq9.append.x``, in small
+            letters; the first 100.
+    """
     wanted = servers.parse(url)
     if wanted.inbox_prefix is not None:
         raise InvalidRequest(
@@ -32,7 +52,7 @@ async def connect(url: str, name: str, inbox: str, seconds: float = _CONNECT_S) 
         raise InvalidRequest("cluster: ignore_discovered is for clients")
     first = wanted.members[0]
     context: ssl.SSLContext | None = servers.tls_context(wanted) if wanted.must_encrypt else None
-    attempt = _Attempt()
+    attempt = _Attempt(refusals)
     client = Client()
     try:
         # By itself it would try for ever to reach a first server.
@@ -87,12 +107,17 @@ def _check_version(client: Client, shown: str) -> None:
 class _Attempt:
     """Events of a connection, from the first attempt on."""
 
-    def __init__(self) -> None:
+    def __init__(self, refusals: list[str] | None) -> None:
+        self._refusals = refusals
         self.deadline: asyncio.Timeout | None = None
         self.error: Exception | None = None
         self.refusal: Exception | None = None  # of the credentials: final
 
     async def note(self, error: Exception) -> None:
+        refused = _REFUSED.search(str(error))
+        if refused and self._refusals is not None and len(self._refusals) < _MOST_REFUSALS:
+            verb = "publish" if refused[1].lower() == "publish" else "subscribe"
+            self._refusals.append(f"{verb} {refused[2].lower()}")
         if self.deadline is None:
             logger.warning("the cluster: %r", error)
             return

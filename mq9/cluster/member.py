@@ -22,7 +22,7 @@ from mq9.address import shown
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.observer import Observer
 from mq9.clock import Clock, SteadyClock, sleep
-from mq9.cluster import copy_on_disk
+from mq9.cluster import copy_on_disk, permissions
 from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.connection import connect
 from mq9.cluster.gateway import (
@@ -151,8 +151,10 @@ async def joined(
     name = f"{_plain(platform.node())}-{secrets.token_hex(6)}"
     async with AsyncExitStack() as stack:
         stack.enter_context(copy_on_disk.held(data))
-        client = await connect(url, f"mq9 gateway {name}", GATEWAY_INBOX)
+        refusals: list[str] = []
+        client = await connect(url, f"mq9 gateway {name}", GATEWAY_INBOX, refusals=refusals)
         stack.push_async_callback(client.close)
+        await permissions.check(client, reply_prefixes, refusals)
         log = JetStreamLog(client, clock)
         snapshots = Snapshots(client, clock)
         taken = await _open_log(log, snapshots, Identities(client), data, clock)

@@ -28,7 +28,7 @@ from mq9.cluster.records import LogRecord, decode, encode, first_index
 from mq9.cluster.replica import Snapshot
 from mq9.cluster.snapshots import Snapshots
 from mq9.engine.codec import UnreadableEntry
-from mq9.errors import InvalidRequest, Unavailable, UnusableFile
+from mq9.errors import Forbidden, InvalidRequest, Mq9Error, Unavailable, UnusableFile
 from mq9.storage import store
 
 _SNAPSHOT_S = 600.0
@@ -194,9 +194,17 @@ class Operator:
 @asynccontextmanager
 async def operating(url: str, clock: Clock, name: str, seconds: float) -> AsyncIterator[Operator]:
     """Be connected to a cluster while inside."""
-    client = await connect(url, f"mq9 {name}", OPERATOR_INBOX, seconds)
+    refusals: list[str] = []
+    client = await connect(url, f"mq9 {name}", OPERATOR_INBOX, seconds, refusals)
     try:
         yield Operator(client, clock, name)
+    except Mq9Error as error:
+        if refusals:
+            raise Forbidden(
+                f"cluster: this NATS user may not {refusals[0]}: it needs the permissions of an "
+                "operator"
+            ) from error
+        raise
     finally:
         await client.close()
 

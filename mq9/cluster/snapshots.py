@@ -25,6 +25,7 @@ from mq9.errors import Unavailable
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
+STORE = f"{NAME}_SNAPSHOTS"
 _KEPT = 2  # so that a gateway which reads one is not left without it
 _TIMEOUT_S = 10.0
 _TRY_S = 2.0
@@ -49,7 +50,7 @@ class Snapshots:
 
     def __init__(self, client: Client, clock: Clock) -> None:
         self._clock = clock
-        self.bucket = f"{NAME}_SNAPSHOTS"
+        self.bucket = STORE
         self._jetstream = client.jetstream(timeout=_TIMEOUT_S)
         self._store: ObjectStore | None = None
         self.log: api.StreamState | None = None  # at the last look

@@ -16,10 +16,13 @@ from nats_server import NatsServer
 from waiting import until
 
 from mq9 import Mq9Client
+from mq9.clock import SystemClock
+from mq9.cluster import permissions
 from mq9.cluster.connection import connect
+from mq9.cluster.member import joined
 from mq9.cluster.records import LogRecord, encode
 from mq9.engine.codec import encode_call
-from mq9.errors import InvalidRequest, MailboxNotFound, Unauthorized
+from mq9.errors import Forbidden, InvalidRequest, MailboxNotFound, Unauthorized
 from mq9.protocol import requests
 
 from .clusters import Cluster, Members, call_cluster
@@ -257,3 +260,56 @@ async def test_a_gateway_or_an_operator_may_have_an_nkey(tmp_path):
             await connect(server.url, "operator", "inbox", 5)
         with pytest.raises(InvalidRequest, match="ignore_discovered is for clients"):
             await connect(f"{server.url}?ignore_discovered=true", "operator", "inbox")
+
+
+def of_the_gateway():
+    """What the page lets a gateway publish and subscribe to."""
+    [config] = BLOCK.findall(PAGE.read_text("utf-8"))
+    part = config.partition("user: gateway")[2].partition("user: operator")[0]
+    publish, _, subscribe = part.partition("subscribe:")
+    return re.findall(r'"([^"]+)"', publish), re.findall(r'"([^"]+)"', subscribe)
+
+
+TRIALS = [
+    ("publish", [one.permission for one in permissions.PUBLISH] + ["_INBOX.>"]),
+    ("subscribe", [one.permission for one in permissions.SUBSCRIBE]),
+]
+
+
+def test_the_page_lists_exactly_the_permissions_that_are_tried():
+    assert [set(found) for found in of_the_gateway()] == [set(tried) for _, tried in TRIALS]
+
+
+async def test_a_missing_permission_is_named_when_a_gateway_starts(tmp_path):
+    """And the trials change nothing of the log, the identity or the snapshots."""
+    given = dict(zip(("publish", "subscribe"), of_the_gateway(), strict=True))
+    lacks = [(verb, one) for verb, tried in TRIALS for one in tried]
+    users = [{"user": "all", "password": "x", "permissions": given}]
+    for number, (verb, lacking) in enumerate(lacks):
+        left = {**given, verb: [one for one in given[verb] if one != lacking]}
+        users.append({"user": f"u{number}", "password": "x", "permissions": left})
+    rights = json.dumps({"users": users})
+    config = f'jetstream {{ store_dir: "{tmp_path}/store" }}\nauthorization: {rights}'
+    with NatsServer(tmp_path / "nats", config=config) as server:
+
+        def joining(user):
+            url = server.url.replace("nats://", f"nats://{user}:x@")
+            return joined(url, tmp_path / f"{user}.db", SystemClock())
+
+        async with joining("all") as member:
+            await member.gateway.start()
+            await member.take_snapshot()
+            before = await stored(member)
+            for number, (verb, lacking) in enumerate(lacks):
+                with pytest.raises(Forbidden, match="lacks permissions: ") as refused:
+                    async with joining(f"u{number}"):
+                        """It does not get that far."""
+                assert str(refused.value).endswith(f"lacks permissions: {verb} {lacking}")
+            assert await stored(member) == before
+
+
+async def test_a_client_that_calls_a_command_of_operators_learns_what_it_lacks(attacked):
+    url = attacked.of("ada").partition("?")[0]
+    code, refused = await call_cluster(url, "status", timeout=5)
+    assert (code, refused["code"]) == (1, "forbidden")
+    assert "this NATS user may not " in refused["error"]
