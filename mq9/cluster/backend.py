@@ -1,4 +1,4 @@
-"""Commands appended to a replicated log, and carried out on a copy of the state."""
+"""A backend that appends commands to a replicated log, and applies them to a copy of the state."""
 
 from __future__ import annotations
 
@@ -43,28 +43,28 @@ from mq9.storage.readers import Readers
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
-_MOST_HERE = 4  # records that are applied on the event loop; more have been waiting
-_MOST_STEPS = 200_000  # of SQLite's machine, for these; some milliseconds
-_PAUSE_S = 0.25  # after the log could not be read
-_CLOSING_MS = 10_000  # for what was accepted
+_MOST_HERE = 4  # most records that are applied on the event loop
+_MOST_STEPS = 200_000  # steps of SQLite for these, some milliseconds
+_PAUSE_S = 0.25  # before the next try to read the log
+_CLOSING_MS = 10_000  # for the accepted commands
 _BEHIND = (
-    "the log no longer has what this gateway has not applied: "
+    "the log no longer has records that this gateway lacks: "
     "started again, it begins with a snapshot"
 )
 REPLACED = (
     "the log of this gateway was removed, and another one has its name; its requests are refused: "
     "stop all gateways, and see the guide to clusters"
 )
-_DAMAGED = "what was appended to the log was damaged on its way; nothing of this was carried out"
+_DAMAGED = "the record was damaged on its way to the log; the request was not carried out"
 _UNKNOWN = "the gateway stopped; the outcome is unknown"
 
 
 class ClusterBackend:
     """Appends commands to a log, and answers when its own copy of the state has applied them.
 
-    What comes meanwhile is appended together, a record at a time, so that the commands of one
-    client are in order. Reads are made on the copy, once it has what the log had when they were
-    asked for.
+    Commands that arrive during an append go together into the next record, so the commands of a
+    client stay in order. A read waits until the copy has all records that the log had at the
+    request.
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class ClusterBackend:
         clock.catch_up(replica.now_ms)
         self._on_news = on_news
         self._name = name
-        self.on_appended: Callable[[float], None] = lambda _: None  # seconds, all tries included
-        # Called with the record that asked for digests, and with the digest.
+        self.on_appended: Callable[[float], None] = lambda _: None  # with the seconds of all tries
+        # Called with the record that requested digests, and with the digest.
         self.on_verified: Callable[[Applied, str], None] = lambda _, __: None
-        self.closing_ms = _CLOSING_MS  # how long ``close`` waits for what was accepted
+        self.closing_ms = _CLOSING_MS  # how long ``close`` waits for the accepted commands
         self.left_out = 0  # damaged records, not applied
         self._left_out = 0  # the last of them
-        self.is_behind = False  # whether the log was purged beyond what was applied
+        self.is_behind = False  # whether the log was trimmed beyond the applied records
         self._timers = timers or SystemClock()
         self._progress = Progress(log, replica, log_clock, clock, self._timers, self._or_stop)
         self._readers = readers or Readers(replica.path, max_read_steps)
@@ -107,8 +107,8 @@ class ClusterBackend:
         self._numbers = itertools.count(1)
         self._appended: dict[int, Appended] = {}  # by the number of the record
         self._digests = Digests(replica, clock)
-        self._resolved = asyncio.Event()  # something that was accepted
-        self._work: Work | None = None  # while anything is
+        self._resolved = asyncio.Event()  # set when an accepted command has its outcome
+        self._work: Work | None = None  # while there are accepted commands
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
@@ -116,7 +116,7 @@ class ClusterBackend:
         self.takes_batches = False  # the log has SENDs one by one
 
     async def open(self, limits: Limits | None) -> None:
-        """Catch up with the log, and begin to append."""
+        """Catch up with the log, and start to append."""
         self._loop = asyncio.get_running_loop()
         await self._progress.follower.start()
         self._tasks = [
@@ -133,7 +133,7 @@ class ClusterBackend:
         return await self._on_own_loop(self._run(call, client))
 
     def begin(self, call: Call[Any], client: str, told: Callable[[Outcome[Any]], None]) -> None:
-        """Carry out a command, and tell when that is done."""
+        """Carry out a command, and call a function with its outcome."""
 
         def note(outcome: Outcome[Any]) -> None:
             self._note_answered(client)
@@ -148,7 +148,7 @@ class ClusterBackend:
         return await self._on_own_loop(self._answer_query(call))
 
     async def _on_own_loop(self, work: Coroutine[Any, Any, R]) -> R:
-        """Await work on the event loop that the backend was opened on: others may ask, too."""
+        """Await work on the event loop of the backend; callers may have another one."""
         if self._loop is None or asyncio.get_running_loop() is self._loop:
             return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
@@ -175,15 +175,15 @@ class ClusterBackend:
                     at_ms = advanced_at(await self._append(Call(Advance(), address), ""))
 
     def undo_soon(self, undo: Call[Undo], client: str = "") -> None:
-        """Take back, soon, a FETCH reply that reached nobody."""
+        """Take back, soon, the leases of a FETCH whose reply reached no client."""
         try:
             self._enqueue(undo, client, None)
         except Mq9Error as error:
-            logger.warning("a lease that reached nobody was left to run out: %s", error)
+            logger.warning("a lease that reached no client ends after its time: %s", error)
 
     @property
     def failure(self) -> Mq9Error | None:
-        """Why it answers nothing any more; None while it does."""
+        """The failure after which it answers nothing; None while it works."""
         return self._progress.failure
 
     @property
@@ -193,16 +193,16 @@ class ClusterBackend:
 
     @property
     def known(self) -> int:
-        """The number of the last record that the log is known to have."""
+        """The number of the last known record of the log."""
         return self._progress.follower.known
 
     @property
     def sequence(self) -> int:
-        """The number of the last record of the log that was applied."""
+        """The number of the last applied record of the log."""
         return self._replica.sequence
 
     async def copy_to(self, path: Path) -> Snapshot:
-        """Copy the state into a new file; return what is in it."""
+        """Copy the state into a new file; return its snapshot."""
         try:
             return await asyncio.to_thread(self._replica.copy_to, path)
         except sqlite3.Error as error:
@@ -212,7 +212,7 @@ class ClusterBackend:
         """Nothing has to be looked for: the log tells of every change."""
 
     async def close(self) -> None:
-        """Finish what was accepted, and let go of the copy."""
+        """Finish the accepted commands, and close the copy."""
         if self._closed:
             return
         self._closed = True
@@ -227,7 +227,7 @@ class ClusterBackend:
         await asyncio.to_thread(self._let_go)
 
     async def _finish(self) -> None:
-        """Wait until what was accepted is answered, as long as one may wait for a log."""
+        """Wait until the accepted commands have outcomes, for ``closing_ms`` at most."""
         deadline_ms = self._timers.monotonic_ms() + self.closing_ms
         timer = self._timers.call_later(self.closing_ms, self._resolved.set)
         try:
@@ -243,7 +243,7 @@ class ClusterBackend:
 
     @property
     def _has_accepted(self) -> bool:
-        """Whether there are commands whose outcome is not known yet."""
+        """Whether there are accepted commands without an outcome."""
         return bool(self._queue or self._appended)
 
     def _note_resolved(self) -> None:
@@ -265,9 +265,9 @@ class ClusterBackend:
         self._progress.check()
 
     async def _append_unless_answered(self, call: Call[Request[R]], client: str) -> Outcome[R]:
-        """Answer a command that changes nothing, and append one that may.
+        """Answer a command that changes nothing; append one that may change something.
 
-        Where another one of the same client has come meanwhile, it was appended before that.
+        If another command of the same client arrives in the meantime, this one is appended first.
         """
         look = Undecided(call)
         looking = self._looking.setdefault(client, [])
@@ -294,7 +294,7 @@ class ClusterBackend:
         return answered
 
     def _enqueue_looks(self, client: str, last: Undecided | None = None) -> None:
-        """Have appended what was to be looked at first, up to a command if one is given."""
+        """Enqueue the commands that are being looked at, up to the last one if it is given."""
         for look in self._looking.get(client, ()):
             if look.queued is None:
                 look.queued = self._enqueue_awaited(look.call, client)
@@ -302,17 +302,17 @@ class ClusterBackend:
                 break
 
     async def _answer(self, call: Call[Request[R]]) -> Outcome[R] | None:
-        """Answer a command that changes nothing; None where it is to be appended.
+        """Answer a command that changes nothing; None if it must be appended.
 
-        One that would change this copy as it is gets appended, whatever the log has besides. Only
-        that there is nothing to do has to be so with all that the log has, at the present instant.
+        A command that would change this copy is appended at once. That a command changes nothing is
+        checked again when the copy has all records of the log, at the present instant.
         """
 
         def look(connection: sqlite3.Connection) -> Outcome[R] | None:
             return machine.answer(connection, call, at_ms)
 
-        at_ms = 0  # which the copy takes for the instant of its last entry
-        with contextlib.suppress(Mq9Error):  # it may be no refusal to who knows the whole log
+        at_ms = 0  # 0: the instant of the last entry of the copy
+        with contextlib.suppress(Mq9Error):  # later records may change a refusal
             if await self._look(look) is None:
                 return None
         await self._progress.catch_up()
@@ -336,12 +336,12 @@ class ClusterBackend:
         return await self._outcome(self._enqueue_awaited(call, client))
 
     def _enqueue_awaited(self, call: Call[Any], client: str) -> Awaited:
-        """Have a command appended, for whose outcome somebody waits."""
+        """Enqueue a command for whose outcome a client waits."""
         future: asyncio.Future[Outcome[Any]] = asyncio.get_running_loop().create_future()
 
         def told(outcome: Outcome[Any]) -> None:
             if future.cancelled():
-                self._reached_nobody(awaited.ticket, outcome)
+                self._note_lost(awaited.ticket, outcome)
             else:
                 future.set_result(outcome)
 
@@ -363,7 +363,7 @@ class ClusterBackend:
             raise
 
     def _abandon(self, awaited: Awaited) -> None:
-        """Note that nobody waits any more."""
+        """Note that the client no longer waits."""
         ticket, outcome = awaited
         ticket.abandoned = True
         if not outcome.cancel() and not outcome.cancelled():
@@ -375,12 +375,12 @@ class ClusterBackend:
         self._check()
         ticket = self._queue.put(call, client, told)
         self._wanted.set()
-        # Also for what nobody awaits, as what takes back a lease that reached nobody.
+        # Also for commands without a waiting client, such as those that take back a lease.
         self._work = self._work or self._clock.busy()
         return ticket
 
     async def _or_stop(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do what nobody waits for; should it fail, the gateway answers nothing any more."""
+        """Do work of the gateway itself; if it fails, the gateway answers nothing more."""
         try:
             await work()
         except Replaced:
@@ -391,7 +391,7 @@ class ClusterBackend:
             self._stop(Unavailable("the gateway failed; nothing of this request was stored"))
 
     async def _append_all(self) -> None:
-        """Append what is queued, one record after the other."""
+        """Append the queued commands, one record after the other."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
@@ -408,7 +408,7 @@ class ClusterBackend:
     async def _append_record(self, number: int, tickets: list[Ticket]) -> int | None:
         """Append a record; return its number in the log, if that is known."""
         calls = tuple(ticket.encoded for ticket in tickets)
-        # What was seen as due is due when the record is applied, whatever the log's clock does.
+        # Timers that are due now are due when the record is applied, even if the log's clock steps.
         record = LogRecord(self._name, number, self._clock.now_ms(), calls)
         begun = time.perf_counter()
         try:
@@ -428,7 +428,7 @@ class ClusterBackend:
             self._resolve_failed(appended.tickets, error)
 
     async def _apply_all(self) -> None:
-        """Apply what the log has, and answer those who wait for it."""
+        """Apply the records of the log, and answer their clients."""
         while self._progress.failure is None:
             try:
                 records = await self._progress.follower.take()
@@ -453,7 +453,7 @@ class ClusterBackend:
                 self._deliver(applied)
 
     async def _note_unread(self, error: Purged | Mq9Error) -> None:
-        """Stop, or wait a little before the log is read again."""
+        """Stop, or wait a little before the next read of the log."""
         if isinstance(error, Purged):
             self.is_behind = True
             self._stop(Unavailable(_BEHIND))
@@ -462,10 +462,10 @@ class ClusterBackend:
             await sleep(self._timers, _PAUSE_S)
 
     async def _leave_out(self, records: list[Logged], error: NoRecord) -> list[Logged]:
-        """Leave out the first of some records, which is none; return what is to be applied next.
+        """Skip the first entry, which is not a record; return the entries to apply next.
 
-        Every gateway does so. What was damaged on its way here is another thing, and is read again:
-        one gateway that leaves out what others apply comes to another state.
+        Every gateway skips it. An entry that was damaged on its way here is read again: a gateway
+        that skips a record of the others gets another state.
         """
         first, *others = records
         try:
@@ -488,9 +488,9 @@ class ClusterBackend:
         return others
 
     async def _apply(self, records: list[Logged]) -> list[Applied]:
-        """Apply the first of some records: here what takes little, on the thread what takes long.
+        """Apply the first of some records: quick ones here, slow ones on the thread.
 
-        To hand over to the thread, and back, takes longer than most records do.
+        The way to the thread and back takes longer than most records.
         """
         if not self._replica.is_active and len(records) <= _MOST_HERE:
             with contextlib.suppress(TooLong):
@@ -498,7 +498,7 @@ class ClusterBackend:
         return await self._on_thread(self._replica.apply, records, None, self._calls)
 
     def _calls(self, record: LogRecord) -> list[Call[Request[Any]]]:
-        """Return the calls of a record, without decoding those that this gateway appended."""
+        """Return the calls of a record; those of this gateway are not decoded."""
         own = self._appended.get(record.number) if record.gateway == self._name else None
         if own is None:
             return record.read()
@@ -506,46 +506,48 @@ class ClusterBackend:
 
     def _deliver(self, applied: list[Applied]) -> None:
         for one in applied:
-            if one.record.verify is not None:  # none was applied after it yet
+            if one.record.verify is not None:  # it is the last one applied so far
                 self._digests.begin(one, self.on_verified)
             if one.record.gateway == self._name:
                 appended = self._appended.pop(one.record.number, None)
                 if appended is not None:
-                    appended.appending.cancel()  # where the log has not said yet that it has it
+                    appended.appending.cancel()  # if the log has not confirmed it yet
                     self._log_clock.follow(one.now_ms, appended.begun_ms)
                 self._resolve(None if appended is None else appended.tickets, one)
             else:
                 for call, outcome in zip(one.calls, one.outcomes, strict=True):
-                    self._tell_of(call, outcome)
+                    self._wake(call, outcome)
         self._progress.note_applied()
         self._note_resolved()
 
     def _resolve(self, tickets: list[Ticket] | None, applied: Applied) -> None:
-        if tickets is None:  # those who asked were told that it is not known what became of it
+        if tickets is None:  # their clients got OutcomeUnknown before
             tickets = [Ticket(call, b"", "", None) for call in applied.calls]
             for ticket, outcome in zip(tickets, applied.outcomes, strict=True):
                 self._undo(ticket, outcome)
         for ticket, outcome in zip(tickets, applied.outcomes, strict=True):
             if ticket.abandoned:
-                self._reached_nobody(ticket, outcome)
+                self._note_lost(ticket, outcome)
             elif ticket.told is not None:
                 ticket.told(outcome)
             else:
-                self._tell_of(ticket.call, outcome)
+                self._wake(ticket.call, outcome)
 
-    def _reached_nobody(self, ticket: Ticket, outcome: Outcome[Any]) -> None:
+    def _note_lost(self, ticket: Ticket, outcome: Outcome[Any]) -> None:
+        """Note an outcome for which no client waits."""
         self._undo(ticket, outcome)
-        self._tell_of(ticket.call, outcome)
+        self._wake(ticket.call, outcome)
 
     def _resolve_failed(self, tickets: list[Ticket], error: Mq9Error) -> None:
         outcome: Outcome[Any] = Outcome(None, error, self._clock.now_ms())
         for ticket in tickets:
             if ticket.told is None:
-                self.undo_soon(ticket.call, ticket.client)  # which may be done twice
+                self.undo_soon(ticket.call, ticket.client)  # idempotent
             elif not ticket.abandoned:
                 ticket.told(outcome)
 
-    def _tell_of(self, call: Call[Any], outcome: Outcome[Any]) -> None:
+    def _wake(self, call: Call[Any], outcome: Outcome[Any]) -> None:
+        """Wake clients that wait for mail of the changed mailboxes."""
         if outcome.error is not None:
             return
         if call.address:
@@ -554,14 +556,14 @@ class ClusterBackend:
             self._on_news(address)
 
     def _undo(self, ticket: Ticket, outcome: Outcome[Any]) -> None:
-        """Take back a lease that reached nobody; other changes stand, as if a reply were lost."""
+        """Take back a lease that reached no client; other changes stay, as after a lost reply."""
         undo = undo_of(ticket.call, outcome.value)
-        # A reply that was given before may have reached whoever asked again at another gateway.
+        # An earlier reply may have reached the client through another gateway.
         if undo is not None and undo.request.copy == 1:
             self.undo_soon(undo, ticket.client)
 
     def _stop(self, failure: Mq9Error) -> None:
-        """Answer nothing any more."""
+        """Answer nothing more."""
         self._progress.failure = failure
         self.failed_ms = self._clock.monotonic_ms()
         self._fail(failure)

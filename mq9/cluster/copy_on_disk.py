@@ -1,8 +1,7 @@
-"""The file of a gateway's copy of the state: kept as long as the machine runs and the log is there.
+"""The file of a gateway's copy of the state: used until the machine restarts or the log changes.
 
-What is written to it is not made durable, since the log has it. So a file that was written before
-the machine stopped may be damaged, and is removed. So is one of a log that was deleted: it has
-nothing of the log that took its place.
+Writes to it are not durable, since the log has everything. A file from before a restart of the
+machine may be damaged, and is removed. A file of another log is removed, too.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def current_boot(source: Path = _BOOT_ID) -> str:
-    """Return what tells this run of the machine from others; where that is unknown, a new text."""
+    """Return an id of this run of the machine; a random one if the system has none."""
     try:
         return source.read_text("ascii").strip()
     except OSError:
@@ -36,7 +35,7 @@ def is_of_a_log(path: Path) -> bool:
 
 
 def remove_unless_of(path: Path, origin: str) -> None:
-    """Remove a copy unless it is of this run of the machine and of this log, and note of what."""
+    """Remove a copy of another run of the machine or of another log; note the new origin."""
     directories.make_private(path.parent)
     note = beside(path, ".origin")
     noted = note.read_text("ascii") if note.exists() else None
@@ -47,19 +46,21 @@ def remove_unless_of(path: Path, origin: str) -> None:
                     f"{path} was not made by a gateway, and is left alone; name another file, or "
                     "begin the cluster with this one by `mq9 cluster import`"
                 )
-            logger.info("the copy is made anew: the machine, or the log, was started again")
+            logger.info(
+                "the copy is made again: the machine was restarted, or the log is another one"
+            )
         remove(path)
     note.write_text(origin, "ascii")
 
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Have no other process use a copy while inside."""
+    """Lock a copy against other processes while inside."""
     directories.make_private(path.parent)
     with closing(sqlite3.connect(beside(path, ".lock"), timeout=0, isolation_level=None)) as lock:
         try:
             lock.execute("PRAGMA journal_mode=MEMORY")  # nothing is written
-            lock.execute("BEGIN EXCLUSIVE")  # which ends with the process, however that ends
+            lock.execute("BEGIN EXCLUSIVE")  # which ends with the process
         except sqlite3.OperationalError as error:
             raise UnusableFile(
                 f"{path} is the file of another gateway that runs; each needs one of its own"
@@ -74,5 +75,5 @@ def remove(path: Path) -> None:
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """Return the path of what belongs to a copy."""
+    """Return the path of a file that belongs to a copy."""
     return path.with_name(path.name + suffix)

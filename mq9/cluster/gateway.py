@@ -1,11 +1,10 @@
 """A member of the queue group that answers requests of mq9 on a NATS cluster.
 
-A process that is stopped for a while (by SIGSTOP, by a machine that is moved) still gets requests,
-which it would answer when nobody waits any more, and leases would be nobody's. So a gateway serves
-only as long as it has heard itself: each heartbeat that comes back allows it to for some seconds
-after it was sent, and what comes when none does is dropped. Since everything that a connection
-carries is in order, what was waiting for a process that goes on comes before the first heartbeat
-that it sends then.
+A process that is suspended, by SIGSTOP or with its virtual machine, still gets requests. If it
+answered them later, no client would wait any more, and leases would have no holder. So a gateway
+sends itself heartbeats. Each one that arrives lets it serve for some seconds after it was sent. In
+other times it drops requests. A connection keeps the order, so a resumed process gets the requests
+from its suspension before its next heartbeat.
 """
 
 from __future__ import annotations
@@ -40,27 +39,27 @@ from mq9.wire.subjects import is_subject
 logger = logging.getLogger("mq9.broker")
 
 QUEUE = "mq9"
-STATUS_SUBJECT = "MQ9.gateways"  # every gateway says how it does
-SNAPSHOT_SUBJECT = "MQ9.snapshot"  # one of them takes one
+STATUS_SUBJECT = "MQ9.gateways"  # every gateway answers with its status
+SNAPSHOT_SUBJECT = "MQ9.snapshot"  # one gateway stores a snapshot
 _BEAT_S = 1.0
-_VALID_MS = 3_000  # after it was sent, for which a heartbeat allows to serve
-_HEAD_BYTES = 4_096  # of a reply beside its messages
-_NOBODY = "503"  # the status by which a server says that nobody is subscribed
-_REFUSING_MS = 60_000  # refused reply subjects are logged once in this time
-_MOST_BUSY = 10_000  # requests in work, those that wait for mail included
+_VALID_MS = 3_000  # how long a heartbeat lets the gateway serve, from its sending
+_HEAD_BYTES = 4_096  # of a reply without its messages
+_NOBODY = "503"  # the status of a server for: nobody is subscribed
+_REFUSING_MS = 60_000  # the interval of log lines about refused reply subjects
+_MOST_BUSY = 10_000  # requests in progress, including those that wait for mail
 
 INBOXES = ("_INBOX.",)
-GATEWAY_INBOX = f"_INBOX.{NAME}.gateway"  # what the inboxes of gateways themselves begin with
+GATEWAY_INBOX = f"_INBOX.{NAME}.gateway"  # the prefix of the inboxes of gateways
 OPERATOR_INBOX = f"_INBOX.{NAME}.operator"
 _CLOSED = ("$", f"{NAME}.", f"{GATEWAY_INBOX}.")
 
 
 class ReplySubjects:
-    """Tells the subjects to which a gateway publishes replies: inboxes, and nothing else.
+    """The subjects to which a gateway publishes replies: inboxes only.
 
     A client names the subject of its reply, and the gateway publishes there with its own rights. A
-    reply to an API of JetStream, to the log or to another gateway would be a command that the
-    client itself may not give.
+    reply to JetStream, to the log or to another gateway would be a command that the client itself
+    may not send.
     """
 
     def __init__(self, prefixes: Sequence[str] = INBOXES) -> None:
@@ -69,7 +68,7 @@ class ReplySubjects:
         self._prefixes = tuple(prefixes)
 
     def allows(self, subject: str) -> bool:
-        """Tell whether a reply may be published there."""
+        """Return whether a reply may be published there."""
         return (
             subject.startswith(self._prefixes)
             and not subject.startswith(_CLOSED)
@@ -78,11 +77,11 @@ class ReplySubjects:
 
 
 def _check(prefix: str) -> None:
-    """Refuse a prefix that is none, or covers what is closed."""
-    said = f"reply-prefix: {shown(prefix)}"
+    """Refuse a malformed prefix, and one that covers closed subjects."""
+    named = f"reply-prefix: {shown(prefix)}"
     if prefix.startswith(_CLOSED):
         raise InvalidRequest(
-            f"{said} covers subjects of NATS or of the cluster itself; name a prefix of inboxes, "
+            f"{named} covers subjects of NATS or of the cluster itself; name a prefix of inboxes, "
             f"such as {INBOXES[0]}"
         )
     if (
@@ -91,7 +90,7 @@ def _check(prefix: str) -> None:
         or not is_subject(prefix[:-1])
     ):
         raise InvalidRequest(
-            f"{said} is not the beginning of a subject; write whole tokens and a dot at the end, "
+            f"{named} is not the beginning of a subject; write whole tokens and a dot at the end, "
             f"such as {INBOXES[0]}"
         )
 
@@ -101,7 +100,7 @@ class _Reply(NamedTuple):
 
     to: str
     data: bytes
-    lost: str = ""  # where the server reports that nobody is subscribed; "" for nowhere
+    lost: str = ""  # where the server reports that nobody is subscribed; "": nowhere
 
 
 @dataclass(slots=True, eq=False)
@@ -109,15 +108,15 @@ class _WaitingClient:
     """A client that waits for a reply."""
 
     to: str
-    undo: Call[Undo] | None = None  # of what its FETCH leased
+    undo: Call[Undo] | None = None  # takes back the leases of its FETCH
 
     def lease(self, undo: Call[Undo]) -> None:
-        """Note what was leased."""
+        """Note the leases of its FETCH."""
         self.undo = undo
 
 
 class Gateway:
-    """Takes requests of mq9 from a NATS cluster, and answers them."""
+    """Answers requests of mq9 on a NATS cluster."""
 
     def __init__(
         self,
@@ -138,7 +137,7 @@ class Gateway:
         self._joined = asyncio.Event()
         self._chores: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        # No more than there are requests in work.
+        # At most one for each request in progress.
         self._replies: asyncio.Queue[_Reply] = asyncio.Queue()
         self._lost: Subscription | None = None
         self._rested = asyncio.Event()
@@ -149,7 +148,7 @@ class Gateway:
         self._reserved: Reserved | None = None
         self._encoding = PayloadEncoding.AUTO
         self._is_able = is_able
-        self.is_over = asyncio.Event()  # the broker failed; the gateway left for good
+        self.is_over = asyncio.Event()  # the broker failed, and the gateway has left
         self.is_draining = False
 
     async def start(
@@ -157,7 +156,7 @@ class Gateway:
         reserved: Reserved | None = None,
         encoding: PayloadEncoding = PayloadEncoding.AUTO,
     ) -> None:
-        """Join the queue group; it returns when the gateway has heard itself, and has joined."""
+        """Join the queue group; return when the first heartbeat has arrived, and it has joined."""
         self._reserved, self._encoding = reserved, encoding
         self._lost = await self._client.subscribe(f"{self._lost_subject}.>", cb=self._take_back)
         await self._client.subscribe(self._beat_subject, cb=self._hear)
@@ -175,7 +174,7 @@ class Gateway:
                 logger.warning("the gateway does not hear itself, and leaves the queue group")
                 await self._leave()
             sent_ms = self._clock.monotonic_ms()
-            with contextlib.suppress(nats.errors.Error):  # what is not sent is not heard
+            with contextlib.suppress(nats.errors.Error):  # a lost heartbeat is noticed
                 await self._client.publish(self._beat_subject, orjson.dumps(sent_ms))
             await sleep(self._clock, _BEAT_S)
         self._valid_until_ms = 0
@@ -204,7 +203,7 @@ class Gateway:
 
     async def _begin(self, message: Msg) -> None:
         if self._is_stale():
-            return  # who asked has given up, or is about to, and asks another one
+            return  # the client repeats the request at another gateway
         if message.reply and not self._inboxes.allows(message.reply):
             self._refuse(message)
             return
@@ -219,7 +218,7 @@ class Gateway:
             reserved=self._reserved,
             is_stranger=True,
             payloads=PayloadForm(self._encoding),
-            is_told_apart="." in connection,  # else each request may have an inbox of its own
+            is_told_apart="." in connection,  # otherwise each request may have its own inbox
             max_reply=self._client.max_payload - _HEAD_BYTES,
         )
         request = PublishedRequest(
@@ -237,7 +236,7 @@ class Gateway:
             task.add_done_callback(self._tasks.discard)
 
     def _refuse(self, message: Msg) -> None:
-        """Leave out a request whose reply would go to something else than an inbox."""
+        """Drop a request whose reply subject is not an inbox."""
         self.refused += 1
         now_ms = self._clock.monotonic_ms()
         if self._refused_ms is None or now_ms - self._refused_ms >= _REFUSING_MS:
@@ -255,8 +254,10 @@ class Gateway:
         if self.is_draining and not self.requests:
             self._rested.set()
         if len(reply) > self._client.max_payload:
-            said = f"the reply has {len(reply)} bytes, and the cluster takes no more than "
-            refusal = PayloadTooLarge(f"{said}{self._client.max_payload}; ask for less at once")
+            refusal = PayloadTooLarge(
+                f"the reply has {len(reply)} bytes, more than the {self._client.max_payload} of "
+                "the cluster; request fewer messages at once"
+            )
             reply = replies.encode(replies.failure(refusal))
             if waiting.undo is not None:
                 self._broker.undo_soon(waiting.undo, _connection_of(waiting.to))
@@ -271,7 +272,7 @@ class Gateway:
             self._replies.put_nowait(reply)
 
     async def _take_back(self, message: Msg) -> None:
-        """Take back what was leased by a FETCH whose reply the server had nobody to give to."""
+        """Take back the leases of a FETCH whose reply reached no subscriber."""
         headers = message.headers or {}
         if headers.get("Status") == _NOBODY:
             batch, _, address = message.subject[len(self._lost_subject) + 1 :].partition(".")
@@ -279,32 +280,32 @@ class Gateway:
             self._broker.undo_soon(Call(Undo(batch=batch), address), connection)
 
     async def _write_all(self) -> None:
-        """Publish replies in the order in which they were given."""
+        """Publish the replies in order."""
         while True:
             reply = await self._replies.get()
             try:
                 await self._client.publish(reply.to, reply.data, reply.lost)
-            except nats.errors.Error as error:  # who asked asks again
-                logger.warning("a reply could not be given: %r", error)
+            except nats.errors.Error as error:  # the client repeats the request
+                logger.warning("a reply could not be published: %r", error)
             self._replies.task_done()
 
     async def drain(self) -> None:
-        """Take no more requests, and answer those that it has."""
+        """Accept no more requests, and answer those in progress."""
         self.is_draining = True
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
-            # What the server has given already is answered.
-            await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py says nothing of it
+            # Requests that the server has already delivered are answered.
+            await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py has no type for it
         self._broker.stop_waiting()
         if self.requests:
             await self._rested.wait()
         await self._replies.join()
         await self._client.flush()
         if self._lost is not None:
-            await self._lost.drain()  # type: ignore[no-untyped-call]  # nats-py says nothing of it
+            await self._lost.drain()  # type: ignore[no-untyped-call]  # nats-py has no type for it
 
     async def close(self) -> None:
-        """Leave what was not answered."""
+        """Stop, without answers to the requests in progress."""
         self.is_draining = True
         for task in [*self._chores, *self._tasks]:
             task.cancel()
@@ -312,9 +313,9 @@ class Gateway:
 
 
 def _connection_of(reply: str) -> str:
-    """Return what tells the connection of whoever asks from others.
+    """Return an id of the client's connection.
 
-    Clients of NATS have replies sent to an inbox of the connection, which ends in a token of the
+    NATS clients use one inbox for each connection. The last token of a reply subject is that of the
     request.
     """
     return reply.rpartition(".")[0] or reply

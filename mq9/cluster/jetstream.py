@@ -1,9 +1,9 @@
 """The log as a stream of NATS JetStream.
 
-A gateway hears new records from a consumer of its own, which delivers to an inbox of the gateway.
-It reads all others by direct gets, which any server with a replica answers. Both come from the
-stream itself, to subjects that nobody else knows: a publisher cannot forge a record. The consumer
-is in the memory of one server. When that server ends, the gateway reads until it has made another.
+A consumer of its own delivers new records to an inbox of the gateway. The gateway reads all others
+by direct gets, which any server with a replica answers. Both come from the stream to secret
+subjects, so a publisher cannot forge a record. The consumer is in the memory of one server.
+When that server ends, the gateway reads until it has created another consumer.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
 NAME = "MQ9"
-_REMEMBERED_S = 120.0  # by the stream, ids of records
-_APPENDING_MS = 20_000  # how long a record is tried; far less than its id is remembered
+_REMEMBERED_S = 120.0  # how long the stream remembers ids of records
+_APPENDING_MS = 20_000  # how long an append is tried; far less than the id is remembered
 _ASKING_MS = 5_000
 _TRY_S = 2.0
 _PAUSE_S = 0.05  # before the next try
-_LATER_S = 0.5  # for the leader to answer, where another server has answered first
-_MOVING_MS = 5_000  # without an answer, after which another server is asked
-NO_CLUSTER = 10074  # JetStream's code where one server has to store what is stored on several
+_LATER_S = 0.5  # for the leader to answer after another server
+_MOVING_MS = 5_000  # without an answer, until the connection moves to another server
+NO_CLUSTER = 10074  # JetStream's code for several replicas on a single server
 _NAME_IN_USE = 10058  # JetStream's code for a stream that has another configuration
 _OF_RECORDS = re.compile(r"\.append(\.[0-9a-z]+)?")  # the subject, behind the name
-_LEADING_NS = 3_000_000_000  # others elect a leader 4 s after they have heard one, or later
+_LEADING_NS = 3_000_000_000  # others elect a leader 4 s or more after they heard one
 _BATCH = 512
 _BATCH_BYTES = 8 * 1024 * 1024
-_ABSENT_NS = 30_000_000_000  # without its gateway, after which a consumer is removed
+_ABSENT_NS = 30_000_000_000  # after which a consumer without its gateway is removed
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class _NotLeadingError(nats.errors.Error):
-    """The server that answered may not be the leader any more."""
+    """The server that answered may no longer be the leader."""
 
 
 _UNANSWERED = (nats.errors.TimeoutError, nats.errors.NoRespondersError, _NotLeadingError)
-_STEP_ERRORS = (nats.errors.Error, OSError)  # of one try, which may go well the next time
+_STEP_ERRORS = (nats.errors.Error, OSError)  # of one try; the next may succeed
 
 
 @asynccontextmanager
 async def inbox_of(client: Client, max_msgs: int = 0) -> AsyncIterator[tuple[str, Subscription]]:
-    """Give an inbox and its subscription, which ends with the block."""
+    """Yield an inbox and its subscription, which ends with the block."""
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox, max_msgs=max_msgs)
     try:
@@ -76,14 +76,14 @@ class JetStreamLog:
         self._client = client
         self._clock = clock
         self.name = name
-        self.created = ""  # when the stream was created: tells it from a former one
+        self.created = ""  # the creation time of the stream
         self.replicas = 0  # servers that store it
         self._append = f"{name}.append"
         self._consumer = f"$JS.API.CONSUMER.CREATE.{name}"
         self._info = f"$JS.API.STREAM.INFO.{name}"
         self._direct = f"$JS.API.DIRECT.GET.{name}"
         self._moved_ms: int | None = None
-        self._heard: Subscription | None = None  # what the consumer delivers
+        self._heard: Subscription | None = None  # to the deliveries of the consumer
 
     @property
     def identity(self) -> str:
@@ -151,56 +151,55 @@ class JetStreamLog:
         self.replicas = info.config.num_replicas or 1
 
     async def append(self, data: bytes, record_id: str) -> int:
-        """Append a record once, however often it is tried; return its number."""
+        """Append a record exactly once, with several tries; return its number."""
         headers = {api.Header.MSG_ID.value: record_id}
 
         async def publish() -> int:
             reply = await self._client.request(self._append, data, timeout=_TRY_S, headers=headers)
-            told = _told(reply)
-            return int(told["seq"])
+            return int(_answer(reply)["seq"])
 
-        failed = "the cluster's log did not say that it has the request; the outcome is unknown"
+        failed = "the cluster's log did not confirm the request; the outcome is unknown"
         return await self._try(publish, _APPENDING_MS, failed, OutcomeUnknown)
 
     async def last(self) -> Last:
-        """Return the number of the last record that the log has, and what time it is there."""
-        told = await self._told_by_leader()
-        return Last(int(told["state"]["last_seq"]), _milliseconds(told["ts"]))
+        """Return the number of the last record, and the time of the log."""
+        info = await self._info_of_leader()
+        return Last(int(info["state"]["last_seq"]), _milliseconds(info["ts"]))
 
     async def first(self) -> int:
         """Return the number of the first record that the log still has."""
-        return int((await self._told_by_leader())["state"]["first_seq"])
+        return int((await self._info_of_leader())["state"]["first_seq"])
 
-    async def _told_by_leader(self) -> dict[str, Any]:
+    async def _info_of_leader(self) -> dict[str, Any]:
         async def look() -> dict[str, Any]:
-            told = _told(await self._client.request(self._info, b"", timeout=_TRY_S))
-            return told if _leads(told.get("cluster")) else await self._told_later()
+            info = _answer(await self._client.request(self._info, b"", timeout=_TRY_S))
+            return info if _leads(info.get("cluster")) else await self._later_info()
 
-        told = await self._try(look, _ASKING_MS, "the cluster's log did not answer")
-        if self.created and not self._is_of_this_log(told):
+        info = await self._try(look, _ASKING_MS, "the cluster's log did not answer")
+        if self.created and not self._is_of_this_log(info):
             raise Replaced
-        return told
+        return info
 
     def _is_of_this_log(self, info: dict[str, Any]) -> bool:
         if self.identity != self.created:
             return bool(info["config"]["subjects"] == [self._append])
         return str(api.StreamInfo.from_response(dict(info)).created) == self.created
 
-    async def _told_later(self) -> dict[str, Any]:
-        """Return what the leader tells after another server, which has failed or was cut off."""
+    async def _later_info(self) -> dict[str, Any]:
+        """Return the answer of the leader, after that of a server that failed or was cut off."""
         async with inbox_of(self._client) as (inbox, replies):
             await self._client.publish(self._info, b"", reply=inbox)
             while True:
                 try:
-                    told = _told(await replies.next_msg(timeout=_LATER_S))
+                    info = _answer(await replies.next_msg(timeout=_LATER_S))
                 except nats.errors.TimeoutError:
-                    said = "the server that answered may not be the leader any more"
-                    raise _NotLeadingError(said) from None
-                if _leads(told.get("cluster")):
-                    return told
+                    reason = "the server that answered may not be the leader any more"
+                    raise _NotLeadingError(reason) from None
+                if _leads(info.get("cluster")):
+                    return info
 
     async def read(self, first: int) -> list[Logged]:
-        """Return some records from a number on, as far as there are any."""
+        """Return some records from a number on; none if there are none."""
 
         async def get() -> list[Logged]:
             return await self._get(first)
@@ -210,7 +209,7 @@ class JetStreamLog:
             return records
         if await self.first() > first:
             raise Purged
-        return []  # the first was lost on its way
+        return []  # the first one was lost on the network
 
     async def _get(self, first: int) -> list[Logged]:
         async with inbox_of(self._client, _BATCH + 1) as (inbox, replies):
@@ -220,14 +219,14 @@ class JetStreamLog:
             while True:
                 message = await replies.next_msg(timeout=_TRY_S)
                 status = (message.headers or {}).get(api.Header.STATUS.value)
-                if status in {"204", "404"}:  # there are no more, or none
+                if status in {"204", "404"}:  # no more, or none
                     return records
                 if status is not None:
                     raise nats.errors.Error(f"status {status}")
                 records.append(_logged(message))
 
     async def follow(self, on_logged: Callable[[Logged], None]) -> int:
-        """Be told of what is appended after a record; return the number of that record."""
+        """Call a function with each new record; return the number of the last older record."""
 
         async def hear(message: Msg) -> None:
             if message.subject == self._append:
@@ -256,10 +255,10 @@ class JetStreamLog:
 
         async def make() -> int:
             subject = f"{self._consumer}.{name}"
-            told = _told(await self._client.request(subject, wanted, timeout=_TRY_S))
-            return int(told["delivered"]["stream_seq"])
+            made = _answer(await self._client.request(subject, wanted, timeout=_TRY_S))
+            return int(made["delivered"]["stream_seq"])
 
-        return await self._try(make, _ASKING_MS, "the cluster's log does not tell of new records")
+        return await self._try(make, _ASKING_MS, "the cluster's log does not deliver new records")
 
     async def _try(
         self,
@@ -268,7 +267,7 @@ class JetStreamLog:
         failed: str,
         kind: type[Unavailable] = Unavailable,
     ) -> R:
-        """Try a step until it goes well, or so many milliseconds are over."""
+        """Try a step until it succeeds, for at most so many milliseconds."""
         begun_ms = self._clock.monotonic_ms()
         for attempt in itertools.count():
             try:
@@ -281,51 +280,53 @@ class JetStreamLog:
                 if attempt == 1:
                     logger.warning("%s yet: %r", failed, error)
             await sleep(self._clock, _PAUSE_S)
-        raise AssertionError  # it counts for ever
+        raise AssertionError  # the count has no end
 
     async def _move(self, begun_ms: int) -> None:
-        """Go to another server where this one has reached no leader of the log for long."""
+        """Connect to another server if this one has reached no leader of the log for long."""
         now_ms = self._clock.monotonic_ms()
         if now_ms - max(begun_ms, self._moved_ms or begun_ms) >= _MOVING_MS:
             self._moved_ms = now_ms
-            logger.warning("this server reaches nobody who leads the log; another one is asked")
+            logger.warning(
+                "this server reaches no leader of the log; the gateway connects to another one"
+            )
             await self._client.force_reconnect()
 
 
-def _told(reply: Msg) -> dict[str, Any]:
-    """Return what a server said."""
+def _answer(reply: Msg) -> dict[str, Any]:
+    """Return the answer of JetStream; raise its error."""
     try:
-        told = orjson.loads(reply.data)
+        answer = orjson.loads(reply.data)
     except orjson.JSONDecodeError as error:
         raise nats.errors.Error(f"not JSON: {error}") from None
-    if "error" in told:
-        raise nats.errors.Error(str(told["error"].get("description", told["error"])))
-    return dict(told)
+    if "error" in answer:
+        raise nats.errors.Error(str(answer["error"].get("description", answer["error"])))
+    return dict(answer)
 
 
 def _leads(cluster: dict[str, Any] | None) -> bool:
-    """Tell whether the server that says this of itself certainly leads the stream.
+    """Return whether the server that reports this certainly leads the stream.
 
-    One that is cut off from the others answers as if it did, for some 20 s, and then as a server
-    that knows no leader: with what it had when it was cut off.
+    A leader that is cut off from the others still answers as the leader for some 20 s, and then as
+    a server that knows no leader, with its state from before.
     """
     if cluster is None:
         return True  # there is no other server
     others = cluster.get("replicas") or []
-    # 0 stands for one that it has not heard at all.
+    # 0: it has not heard from this one at all.
     heard = sum(0 < other["active"] < _LEADING_NS for other in others)
     return bool(cluster.get("leader")) and 2 * (heard + 1) > len(others) + 1
 
 
 def _logged(message: Msg) -> Logged:
-    """Return a record that a direct get has given."""
+    """Return a record from the reply to a direct get."""
     headers = message.headers or {}
     now_ms = _milliseconds(headers["Nats-Time-Stamp"])
     return Logged(int(headers["Nats-Sequence"]), now_ms, message.data)
 
 
 def _delivered(message: Msg) -> Logged:
-    """Return a record that a consumer has delivered."""
+    """Return a record from the delivery of a consumer."""
     # $JS.ACK.….<delivered>.<sequence in the stream>.<of the consumer>.<nanoseconds>.<pending>
     *_, sequence, _, stamp, _ = message.reply.split(".")
     return Logged(int(sequence), _as_milliseconds(int(stamp) // 1000), message.data)
@@ -336,5 +337,5 @@ def _milliseconds(stamp: str) -> int:
 
 
 def _as_milliseconds(microseconds: int) -> int:
-    """Return an instant as every release reads it, so that all gateways come to one state."""
+    """Round an instant as every release does, so that all gateways have the same state."""
     return int(microseconds / 1_000_000 * 1_000)

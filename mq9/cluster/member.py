@@ -1,4 +1,4 @@
-"""A gateway put together: connection, log, copy of the state, broker, queue group."""
+"""A gateway with all its parts: connection, log, copy of the state, broker, queue group."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ from mq9.version import VERSION
 
 logger = logging.getLogger("mq9.broker")
 
-_HEADERS_BYTES = 128 * 1024  # that a message may have beside its payload, and a reply beside it
+_HEADERS_BYTES = 128 * 1024  # for the headers of a message, and for the rest of a reply
 _TRIES = 5
 _QUORUM_S = 1.0  # before the next try
-_LOOK_S = 60.0  # about how often it is looked whether a snapshot is due
+_LOOK_S = 60.0  # about the interval of the looks whether a snapshot is due
 
 
 @dataclass(slots=True)
@@ -69,15 +69,15 @@ class Member:
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while a snapshot is taken
     verified: tuple[int, str] | None = None  # record, digest
     failed_snapshots: int = 0
-    _telling: set[asyncio.Task[None]] = field(default_factory=set)
+    _publishing: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self) -> None:
         """Answer operators."""
-        await self.client.subscribe(STATUS_SUBJECT, cb=self._tell_status)
+        await self.client.subscribe(STATUS_SUBJECT, cb=self._answer_status)
         await self.client.subscribe(SNAPSHOT_SUBJECT, queue=QUEUE, cb=self._snapshot)
 
     def status(self) -> dict[str, Any]:
-        """Return how it does: ``applied`` and ``known`` are numbers of records of the log."""
+        """Return the status: ``applied`` and ``known`` are numbers of records of the log."""
         return {
             "name": self.name,
             "version": VERSION,
@@ -99,22 +99,22 @@ class Member:
             await self.snapshots.forget_older()
         return snapshot
 
-    def tell_digest(self, applied: Applied, digest: str) -> None:
-        """Send the digest of the state after a record to whoever asked for it by that."""
+    def report_digest(self, applied: Applied, digest: str) -> None:
+        """Send the digest of the state after a record to the inbox that the record names."""
         if applied.record.verify is None:
             return
         if not self.inboxes.allows(applied.record.verify):
             logger.warning("no digest for %s: it is no inbox", shown(applied.record.verify))
             return
         self.verified = (applied.sequence, digest)
-        said = {"name": self.name, "sequence": applied.sequence, "digest": digest}
-        telling = asyncio.create_task(
-            self.client.publish(applied.record.verify, orjson.dumps(said))
+        report = {"name": self.name, "sequence": applied.sequence, "digest": digest}
+        publishing = asyncio.create_task(
+            self.client.publish(applied.record.verify, orjson.dumps(report))
         )
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
+        self._publishing.add(publishing)
+        publishing.add_done_callback(self._publishing.discard)
 
-    async def _tell_status(self, message: Msg) -> None:
+    async def _answer_status(self, message: Msg) -> None:
         if self.inboxes.allows(message.reply):
             await self.client.publish(message.reply, orjson.dumps(self.status()))
 
@@ -122,14 +122,14 @@ class Member:
         if not self.inboxes.allows(message.reply):
             return
         try:
-            told: dict[str, Any] = (await self.take_snapshot())._asdict()
+            answer: dict[str, Any] = (await self.take_snapshot())._asdict()
         except (Mq9Error, OSError) as error:
-            told = {"error": str(error)}
-        await self.client.publish(message.reply, orjson.dumps(told))
+            answer = {"error": str(error)}
+        await self.client.publish(message.reply, orjson.dumps(answer))
 
 
 class BrokerOptions(TypedDict, total=False):
-    """Options of every broker, wherever its mail is."""
+    """Options of every broker."""
 
     observer: Observer | None
     embeddings: Embeddings | None
@@ -146,7 +146,7 @@ async def joined(
     reply_prefixes: Sequence[str] = INBOXES,
     **options: Unpack[BrokerOptions],
 ) -> AsyncIterator[Member]:
-    """Be a gateway of a cluster while inside, which its ``gateway`` has to be started for."""
+    """Be a member of a cluster while inside; start its ``gateway`` to serve clients."""
     inboxes = ReplySubjects(reply_prefixes)
     name = f"{_plain(platform.node())}-{secrets.token_hex(6)}"
     async with AsyncExitStack() as stack:
@@ -195,7 +195,7 @@ async def joined(
         gateway = Gateway(client, broker, clock, name, lambda: backend.failure is None, inboxes)
         copy = copy_on_disk.beside(data, ".snapshot")
         member = Member(name, broker, backend, gateway, client, inboxes, snapshots, copy)
-        backend.on_verified = member.tell_digest
+        backend.on_verified = member.report_digest
         keeping = None
         try:
             await member.start()
@@ -236,9 +236,9 @@ async def join(
     make: Callable[[Replica], ClusterBackend],
     limits: Limits | None,
 ) -> ClusterBackend:
-    """Return a backend whose copy has what the log has.
+    """Return a backend whose copy has all records of the log.
 
-    Where the log was purged while that began, it begins again, with a newer snapshot.
+    If the log is trimmed in the meantime, it starts again with a newer snapshot.
     """
     for attempt in itertools.count(1):
         backend = make(await _open_copy(path, log, snapshots, open_file))
@@ -253,13 +253,13 @@ async def join(
             raise
         else:
             return backend
-    raise AssertionError  # it counts for ever
+    raise AssertionError  # the count has no end
 
 
 async def _open_copy(
     path: Path, log: JetStreamLog, snapshots: Snapshots, open_file: Callable[[Path], Replica]
 ) -> Replica:
-    """Open the copy, from the newest snapshot where the log no longer has what it lacks."""
+    """Open the copy; fetch the newest snapshot if the log lacks records that the copy needs."""
     first = await log.first()
     replica = await asyncio.to_thread(open_file, path)
     if replica.sequence + 1 >= first:
@@ -278,12 +278,12 @@ async def _open_copy(
 
 
 def largest_payload(max_payload: int) -> int:
-    """Return how many bytes a message may have that fits into a reply of the cluster, as base64."""
+    """Return the most bytes of a message that fits into a reply of the cluster, as base64."""
     return (max_payload - _HEADERS_BYTES) * 3 // 4
 
 
 def max_payload_for(payload: int) -> int:
-    """Return what the cluster has to take, so that it can give back a message of so many bytes."""
+    """Return the ``max_payload`` that a cluster needs to return a message of so many bytes."""
     return -(-payload * 4 // 3) + _HEADERS_BYTES
 
 
@@ -292,16 +292,18 @@ def _that_fit(limits: Limits, max_payload: int) -> Limits:
     most = largest_payload(max_payload)
     if limits.max_payload <= most:
         return limits
-    logger.info("messages are limited to what the cluster can return", extra={"max_payload": most})
+    logger.info(
+        "messages are limited to the size that the cluster can return", extra={"max_payload": most}
+    )
     return replace(limits, max_payload=most)
 
 
 async def _keep_snapshots(member: Member, clock: Clock) -> None:
-    """Take a snapshot whenever much was appended since the last one, by whichever gateway."""
+    """Store a snapshot whenever much was appended since the last one of any gateway."""
     pause_s = 0.0
     while True:
         await sleep(clock, pause_s)
-        # At random, so that two gateways seldom take the same one.
+        # At random, so that two gateways seldom store the same one.
         pause_s = _LOOK_S * random.uniform(0.5, 1.5)  # noqa: S311  # no secret
         try:
             if await member.snapshots.is_due(member.backend.sequence):

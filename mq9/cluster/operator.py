@@ -41,7 +41,7 @@ _LONGER = (
 
 
 class Operator:
-    """Asks a cluster on behalf of a person."""
+    """The requests of a person to a cluster."""
 
     def __init__(self, client: Client, clock: Clock, name: str) -> None:
         self._client = client
@@ -52,7 +52,7 @@ class Operator:
         self._identities = Identities(client)
 
     async def status(self, seconds: float) -> list[dict[str, Any]]:
-        """Return what each gateway says of itself, by name."""
+        """Return the status of each gateway, by name."""
         found: list[dict[str, Any]] = []
         async with inbox_of(self._client) as (inbox, answers):
             await self._client.publish(STATUS_SUBJECT, reply=inbox)
@@ -61,7 +61,7 @@ class Operator:
                     while True:
                         answer = await answers.next_msg(timeout=None)
                         if answer.headers and "Status" in answer.headers:
-                            break  # nobody is subscribed to it
+                            break  # nobody is subscribed
                         found.append(orjson.loads(answer.data))
         return sorted(found, key=itemgetter("name"))
 
@@ -69,15 +69,15 @@ class Operator:
         """Return the number of the last record of the log."""
         if await self._log_state() is None or not await self._log.open():
             raise Unavailable(
-                "cluster: there is no log yet; `mq9 serve --cluster` makes one, "
-                "or `mq9 cluster import` with what a file holds"
+                "cluster: there is no log yet; `mq9 serve --cluster` creates one, "
+                "or `mq9 cluster import` with the contents of a file"
             )
         return (await self._log.last()).sequence
 
     async def verify(self, seconds: float) -> list[dict[str, Any]]:
-        """Have every gateway digest its state after the same record.
+        """Return the digests of all gateways after the same record, by name.
 
-        The result has a row per gateway, by name; those that did not answer have no digest.
+        A gateway that did not answer has no digest.
         """
         await self.last()
         known = {one["name"] for one in await self.status(min(1.0, seconds))}
@@ -90,27 +90,27 @@ class Operator:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     while known:
-                        told = orjson.loads((await answers.next_msg(timeout=None)).data)
-                        found[told["name"]] = told
-                        known.discard(told["name"])
+                        answer = orjson.loads((await answers.next_msg(timeout=None)).data)
+                        found[answer["name"]] = answer
+                        known.discard(answer["name"])
         return sorted(found.values(), key=itemgetter("name"))
 
     async def snapshot(self) -> Snapshot:
-        """Have one of the gateways store a snapshot."""
+        """Let a gateway store a snapshot."""
         await self.last()
         try:
             reply = await self._client.request(SNAPSHOT_SUBJECT, b"", timeout=_SNAPSHOT_S)
         except nats.errors.NoRespondersError as error:
             raise Unavailable("snapshot: there is no gateway; start one") from error
         except nats.errors.Error as error:
-            raise Unavailable(f"snapshot: no gateway says that it took one: {error!r}") from error
-        told = orjson.loads(reply.data)
-        if "error" in told:
-            raise Unavailable(told["error"])
-        return Snapshot(told["sequence"], told["bytes"])
+            raise Unavailable(f"snapshot: no gateway confirmed one: {error!r}") from error
+        answer = orjson.loads(reply.data)
+        if "error" in answer:
+            raise Unavailable(answer["error"])
+        return Snapshot(answer["sequence"], answer["bytes"])
 
     async def import_file(self, file: Path) -> Snapshot:
-        """Begin a cluster with what a file holds; one that was broken off may be tried again."""
+        """Begin a cluster with the contents of a file. An interrupted import can be repeated."""
         if gateways := await self.status(1.0):
             raise InvalidRequest(f"import: {len(gateways)} gateways are running; stop them first")
         has_begun = await self._has_begun_to_import()
@@ -130,28 +130,28 @@ class Operator:
         if not has_begun:
             record = encode(LogRecord(self._name, 1, 0))
             if await self._log.append(record, f"{self._name}.import") != _FIRST:
-                raise InvalidRequest("import: meanwhile a gateway has begun the log")
-        # The log begins behind the snapshot, so that every gateway has to start from that.
+                raise InvalidRequest("import: a gateway has begun the log in the meantime")
+        # The log begins after the snapshot, so every gateway starts from the snapshot.
         await self._snapshots.forget_log(_FIRST)
         return snapshot
 
     async def _has_begun_to_import(self) -> bool:
-        """Tell whether all that the log has is of an import which was not completed."""
+        """Return whether the log has only the record of an interrupted import."""
         state = await self._log_state()
         if state is None or not state.last_seq:
             return False
         if state.first_seq == state.last_seq == _FIRST:
             [begun, *_] = await self._log.read(_FIRST)
-            with contextlib.suppress(UnreadableEntry):  # what is no record is no import either
+            with contextlib.suppress(UnreadableEntry):  # another entry is not of an import
                 record = decode(begun.data)
                 if not record.calls and record.verify is None:
                     return True
         raise InvalidRequest(
-            "import: this cluster has a log already, and only a new one can begin with a file"
+            "import: this cluster has a log already, and only an empty cluster takes a file"
         )
 
     async def export_file(self, file: Path) -> Snapshot:
-        """Write what the newest snapshot holds into a new file."""
+        """Write the newest snapshot into a new file."""
         if await asyncio.to_thread(file.exists):
             raise InvalidRequest(f"export: {file} exists")
         taken = await self._snapshots.all() if await self._snapshots.open() else []
@@ -178,7 +178,7 @@ class Operator:
                 raise Unavailable(f"reset: {name} cannot be removed: {error!r}") from error
 
     async def _log_state(self) -> api.StreamState | None:
-        """Return what the log has; None where there is none."""
+        """Return the state of the log; None without one."""
         try:
             return (await self._client.jetstream(timeout=_ASKING_S).stream_info(NAME)).state
         except nats.js.errors.NotFoundError:
@@ -188,7 +188,7 @@ class Operator:
                 "cluster: JetStream does not answer: it is off, or too few of its servers are up"
             ) from error
         except nats.errors.Error as error:
-            raise Unavailable(f"cluster: JetStream does not tell of the log: {error!r}") from error
+            raise Unavailable(f"cluster: JetStream does not report the log: {error!r}") from error
 
 
 @asynccontextmanager
@@ -234,8 +234,8 @@ def _copy(file: Path, to: Path, most: int) -> None:
     if longer:
         raise InvalidRequest(
             f"import: {file} has {longer} messages with more than {most} bytes, the longest with "
-            f"{longest}, which the cluster could not give back; let max_payload of the NATS "
-            f"servers be {max_payload_for(longest)} at least"
+            f"{longest}, which the cluster cannot return; set max_payload of the NATS servers to "
+            f"{max_payload_for(longest)} or more"
         )
     try:
         with closing(store.open_reader(file)) as source, closing(sqlite3.connect(to)) as target:

@@ -16,11 +16,11 @@ from mq9.cluster.log import LogClock, Logged
 from mq9.cluster.replica import Replica
 from mq9.errors import Mq9Error
 
-_LOOK_S = 2.0  # after which the log is asked how far it has come, though nobody wants to know
+_LOOK_S = 2.0  # between two looks at the end of the log
 
 
 class Progress:
-    """Has those wait who have to see what the log had when they came."""
+    """Lets readers wait until the copy has all records that the log had at their request."""
 
     def __init__(
         self,
@@ -38,27 +38,29 @@ class Progress:
         self._timers = timers
         self._guarded = guarded
         self.follower = Follower(log, timers, replica.sequence)
-        self.asking: asyncio.Task[None] | None = None  # for the last record's number
+        self.asking: asyncio.Task[None] | None = None  # asks for the number of the last record
         self.heard_ms = clock.monotonic_ms()  # when the leader of the log answered last
-        self.failure: Mq9Error | None = None  # why nothing is answered any more
+        self.failure: Mq9Error | None = None  # why it answers nothing
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap, by sequence
         self._order = itertools.count()
-        self._curious: list[asyncio.Future[int]] = []  # who want to know, and are asked for next
+        self._curious: list[
+            asyncio.Future[int]
+        ] = []  # readers for whom the next question to the log is
 
     def check(self) -> None:
-        """Raise why nothing is answered any more, if so it is."""
+        """Raise the failure, if there is one."""
         if self.failure is not None:
             raise self.failure
 
     async def catch_up(self) -> None:
-        """Wait until the copy has what the log had when this was called."""
+        """Wait until the copy has all records that the log has at the call."""
         self.check()
-        told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._curious.append(told)
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._curious.append(answer)
         if self.asking is None:
             self.asking = asyncio.create_task(self._guarded(self._ask))
         with self._clock.busy():
-            last = await told
+            last = await answer
         if self._replica.sequence >= last:
             return
         self.check()
@@ -68,30 +70,30 @@ class Progress:
             await future
 
     async def look_often(self) -> None:
-        """Notice what was not heard of, for those who wait for news."""
+        """Look for records that were not delivered, for clients that wait for mail."""
         while True:
             await sleep(self._timers, _LOOK_S)
-            with contextlib.suppress(Mq9Error):  # there is a next time
+            with contextlib.suppress(Mq9Error):  # the next look may succeed
                 await self.follower.hear_again()
                 await self.catch_up()
 
     def note_applied(self) -> None:
-        """Wake those who have waited for what the copy has now."""
+        """Wake the readers whose records the copy has now."""
         while self._waiting and self._waiting[0][0] <= self._replica.sequence:
             *_, future = heapq.heappop(self._waiting)
             if not future.done():
                 future.set_result(None)
 
     def fail(self, failure: Mq9Error) -> None:
-        """Tell those who still wait that it came to nothing."""
+        """Fail all readers that wait."""
         _refuse([future for *_, future in self._waiting], failure)
         self._waiting.clear()
         _refuse(self._curious, failure)
         self._curious.clear()
 
     async def _ask(self) -> None:
-        """Ask for the number of the last record, each time for all who have come to wait for it."""
-        # What is told may be from before somebody asked who comes while it is being told.
+        """Ask for the number of the last record, for all readers that wait."""
+        # An answer on its way may be older than the request of a new reader.
         while self._curious:
             curious, self._curious = self._curious, []
             try:
@@ -106,60 +108,60 @@ class Progress:
                 raise
             else:
                 self.follower.expect(last.sequence)
-                for told in curious:
-                    if not told.done():
-                        told.set_result(last.sequence)
+                for one in curious:
+                    if not one.done():
+                        one.set_result(last.sequence)
         self.asking = None
 
 
 def _refuse(waiting: Sequence[asyncio.Future[Any]], error: Mq9Error) -> None:
-    """Tell those who still wait that it came to nothing."""
+    """Fail the futures that are not done."""
     for future in waiting:
         if not future.done():
             future.set_exception(error)
 
 
-_MOST_HELD = 4_096  # records that were heard of and not taken yet; others are read again
+_MOST_HELD = 4_096  # delivered records that were not taken yet; others are read again
 _MOST_HELD_BYTES = 32 * 1024 * 1024
-_GRACE_MS = 20  # for a record that the log has and that was not heard of yet
+_GRACE_MS = 20  # for a record of the log that was not delivered yet
 
 
 class Follower:
-    """Gives the records of a log in order, those that it did not hear of by reading them."""
+    """Returns the records of a log in order; reads those that were not delivered."""
 
     def __init__(self, log: JetStreamLog, clock: Clock, after: int) -> None:
         self._log = log
         self._clock = clock
-        self._next = after + 1  # to be held next
+        self._next = after + 1  # the number of the next record to hold
         self._known = after  # the log has records up to here, at least
-        self._read = 0  # the last record that had to be read
-        self._heard = 0  # the last one that was heard of
+        self._read = 0  # the last record that was read
+        self._heard = 0  # the last record that was delivered
         self._held: deque[Logged] = deque()
         self._held_bytes = 0
         self._changed = asyncio.Event()
 
     async def start(self) -> None:
-        """Hear of what is appended from now on."""
+        """Have new records delivered from now on."""
         self._heard = max(await self._log.follow(self.offer), self._heard)
 
     async def hear_again(self) -> None:
-        """Follow the log anew where records had to be read and were never heard of."""
+        """Follow the log again if records were read and never delivered."""
         if self._read > self._heard:
             await self.start()
 
     @property
     def known(self) -> int:
-        """The number of the last record that it knows the log to have."""
+        """The number of the last known record of the log."""
         return self._known
 
     def expect(self, sequence: int) -> None:
-        """Tell that the log has records up to a number."""
+        """Note that the log has records up to a number."""
         if sequence > self._known:
             self._known = sequence
             self._changed.set()
 
     def offer(self, logged: Logged) -> None:
-        """Take a record that was heard of, if it is the next one and there is room for it."""
+        """Hold a delivered record, if it is the next one and there is room."""
         self._heard = max(self._heard, logged.sequence)
         has_room = len(self._held) < _MOST_HELD and self._held_bytes < _MOST_HELD_BYTES
         if logged.sequence == self._next and has_room:
@@ -167,7 +169,7 @@ class Follower:
         self.expect(logged.sequence)
 
     async def take(self) -> list[Logged]:
-        """Return the next records, one at least."""
+        """Return the next records, at least one."""
         while not self._held:
             self._changed.clear()
             if self._known >= self._next:
@@ -189,7 +191,7 @@ class Follower:
         self._changed.set()
 
     async def _wait(self, milliseconds: int) -> None:
-        """Wait for a record, so long at most."""
+        """Wait for a record, for at most so many milliseconds."""
         timer = self._clock.call_later(milliseconds, self._changed.set)
         try:
             await self._changed.wait()

@@ -15,7 +15,7 @@ MOST_CALLS = 256  # in one record; at most 1 << ENTRY_BITS, so that each has an 
 
 
 class NoRecord(Exception):
-    """The entry is a record of no release; every reader finds that."""
+    """The entry is not a record of any release, for every reader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def encode(record: LogRecord) -> bytes:
 
 
 def decode(data: bytes) -> LogRecord:
-    """Return the record that was encoded, by this release or an older one."""
+    """Return a record of this release or an older one."""
     try:
         record: LogRecord = unframe(data, _RECORD)
     except DamagedEntry as error:
@@ -58,10 +58,10 @@ def decode(data: bytes) -> LogRecord:
 
 
 def first_index(sequence: int) -> int:
-    """Return the index of the first entry of a record, which is number ``sequence`` of the log."""
+    """Return the index of the first entry of record ``sequence`` of the log."""
     return sequence << ENTRY_BITS
 
 
 def sequence_of(index: int) -> int:
-    """Return which record of the log an entry was in; 0 for what was there before the log."""
+    """Return the record of the log that has an entry; 0 for entries from before the log."""
     return index >> ENTRY_BITS

@@ -1,7 +1,7 @@
-"""A gateway's own copy of the state: a file to which the records of the log are applied.
+"""A gateway's own copy of the state: a file to which it applies the records of the log.
 
-The log is what keeps it, so nothing here waits for a disk. A process that is killed finds the file
-as it left it. After the machine has stopped the file may be damaged, and is not used again.
+The log stores everything, so writes to the file do not wait for the disk. The file survives a
+killed process. After a stop of the machine it may be damaged, and is not used again.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ logger = logging.getLogger("mq9.broker")
 
 Read = Callable[[LogRecord], list[Call[Request[Any]]]]
 
-_MOST_DIGESTING = 4  # states at once, each of which is kept until it is digested
-_COMMIT_S = 0.02  # of work in one commit, while many records wait
+_MOST_DIGESTING = 4  # states that are digested at once
+_COMMIT_S = 0.02  # of work in one commit while many records wait
 _LONG_COMMIT_S = 0.5  # while it catches up: pages that many records change are written once
-_CATCHING_UP = 10  # the records span so many times what their commit takes
+_CATCHING_UP = 10  # the records span so many times the duration of their commit
 
 
 class Applied(NamedTuple):
-    """A record of the log, and what became of its calls."""
+    """A record of the log, and the outcomes of its calls."""
 
     sequence: int
     now_ms: int
@@ -60,20 +60,20 @@ class Snapshot(NamedTuple):
 
 
 class State:
-    """The state of a file, which stays as it is here whatever is applied later."""
+    """The state of a file at one record, while later records are applied."""
 
     def __init__(self, path: Path) -> None:
         self._is_left = False
         self._connection = store.open_reader(path)
         try:
             self._connection.execute("BEGIN")
-            state.position(self._connection)  # from now on it is as it was when this was read
+            state.position(self._connection)  # this read begins the snapshot of SQLite
         except BaseException:
             self._connection.close()
             raise
 
     def digest(self) -> str:
-        """Digest it, on any thread, and let go of the file."""
+        """Return the digest, on any thread, and close the file."""
         with (
             closing(self._connection) as connection,
             stopped_when(connection, lambda: self._is_left),
@@ -81,12 +81,12 @@ class State:
             return state.digest(connection)
 
     def leave(self) -> None:
-        """Have an end of what is done with it."""
+        """Stop its digest."""
         self._is_left = True
 
 
 class Replica:
-    """Applies records to a file; whichever thread asks, the others wait."""
+    """Applies records to a file, one thread at a time."""
 
     def __init__(
         self, path: Path, derived: Derived | None, *, timer: Callable[[], float] = time.perf_counter
@@ -114,7 +114,7 @@ class Replica:
     def apply(
         self, records: Sequence[Logged], max_steps: int | None = None, read: Read = LogRecord.read
     ) -> list[Applied]:
-        """Apply some of the records that come next, in one transaction; all of it or nothing."""
+        """Apply some of the next records in one transaction, completely or not at all."""
         for before, logged in enumerate(records, self.sequence):
             if logged.sequence != before + 1:
                 raise ValueError(f"record {logged.sequence} does not come after {before}")
@@ -123,7 +123,7 @@ class Replica:
 
     def _transact(self, records: Sequence[Logged], read: Read) -> list[Applied]:
         begun = self._timer()
-        # Who waits for one of them has waited as long as came after it.
+        # Clients of the first record have waited for the span of all of them.
         span_s = (records[-1].now_ms - records[0].now_ms) / 1000
         most_s = min(max(span_s / _CATCHING_UP, _COMMIT_S), _LONG_COMMIT_S)
         done: list[Applied] = []
@@ -138,7 +138,7 @@ class Replica:
                     if not done:
                         raise
                     break
-                # Whoever asked for a digest is told of the state after this record.
+                # A digest is that of the state after this record.
                 if done[-1].record.verify is not None or self._timer() - begun > most_s:
                     break
             if self._derived is not None:
@@ -153,11 +153,11 @@ class Replica:
         return done
 
     def leave_out(self, logged: Logged) -> None:
-        """Go on behind what comes next and is no record."""
+        """Skip the next entry, which is not a record."""
         self.sequence = logged.sequence
 
     def change(self, change: LocalChange[Any]) -> Any:
-        """Change what only this file has."""
+        """Make a change that only this file has."""
         with self._active:
             connection = self._connection
             connection.execute("BEGIN IMMEDIATE")
@@ -170,24 +170,24 @@ class Replica:
         return changed
 
     def copy_to(self, path: Path) -> Snapshot:
-        """Copy the state into a new file; return what is in it."""
+        """Copy the state into a new file; return its snapshot."""
         with closing(store.open_reader(self.path)) as source:
             source.execute("BEGIN")
             applied, _ = state.position(source)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))  # the owner's alone
             with closing(sqlite3.connect(path)) as target:
-                target.execute("PRAGMA synchronous=OFF")  # it is soon removed
+                target.execute("PRAGMA synchronous=OFF")  # the file is removed soon
                 source.backup(target)
         return Snapshot(sequence_of(applied), path.stat().st_size)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
 
 def _apply(entries: machine.Applying, logged: Logged, read: Read) -> Applied:
     record = decode(logged.data)
-    now = max(logged.now_ms, record.at_ms)  # the log's clock may have been set back
+    now = max(logged.now_ms, record.at_ms)  # the clock of the log may have stepped back
     index = first_index(logged.sequence)
     calls = read(record)
     outcomes = entries.apply_all(index, now, calls)
@@ -195,15 +195,15 @@ def _apply(entries: machine.Applying, logged: Logged, read: Read) -> Applied:
 
 
 class Digests:
-    """Digests states while the copy goes on."""
+    """Computes digests of states while later records are applied."""
 
     def __init__(self, replica: Replica, clock: Clock) -> None:
         self._replica = replica
         self._clock = clock
         self._digesting: dict[asyncio.Task[None], State] = {}
 
-    def begin(self, applied: Applied, told: Callable[[Applied, str], None]) -> None:
-        """Begin to digest the state as it is, and tell of it."""
+    def begin(self, applied: Applied, report: Callable[[Applied, str], None]) -> None:
+        """Begin to compute the digest of the present state, and report it."""
         if len(self._digesting) >= _MOST_DIGESTING:
             logger.warning("no digest: %d are being made", _MOST_DIGESTING)
             return
@@ -212,18 +212,18 @@ class Digests:
         except sqlite3.Error as error:
             logger.warning("no digest: %s", error)
             return
-        task = asyncio.create_task(self._tell(applied, looked, told))
+        task = asyncio.create_task(self._report(applied, looked, report))
         self._digesting[task] = looked
         task.add_done_callback(self._digesting.pop)
 
     def leave(self) -> list[asyncio.Task[None]]:
-        """Let go of all states; return what is still at work."""
+        """Stop all digests; return their tasks."""
         for one in self._digesting.values():
             one.leave()
         return list(self._digesting)
 
-    async def _tell(
-        self, applied: Applied, looked: State, told: Callable[[Applied, str], None]
+    async def _report(
+        self, applied: Applied, looked: State, report: Callable[[Applied, str], None]
     ) -> None:
         try:
             with self._clock.busy():
@@ -233,6 +233,6 @@ class Digests:
         except sqlite3.Error as error:
             logger.warning("no digest: %s", error)
         else:
-            told(applied, digested)
+            report(applied, digested)
         finally:
             looked.leave()

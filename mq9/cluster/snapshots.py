@@ -1,4 +1,4 @@
-"""Copies of the state in an object store, from which a newcomer starts, and the log behind them."""
+"""Snapshots of the state in an object store, from which new gateways start; trims the log."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
 STORE = f"{NAME}_SNAPSHOTS"
-_KEPT = 2  # so that a gateway which reads one is not left without it
+_KEPT = 2  # so that a gateway can still read the older one
 _TIMEOUT_S = 10.0
 _TRY_S = 2.0
 _TRIES = 8
 _PAUSE_S = 0.25
 _FETCHING_S = 600.0
-_RECORDS = 100_000  # after which another one is due
-_LOG_BYTES = 256 * 1024 * 1024  # or after so many, if the newest one has less
+_RECORDS = 100_000  # until the next snapshot is due
+_LOG_BYTES = 256 * 1024 * 1024  # or so many, if the newest snapshot has fewer
 
 
 @contextmanager
@@ -75,7 +75,7 @@ class Snapshots:
         return self._store is not None
 
     async def _try(self, step: Callable[[], Awaitable[R]], failed: str) -> R:
-        """Try a step some times: of a store that was just made nobody answers for a moment."""
+        """Try a step several times: a new store does not answer for a moment."""
         met: Exception | None = None
         for _ in range(_TRIES):
             try:
@@ -94,13 +94,13 @@ class Snapshots:
         return self._store
 
     async def all(self) -> list[Snapshot]:
-        """Return the snapshots, the newest first."""
+        """Return the snapshots, newest first."""
 
         async def look() -> list[api.ObjectInfo]:
             try:
                 return await self.store.list()
             except nats.js.errors.NotFoundError:
-                return []  # of an empty store
+                return []  # the store is empty
 
         found = await self._try(look, "the store of snapshots cannot be read")
         taken = [Snapshot(int(one.name), one.size or 0) for one in found if not one.deleted]
@@ -109,7 +109,7 @@ class Snapshots:
     async def is_due(
         self, sequence: int, *, records: int = _RECORDS, log_bytes: int = _LOG_BYTES
     ) -> bool:
-        """Tell whether much was appended since the newest snapshot, by whichever gateway."""
+        """Return whether much was appended since the newest snapshot of any gateway."""
         taken = await self.all()
         newest = self.newest = taken[0] if taken else Snapshot(0, 0)
         with _unavailable("the log cannot be read"):
@@ -122,11 +122,11 @@ class Snapshots:
         return behind >= records or log.bytes * behind // kept >= max(log_bytes, newest.bytes)
 
     async def fetch(self, snapshot: Snapshot, path: Path) -> None:
-        """Write a snapshot into a new file, which is there when all of it is."""
+        """Write a snapshot into a new file, which appears when it is complete."""
         part = copy_on_disk.beside(path, ".part")
         part.unlink(missing_ok=True)  # of a process that was killed
         try:
-            # Only its owner may read a mailbox.
+            # Only the owner may read the mail.
             handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             failed = f"snapshot {snapshot.name} cannot be read"
             with _unavailable(failed), os.fdopen(handle, "wb") as file:
@@ -144,16 +144,16 @@ class Snapshots:
         logger.info("snapshot", extra=snapshot._asdict())
 
     async def forget_older(self) -> None:
-        """Remove all snapshots but the newest two, and the part of the log that is in both."""
+        """Remove all snapshots but the newest two, and the part of the log that both have."""
         taken = await self.all()
         with _unavailable("older snapshots could not be removed"):
             for older in taken[_KEPT:]:
                 await self.store.delete(older.name)
-        # Whoever starts from the older one needs what came after that.
+        # A gateway that starts from the older one needs the later records.
         if len(taken) >= _KEPT:
             await self.forget_log(taken[_KEPT - 1].sequence)
 
     async def forget_log(self, sequence: int) -> None:
-        """Remove the log up to a record, which a snapshot has."""
+        """Remove the log up to a record that a snapshot has."""
         with _unavailable("the log could not be shortened"):
             await self._jetstream.purge_stream(NAME, seq=sequence + 1)

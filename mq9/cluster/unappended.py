@@ -1,4 +1,4 @@
-"""Commands on their way to a log: queued, so that those of a client are in order, or appended."""
+"""Commands on their way to a log, queued or appended. Those of one client stay in order."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from mq9.engine.commands import Call, Outcome
 from mq9.errors import LimitReached
 from mq9.storage.turns import FairQueue
 
-_MOST_QUEUED = 10_000  # from then on only who has nothing queued may add to it
-_HEAD_BYTES = 4_096  # of a record beside its calls
+_MOST_QUEUED = 10_000  # beyond, only clients with nothing queued may add
+_HEAD_BYTES = 4_096  # of a record without its calls
 
 
 @dataclass(slots=True)
 class Ticket:
-    """A command that is to be appended, and who is told what became of it, if anybody is."""
+    """A command to append, and the function that gets its outcome."""
 
     call: Call[Any]
     encoded: bytes
     client: str  # its commands stay in order
-    told: Callable[[Outcome[Any]], None] | None
-    abandoned: bool = False  # nobody waits any more
+    told: Callable[[Outcome[Any]], None] | None  # called with the outcome
+    abandoned: bool = False  # the client no longer waits
 
 
 class Awaited(NamedTuple):
-    """A command that is to be appended, and the future of its outcome."""
+    """A command to append, and the future of its outcome."""
 
     ticket: Ticket
     outcome: asyncio.Future[Outcome[Any]]
@@ -37,14 +37,14 @@ class Awaited(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Undecided:
-    """A command of which it is not known yet whether it changes anything."""
+    """A command that may change nothing, and need not be appended."""
 
     call: Call[Any]
-    queued: Awaited | None = None  # once a later command of its client came
+    queued: Awaited | None = None  # set by a later command of the same client
 
 
 class Appended(NamedTuple):
-    """A record that the log may have, and this copy has not applied."""
+    """A record that the log may have, and that this copy has not applied."""
 
     tickets: list[Ticket]
     appending: asyncio.Task[int | None]
@@ -52,7 +52,7 @@ class Appended(NamedTuple):
 
 
 class Unappended:
-    """Commands that are not appended yet."""
+    """Commands that wait to be appended."""
 
     def __init__(self, max_record: int) -> None:
         self._max_record = max_record - _HEAD_BYTES
@@ -78,7 +78,7 @@ class Unappended:
         return ticket
 
     def take(self) -> list[Ticket]:
-        """Take from the queue what fits into one record."""
+        """Take commands that fit into one record from the queue."""
         taken: list[Ticket] = []
         size = 0
         while len(taken) < MOST_CALLS:
@@ -87,9 +87,7 @@ class Unappended:
                 ticket = self._queue.take()
                 if ticket is None:
                     break
-                self._queue.charge(
-                    ticket.client, 1.0
-                )  # each client has its turn, whatever it asks for
+                self._queue.charge(ticket.client, 1.0)  # clients take turns, whatever they request
             if ticket.abandoned:
                 continue
             if taken and size + len(ticket.encoded) > self._max_record:

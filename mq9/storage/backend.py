@@ -1,9 +1,9 @@
 """The interface of all backends, and the backend that runs each call on the caller's thread.
 
-A backend runs one call at a time and never waits for news; waiting is the service's.
+A backend runs one call at a time, and never waits for mail: the service does.
 
-What packages above derive from the engine's tables they keep in tables of their own beside them.
-None of it is part of the engine's state: it can be made anew from that at any time.
+Higher packages keep derived data in tables of their own. These are not part of the engine's state,
+and can be rebuilt from it at any time.
 """
 
 from __future__ import annotations
@@ -68,16 +68,16 @@ class Backend(Protocol):
         """
 
     def begin(self, call: Call[Any], client: str, told: Callable[[Outcome[Any]], None]) -> None:
-        """Carry out a command, whoever still waits for it, and tell when that is done.
+        """Carry out a command, and call a function with its outcome.
 
         Args:
-            call: What to do; no Fetch, which would lease for nobody.
-            client: Whose commands it is to be in order with, and shares its time with.
-            told: Called with the outcome, on the event loop that runs now, when it is as durable as
-                was promised; perhaps before this returns.
+            call: The command. A Fetch is not possible: its client may have left.
+            client: The client whose commands stay in order and share its time.
+            told: Called with the outcome, on the running event loop, when it is as durable as
+                promised; perhaps before this returns.
 
         Raises:
-            Mq9Error: It cannot be carried out; nothing is told.
+            Mq9Error: It cannot be carried out; ``told`` is not called.
         """
 
     async def read(self, call: Call[Request[R]]) -> R:
@@ -85,16 +85,16 @@ class Backend(Protocol):
 
     @property
     def failed_ms(self) -> int | None:
-        """When the storage refused what was last written; None when it took it."""
+        """When the storage refused the last write; None if it succeeded."""
 
     def undo_soon(self, undo: Call[Undo], client: str = "") -> None:
-        """Take back, soon, a FETCH reply that reached nobody."""
+        """Take back, soon, the leases of a FETCH whose reply reached no client."""
 
     def watch(self, watching: bool) -> None:
         """Say whether anybody waits for news."""
 
     async def close(self) -> None:
-        """Finish what was accepted, and let go of the database."""
+        """Finish the accepted commands, and close the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +107,13 @@ class Derived:
     # Takes in what commands have changed, in the same transaction. It is called before a commit,
     # and takes little time when there is nothing to take in.
     follow: Callable[[sqlite3.Connection], None]
-    # Requests that change nothing of what it follows: it need not be called after these alone.
+    # Requests that do not change its tables: it is not called after these alone.
     unmoved_by: frozenset[type[Request[Any]]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class DerivedQuery(Request[R_co]):
-    """Looks at derived tables, beside the engine's."""
+    """Reads derived tables, in addition to those of the engine."""
 
     # Given a connection inside a transaction, and the instant in milliseconds since the Unix epoch.
     look: Callable[[sqlite3.Connection, int], R_co]
@@ -128,7 +128,7 @@ class LocalChange(Request[R_co]):
 
 
 def storage_error(error: sqlite3.Error) -> Mq9Error:
-    """Log what the storage said, and make the error for whoever asked."""
+    """Log an error of the storage, and return the error for the client."""
     logger.error("the storage failed: %s", error)
     if machine.is_oversized(error):
         return BrokerFailed(machine.OVERSIZED)
@@ -138,11 +138,11 @@ def storage_error(error: sqlite3.Error) -> Mq9Error:
 
 
 class CommandTransaction:
-    """Carries commands out in a transaction, each as the next entry of the state's log.
+    """Carries out commands in a transaction, each as the next entry of the state's log.
 
-    The transaction has begun, and has to be rolled back where anything here raises. After `finish`
-    and the commit, and `catch_up` in the next transaction, it may go on, if no other connection has
-    written in between and it carried out no `LocalChange`.
+    The transaction has begun. If a method raises, it must be rolled back. After `finish` and the
+    commit, the instance can be used in the next transaction, which begins with `catch_up`, if no
+    other connection has written in between and it carried out no `LocalChange`.
     """
 
     def __init__(
@@ -152,13 +152,13 @@ class CommandTransaction:
         self._connection = connection
         self._clock = clock
         self._derived = derived
-        self._is_behind = True  # for all that is known, what is derived
+        self._is_behind = True  # derived tables may be behind
         self.may_go_on = True
         self._entries = machine.Applying(connection, keeps_all=False)
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Let the clock go on from the last command."""
+        """Continue the clock from the last command."""
         self._clock.catch_up(self._entries.position.now_ms)
 
     @property
@@ -188,12 +188,12 @@ class CommandTransaction:
         return self._entries.apply_sends(index, self._clock.now_ms(), calls)
 
     def _note(self, kind: type[Request[Any]]) -> None:
-        """Note that what is derived has to follow a request, if it has to."""
+        """Note whether the derived tables must follow a request."""
         if self._derived is not None and kind not in self._derived.unmoved_by:
             self._is_behind = True
 
     def finish(self) -> None:
-        """Bring everything up to date with what was carried out, before it is committed."""
+        """Bring the derived tables up to date before the commit."""
         if self._derived is not None and self._is_behind:
             self._derived.follow(self._connection)
             self._is_behind = False
@@ -201,7 +201,7 @@ class CommandTransaction:
 
 
 def set_limits(connection: sqlite3.Connection, clock: SteadyClock, limits: Limits | None) -> None:
-    """Let a database take what this broker was told that it takes; None for what it took before."""
+    """Store the limits of this broker in a database; None keeps the stored ones."""
     with store.transaction(connection):
         applying = CommandTransaction(connection, clock, None)
         if limits is not None and limits != applying.limits:
@@ -215,13 +215,13 @@ def read(
     clock: SteadyClock,
     at_ms: int | None = None,
 ) -> R:
-    """Look, inside a transaction, at the state or at what is derived from it.
+    """Read the state, or derived tables, inside a transaction.
 
-    That is seen as of now, or as of an earlier instant, ``at_ms``.
+    The read is as of now, or as of an earlier instant, ``at_ms``.
 
     Raises:
-        BrokerFailed: A newer version of this program has changed the schema meanwhile.
-        Outdated: A message has fallen due that no command has made visible yet.
+        BrokerFailed: A newer version of this program has changed the schema in the meantime.
+        Outdated: A message is due that no command has made visible yet.
     """
     store.refuse_newer(connection)
     now = at_ms
@@ -255,7 +255,7 @@ class InlineBackend:
         self._max_read_steps = max_read_steps
         self._lock = threading.Lock()
         self._closed = False
-        # Nobody else writes here, so it is still true after a commit.
+        # No other connection writes here, so it stays valid after a commit.
         self._applying: CommandTransaction | None = None
         self.failed_ms: int | None = None
         self.takes_batches = True  # of one SEND, since nothing waits
@@ -267,7 +267,7 @@ class InlineBackend:
             return self._transact(call).result()
 
     def begin(self, call: Call[Any], client: str, told: Callable[[Outcome[Any]], None]) -> None:
-        """Carry out a command, and tell at once that it is done."""
+        """Carry out a command, and call the function at once."""
         with self._lock:
             self._check_open()
             outcome = self._transact(call)
@@ -318,13 +318,13 @@ class InlineBackend:
         return outcome
 
     def undo_soon(self, undo: Call[Undo], client: str = "") -> None:
-        """Take back a FETCH reply that reached nobody."""
+        """Take back the leases of a FETCH whose reply reached no client."""
         with self._lock:
             if not self._closed:
                 self._transact(undo)
 
     def watch(self, watching: bool) -> None:
-        """Nobody else writes here, so there is nothing to look for."""
+        """Do nothing: no other process writes here."""
 
     async def close(self) -> None:
         """Let go of the database."""
@@ -340,7 +340,7 @@ class InlineBackend:
 
 def advanced_at(outcome: Outcome[None]) -> int:
     """Return the instant up to which a mailbox was advanced, unless it is gone meanwhile."""
-    with suppress(MailboxNotFound):  # whoever looks again finds out
+    with suppress(MailboxNotFound):  # the next look reports it
         outcome.result()
     return outcome.now_ms
 
@@ -350,10 +350,10 @@ class TooLong(Exception):  # not a failure of the storage
 
 
 class StepLimit:
-    """Tells, after every few steps of SQLite's machine, whether there were more than so many.
+    """Returns, after every few steps of SQLite, whether there were too many.
 
     Args:
-        steps: How many; None for any number.
+        steps: The most steps. None: no limit.
     """
 
     def __init__(self, steps: int | None) -> None:
@@ -367,7 +367,7 @@ class StepLimit:
 
 @contextmanager
 def stopped_when(connection: sqlite3.Connection, is_enough: Callable[[], bool]) -> Iterator[None]:
-    """Stop what a connection does inside, and raise TooLong, as soon as it is enough."""
+    """Stop the statements of a connection inside, and raise TooLong, at the limit."""
     connection.set_progress_handler(is_enough, STEPS_BETWEEN_LOOKS)
     try:
         yield

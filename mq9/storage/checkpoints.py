@@ -1,8 +1,8 @@
-"""Writes the log into the file beside the commits, on a thread of its own.
+"""Writes the log into the file on a thread of its own, while commits continue.
 
-A checkpoint that a commit makes keeps everybody waiting until the disk has all of the log. So most
-of the log is written before, while commits go on, and that of a commit finds little left. Only
-after a commit's own checkpoint SQLite writes to the log from its start again.
+During a checkpoint of a commit, all clients wait until the disk has the whole log. So this thread
+writes most of the log before, and the checkpoint of a commit is short. SQLite starts the log again
+only after a checkpoint of a commit.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ logger = logging.getLogger("mq9.broker")
 
 
 class Checkpoints:
-    """Makes checkpoints that wait for nobody, when told to.
+    """Makes checkpoints on request, which wait for no other connection.
 
     Args:
-        connection: May write, and is used for nothing else. It has to be closed while another
-            connection is open: the last one that is closed writes the log into whatever file lies
-            there by then.
+        connection: A connection that may write, for this use only. Close it while another
+            connection is open: the last close writes the log into the file at that path, whichever
+            file that is then.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -43,7 +43,7 @@ class Checkpoints:
         self._wanted.set()
 
     def wait(self) -> None:
-        """Return when none is being made; one that has only been told to begin may begin then."""
+        """Return when no checkpoint runs; a requested one may begin then."""
         with self.active:
             pass
 
@@ -70,5 +70,5 @@ class Checkpoints:
     def _make(self) -> None:
         try:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error as error:  # a commit that makes one tells who asks
+        except sqlite3.Error as error:  # the checkpoint of a commit reports the error
             logger.debug("a checkpoint beside the commits failed: %s", error)

@@ -1,8 +1,8 @@
 """Notices when an open database file is removed, replaced or overwritten.
 
-SQLite goes on with the descriptors that it has, and would report success for what nobody finds
-again. Only metadata is read here: a descriptor of the file that is opened and closed by anyone but
-SQLite would drop the locks of this process. Content is read by a connection of SQLite's own.
+SQLite would continue with its descriptors, and report success for commits into a removed file. Only
+metadata is read here: if other code opened and closed the file, the locks of this process would be
+dropped. A connection of SQLite reads the content.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mq9.storage.store import LOG_BYTES, MOST_BYTES
 
 logger = logging.getLogger("mq9.broker")
 
-_RIGHTS = 0o600  # what the owner of the file must keep
+_RIGHTS = 0o600  # the rights that the owner must keep
 # To read a page that another process may be writing, which may wait for a busy disk. An alarm stops
 # the broker until an operator acts, so a real one may take a fifth of a second.
 _ATTEMPTS = 20
@@ -31,17 +31,17 @@ _AGAIN_S = 0.1  # after which such a file is looked into again
 class DatabaseFile:
     """The files of one open database, as they were when it was opened.
 
-    The database holds a random token that is renewed after each checkpoint. What the main file
-    holds must be that token or, until the next checkpoint, the one before it: a copy of another
-    database or an older copy of this one holds neither.
+    The database holds a random token, which is renewed after each checkpoint. The main file must
+    hold that token or, until the next checkpoint, the former one. Another database, or an older
+    copy of this one, holds neither.
 
-    Nothing is done any more with files that are ``lost``, which says what became of them. The
-    connection, here and in what takes one, may write; one thread at a time uses it.
+    Files that are ``lost`` are not used again; the attribute is the reason. The connections here
+    may write, and are used by one thread at a time.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         real = os.path.realpath(path)  # where SQLite keeps what belongs to a symbolic link
-        connection.execute("SELECT 1 FROM checkpoints").fetchone()  # now the log is there
+        connection.execute("SELECT 1 FROM checkpoints").fetchone()  # this creates the log
         self._main = path
         self._log = Path(f"{real}-wal")
         self._paths = (path, self._log, Path(f"{real}-shm"))
@@ -58,7 +58,7 @@ class DatabaseFile:
         self._is_conclusive = False
         self._seen = _token_in(path)
         self._renewed: bytes | None = None  # what stood in the main file when it was renewed last
-        if self._seen is None:  # a new file: what it holds stands in the log
+        if self._seen is None:  # a new file: its content is still in the log
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self._seen = _token_in(path)
         self._checked_at = time.monotonic()
@@ -66,19 +66,18 @@ class DatabaseFile:
         self._losing = threading.Lock()
 
     def look(self) -> None:
-        """See whether the files at their paths are the same. Thread-safe.
+        """Check that the files at their paths are the same. Thread-safe.
 
-        Only this much can be told from any thread, at the price of three calls of ``stat``.
+        Other checks are not possible from any thread. It takes three calls of ``stat``.
         """
         found = self._look()
         if isinstance(found, str):
             self._lose(found)
 
     def look_closely(self, connection: sqlite3.Connection) -> None:
-        """See, outside a transaction, whether the files and their content are what they were.
+        """Check, outside a transaction, that the files and their content are the same.
 
-        The connection is closed where closing it later would write the log into a file that is not
-        ours.
+        If a later close would write the log into another file, the connection is closed now.
         """
         if self.lost is None and (problem := self._problem(connection)) is not None:
             self._lose(problem)
@@ -86,7 +85,7 @@ class DatabaseFile:
             connection.close()  # before the readers', so that the log is not written into the file
 
     def refuse_lost(self, *, has_written: bool = False) -> None:
-        """Refuse to go on with files that are lost, into which a commit may have gone."""
+        """Refuse to continue with lost files, which may have got a commit."""
         if self.lost is None:
             return
         lost = f"the broker lost its file: {self.lost}"
@@ -124,10 +123,10 @@ class DatabaseFile:
         return found
 
     def may_be_completed(self, connection: sqlite3.Connection) -> bool:
-        """Tell whether the log may still be written into the main file, as the last close does.
+        """Return whether the last close may write the log into the main file.
 
-        So what stands in a log that was merely removed is not lost, and a main file that is not
-        ours any more, or a log that is not whole, does no harm.
+        It may if only the log was removed, so that its content is kept. It may not if the main file
+        is another one, or if the log is not complete.
         """
         try:
             for path, opened in zip(self._paths, self._opened, strict=True):
@@ -139,7 +138,7 @@ class DatabaseFile:
             return False
 
     def _problem(self, connection: sqlite3.Connection) -> str | None:
-        """Say what became of the files or their content; None while they are what they were."""
+        """Return how the files or their content have changed; None if they have not."""
         found = self._look()
         if isinstance(found, str):
             return found
@@ -169,7 +168,7 @@ class DatabaseFile:
 
     def _cut_log(self, connection: sqlite3.Connection, size: int) -> str | None:
         """Tell of a log that is shorter than what SQLite has written to it."""
-        # SQLite itself cuts a log that it begins anew, to LOG_BYTES; other programs may to nothing,
+        # SQLite cuts a log that it starts again to LOG_BYTES; other programs may cut it to nothing,
         # once all of it stands in the main file.
         if size < min(self._log_size, LOG_BYTES):
             # What SQLite believes to stand in an empty log; this raises where that is wanted.
@@ -211,7 +210,7 @@ class DatabaseFile:
 
 
 def _token_in(path: Path) -> bytes | None:
-    """Return the token in the main file alone, without its log; None where there is none yet."""
+    """Return the token in the main file, without its log; None if it has none yet."""
     # SQLite closes a descriptor only when this process holds no lock on the file.
     uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     connection = sqlite3.connect(uri, uri=True)

@@ -74,18 +74,18 @@ if hasattr(os, "register_at_fork"):
 
 
 class FileBackend:
-    """Carries commands out, many in one commit, and answers queries beside them.
+    """Carries out commands, many in one commit, and answers queries at the same time.
 
-    SENDs that wait for a commit may come as a `SendBatch`.
+    SENDs that wait for a commit may arrive as a `SendBatch`.
 
     Args:
-        path: The database; made if it is missing.
-        clock: Tells when things happen.
-        limits: What the broker takes; None for what the file says.
-        durability: What a reply promises.
+        path: The database, which is created if it is missing.
+        clock: The time of the commands.
+        limits: The limits of the broker. None: those in the file.
+        durability: The durability of an answered command.
         on_news: See `Writer`.
-        derived: Follows the engine's state.
-        max_read_steps: Steps of SQLite's machine that one read may take.
+        derived: Keeps the derived tables.
+        max_read_steps: The most steps of SQLite for one read.
         timer: See `Writer`.
     """
 
@@ -107,7 +107,7 @@ class FileBackend:
             set_limits(self._connection, clock, limits)
             if derived is not None:
                 derived.open(self._connection)
-            self.reading = Readers(path, max_read_steps)  # a context in which nobody reads
+            self.reading = Readers(path, max_read_steps)  # as a context: no read is in progress
             try:
                 self._file = DatabaseFile(path, self._connection)
                 beside = store.open_for_checkpoints(path)
@@ -134,14 +134,14 @@ class FileBackend:
             uses_loops=durability is Durability.NORMAL,
         )
         self.writing = self._writer.active  # held while commands are carried out
-        self._closing = False  # nothing more is asked of it
+        self._closing = False  # no further commands
         _open_backends.add(self)
 
     takes_batches = True
 
     @property
     def failed_ms(self) -> int | None:
-        """When the storage refused what was last written; None when it took it."""
+        """When the storage refused the last write; None if it succeeded."""
         return self._writer.failed_ms
 
     async def run(self, call: Call[Request[R]], client: str = "") -> R:
@@ -150,7 +150,7 @@ class FileBackend:
         return (await self._writer.carry_out(call, client)).result()
 
     def begin(self, call: Call[Any], client: str, told: Callable[[Outcome[Any]], None]) -> None:
-        """Carry out a command, and tell when that is done."""
+        """Carry out a command, and call a function with its outcome."""
         self._refuse_closing()
         self._writer.begin(call, client, told)
 
@@ -188,7 +188,7 @@ class FileBackend:
         return answer
 
     def undo_soon(self, undo: Call[Undo], client: str = "") -> None:
-        """Take back, soon, a FETCH reply that reached nobody."""
+        """Take back, soon, the leases of a FETCH whose reply reached no client."""
         self._writer.undo_soon(undo, client)
 
     def watch(self, watching: bool) -> None:
@@ -196,12 +196,12 @@ class FileBackend:
         self._writer.watch(watching)
 
     async def close(self) -> None:
-        """Finish what was accepted, and let go of the file."""
+        """Finish the accepted commands, and close the file."""
         if self._writer.is_closed:
             return
         self._closing = True
         try:
-            # Behind this all that was accepted is answered, and what reached nobody is taken back.
+            # After this, all accepted commands have outcomes, and lost leases are taken back.
             await self._writer.carry_out(Call(LocalChange(lambda _: None)), last=True)
         except Mq9Error as error:
             logger.warning("the broker was closed while it could not work: %s", error)

@@ -58,7 +58,7 @@ class News:
         self._hinted = clock()  # when there was last a reason to look soon
 
     def listen(self, is_wanted: bool) -> None:
-        """Have the system report changes, if it can and anybody waits for them; or not."""
+        """Start or stop the reports of the system, as clients wait for changes."""
         if is_wanted and not self._was_begun:
             self._was_begun = True
             self._begin()
@@ -93,7 +93,7 @@ class News:
         return max(idle, _FIRST_LOOK_S) if idle < _SETTLED_S else FALLBACK_S
 
     def look(self) -> bool:
-        """Tell whether another process has written since the last look."""
+        """Return whether another process has written since the last look."""
         try:
             (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         except sqlite3.Error as error:
@@ -107,22 +107,22 @@ class News:
         return True
 
     def close(self) -> None:
-        """Let nothing be reported any more."""
+        """Stop all reports."""
         if self._events is not None:
             self._events.close()
 
     def abandon(self) -> None:
-        """Let go of what a forked child has from its parent."""
+        """Close the descriptors that a forked child has from its parent."""
         if self._events is not None:
             self._events.abandon()
 
 
 class FileEvents:
-    """Reports, on a thread of its own, that one of some files was written to, moved or removed.
+    """Reports, on a thread of its own, that one of some files was written, moved or removed.
 
-    The report says no more than that, may be about this process's own change, and may come a moment
-    before the change can be seen. It comes every 10 ms at the most. OSError is raised where the
-    system has no such reports, or no more of them for this user.
+    A report does not name the change. It may be about a change of this process, and may arrive
+    shortly before the change is visible. There is at most one report in 10 ms. OSError is raised if
+    the system has no such reports, or no more for this user.
     """
 
     def __init__(self, paths: Iterable[Path], on_change: Callable[[], None]) -> None:
@@ -169,7 +169,7 @@ class FileEvents:
             self._wanted.wait()
             poll.poll()
             if not self._wanted.is_set() or self._closing.is_set():
-                continue  # the kernel keeps what came, equal ones as one
+                continue  # the kernel merges equal events
             os.read(self._events, _BUFFER)
             self._on_change()
             self._closing.wait(_PAUSE_S)

@@ -1,10 +1,9 @@
-"""Connections that only read: several at once, and none that keeps the others waiting for long.
+"""Read-only connections: several at once, and no read delays the others for long.
 
-What is brief as a rule is read by the event loop that asks, since a thread takes longer to wake. A
-read that turns out longer begins anew on a thread. One that takes more than a moment of the
-processor begins anew behind the other long ones, on a connection for those only. There it is
-stopped after a number of SQLite's steps, which unlike seconds do not depend on what else the
-machine does.
+The event loop makes reads that are usually short, since a thread takes longer to wake. A longer
+read starts again on a thread. If it still needs much CPU time, it starts again in a queue of long
+reads, which have a connection of their own. There it is stopped after a number of SQLite's steps.
+Unlike seconds, these do not depend on the load of the machine.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class _Lane:
             opened.pop_all()
 
     def close(self) -> None:
-        """End the threads and close the connections, of which none is in use."""
+        """End the threads, and close the connections, when none is in use."""
         self.threads.shutdown()
         for _ in range(self.count):
             if (connection := self.free.get()) is not None:
@@ -80,10 +79,10 @@ class _Lane:
 
 
 class Readers:
-    """Reads a file, which is open elsewhere, on threads of its own.
+    """Reads a file, which the writer has open, on threads of its own.
 
-    A context in which nobody reads, for a fork. ``timer`` gives the seconds that the thread which
-    asks has had of the processor; ``make_threads`` makes so many threads of a name.
+    As a context, no read is in progress inside, for a fork. ``timer`` returns the CPU seconds of
+    the calling thread. ``make_threads`` creates a number of threads with a name.
     """
 
     def __init__(
@@ -112,10 +111,10 @@ class Readers:
         is_bounded: bool = True,
         is_brief: bool = False,
     ) -> R:
-        """Look at one state of the database.
+        """Read one state of the database.
 
-        What is bounded is stopped when it takes too many steps, with TooExpensive. The event loop
-        that asks does what is brief, unless it takes more than a few; else a thread does.
+        A bounded read with too many steps is stopped, with TooExpensive. The calling event loop
+        makes a short read; a thread makes a longer one.
         """
         try:
             if is_brief:
@@ -144,7 +143,7 @@ class Readers:
         return await asyncio.wrap_future(ended)
 
     def acquire(self) -> None:
-        """Wait until nobody reads, and let nobody begin."""
+        """Wait until no read is in progress, and let none begin."""
         self._pausing.acquire()
         for lane in (self._quick, self._long):
             self._taken += [(lane, lane.free.get()) for _ in range(lane.count)]
@@ -163,7 +162,7 @@ class Readers:
         self.release()
 
     def finish(self) -> None:
-        """Let what was begun end, and take nothing more."""
+        """Accept no more reads, and wait for those in progress."""
         self._quick.threads.shutdown()
         self._long.threads.shutdown()
 

@@ -141,14 +141,14 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path | None, *, is_curr
 
 
 def drop_conversations(connection: sqlite3.Connection) -> None:
-    """Remove the index of conversations; it is made anew when somebody asks."""
+    """Remove the index of conversations; it is rebuilt at the next use."""
     for name in CONVERSATION_TABLES:
         connection.execute(f"DROP TABLE IF EXISTS {name}")
 
 
 @cache
 def of_engine() -> dict[str, str]:
-    """Return what the engine makes, by name."""
+    """Return the tables and indexes of the engine, by name."""
     return _by_name(*statements(script()))
 
 
@@ -168,7 +168,7 @@ def _by_name(*made: str) -> dict[str, str]:
 
 
 def _is_alike(kind: object, name: object, sql: object, made: str | None) -> bool:
-    """Tell whether a statement makes what it should; None for any plain table or index."""
+    """Return whether a statement creates the expected object; None: any plain table or index."""
     head = _HEAD.match(sql) if isinstance(sql, str) else None
     if head is None or (head[1].lower(), head[2]) != (kind, name):
         return False
@@ -178,10 +178,10 @@ def _is_alike(kind: object, name: object, sql: object, made: str | None) -> bool
 
 
 def _normalised(sql: str) -> object:
-    """Return what a statement says, however it is written.
+    """Return the meaning of a statement, independent of its spelling.
 
-    The columns of a table are in any order, since those that were added later come last. Whether
-    one may be NULL is left out: it cannot be changed for a column that exists.
+    The order of the columns does not count, since later ones come last. NOT NULL does not count
+    either: it cannot be changed for an existing column.
     """
     tokens = [one.strip('"') for one in _TOKEN.findall(sql) if not _SKIPPED.match(one)]
     if tokens[:2] != ["CREATE", "TABLE"] or "(" not in tokens:

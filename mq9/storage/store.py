@@ -96,7 +96,7 @@ CREATE INDEX awaited_answer ON awaited (mailbox, correlation_id);
 CREATE INDEX awaited_question ON awaited (asked, question);
 """,
 }
-_BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a file that is open
+_BESIDE = ("-wal", "-shm")  # suffixes of the other files of an open database
 _KINDS = {
     stat.S_IFDIR: os.strerror(errno.EISDIR),
     stat.S_IFIFO: "it is a FIFO, no file",
@@ -104,7 +104,7 @@ _KINDS = {
     stat.S_IFCHR: "it is a device, no file",
     stat.S_IFBLK: "it is a device, no file",
 }
-# In one value of a file. The largest payload that a broker can be told to take is 64 MiB.
+# In one value of a file. The largest possible limit of a payload is 64 MiB.
 MOST_BYTES = 80 * 1024 * 1024
 _SPARE_PAGES = 1_024  # free ones that a file keeps
 _OLDEST_SQLITE = (3, 37, 0)  # the first with strict tables
@@ -139,7 +139,7 @@ def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3
     """
     try:
         directories.make_private(path.parent)
-        # Only its owner may read a mailbox; SQLite gives the files beside it the same rights.
+        # Only the owner may read the mail; SQLite gives its other files the same rights.
         # One that exists is left to SQLite: closing a descriptor of it would drop all the locks
         # that this process holds on it.
         with contextlib.suppress(FileExistsError):
@@ -169,15 +169,14 @@ def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3
 def set_patient(connection: sqlite3.Connection, is_patient: bool) -> None:
     """Set whether commits wait for other processes, and write a long log into the file.
 
-    They do unless this was called. Half of `LOG_PAGES` is long, since what is written beside the
-    commits leaves little of it.
+    The default is true. A log is long from half of `LOG_PAGES` on.
     """
     connection.execute(f"PRAGMA busy_timeout={_BUSY_MS if is_patient else 0}")
     connection.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES // 2 if is_patient else 0}")
 
 
 def open_for_checkpoints(path: Path) -> sqlite3.Connection:
-    """Return a connection to an open file that makes checkpoints when it is told to."""
+    """Return a connection to an open file, for checkpoints on request."""
     connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
     connection.execute("PRAGMA busy_timeout=0")
     connection.execute("PRAGMA user_version").fetchone()  # from now on it has the file open
@@ -194,9 +193,9 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 
 def look_into(path: Path, look: Callable[[sqlite3.Connection], R]) -> R:
-    """Return what a function finds in a file, in one transaction; nothing is written.
+    """Return the result of a function on a file, in one read-only transaction.
 
-    It may be called twice. Raises UnusableFile for a file that is not there, cannot be used, or is
+    The function may be called twice. Raises UnusableFile for a file that is missing, unusable, or
     of an older schema.
     """
     if not path.exists():
@@ -239,12 +238,12 @@ def _newer(version: int) -> str:
 
 
 def give_back_pages(connection: sqlite3.Connection, most: int) -> int:
-    """Shorten the file by what is free in it, but for some pages to write into; by how many."""
+    """Remove free pages from the file, but keep some; return the number of removed pages."""
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     pages = min(free - _SPARE_PAGES, most)
     if pages <= 0:
         return 0
-    for _ in range(pages):  # Python takes one step of such a statement, whatever number it is given
+    for _ in range(pages):  # Python takes one step of such a statement, whatever its argument
         connection.execute("PRAGMA incremental_vacuum(1)")
     (left,) = connection.execute("PRAGMA freelist_count").fetchone()
     return int(free - left)
@@ -262,7 +261,7 @@ def _connect(target: str) -> sqlite3.Connection:
         uri=target.startswith("file:"),
     )
     connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
-    # A file may come from anywhere: what it says is data, and of bounded size.
+    # A file may come from anyone: its values are data, of bounded size.
     connection.execute("PRAGMA trusted_schema=OFF")
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
     if sys.version_info >= (3, 12):
@@ -282,7 +281,7 @@ def _refuse_unusable(path: Path) -> None:
 
 
 def _refuse_special(path: Path) -> None:
-    """Refuse what is no plain file, at which SQLite would wait for ever or read without end."""
+    """Refuse a FIFO, socket or device, which would block SQLite."""
     real = Path(os.path.realpath(path))  # where SQLite keeps what belongs to a symbolic link
     for one in (path, *(_beside(real, suffix) for suffix in (*_BESIDE, "-journal"))):
         try:
@@ -298,7 +297,7 @@ def _refuse_special(path: Path) -> None:
 
 
 def _is_alone(path: Path) -> bool:
-    """Tell whether nothing lies beside a file, so that nobody has it open."""
+    """Return whether a file has no log, so no connection has it open."""
     return not any(_beside(path, suffix).exists() for suffix in _BESIDE)
 
 
@@ -358,7 +357,7 @@ def _check(path: Path, *, alone: bool) -> None:
 
 
 def _open_to_look(path: Path, *, alone: bool) -> sqlite3.Connection:
-    """Return a connection that changes nothing; ``alone``: whether nobody has the file open."""
+    """Return a read-only connection; ``alone``: no other connection has the file open."""
     # Read-only, so that not even closing the connection writes to the file; and immutable where
     # nobody has it open, which puts nothing beside it either.
     mode = "mode=ro&immutable=1" if alone else "mode=ro"
@@ -383,13 +382,13 @@ def _look(path: Path, look: Callable[[sqlite3.Connection], R], *, alone: bool) -
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Write to a log beside the file, so that reading and writing do not block each other."""
+    """Turn on write-ahead logging, so that reads and writes do not block each other."""
     deadline = time.monotonic() + _BUSY_MS / 1000
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
-            # Of several that switch at once all but one are told so at once, whatever the timeout.
+            # If several connections switch at once, all but one fail at once, whatever the timeout.
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.005)
@@ -454,13 +453,13 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
 
 
 def _make_backup(source: sqlite3.Connection, path: Path, schema: int) -> Path:
-    """Copy a database, to which nobody can write meanwhile, to a file beside its own.
+    """Copy a database, which is locked in the meantime, to a file in the same directory.
 
-    That file, which is returned, is complete: what a killed process left has another name. A backup
-    that is there already, and holds something else, is kept, and the new one is numbered. Where
-    there is no room or right to write, no copy is left.
+    The returned file is complete: an incomplete one of a killed process has another name. An
+    existing backup with other content is kept, and the new one gets a number. If the disk is full
+    or not writable, no copy is left.
     """
-    # What SQLite keeps of a symbolic link's file is beside the file, too.
+    # The other files of SQLite are next to the target of a symbolic link.
     real = Path(os.path.realpath(path))
     first = real.with_name(f"{real.name}.schema-{schema}.backup")
     part = first.with_name(f"{first.name}.part")
@@ -489,7 +488,7 @@ def _make_backup(source: sqlite3.Connection, path: Path, schema: int) -> Path:
 
 
 def _flush(path: Path) -> None:
-    """Have what is in a file, or a directory, survive a loss of power."""
+    """Sync a file or a directory to the disk."""
     if os.name != "posix" and path.is_dir():
         return  # only there can directories be opened
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -507,7 +506,7 @@ def roll_back(connection: sqlite3.Connection) -> None:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit what is done inside; undo it where that, or the commit, raises."""
+    """Commit at the end; roll back if the block or the commit raises."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -526,7 +525,7 @@ class TimeState(StrEnum):
 
 
 class FileTime(NamedTuple):
-    """The time of a file beside a machine's, in milliseconds since the Unix epoch."""
+    """The time of a file and of the machine, in milliseconds since the Unix epoch."""
 
     file_ms: int  # when something has last happened in the file; 0 for never
     machine_ms: int

@@ -1,9 +1,9 @@
-"""A queue that divides one worker's time evenly among those who ask.
+"""A queue that divides one worker's time evenly among its clients.
 
-It is fair queueing: what a client has used up moves its next turn back by as much, on a clock that
-runs with the turns. The turn is taken first that would be over first, if it took as long as its
-client's last one. So whoever asks for little is served soon, however much others have asked for and
-however many they are, and the order of one client's requests is kept.
+It is fair queueing. The time that a client has used moves its next turn back, on a clock that runs
+with the turns. The next turn is the one that would end first if it took as long as its client's
+last one. So a client with small requests is served soon, whatever the others request. The requests
+of one client stay in order.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class _Account:
 class FairQueue(Generic[T]):
     """A queue with many producers, on any threads, and one consumer at a time.
 
-    The consumer says with ``charge`` how long each item took. Until then it is given no other item
-    of the same client. Who adds an item wakes a consumer that waits, if it is to take it.
+    The consumer reports the time of each item with ``charge``. Until then it gets no other item of
+    the same client. A new item wakes a waiting consumer that may take it.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class FairQueue(Generic[T]):
             self._changed.notify()
 
     def wait(self, timeout: float) -> None:
-        """Wait until there is an item, the consumer is woken or so many seconds are over."""
+        """Wait for an item, for ``wake`` or for the end of some seconds."""
         with self._changed:
             self._changed.wait_for(lambda: self._length or self._woken, timeout)
             self._woken = False
@@ -89,7 +89,7 @@ class FairQueue(Generic[T]):
     def take(self, most: float | None = None) -> T | None:
         """Return the next item, without waiting; None if there is none.
 
-        An item whose client's last one took more than ``most`` seconds stays where it is.
+        An item of a client whose last one took more than ``most`` seconds stays in the queue.
         """
         with self._lock:
             line = self._last

@@ -48,13 +48,13 @@ _MOST_TOGETHER = 256  # commands in one commit
 _COMMIT_S = 0.003  # of work in one commit, so that what took little is answered soon
 _MOST_STEPS = 200_000  # of SQLite's machine in a commit on an event loop; some milliseconds
 _LAST_PAGES = 200  # of the log, which are left to a commit's checkpoint
-_PAGES_OF_COMMIT = 7  # that a commit writes to the log, about, beside those that its commands fill
+_PAGES_OF_COMMIT = 7  # pages of the log for a commit itself, about
 _PAGE_BYTES = 4_096
-_ROW_BYTES = 256  # that a message of a batch fills beside its payload, about
+_ROW_BYTES = 256  # of a message in a batch without its payload, about
 _SEND_BYTES = 8_000  # of payload, which take as long as all else about a SEND
 _SEND_S = 0.00005  # that a SEND takes, before any was measured
 
-# They may take a commit's time and more, and nobody waits for them.
+# They may take longer than a commit, and no client waits for them.
 _LONG = (LocalChange, Sweep)
 
 
@@ -63,14 +63,14 @@ Told = Callable[[Outcome[Any]], None]
 
 @dataclass(slots=True)
 class _Ticket:
-    """A command in the queue, and who is told what became of it, if anybody is."""
+    """A command in the queue, and the function that gets its outcome."""
 
     call: Call[Any]
     client: str  # whose commands it is in order with
     work: Work  # that the clock waits for
-    loop: asyncio.AbstractEventLoop | None = None  # on which somebody is told
+    loop: asyncio.AbstractEventLoop | None = None  # on which the outcome is reported
     told: Told | None = None  # called there with the outcome
-    abandoned: bool = False  # nobody waits any more
+    abandoned: bool = False  # the client no longer waits
     outcome: Outcome[Any] | None = None  # once it was carried out
 
     @property
@@ -97,24 +97,22 @@ class _Ticket:
 
 
 class Writer:
-    """Carries commands out, those that have queued up in one commit.
+    """Carries out commands; all queued ones go into one commit.
 
-    A thread does it. Where no reply waits for the disk, the event loop that asks does it itself as
-    long as the thread is idle: to hand a command over and its outcome back takes longer than most
-    commands do. What would take an event loop long is left to the thread, and so are checkpoints
-    and waiting for another process that writes.
+    A thread does this. If replies do not wait for the disk, the calling event loop does it itself
+    while the thread is idle: the way to the thread and back takes longer than most commands. The
+    thread takes long commands, checkpoints, and the wait for another process that writes.
 
     Args:
-        connection: The connection that writes; closed by whoever opened it, after ``end``.
-        file: Tells whether the file is still the one that was opened.
-        checkpoints: Writes most of the log into the file beside the commits.
-        clock: Tells when commands happen.
-        derived: Follows the engine's state.
-        on_news: Called on any thread with the mailbox in which something was taken back, and with
-            None after another process wrote to the file.
-        timer: Gives the seconds that the thread which asks has had of the processor, to measure
-            commands with: what a command waits for is not its client's doing.
-        uses_loops: Whether event loops may carry commands out.
+        connection: The connection that writes. Its owner closes it after ``end``.
+        file: Checks that the file is still the opened one.
+        checkpoints: Writes most of the log into the file in the meantime.
+        clock: The time of the commands.
+        derived: Keeps the derived tables.
+        on_news: Called on any thread: with a mailbox in which a lease was taken back, and with None
+            after another process wrote to the file.
+        timer: Returns the CPU seconds of the calling thread. Waiting is not charged to a client.
+        uses_loops: Whether event loops may carry out commands.
 
     """
 
@@ -131,7 +129,7 @@ class Writer:
         uses_loops: bool,
     ) -> None:
         self.active = threading.Lock()  # held while commands are carried out
-        self.failed_ms: int | None = None  # when the storage refused what was last written
+        self.failed_ms: int | None = None  # when the storage refused the last write
         self._connection = connection
         self._file = file
         self._checkpoints = checkpoints
@@ -147,7 +145,7 @@ class Writer:
         self._version = -1  # of the database as of then; it changes when others write
         self._queue: FairQueue[_Ticket] = FairQueue()
         self._taken: list[_Ticket] = []  # from the queue, and not yet carried out
-        # The loop that is about to commit what was asked for on it, the last of those that are.
+        # The last event loop that is about to commit its own commands.
         self._committing: asyncio.AbstractEventLoop | None = None
         self._send_s = _SEND_S  # that a SEND of a batch took in the last commit
         self._watching = False
@@ -163,7 +161,7 @@ class Writer:
     ) -> Outcome[R]:
         """Carry out a command as `begin` does, and return when ``told`` would be called.
 
-        A command whose caller is cancelled is not begun any more, and a lease is taken back.
+        A command whose caller is cancelled does not begin; a lease is taken back.
         """
         future: asyncio.Future[Outcome[R]] = asyncio.get_running_loop().create_future()
 
@@ -171,7 +169,7 @@ class Writer:
             if not future.cancelled():
                 future.set_result(outcome)
             else:
-                self._reached_nobody(ticket)
+                self._note_lost(ticket)
 
         ticket = self.begin(call, client, told, last=last)
         try:
@@ -183,13 +181,13 @@ class Writer:
             raise
 
     def begin(self, call: Call[Any], client: str, told: Told, *, last: bool = False) -> _Ticket:
-        """Have a command carried out, and be told when it is as durable as was promised.
+        """Enqueue a command; a function is called when it is as durable as promised.
 
         Args:
-            call: What to do.
-            client: Whose commands it is to be in order with, and shares its time with.
-            told: Called with the outcome, on the event loop that runs now.
-            last: Whether all that was accepted goes first.
+            call: The command.
+            client: The client whose commands stay in order and share its time.
+            told: Called with the outcome, on the running event loop.
+            last: Whether it goes after all accepted commands.
 
         Raises:
             NotConnected: The writer is closed.
@@ -200,7 +198,7 @@ class Writer:
         if not self._uses_loops or last or isinstance(call.request, _LONG):
             self._queue.wake()
         elif self._committing is not loop:
-            # Behind all that is ready to run now: what that asks for is carried out together.
+            # After all ready callbacks, so that their commands go into the same commit.
             self._committing = loop
             loop.call_soon(self._commit_here, loop)
         return ticket
@@ -227,7 +225,7 @@ class Writer:
             return ticket
 
     def undo_soon(self, undo: Call[Undo], client: str = "") -> None:
-        """Take back, soon, a FETCH reply that reached nobody."""
+        """Take back, soon, the leases of a FETCH whose reply reached no client."""
         try:
             self._enqueue(undo, client)
         except Mq9Error as error:
@@ -259,14 +257,14 @@ class Writer:
         self._news.abandon()
 
     def end(self) -> None:
-        """Carry out what was accepted, and end the thread."""
+        """Carry out the accepted commands, and end the thread."""
         self._stopping = True
         self._queue.wake()
         self._thread.join()
         self._news.close()
 
     def _run(self) -> None:
-        """Take what has queued up, commit it, answer; the thread's function."""
+        """Commit queued commands and report their outcomes; the function of the thread."""
         with self.active:
             self._news.look()
         while not self._stopping or self._queue or self._taken:
@@ -283,7 +281,7 @@ class Writer:
                 self._on_news(None)
 
     def _commit_here(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Commit what has queued up on the event loop that runs, or leave it to the thread."""
+        """Commit queued commands on the running event loop, or leave them to the thread."""
         if self._committing is loop:
             self._committing = None
         if not self._queue:
@@ -295,7 +293,7 @@ class Writer:
         self._steps.left = _MOST_STEPS
         try:
             done = self._transact(is_patient=False)
-        except OutcomeUnknown as error:  # to try again would say that nothing was done
+        except OutcomeUnknown as error:  # another try would report that nothing was done
             done = self._failed(error)
         except Exception:  # noqa: BLE001, S110  # the thread tries again, and says what is wrong
             pass  # nothing was changed
@@ -306,12 +304,12 @@ class Writer:
         finally:
             self._note_pages(done)
             self.active.release()
-            if self._queue or self._taken:  # other than what the outcomes make anybody ask for
+            if self._queue or self._taken:  # not counting commands that the outcomes cause
                 self._queue.wake()
             self._tell_outcomes(done, loop)
 
     def _commit(self) -> list[_Ticket]:
-        """Commit what has queued up, on the thread; what has an outcome now."""
+        """Commit queued commands on the thread; return those with an outcome."""
         if self._is_log_long:
             self._checkpoints.wait()  # else this commit would make none
             self._left = LOG_PAGES
@@ -338,19 +336,19 @@ class Writer:
     def _is_log_long(self) -> bool:
         """Whether a commit has to write the rest of the log into the file, which the thread does.
 
-        It waits for a checkpoint beside the commits, though not until the log is twice as long.
+        It waits for the other checkpoint thread, until the log is twice as long.
         """
         return self._left <= (-LOG_PAGES if self._checkpoints.is_busy else 0)
 
     def _note_pages(self, done: list[_Ticket]) -> None:
-        """Count what a commit wrote to the log, and have a checkpoint begun when it is time to."""
+        """Count the pages of a commit, and begin a checkpoint when one is due."""
         before = self._left
         self._left -= _PAGES_OF_COMMIT + sum(one.pages for one in done)
         if self._left <= _LAST_PAGES < before:
             self._checkpoints.begin()
 
     def _failed(self, failure: Mq9Error) -> list[_Ticket]:
-        """Refuse what was taken and could not be carried out."""
+        """Fail the commands that could not be carried out."""
         taken, self._taken = self._taken, []
         outcome: Outcome[Any] = Outcome(None, failure, self._clock.now_ms())
         for ticket in taken:
@@ -366,15 +364,14 @@ class Writer:
             self._is_patient = is_patient
 
     def _transact(self, *, is_patient: bool) -> list[_Ticket]:
-        """Carry out, in one transaction, those whose turn it is; these have an outcome then.
+        """Carry out the next commands in one transaction; return them with their outcomes.
 
-        When it raises, nothing was changed, or the file is lost; what it took is carried out first
-        the next time.
+        If it raises, nothing was changed, or the file is lost. The taken commands come first the
+        next time.
 
         Args:
-            is_patient: Whether it may take long: it waits for other processes, the first has its
-                turn however long its client's last one took, and the log is written into the file
-                when it is time to.
+            is_patient: Whether it may take long: wait for other processes, take a command whose
+                client's last one was slow, and write the log into the file.
         """
         self._file.look_closely(self._connection)
         self._file.refuse_lost()
@@ -386,7 +383,7 @@ class Writer:
             applying.finish()
         self._file.note_renewed()
         self._file.look_closely(self._connection)
-        self._file.refuse_lost(has_written=True)  # what a removed file has taken is no success
+        self._file.refuse_lost(has_written=True)  # a commit into a removed file is no success
         if applying.may_go_on:
             self._applying = applying
         self.failed_ms = None
@@ -394,7 +391,7 @@ class Writer:
         return done
 
     def _go_on(self) -> CommandTransaction:
-        """Return the last transaction's commands if nobody else has written since, or new ones."""
+        """Return the state of the last transaction, or a new one if others have written since."""
         applying, self._applying = self._applying, None  # until the commit
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if applying is None or version != self._version:
@@ -465,7 +462,7 @@ class Writer:
             ticket.outcome = Outcome(of_batch, None, now_ms)
 
     def _charge(self, run: list[_Ticket], seconds: float) -> None:
-        """Divide the time of what was carried out together among those who asked."""
+        """Divide the time of a commit among the clients of its commands."""
         weights = [one.weight for one in run]
         total = sum(weights)
         for ticket, weight in zip(run, weights, strict=True):
@@ -491,16 +488,16 @@ class Writer:
     def _tell_outcomes(
         self, done: list[_Ticket], here: asyncio.AbstractEventLoop | None = None
     ) -> None:
-        """Tell outcomes to those who wait for them, all of one event loop by one call.
+        """Report outcomes, all of one event loop by one call.
 
-        ``here`` is the event loop that this runs on, if it is one.
+        ``here`` is the running event loop, if there is one.
         """
         elsewhere: dict[asyncio.AbstractEventLoop, list[_Ticket]] = {}
         for ticket in done:
             if ticket.loop is None:
-                self._on_news(ticket.call.address)  # what was taken back is there for others
+                self._on_news(ticket.call.address)  # others can fetch the message now
             elif ticket.abandoned:  # its loop may be about to close
-                self._reached_nobody(ticket)
+                self._note_lost(ticket)
             elif ticket.loop is here:
                 self._tell(ticket)
             else:
@@ -519,7 +516,7 @@ class Writer:
             self._tell(ticket)
 
     def _tell(self, ticket: _Ticket) -> None:
-        """Tell an outcome to who waits for it; others are told theirs whatever comes of that."""
+        """Report an outcome; an error here does not affect the others."""
         assert ticket.told is not None  # noqa: S101  # who has an event loop is told
         assert ticket.outcome is not None  # noqa: S101  # it was carried out
         try:
@@ -527,21 +524,21 @@ class Writer:
         except Exception:
             logger.critical("the outcome of a request could not be told", exc_info=True)
 
-    def _reached_nobody(self, ticket: _Ticket) -> None:
-        """Do for a command what nobody does who does not wait for its outcome any more."""
+    def _note_lost(self, ticket: _Ticket) -> None:
+        """Handle the outcome of a command whose client no longer waits."""
         if ticket.outcome is not None and ticket.outcome.error is None:
             self._undo(ticket)
-            self._tell_of(ticket.call)
+            self._wake_waiters(ticket.call)
 
-    def _tell_of(self, call: Call[Any]) -> None:
-        """Tell of what nobody else tells of, since nobody waits for the outcome any more."""
+    def _wake_waiters(self, call: Call[Any]) -> None:
+        """Wake clients that wait for mail of the changed mailboxes."""
         verb = OF_REQUEST.get(type(call.request))
         wakes = Wakes.EVERYBODY if verb is None else verb.wakes
         if wakes is not Wakes.NOBODY:
             self._on_news(call.address if wakes is Wakes.ITS_GROUPS else None)
 
     def _undo(self, ticket: _Ticket) -> None:
-        """Take back a lease that reached nobody; other changes stand, as if a reply were lost."""
+        """Take back a lease that reached no client; other changes stay, as after a lost reply."""
         assert ticket.outcome is not None  # noqa: S101  # it was carried out
         undo = undo_of(ticket.call, ticket.outcome.value)
         if undo is not None:
