@@ -30,9 +30,9 @@ class BrokerSession:
     """The client that makes requests: its consumer name, its agent and its rights."""
 
     consumer: str  # stands in for the one that a request does not name; random per connection
-    agent: str | None = None  # as which the connection has authenticated
+    agent: str | None = None  # the authenticated agent of the connection
     reserved: Reserved | None = None  # None where no agents are configured
-    is_stranger: bool = False  # without an agent: nobody in particular, rather than an operator
+    is_stranger: bool = False  # without an agent: anonymous, not an operator
     is_older_sdk: bool = False  # of an older generation of the protocol
     payloads: PayloadForm = field(default_factory=PayloadForm, compare=False)
     is_told_apart: bool = True  # no other connection has the same ``consumer``
@@ -89,11 +89,11 @@ class BrokerSession:
         destination: str | None = None,
         told: str | None = None,
     ) -> Actor:
-        """Return who asks for the mailbox at an address, with all that configuration says of them.
+        """Return the actor of a request to a mailbox, with its configured rights.
 
-        ``other`` is a second mailbox that the request names, ``destination`` the one that a message
-        goes to, ``told`` one that is to be told of an overdue answer. Where agents are configured,
-        what has no creator is closed to them.
+        ``other`` is a second mailbox in the request, ``destination`` the target of a message, and
+        ``told`` the one that gets the notice of an overdue answer. If agents are configured,
+        mailboxes without a creator are closed to them.
         """
         reserved, agent = self.reserved, self.agent
         if reserved is None:
@@ -166,7 +166,7 @@ class PublishedRequest(NamedTuple):
     wants_reply: bool = True  # a FETCH that cannot be answered leases nothing
     on_wait: Callable[[], None] | None = None  # called when a FETCH begins to wait for mail
     # Called before a FETCH is answered by which something was leased, with what takes that back,
-    # should the reply reach nobody.
+    # if the reply reaches no client.
     on_leased: Callable[[Call[commands.Undo]], None] | None = None
 
 
@@ -175,7 +175,7 @@ class LocalRequest(NamedTuple, Generic[R]):
 
     body: Body[R]
     mail_address: str
-    payload: bytes  # the message of a SEND; the whole object of a REGISTER or REPORT
+    payload: bytes  # the message of a SEND; the complete object of a REGISTER or REPORT
     session: BrokerSession
     unread_of: tuple[str, str] | None  # the mailbox and group whose unread mail is to be counted
 
@@ -189,14 +189,14 @@ class Asked(NamedTuple):
     watch: Stopwatch
     unread_of: tuple[str, str] | None
     as_base64: bool = True
-    reads_on: bool = False  # it is a FETCH that goes on where the connection's last one ended
+    reads_on: bool = False  # a FETCH that continues after the connection's last one
     on_leased: Callable[[Call[commands.Undo]], None] | None = None
 
 
 class Stopwatch:
-    """Measures how long a request is at work, without what it waits for mail.
+    """Measures the time of a request, without its wait for mail.
 
-    ``on_wait`` is called when the request begins to wait for the first time.
+    ``on_wait`` is called when the request first begins to wait.
     """
 
     def __init__(self, on_wait: Callable[[], None] | None = None) -> None:
@@ -222,7 +222,7 @@ class Stopwatch:
 
 
 def known_error(verb: str, error: Exception) -> Mq9Error:
-    """Return the error that a client is told; log a mistake of ours."""
+    """Return the error for the client; log an internal one."""
     if isinstance(error, Mq9Error):
         return error
     logger.error("the broker failed on %s", verb, exc_info=error)

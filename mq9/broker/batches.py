@@ -17,7 +17,7 @@ from mq9.protocol.requests import Send
 from mq9.protocol.verbs import verb_of
 from mq9.storage.backend import Backend
 
-# Is told of SENDs that were carried out together, and of the msg_id or the error of each.
+# Called with SENDs that were carried out together, and the msg_id or the error of each.
 AnswerSends = Callable[[Sequence[PlainSend], Sequence[int | Mq9Error]], None]
 
 _SEND = verb_of(Send).name
@@ -27,8 +27,8 @@ _MOST_SENDING = 10_000  # SENDs in batches; from then on only who has no batch m
 class SendBatches:
     """Begins SENDs on a backend that takes batches.
 
-    A SEND joins the batch of its client that waits, if that is for the same mailbox. Any event loop
-    may begin SENDs, and is told of its own.
+    A SEND joins the waiting batch of its client, if that is for the same mailbox. Any event loop
+    may begin SENDs, and gets the outcomes of its own.
     """
 
     def __init__(self, backend: Backend, waiters: Waiters, observer: Observer) -> None:
@@ -36,7 +36,7 @@ class SendBatches:
         self._waiters = waiters
         self._observer = observer
         self._lock = threading.Lock()
-        # By client: what all SENDs of the batch have in common, and the batch.
+        # By client: the common fields of the SENDs in a batch, and the batch.
         self._open: dict[str, tuple[tuple[object, ...], SendBatch]] = {}
         self._sending = 0
 
@@ -86,7 +86,7 @@ class SendBatches:
             added = 0
             if has_room and batch is not None and waiting == common:
                 added = batch.add(sends)
-            # Who has nothing in the queue may always add something.
+            # A client with nothing in the queue may always add a command.
             is_new = not added and (has_room or batch is None)
             if is_new:
                 batch = SendBatch(is_wanted)

@@ -33,13 +33,13 @@ class Broker(Protocol):
         """The clock that the broker lives by."""
 
     async def carry_out(self, request: LocalRequest[R]) -> Reply[R]:
-        """Carry out one request, and return what it came to."""
+        """Carry out one request, and return its result."""
 
 
 class EmbeddedOptions(TypedDict, total=False):
     """Options of a broker with any backend."""
 
-    observer: Observer | None  # is told what happens
+    observer: Observer | None  # gets the events
     embeddings: Embeddings | None  # let agents be found by meaning, and not by their words alone
     dialects: Dialects  # the generations of the protocol that it speaks; all by default
 
@@ -48,11 +48,11 @@ class EmbeddedBroker(Service):
     """Answers requests until it is closed.
 
     Args:
-        make_backend: Makes the backend, given its clock and what to call when another process
-            wrote.
-        clock: Tells the time.
-        randomness: Gives that many unpredictable bytes.
-        steady: The clock of what has happened; None for one that follows any jump of ``clock``.
+        make_backend: Creates the backend from its clock and a function for changes of other
+            processes.
+        clock: The clock.
+        randomness: Returns a number of unpredictable bytes.
+        steady: The clock of stored events. None: one that follows any jump of ``clock``.
         options: See `EmbeddedOptions`.
     """
 
@@ -109,8 +109,8 @@ class EmbeddedBroker(Service):
     ) -> EmbeddedBroker:
         """Make a broker on a file, which other processes may share.
 
-        Its limits are the file's: those given hold for all who share it, until others are.
-        UnusableFile is raised where the file is damaged, of a newer version or not mq9's.
+        The limits belong to the file: given ones hold for all programs that share it.
+        UnusableFile is raised if the file is damaged, of a newer version, or not a file of mq9.
         """
         return cls(
             lambda steady, on_news: FileBackend(

@@ -45,7 +45,7 @@ _RETRY_MS = 1_000  # after the storage could not be read
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Messages that a feed has given out, without their payloads; see `Fetched`."""
+    """Messages that a feed has returned, without their payloads; see `Fetched`."""
 
     mail_address: str
     ids: tuple[int, ...]
@@ -113,9 +113,9 @@ class Feed:
         most: int = _MOST,
         turn: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> AsyncIterator[Fetched | None]:
-        """Wait for messages and give the next ones, at most 100; None when the broker stops.
+        """Wait for messages, and return the next ones, at most 100; None when the broker stops.
 
-        A missing mailbox is waited for. A read that is cancelled leases no messages. ``turn`` makes
+        It waits for a missing mailbox, too. A cancelled read leases no messages. ``turn`` creates
         the context in which the mailbox is read and the messages are used.
         """
         most = min(most, _MOST)

@@ -8,10 +8,10 @@ OK = "ok"  # the code of a request that was carried out
 
 
 class Observer(Protocol):
-    """Is told what a broker does, on the broker's event loop; must not block or raise."""
+    """Gets the events of a broker, on its event loop; must not block or raise."""
 
     def answered(self, verb: str, code: str, seconds: float, count: int = 1) -> None:
-        """So many requests were answered, after so long without what a FETCH waited for mail.
+        """Requests were answered together, after some seconds without the wait of a FETCH.
 
         The verb is such as ``MSG.SEND``, or ``unknown``; the code is ``ok`` or that of the error.
         """
@@ -31,4 +31,4 @@ class _Silent:
     def dead_lettered(self) -> None: ...
 
 
-SILENT: Observer = _Silent()  # tells nobody
+SILENT: Observer = _Silent()  # drops the events

@@ -60,10 +60,11 @@ class LatestReads:
 class PayloadForm:
     """Decides whether the replies to a connection hold base64 or text.
 
-    What a request asks for in its header counts. Otherwise the server's setting does, and with
-    ``auto`` the kind of client: the official SDKs decode every payload from base64 and do not say
-    so. Every FETCH tells whether it is theirs. Until the first one, a CREATE that is theirs byte
-    for byte is a good sign. ``library`` is the ``lang`` of the connection's CONNECT.
+    The header of a request counts first, then the server's setting. With ``auto`` the kind of
+    client
+    counts: the official SDKs decode every payload from base64, and do not announce that. Each of
+    their FETCHes can be recognized. Before the first one, a CREATE with exactly their bytes is a
+    good sign. ``library`` is the ``lang`` of the connection's CONNECT.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class PayloadForm:
     def is_base64(
         self, asked: PayloadEncoding | None, request: type[Body[Any]], payload: bytes
     ) -> bool:
-        """Tell whether the reply to a request is to hold base64; its header asks for ``asked``."""
+        """Return whether the reply to a request holds base64; its header requests ``asked``."""
         if asked is not None:
             return asked is PayloadEncoding.BASE64
         if self._default is not PayloadEncoding.AUTO:
@@ -106,7 +107,7 @@ _PYTHON_LIBRARY = "python3"  # as nats-py calls itself
 
 
 def _may_be_create(payload: bytes, library: str | None) -> bool:
-    """Tell whether a CREATE has the very bytes that an official SDK writes."""
+    """Return whether a CREATE has exactly the bytes of an official SDK."""
     if library is None:  # so no SDK connects
         return False
     if _PYTHON.fullmatch(payload):
@@ -115,7 +116,7 @@ def _may_be_create(payload: bytes, library: str | None) -> bool:
 
 
 def _is_fetch(body: dict[str, object]) -> bool:
-    """Tell whether a FETCH has the fields that the official SDKs always send."""
+    """Return whether a FETCH has the fields that the official SDKs always send."""
     config = body.get("config")
     return (
         isinstance(config, dict)
@@ -125,7 +126,7 @@ def _is_fetch(body: dict[str, object]) -> bool:
 
 
 def reads_on(fetch: Fetch, payload: bytes) -> bool:
-    """Tell whether a FETCH is one of those by which their ``consume`` reads without a group."""
+    """Return whether a FETCH is one of their ``consume`` without a group."""
     if fetch.group_name is not None or fetch.deliver is not Deliver.LATEST:
         return False
     body = fields_of(payload)

@@ -64,7 +64,7 @@ R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
 SWEEP_INTERVAL_MS = 60_000
-_FAILING_MS = 10_000  # for so long after a write that failed the storage counts as failing
+_FAILING_MS = 10_000  # how long the storage counts as failing after a failed write
 _SUBJECTS = 1_024  # whose meaning is remembered
 _TOKEN_BYTES = 8  # of the token of a mailbox that is made
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
@@ -79,8 +79,8 @@ def _of_call(
 class Service:
     """Answers requests from one backend, which wakes the same ``waiters``.
 
-    ``older`` are verbs beside those of the current generation, and ``of_sdks`` the same for clients
-    that are known to be older SDKs.
+    ``older`` are verbs of older generations, and ``of_sdks`` those for clients that are known older
+    SDKs.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Service:
         self._batches = SendBatches(backend, waiters, self._observer)
         self._stopping = False
         self._next_sweep_ms = clock.monotonic_ms() + SWEEP_INTERVAL_MS
-        # What takes more than to carry out a command and to tell of what it came to.
+        # Requests that take more than one command and its outcome.
         self._special: dict[type[Body[Any]], Callable[[Asked], Awaitable[Any]]] = {
             requests.Fetch: self._fetch,
             requests.Discover: self._discover,
@@ -242,7 +242,7 @@ class Service:
         verb = verb_of(type(body))
         try:
             if isinstance(body, requests.Register | requests.Report):
-                body = body.decode(request.payload)  # of which it is a part
+                body = body.decode(request.payload)  # it is a part of that
             session.refuse_change(verb, body)
             call = self._call(
                 body,
@@ -288,7 +288,7 @@ class Service:
         unread = None
         if asked.unread_of is not None:
             unread = await self._count_unread(asked, outcome, *asked.unread_of)
-        # A FETCH, were it cancelled there, would have leased for nobody.
+        # A FETCH that is cancelled there would have leased for no client.
         if asked.verb.request is not requests.Fetch and self._is_time_to_sweep:
             await self._sweep_now()
         return Reply(outcome, unread)
@@ -333,7 +333,7 @@ class Service:
         return replies.encode(failure(self._refused(name, watch, error)))
 
     def _refused(self, name: str, watch: Stopwatch, error: Exception) -> Mq9Error:
-        """Count a request that failed, and return what its client is told."""
+        """Count a failed request, and return the reply to its client."""
         known = known_error(name, error)
         self._observer.answered(name, known.code, watch.seconds)
         return known
@@ -357,8 +357,8 @@ class Service:
         as_text: bool,
         in_process: bool = False,
     ) -> Call[Body[Any]]:
-        """Put a request together with who makes it, and with what the engine cannot make up."""
-        self._batches.close(session.client)  # what is sent after this request is carried out later
+        """Return a call of a request: with its actor, and with random values for the engine."""
+        self._batches.close(session.client)  # SENDs after this request are carried out later
         if (
             session.max_reply is not None
             and isinstance(body, requests.Fetch | requests.Query | requests.ReadConversation)
@@ -404,22 +404,22 @@ class Service:
             return await self._backend.read(Call(count, address, asked.session.actor(address)))
         except asyncio.CancelledError:
             if isinstance(outcome, Fetched) and outcome.batch is not None:
-                # It was leased, and now nobody is there to take it.
+                # It was leased, and its client has left.
                 undo = commands.Undo(batch=outcome.batch)
                 self.undo_soon(Call(undo, asked.call.address), asked.session.client)
             raise
         except Mq9Error as error:
-            # What was asked for has been done; its reply must not be lost over a courtesy.
+            # The request is done; an extra must not cost its reply.
             logger.warning("could not count the unread mail of %s: %s", address, error)
             return None
 
     def undo_soon(self, undo: Call[commands.Undo], client: str) -> None:
-        """Take back, soon, a FETCH reply that reached nobody."""
+        """Take back, soon, the leases of a FETCH whose reply reached no client."""
         self._backend.undo_soon(undo, client)
         self._waiters.notify(undo.address)
 
     async def _sweep_now(self) -> None:
-        """Remove some of what is over, and go on with the next request where there is more."""
+        """Remove some expired rows; the next request removes more."""
         now = self._clock.monotonic_ms()
         try:
             if await self._sweep():
@@ -428,7 +428,7 @@ class Service:
             logger.warning("could not sweep: %s", error)
 
     async def _sweep(self) -> bool:
-        """Remove some of what is over, and shorten the file; whether there may be more."""
+        """Remove some expired rows, and shorten the file; return whether there may be more."""
         self._next_sweep_ms = self._clock.monotonic_ms() + SWEEP_INTERVAL_MS
         sweep = commands.Sweep()
         removed = await self._backend.run(Call(sweep))
@@ -442,12 +442,12 @@ class Service:
         self._agents.close()
 
     async def close(self) -> None:
-        """Finish what was accepted, and tell whoever still waits that it is over."""
+        """Finish the accepted commands, and wake all waiting requests."""
         await self._backend.close()
         self.closed()
 
     def closed(self) -> None:
-        """Let go of all but the backend, which somebody has closed, and of whoever still waits."""
+        """Close all but the backend, which is closed already, and wake all waiting requests."""
         self.end_threads()
         self._waiters.wake_all()
 
@@ -469,7 +469,7 @@ class Service:
             await asyncio.sleep(0)  # so that requests get their turn
 
     async def claim(self, reserved: Reserved) -> Claimed:
-        """Give configured agents what is stored under their names and addresses."""
+        """Let configured agents own the mailboxes and registrations of their names."""
         keys = await self._backend.read(Call(commands.AgentKeys()))
         owners = {key: reserved.owner_of_name(key) for key in (*reserved.names, *keys)}
         claim = commands.ClaimNames(
@@ -493,10 +493,10 @@ class Service:
     def feed(
         self, session: BrokerSession, mail_address: str, group_name: str | None, read_by: str | None
     ) -> Feed:
-        """Return what gives a subscription the mail of a mailbox, which need not exist yet.
+        """Return the feed of a mailbox for a subscription; the mailbox may not exist yet.
 
-        The members of a group compete for the messages; without one everybody is given all of them,
-        which then count as read for the group ``read_by``, if there is one.
+        The members of a group compete for the messages. Without a group, each subscription gets all
+        of them, and they count as read for the group ``read_by``, if it is given.
         """
         return Feed(
             self._backend,
@@ -505,7 +505,8 @@ class Service:
             lambda peek: self._peek(peek, session, session.agent),
             mail_address=mail_address,
             actor=session.actor(mail_address),
-            # One of its own: what it holds is not given again to a FETCH of the connection.
+            # A consumer of its own, so that a FETCH of the connection does not get its messages
+            # again.
             consumer=f"{session.consumer}/feed",
             client=session.client,
             group_name=group_name,
@@ -515,7 +516,7 @@ class Service:
         )
 
     async def totals(self) -> Totals:
-        """Count what the broker holds."""
+        """Return the totals of the broker."""
         return await self._backend.read(Call(commands.CountAll()))
 
     async def _fetch(self, asked: Asked) -> Fetched:
@@ -527,14 +528,14 @@ class Service:
             why = commands.WhyEmpty(group_name=body.group_name, position=fetched.position)
             fetched = replace(fetched, waiting=await self._backend.read(call.with_request(why)))
         elif fetched.refetched or body.force_deliver:
-            # A lease may now end earlier than they think, and a reset frees what was leased.
+            # A lease may end earlier now, and a reset ends leases.
             self._waiters.notify(call.address)
         if body.list_held:
             fetched = await self._with_held(asked, call, fetched)
         undo = commands.undo_of(call, fetched)
         if undo is not None:
             asked.session.log_change(asked.verb, call.address)
-        # A reply that was given before may have reached whoever asked again.
+        # An earlier reply may have reached the client, after its repeated request.
         if asked.on_leased is not None and undo is not None and undo.request.copy == 1:
             asked.on_leased(undo)
         redelivered = sum(message.delivery_count > 1 for message in fetched.messages)
@@ -548,7 +549,7 @@ class Service:
     async def _with_held(
         self, asked: Asked, call: Call[requests.Fetch], fetched: Fetched
     ) -> Fetched:
-        """Add what is held beside the messages of a reply."""
+        """Add the other held messages to a reply."""
         assert call.request.group_name is not None  # noqa: S101  # the request was checked
         listing = commands.ListHeld(
             group_name=call.request.group_name,
@@ -558,7 +559,7 @@ class Service:
             held = await self._backend.read(call.with_request(listing))
         except asyncio.CancelledError:
             undo = commands.undo_of(call, fetched)
-            if undo is not None:  # it was leased, and now nobody is there to take it
+            if undo is not None:  # it was leased, and its client has left
                 self.undo_soon(undo, asked.session.client)
             raise
         except Mq9Error as error:  # the reply must not be lost over this
@@ -624,7 +625,7 @@ class Service:
             return None
         try:
             return await self._backend.run(Call(commands.Seen(name=name)), session.client)
-        except Mq9Error as error:  # what was asked for does not depend on it
+        except Mq9Error as error:  # the request does not depend on it
             logger.warning("that %r lives could not be noted: %s", name, error)
             return None
 
@@ -634,9 +635,9 @@ class Service:
         body: requests.Fetch,
         again: Callable[[Fetched | None, int], Awaitable[Fetched]],
     ) -> Fetched:
-        """Look until there is enough or the wait is over; ``again`` gets what it last found.
+        """Look until there are enough messages or the wait ends; ``again`` gets the last result.
 
-        A FETCH that lingers looks for a full reply, then for ``min_msgs``. At the end of its wait
+        A FETCH that lingers waits for a full reply, then for ``min_msgs``. At the end of its wait
         any number is enough.
         """
         deadline_ms = self._clock.monotonic_ms() + body.max_wait_ms

@@ -1,9 +1,10 @@
 """Waits for news of a mailbox, and wakes the waiting requests.
 
-What is new in a mailbox is for one consumer of each group, and for every read without a group. So
-of those who wait in the same group one is woken, looks, and wakes the next when it leaves having
-found something, or without having looked. A waiter joins before it looks, so that nothing falls
-between looking and waiting. A wake may be spurious: whoever is woken looks again.
+A new message is for one consumer of each group, and for every read without a group. So one waiter
+of a group is woken and looks. It wakes the next one when it leaves after a find, or without a look.
+A waiter joins before it looks, so that no message falls between its look and its wait. A wake may
+be
+spurious: a woken waiter looks again.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Waiter:
         self.has_news = False  # woken for it, and has not finished to look
 
     def begin(self) -> None:
-        """Note that the waiter is about to look: what comes from now on is news again."""
+        """Note that the waiter is about to look: later messages are news again."""
         with self._lock:
             self.has_news = self.is_woken
             self.is_woken = False
@@ -99,7 +100,7 @@ class _Line:
     """Those who wait on one event loop for the same: the mail of one group, or any news."""
 
     def __init__(self, *, is_group: bool) -> None:
-        self.is_group = is_group  # what is new is for one of them only
+        self.is_group = is_group  # a new message is for one of them only
         self.waiters: dict[Waiter, None] = {}  # in the order of joining
         # The one that was woken and has not begun to look; it looks for all of them.
         self.scout: Waiter | None = None
@@ -121,7 +122,7 @@ class _Line:
         elif self.scout is None:
             idle = (one for one in self.waiters if not one.is_woken)
             waiting = (one for one in self.waiters if one.is_waiting and not one.is_woken)
-            # Who looks just now may be about to leave.
+            # A waiter that looks now may be about to leave.
             any(self.send(one) for one in itertools.chain(waiting, idle))
 
     def wake_all(self) -> None:
@@ -130,7 +131,7 @@ class _Line:
             waiter.wake()
 
     def leave(self, waiter: Waiter) -> None:
-        """Let a waiter go, and another do what it has not done."""
+        """Remove a waiter, and wake another one in its place."""
         del self.waiters[waiter]
         is_missed = waiter.is_woken or waiter.has_news or self.sentinel is waiter
         if self.scout is waiter:
@@ -148,9 +149,9 @@ class Waiters:
     """The waiters of one broker, by mailbox; usable from several threads.
 
     Args:
-        watch: Told that somebody begins to wait, and that the last has left. What other processes
-            have written since it was last told to watch counts as new when it begins, so nothing
-            falls between a waiter's look and its wait.
+        watch: Called when the first waiter joins, and when the last has left. Changes of other
+            processes since its last call count as new at the next start, so no message falls
+            between a waiter's look and its wait.
     """
 
     def __init__(self, watch: Callable[[bool], None]) -> None:
@@ -197,7 +198,7 @@ class Waiters:
     def notify(self, address: str | None) -> None:
         """Wake one of each group, and all others, of a mailbox; None for every mailbox."""
         if not self._by_address:
-            return  # who joins from now on finds what is new when it looks first
+            return  # a later waiter finds the message at its first look
         with self._lock:
             for line in self._lines(address):
                 line.news()

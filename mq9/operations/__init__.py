@@ -1,8 +1,8 @@
-"""The operations that a language model can call, of which LangChain tools and MCP tools are made.
+"""The operations that a language model can call, as LangChain tools and as MCP tools.
 
 An ``Operation`` has a name, a description, a class of arguments, a class of results and a function.
-``perform`` runs one for a ``Caller``; what it raises is an ``OperationError`` whose text tells the
-model what to do next. A name is imported when it is used, since pydantic takes long to load.
+``perform`` runs one for a ``Caller``. It raises ``OperationError``, whose text gives the model the
+next step. A name is imported when it is used, since pydantic takes long to load.
 """
 
 from mq9.lazy import lazy_names

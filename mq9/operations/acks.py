@@ -1,4 +1,4 @@
-"""The operation that says what became of fetched messages: done, given back, or still at work."""
+"""The operation on fetched messages: acknowledge, give back, or extend."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GONE = {"expired", "deleted", "replaced", "evicted"}
 async def history_of(
     caller: Caller, msg_id: int, address: str, group_name: str
 ) -> MessageHistory | None:
-    """Return what happened to a message; None without the mailbox, or if the broker won't tell."""
+    """Return the history of a message; None without the mailbox, or if the broker has none."""
     try:
         status = await caller.client.mailbox_status(address, group_name=group_name, msg_id=msg_id)
     except Mq9Error:
@@ -66,7 +66,7 @@ def explained(history: MessageHistory, one: FetchedFrom) -> str:
 
 
 async def loss(caller: Caller, msg_id: int, one: FetchedFrom) -> str | None:
-    """Return what became of a message whose lease has ended; None if the caller holds it anew."""
+    """Return the state of a message whose lease has ended; None if the caller holds it again."""
     found = await history_of(caller, msg_id, one.mail_address, one.group_name)
     standing = None if found is None else standing_of(found, one.group_name)
     what = ""
@@ -90,7 +90,7 @@ async def loss(caller: Caller, msg_id: int, one: FetchedFrom) -> str | None:
 
 
 def standing_of(found: MessageHistory, group_name: str) -> Standing | None:
-    """Return where a message stands with a group; None where the broker does not say."""
+    """Return the state of a message in a group; None if the broker does not report it."""
     return next((one for one in found.groups if one.group_name == group_name), None)
 
 
@@ -279,7 +279,7 @@ async def _fetched_before(
 
 
 def _is_own(caller: Caller, consumer: str) -> bool:
-    """Tell whether a consumer is the caller, or another session whose work it may go on with."""
+    """Return whether a consumer is the caller, or a session whose work it may continue."""
     if caller.deliveries.and_others:
         return consumer.startswith(caller.sessions)
     return is_of(consumer, caller.consumer)
@@ -338,7 +338,7 @@ async def confirm(
             refused[msg_id] = error
             continue
         if one.msg_ids and one.batch is None:
-            confirmed = [msg_id]  # a broker without leases confirms, and does not say what
+            confirmed = [msg_id]  # a broker without leases confirms without names
         acked |= dict.fromkeys(confirmed)
     if refused and not acked:
         msg_id, first = next(iter(refused.items()))
@@ -357,7 +357,7 @@ async def confirm(
 
 
 def _let_go(caller: Caller, fetched: dict[int, FetchedFrom], msg_ids: Iterable[int]) -> None:
-    """Note that messages were dealt with or given back, fetched where the former were."""
+    """Note that messages were acked or given back."""
     if caller.leases is not None:
         caller.leases.let_go(fetched, msg_ids)
     [*_, place] = fetched.values()
@@ -366,7 +366,7 @@ def _let_go(caller: Caller, fetched: dict[int, FetchedFrom], msg_ids: Iterable[i
 
 
 async def _give_back(caller: Caller, meant: dict[int, FetchedFrom], seconds: int) -> AckResult:
-    # NACK does not say whether there was a lease to give back; EXTEND does, and keeps it till then.
+    # NACK does not report a missing lease. EXTEND does, and keeps the lease until the NACK.
     held = await _extended(caller, meant, caller.lease_ms)
     given_back = []
     for msg_id in held:
@@ -392,7 +392,7 @@ async def _give_back(caller: Caller, meant: dict[int, FetchedFrom], seconds: int
 
 async def _extend(caller: Caller, meant: dict[int, FetchedFrom], seconds: int | None) -> AckResult:
     total_ms = caller.kept_ms if seconds is None else seconds * 1000
-    # What is renewed anyway is leased for a short time, so that it is soon free after a crash.
+    # Renewed leases are short, so that they end soon after a crash.
     is_renewed = caller.leases is not None and caller.kept_ms > caller.lease_ms
     lease_ms = min(total_ms, caller.lease_ms) if is_renewed else total_ms
     extended = await _extended(caller, meant, lease_ms)

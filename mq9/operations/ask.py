@@ -33,7 +33,7 @@ from mq9.protocol import checks
 DEFAULT_TIMEOUT_S = 60.0
 KEPT_ANSWERS = 10_000  # in the mailbox where a thread is answered, before the oldest are removed
 _PAGE = 100  # messages
-_LOOKED_AT = 20  # agents that may be asked
+_LOOKED_AT = 20  # agents to look at
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Question:
     """A question, and the agent to ask.
 
     Attributes:
-        content: What is asked: text, bytes, or anything that JSON can write.
-        to: The mailbox address of whom to ask, or the name of a registered agent.
-        capability: Instead, what the agent must be able to do, in words of its own card.
+        content: The question: text, bytes, or any JSON value.
+        to: The mailbox address, or the name of a registered agent.
+        capability: Instead, the skill of the agent, in words of its card.
     """
 
     content: Payload
@@ -51,7 +51,7 @@ class Question:
     capability: str | None = None
 
     def __post_init__(self) -> None:
-        """Check that it says whom to ask, in one way."""
+        """Check that it names the agent, in one way."""
         if checks.is_absent(self.to) == checks.is_absent(self.capability):
             raise InvalidRequest("to: say whom to ask, or give the capability")
 
@@ -65,8 +65,8 @@ async def ask_all(
 ) -> Gathered:
     """Ask agents and return their answers, in the order of the questions.
 
-    When the caller's step is taken again, the same questions go to the same agents and are asked
-    once, and what was answered meanwhile is there.
+    If the step of the caller runs again, the same questions are sent once, to the same agents.
+    Answers from the meantime are returned.
     """
     step = caller.step
     if step is not None:
@@ -134,11 +134,11 @@ async def _find(caller: Caller, question: Question) -> str:
         return await caller.mailbox_to_send(found)
     try:
         await caller.client.mailbox_status(address)
-    except MailboxNotFound:  # what looks like an address may be a name as well
+    except MailboxNotFound:  # an address may also be a name
         found = await named(caller.client, question.to)
         return address if found is None else await caller.mailbox_to_send(found)
     except Forbidden:
-        pass  # it is there, and another's
+        pass  # it exists, and belongs to another agent
     return address
 
 
@@ -153,7 +153,7 @@ async def _able(caller: Caller, capability: str) -> str:
 
 
 async def _have_mailbox(caller: Caller, step: Step) -> None:
-    """Make the mailbox where a step is answered, or let it last for its whole time again."""
+    """Create the mailbox for the answers of a step, or renew its TTL."""
     desc = description(_name(caller) or "")
     client, address = caller.client, step.mail_address
     await client.mailbox_create(name=address, ttl=TTL_S, desc=desc, renew=True)
@@ -273,7 +273,7 @@ async def _wait_on(caller: Caller, question_id: str, seconds: float) -> Message 
 
 
 def value_of(answer: Message) -> object:
-    """Return what an answer says: its JSON, or else its text."""
+    """Return the content of an answer: parsed JSON, or else text."""
     try:
         return answer.json()
     except ValueError:

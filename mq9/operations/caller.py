@@ -26,7 +26,7 @@ from mq9.protocol import requests
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The identity of a thread's step, the same when it is taken again; nobody can guess it."""
+    """The secret identity of a step of a thread, the same when the step runs again."""
 
     secret: str
     mail_address: str  # where its questions are answered
@@ -64,7 +64,7 @@ class PrivateMailbox:
             return Unread()
         try:
             status = await client.mailbox_status(self.mail_address, group_name=group_name)
-        except Mq9Error as error:  # what was called for is done
+        except Mq9Error as error:  # the operation itself is done
             if isinstance(error, MailboxNotFound):
                 self.forget()
             return Unread()
@@ -99,34 +99,34 @@ class Caller:
     registration_ttl: int = DEFAULT_REGISTRATION_TTL_S  # seconds of silence; 0: never
     deliveries: Deliveries = field(default_factory=lambda: DeliveryMemory().of(""))
     leases: LeaseKeeper | None = None  # None: they are not renewed
-    reads_results: bool = True  # whole, with the lines on unread mail and lost leases
+    reads_results: bool = True  # complete, with the lines on unread mail and lost leases
     headers: Mapping[str, str] = field(default_factory=dict)  # of each message that it sends
     idempotency_id: str | None = None  # of this call, the same when it is made again
     conversations: Conversations = field(default_factory=Conversations)
     task: Before | None = None  # of the message that it works on
-    send_hops: int | None = None  # names in the path of what it sends
+    send_hops: int | None = None  # most names in the path of its messages
     private: PrivateMailbox | None = None  # where its thread gets answers
     step: Step | None = None  # None outside of threads
-    # A worker runs it for one message, and takes what comes to the agent's own mailbox.
+    # A worker runs it for one message, and fetches from the agent's own mailbox.
     has_worker: bool = False
-    # What this call has fetched, and its answer shows.
+    # The messages that this call has fetched, and its answer shows.
     giving: list[tuple[FetchedFrom, tuple[int, ...]]] = field(default_factory=list)
 
     def answered(self) -> None:
-        """Note that the answer to the call is given: what it shows need not be given again."""
+        """Note that the call was answered: its messages need not be returned again."""
         for delivery, msg_ids in self.giving:
             self.deliveries.shown(delivery, msg_ids)
         self.giving.clear()
 
     @property
     def kept_ms(self) -> int:
-        """For how long what it fetches stays leased to it while its program runs."""
+        """The duration of its leases while its program runs."""
         return self.lease_ms if self.leases is None else self.leases.kept_ms(self.lease_ms)
 
     def seconds_left(self, place: FetchedFrom, msg_id: int, until: float) -> int:
-        """Return for how many seconds a lease lasts that the broker has until a Unix second.
+        """Return the seconds until a lease ends that the broker has until a Unix second.
 
-        What this program renews lasts longer.
+        A lease that this program renews lasts longer.
         """
         seconds = max(1, round(until - self.client.clock.now_ms() / 1000))
         kept_ms = None if self.leases is None else self.leases.kept_until_ms(place, msg_id)
@@ -147,16 +147,16 @@ class Caller:
 
     @property
     def inboxes(self) -> list[str]:
-        """The mailboxes from which it fetches unless told otherwise, which need not exist."""
+        """The mailboxes from which it fetches by default, which may not exist."""
         private = [] if self.private is None else [self.private.mail_address]
         own = [] if self.identity is None or self.has_worker else [self.identity.mail_address]
         return [*private, *own]
 
     async def mailbox_to_read(self, mail_address: str | None) -> str:
-        """Return the mailbox to read: the one asked for, if allowed, else the agent's own.
+        """Return the mailbox to read: the requested one, if allowed, else the agent's own.
 
-        A caller that a worker runs has no other than its thread's: what comes to the agent's own
-        is of other threads, perhaps of other users.
+        A caller in a run of a worker has only the mailbox of its thread: the agent's own mailbox
+        has messages of other threads, perhaps of other users.
         """
         if mail_address is None:
             if self.identity is None:
@@ -188,9 +188,9 @@ class Caller:
             return address, False
 
     async def _is_published(self, address: str) -> bool:
-        """Tell whether the agent may look into a mailbox of another.
+        """Return whether the agent may look into a mailbox of another agent.
 
-        Where the broker does not know who asks, the policy tells what the owner wants.
+        If the broker cannot authenticate, the policy of the owner counts.
         """
         try:
             status = await self.client.mailbox_status(address)
@@ -209,19 +209,19 @@ class Caller:
             raise Forbidden(f"{refusal} {address}")
 
     async def _made(self, identity: Identity, address: str) -> bool:
-        """Tell whether the agent made the mailbox that is there now, in whichever process.
+        """Return whether the agent created the mailbox that exists now, in any process.
 
-        What the broker recorded of an authenticated agent counts, and else the proof that the
-        agent's tools write. Neither can be written by others. In a run of a worker only the proof
-        counts, since the worker made mailboxes for itself. MailboxNotFound is raised of one that
-        the agent is known to have made.
+        The record of the broker about an authenticated agent counts, or else the proof that the
+        agent's tools write. Others can write neither. In a run of a worker only the proof counts,
+        since the worker creates mailboxes for itself. MailboxNotFound is raised for a missing
+        mailbox that the agent created.
         """
         try:
             status = await self.client.mailbox_status(address)
         except MailboxNotFound:
             if address in identity.known_addresses:
                 raise
-            return False  # said like any refusal, which does not tell whether it exists
+            return False  # as for any refusal, so that it does not reveal whether it exists
         except Forbidden:
             return False
         if status.own is False or status.desc == description(identity.name):
@@ -250,9 +250,9 @@ class Caller:
     def trace_to(
         self, mail_address: str, correlation_id: str | None, made_up: str | None = None
     ) -> Trace:
-        """Return path and headers of what the agent sends, if its path may have so many names.
+        """Return the path and headers of a message of the agent, if its path is not too long.
 
-        ``made_up`` is the correlation id of a message that is given none.
+        ``made_up`` is the correlation id of a message without one.
         """
         if self.identity is None:
             return Trace((), dict(self.headers))

@@ -1,4 +1,4 @@
-"""The catalogue of operations, of which the tools for LangChain and for MCP are made."""
+"""The catalogue of operations, the source of the tools for LangChain and MCP."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Conversations: which one a message belongs to, its path, and when that is to stop.
+"""Conversations: the one of a message, its path, and when it stops.
 
-The path of a message names the agents that the conversation passed through, the sender last. Read
-as a walk it tells whose questions are open: who comes up again has been answered by those after it.
+The path of a message names the agents of the conversation, the sender last. It shows the open
+questions: an agent that appears again was answered by the agents after its first appearance.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHOWN_AT_AN_END = 10  # names of a longer path
 
 
 def extended(path: Sequence[str], agent: str) -> tuple[str, ...]:
-    """Return the path of what an agent sends for a message; of a full one the newest names."""
+    """Return the path of an agent's message for a fetched one; of a full path the newest names."""
     return (*path[-HIGHEST_MAX_HOPS:], _written(agent))
 
 
@@ -52,7 +52,7 @@ def reason_to_stop(
 
 
 def is_return(path: Sequence[str], agent: str) -> bool:
-    """Tell whether a message comes directly from the agent that was asked last."""
+    """Return whether a message comes directly from the agent that got the last question."""
     return _written(agent) in _open(path)[-2:-1]
 
 
@@ -141,7 +141,7 @@ class _Taken:
     is_answered: bool = False
 
     def is_followed_by(self, mail_address: str, correlation_id: str | None) -> bool:
-        """Tell whether a message that is sent goes on with its conversation."""
+        """Return whether a sent message continues its conversation."""
         if correlation_id is not None and self.correlation_id is not None:
             return correlation_id == self.correlation_id
         return mail_address == self.reply_to
@@ -163,13 +163,13 @@ class Before(NamedTuple):
 class Conversations:
     """The latest fetches and questions of an agent, by which its messages get their paths.
 
-    A message that answers a fetched one goes on with that one's path. It does so by the
-    correlation id or, where one of the two has none, by going to its ``reply_to``. Any other goes
-    on with the task at hand: what the same scope fetched last that is no answer, and was not
-    answered. What was fetched more than an hour ago is not gone on with.
+    An answer continues the path of the fetched message. It has the same correlation id or, if one
+    of the two has none, goes to its ``reply_to``. Any other message continues the present task: the
+    last fetched message of the same scope that is not an answer, and was not answered. Messages
+    that were fetched more than an hour ago do not count.
 
-    Usable from several threads. ``dead_letter`` is for messages that are stopped; None for the
-    agent's own mailbox with ``.dead`` behind it.
+    Usable from several threads. ``dead_letter`` is the mailbox for stopped messages. None: the
+    agent's own mailbox with ``.dead`` appended.
     """
 
     def __init__(self, *, max_hops: int = DEFAULT_MAX_HOPS, dead_letter: str | None = None) -> None:
@@ -182,12 +182,12 @@ class Conversations:
         self._asked: OrderedDict[str, None] = OrderedDict()  # correlation ids, the oldest first
 
     def is_answer(self, message: StoredMessage) -> bool:
-        """Tell whether a message is known by its correlation id to answer what the agent asked."""
+        """Return whether a message answers a question of the agent, by its correlation id."""
         with self._lock:
             return message.correlation_id is not None and message.correlation_id in self._asked
 
     def may_answer(self, mail_address: str) -> bool:
-        """Tell whether a fetched message that is not answered asks for its answer there."""
+        """Return whether an unanswered fetched message names this mailbox as ``reply_to``."""
         with self._lock:
             return any(
                 one.reply_to == mail_address and not one.is_answered for one in self._taken.values()

@@ -1,4 +1,4 @@
-"""Other agents: found by what they can do, or by their names."""
+"""Other agents: found by their skills, or by their names."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def look_up(
 
 
 async def named(client: Mq9Client, name: str) -> str | None:
-    """Return the mailbox of the agent of exactly that name; None when there is none."""
+    """Return the mailbox of the agent of exactly that name; None without one."""
     wanted = _possible(name)
     if wanted is None:
         return None
@@ -78,7 +78,7 @@ async def nearest(client: Mq9Client, name: str) -> str:
 
 
 def _possible(name: str) -> str | None:
-    """Return what an agent may be called; None for anything else."""
+    """Return a valid agent name; None for any other value."""
     try:
         checks.agent_name("name", name)
     except InvalidRequest:
@@ -87,9 +87,9 @@ def _possible(name: str) -> str | None:
 
 
 _CARD_CHARS = 600
-_CARD_LINE, _CARDS_CHARS = 100, 2_000  # the least of one card, and what all share
+_CARD_LINE, _CARDS_CHARS = 100, 2_000  # the minimum of one card, and the total of all
 _STALE_S = 3_600
-_SHOWN = 10  # agents, unless a limit is given
+_SHOWN = 10  # agents by default
 _FEW = 20  # agents that are shown all
 _MORE, _MOST = 20, 1_000  # agents that are asked for beyond those that are wanted, and in all
 _STEPS = 20  # in which scores are compared: closer ones count as equal
@@ -104,7 +104,7 @@ _Ranked = tuple[AgentMatch, bool]  # an agent, and whether it fits weakly
 
 Phrasing = Annotated[str, Field(min_length=1, max_length=4_096)]
 Phrasings = Annotated[list[Phrasing], Field(min_length=1, max_length=_PHRASINGS)]
-# What a model is shown of it: without the limits that it does not reach.
+# For a model: without limits that it does not reach.
 _QUERY_SCHEMA = {
     "anyOf": [
         *({"type": "string"}, {"type": "array", "items": {"type": "string"}}),
@@ -265,7 +265,7 @@ def _fused(rankings: Sequence[Sequence[AgentMatch]]) -> list[_Ranked]:
 
 
 def living_first(found: Sequence[AgentMatch], now: int) -> list[AgentMatch]:
-    """Put, of agents that fit about as well, those first that were seen lately."""
+    """Order agents of about equal fit by their last activity."""
     best = max((abs(agent.match.score) for agent in found), default=0.0) or 1.0
     return sorted(
         found,
@@ -277,7 +277,7 @@ def living_first(found: Sequence[AgentMatch], now: int) -> list[AgentMatch]:
 
 
 def is_stale(last_seen: int | None, now: int) -> bool:
-    """Tell whether an agent has not been seen for an hour; both in Unix seconds."""
+    """Return whether an agent was not seen for an hour; both in Unix seconds."""
     return last_seen is not None and now - last_seen >= _STALE_S
 
 

@@ -1,4 +1,4 @@
-"""Performs an operation for a caller; what fails says what the model can do next."""
+"""Performs an operation for a caller; an error gives the model the next step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mq9.operations.tool_names import ToolNames
 
 
 class OperationError(Exception):
-    """An operation failed; the text is for the model and says what to do next."""
+    """An operation failed; the text gives the model the next step."""
 
     def __init__(self, text: str, code: str) -> None:
         super().__init__(text)
@@ -63,7 +63,7 @@ ADVICE_OTHERWISE = "Tell the user if it happens again."
 
 
 def explained(error: Mq9Error, operation: Operation[Any, Any], tools: ToolNames) -> OperationError:
-    """Return an error of the broker or client as one that tells a model what to do next."""
+    """Return an error of the broker or client with the next step of the model."""
     advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), ADVICE_OTHERWISE)
     if isinstance(error, errors.OutcomeUnknown) and operation.idempotent:
         advice = _REPEAT
@@ -80,13 +80,13 @@ _logger = logging.getLogger("mq9.operations")
 
 R = TypeVar("R", bound=Result)
 
-_MOST_LOSSES = 10  # that one result says; the next one has the rest
+_MOST_LOSSES = 10  # in one result; the next one has the rest
 
 
 async def confirmation(
     operation: Operation[Any, Any], caller: Caller, arguments: Arguments
 ) -> Confirmation | None:
-    """Return what the user is to be asked before an operation is performed; None for nothing."""
+    """Return the question to the user before an operation; None: no question."""
     if operation.confirmation is None:
         return None
     try:
@@ -121,7 +121,7 @@ async def perform(operation: Operation[Any, R], caller: Caller, arguments: Argum
             caller.identity.has_mailbox = False  # if it was its own, the next call makes it again
         raise explained(error, operation, caller.tools) from error
     except Exception as error:
-        # A model's run must go on; the program's log has the rest.
+        # The run of the model must continue; the log has the details.
         _logger.exception("%s failed unexpectedly", operation.name)
         name = caller.tools.text(f"@{operation.name}")
         raise OperationError(f"{name} failed: {error}. {ADVICE_OTHERWISE}", "error") from error
@@ -133,7 +133,7 @@ def _with_lines(result: R, **lines: str | None) -> R:
 
 
 async def _losses_line(caller: Caller) -> str | None:
-    """Say which messages the caller has lost the lease of, and why; each is said once."""
+    """Report the lost leases of the caller, and why; each once."""
     if caller.leases is None or not caller.reads_results:
         return None
     losses = [

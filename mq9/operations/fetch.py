@@ -30,9 +30,9 @@ from mq9.operations.operation import (
 from mq9.operations.senders import in_order, senders_of
 from mq9.operations.taking import Taken, Wanted, take_from, take_from_either
 
-_WAIT_S = 1  # unless it is said
-_WAIT_FOR_SEVERAL_S = 45  # unless it is said; hosts give up on a tool after about a minute
-_TAKEN = 10  # messages, unless it is said
+_WAIT_S = 1  # default
+_WAIT_FOR_SEVERAL_S = 45  # default; hosts stop a tool after about a minute
+_TAKEN = 10  # messages, default
 SILENT_MS = 30_000  # after which another session may take over
 
 
@@ -227,7 +227,7 @@ async def _reclaim(caller: Caller, inboxes: Sequence[str], wanted: Wanted) -> No
 
 
 def _remember(caller: Caller, taken: Taken, messages: Sequence[Message]) -> None:
-    """Note what the caller was given, and have its leases renewed."""
+    """Note the messages of the caller, and renew their leases."""
     ids = tuple(message.msg_id for message in messages)
     delivery = replace(taken.delivery, msg_ids=ids)
     caller.deliveries.remember(delivery)
@@ -237,7 +237,7 @@ def _remember(caller: Caller, taken: Taken, messages: Sequence[Message]) -> None
 
 
 def _held(caller: Caller, taken: Taken) -> list[HeldView] | None:
-    """List what the caller holds beside the messages of a result; None for nothing."""
+    """List the other messages that the caller holds; None for none."""
     listed = []
     for where, one in taken.held[:_MOST_LISTED]:
         place = replace(taken.delivery, mail_address=where, consumer=one.consumer)
@@ -279,14 +279,14 @@ def _listed(msg_ids: Sequence[int]) -> str:
 
 
 _MOST_LISTED = 20  # msg_ids
-_MOST_HOLDERS = 5  # that are told apart; the first to let go come first
+_MOST_HOLDERS = 5  # in a list, by the end of their leases
 
 
 def explain(waiting: Waiting, own: str, now: float) -> str:
-    """Say why an inbox is empty.
+    """Return why an inbox is empty.
 
-    Names of other consumers are their words, and are left out; what begins with ``own`` is said
-    elsewhere.
+    Names of other consumers are their words, and are left out. Consumers whose names begin with
+    ``own`` are reported elsewhere.
     """
     leased = [one for one in waiting.leased if not (one.consumer or "").startswith(own)]
     reasons = []

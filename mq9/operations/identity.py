@@ -1,7 +1,7 @@
-"""The agent that a set of tools belongs to: what it may read and send to, and what it made.
+"""The agent of a set of tools: where it may read and send, and the mailboxes that it created.
 
-A mailbox that its tools made has a proof of that in its description. Every client can write a
-description, so the proof is a code over the agent and the address that takes a key. The key is
+A mailbox that its tools created has a proof in its description. Every client can write a
+description, so the proof is a message authentication code of the agent and the address. Its key is
 never sent to a broker.
 """
 
@@ -42,7 +42,7 @@ _CODE_CHARS = 32  # of hexadecimal: 128 bits
 
 
 def code(key: bytes, *parts: str) -> str:
-    """Return a code for some texts without NUL that nobody can guess who has not the key."""
+    """Return a message authentication code for texts without NUL."""
     text = "\0".join(parts).encode("utf-8", "backslashreplace")
     return hmac.new(key, text, hashlib.sha256).hexdigest()[:_CODE_CHARS]
 
@@ -51,9 +51,9 @@ def code(key: bytes, *parts: str) -> str:
 def agent_key() -> bytes:
     """Return the key of this user's agents, the same in all of the user's processes.
 
-    It is what the environment variable ``MQ9_AGENT_KEY`` says, else what is in a file that only
-    the user may read and that is made when it is missing. Where it cannot be made, the key lasts
-    as long as this process.
+    It comes from the environment variable ``MQ9_AGENT_KEY``, or else from a file that only the user
+    may read, which is created if it is missing. If that fails, the key lasts as long as this
+    process.
     """
     given = os.environ.get(VARIABLE)
     if given:
@@ -94,7 +94,7 @@ def _make(path: Path) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(_BYTES))
         with contextlib.suppress(FileExistsError):
-            os.link(made, path)  # whole or not at all, and never in the place of another
+            os.link(made, path)  # atomic, and never replaces another file
     finally:
         made.unlink()
 
@@ -105,7 +105,7 @@ _BY_CALL = ", by "
 
 
 def slug(name: str) -> str:
-    """Return the address of an agent's mailbox when none is given."""
+    """Return the default address of an agent's mailbox."""
     try:
         return addresses.slug(name)
     except InvalidRequest:
@@ -121,17 +121,17 @@ def address_in(argument: str, value: str) -> str:
         return addresses.parse(value)
     except InvalidAddress as error:
         if argument == "mail_address":
-            raise  # which it says already
+            raise  # it names the field already
         raise InvalidAddress(f"{argument}: {error}") from None
 
 
 class Identity:
-    """The agent that a set of tools belongs to.
+    """The agent of a set of tools.
 
-    Its mailbox and group are the defaults of every operation, and it is the sender of what it
-    sends. It may read its own mailbox, the ones it made, and what ``allow_read`` names. It may
-    send to these, and to what ``allow_send`` names; None for all. Its mailbox is by default the
-    slug of its name. Usable from several threads.
+    Its mailbox and group are the defaults of every operation, and it is the sender of its messages.
+    It may read its own mailbox, the ones that it created, and those of ``allow_read``. It may send
+    to these, and to those of ``allow_send``; None for all. The default mailbox is the slug of its
+    name. Usable from several threads.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class Identity:
                 del self._met[next(iter(self._met))]
 
     def has_met(self, agents: Iterable[str]) -> bool:
-        """Tell whether all of these agents were shown to this one lately, or are this one."""
+        """Return whether all of these agents were shown to this one lately, or are this one."""
         with self._lock:
             return all(one in self._met or one == self.name for one in agents)
 
@@ -177,7 +177,7 @@ class Identity:
         return f"{self.made_by}{code(agent_key(), self.name, mail_address)}{by}"
 
     def describes(self, desc: str, mail_address: str) -> bool:
-        """Tell whether a description proves that this agent made the mailbox."""
+        """Return whether a description proves that this agent created the mailbox."""
         made_by, rest = desc[: len(self.made_by)], desc[len(self.made_by) :]
         given, _, _ = rest.partition(_BY_CALL)
         proof = code(agent_key(), self.name, mail_address)
@@ -190,13 +190,13 @@ class Identity:
 
     @property
     def readable(self) -> str:
-        """A sentence that says what the agent may read."""
+        """A sentence about the mailboxes that the agent may read."""
         others = "".join(f", {pattern}" for pattern in self._allow_read)
         return f"{self.name} may read its own mailbox {self.mail_address}{others} and what it made"
 
     @property
     def sendable(self) -> str:
-        """A sentence that says where the agent may send to."""
+        """A sentence about the mailboxes to which the agent may send."""
         if self._allow_send is None:
             return f"{self.name} may send to every mailbox"
         named = "".join(f"{pattern}, " for pattern in self._allow_send)
@@ -209,7 +209,7 @@ class Identity:
             return list(dict.fromkeys([self.mail_address, *reversed(self._made)]))
 
     def may_send(self, mail_address: str) -> bool:
-        """Tell whether the agent may send to a mailbox, as far as it is known without asking."""
+        """Return whether the agent may send to a mailbox, without a request to the broker."""
         return (
             self._allow_send is None
             or self._allow_send.match(mail_address)
@@ -217,5 +217,5 @@ class Identity:
         )
 
     def may_read(self, mail_address: str) -> bool:
-        """Tell whether the agent may read a mailbox; whether it made one the broker knows."""
+        """Return whether the agent may read a mailbox; the broker knows who created it."""
         return mail_address == self.mail_address or self._allow_read.match(mail_address)

@@ -20,7 +20,7 @@ _MOST = 10_000  # messages that are remembered
 
 @dataclass(frozen=True, slots=True)
 class FetchedFrom:
-    """One fetch result, or what is assumed of a message that no remembered result held."""
+    """One fetch result, or an assumption about a message of no remembered result."""
 
     mail_address: str
     group_name: str
@@ -52,7 +52,7 @@ class DeliveryMemory:
         self.known: dict[tuple[str, int], dict[tuple[str, str], _Known]] = {}
 
     def of(self, scope: str, *, and_others: bool = False) -> Deliveries:
-        """Return what is remembered for one scope, such as a consumer, or else for any other."""
+        """Return the remembered deliveries of one scope, such as a consumer, or else of others."""
         return Deliveries(self, scope, and_others)
 
 
@@ -80,21 +80,21 @@ class Deliveries:
                 del known[scope, msg_id]
 
     def shown(self, delivery: FetchedFrom, msg_ids: Iterable[int]) -> None:
-        """Note that the caller has been given messages of a mailbox and group."""
+        """Note that the caller got messages of a mailbox and group."""
         for msg_id in msg_ids:
             known = self._known(msg_id).get((delivery.mail_address, delivery.group_name))
             if known is not None:
                 known.is_shown = True
 
     def is_shown(self, delivery: FetchedFrom, msg_id: int) -> bool:
-        """Tell whether another call than that of ``delivery`` has been given a message."""
+        """Return whether another call than that of ``delivery`` got a message."""
         known = self._known(msg_id).get((delivery.mail_address, delivery.group_name))
         if known is None or not known.is_shown:
             return False
         return delivery.call_id is None or delivery.call_id != known.delivery.call_id
 
     def let_go(self, delivery: FetchedFrom, msg_id: int) -> None:
-        """Note that a message was dealt with or given back."""
+        """Note that a message was acked or given back."""
         known = self._known(msg_id).get((delivery.mail_address, delivery.group_name))
         if known is not None:
             known.let_go = next(self._memory.numbers)
@@ -140,13 +140,12 @@ class _Held:
 
 
 class LeaseKeeper:
-    """Renews the leases of one agent, and knows which of them have ended.
+    """Renews the leases of one agent, and notes the ended ones.
 
-    Leases of what is acknowledged or given back are not renewed. Leases are renewed on the
-    event loop that calls ``fetched`` and ``extended``, which is always the same one, and the only
-    one for ``give_back``. The other methods may be called on any thread. ``max_ms`` counts from the
-    fetch; 0 is for leases that are never renewed. It also knows when each session of the agent
-    called last, so that another session can take over from one that is silent.
+    Leases of messages that were acked or given back are not renewed. Call ``fetched``, ``extended``
+    and ``give_back`` on one event loop, which renews the leases, and the other methods on any
+    thread. ``max_ms`` counts from the fetch; 0: leases are never renewed. It also notes the last
+    call of each session of the agent, so that another session can take over from a silent one.
     """
 
     def __init__(self, client: Mq9Client, lease_ms: int, max_ms: int) -> None:
@@ -161,7 +160,7 @@ class LeaseKeeper:
         self._task: asyncio.Task[None] | None = None
 
     def fetched(self, delivery: FetchedFrom, lease_ms: int) -> None:
-        """Begin to renew the leases of what was fetched just now."""
+        """Start to renew the leases of fetched messages."""
         with self._lock:
             self._forget_what_is_over()
             now = self._now()
@@ -218,7 +217,7 @@ class LeaseKeeper:
             }
 
     def let_go(self, deliveries: Mapping[int, FetchedFrom], msg_ids: Iterable[int]) -> None:
-        """Stop renewing messages that were acknowledged or given back, wherever fetched."""
+        """Stop renewing messages that were acked or given back, by any session."""
         places = {_place(one) for one in deliveries.values()}
         with self._lock:
             for msg_id in msg_ids:
@@ -238,7 +237,7 @@ class LeaseKeeper:
             return [(key[1], self._held.pop(key).delivery) for key in found[:most]]
 
     def end(self, consumer: str) -> None:
-        """Forget what a consumer and its branches hold, since it has ended; takes no lock."""
+        """Forget the leases of a consumer that has ended, and of its branches; takes no lock."""
         self._over.append(consumer)
 
     def stop(self) -> None:
@@ -246,7 +245,7 @@ class LeaseKeeper:
         self._stopped = True
 
     async def give_back(self) -> None:
-        """Give back what is held, and stop; to be called before the connection is closed."""
+        """Give back all leases, and stop. Call it before the connection is closed."""
         with self._lock:
             self._forget_what_is_over()
             held = dict(self._held)
@@ -289,7 +288,7 @@ class LeaseKeeper:
             )
 
     def _due(self) -> dict[tuple[_Place, int], list[int]]:
-        """Return what has to be renewed now, by place and for how long."""
+        """Return the leases to renew now, by place and duration."""
         if self._stopped:
             return {}
         now = self._now()
@@ -327,7 +326,7 @@ class LeaseKeeper:
 
 
 def is_of(consumer: str, whole: str) -> bool:
-    """Tell whether a consumer is another one, or a branch of it."""
+    """Return whether a consumer is another one, or a branch of it."""
     return consumer == whole or consumer.startswith(f"{whole}#")
 
 

@@ -66,7 +66,7 @@ async def stop_loops(
 async def _move(
     caller: Caller, identity: Identity, message: Message, dead_letter: str, reason: str
 ) -> bool:
-    """Move a message, or else give it back for a while; tell whether it was moved."""
+    """Move a message, or else give it back for a while; return whether it was moved."""
     try:
         try:
             await message.move(dead_letter, reason=reason)

@@ -120,14 +120,14 @@ def _published(readable_by: Sequence[str] | None) -> _Published:
 
 
 def readers_of(status: MailboxStatus) -> list[str]:
-    """Return who may look into a mailbox beside its owner."""
+    """Return who may look into a mailbox in addition to its owner."""
     if status.look_policy is LookPolicy.EVERYONE:
         return [EVERYBODY]
     return [*(status.readers or ()), *(status.viewers or ())]
 
 
 def _made_up(caller: Caller) -> str:
-    """Return an address that nobody can guess, the same when the call is made again."""
+    """Return a secret address, the same for a repeated call."""
     identity = caller.identity
     fits = identity is not None and len(identity.mail_address) <= _LONGEST_PREFIX
     prefix = identity.mail_address if identity and fits else None
@@ -163,7 +163,7 @@ class DeleteResult(Result):
 async def _confirm_deletion(caller: Caller, arguments: DeleteArguments) -> Confirmation | None:
     msg_id = _one_of(arguments)
     if msg_id is None:
-        return None  # nobody has seen it
+        return None  # unknown
     address = await caller.mailbox_to_read(arguments.mail_address)
     if not await caller.client.query(address, msg_id=msg_id, max_bytes=1):
         raise MessageNotFound(f"message not found: {msg_id} is not in {address}")

@@ -24,7 +24,7 @@ def time_at(unix_seconds: int) -> str:
 
 
 def unix_seconds(argument: str, text: str) -> int:
-    """Return the Unix second of a time in ISO 8601; UTC unless it says otherwise."""
+    """Return the Unix second of a time in ISO 8601; the default zone is UTC."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
@@ -111,7 +111,7 @@ class Cut(BaseModel):
 
 
 class EnvelopeView(BaseModel):
-    """The sender's words beside the body."""
+    """The sender's words, without the body."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, serialize_by_alias=True)
 
@@ -154,12 +154,12 @@ class SenderView(BaseModel):
 
     @property
     def is_stranger(self) -> bool:
-        """Whether its name is genuine, and nobody here knows it."""
+        """Whether its name is genuine, and unknown here."""
         return self.registered is False or bool(self.first_contact)
 
 
 class MessageView(BaseModel):
-    """A message in a result: what the broker says of it, and, marked, what its sender wrote."""
+    """A message in a result: the facts of the broker and, marked, the text of its sender."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -197,10 +197,10 @@ def views(
     states: Mapping[int, str] = MappingProxyType({}),
     yours: Collection[int] = (),
 ) -> list[MessageView]:
-    """Show messages, cut once ``max_chars`` of bodies are used up; ``rest`` says how to go on.
+    """Return messages for a result, cut after ``max_chars`` of bodies; ``rest`` is the next step.
 
-    ``senders`` has what is known of senders, ``states`` how messages stand, both by msg_id. Those
-    of ``yours`` are marked as held already.
+    ``senders`` has the facts about senders, ``states`` the states of messages, both by msg_id.
+    Messages in ``yours`` are marked as held already.
     """
     shown = []
     left = max_chars

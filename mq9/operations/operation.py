@@ -1,4 +1,4 @@
-"""An operation: what a model can do, declared once for LangChain and MCP."""
+"""An operation for a model, declared once for LangChain and MCP."""
 
 from __future__ import annotations
 
@@ -134,12 +134,12 @@ class Operation(Generic[A, R]):
     idempotent: bool = False
     open_world: bool = False  # it reaches others, who may be anybody
     confirmation: Callable[[Caller, A], Awaitable[Confirmation | None]] | None = None
-    # It leases messages or asks which were fetched; or a function of its arguments says so. All
+    # It leases messages or uses fetched ones; or a function of its arguments returns that. All
     # such calls belong on one event loop.
     leases: bool | Callable[[A], bool] = False
 
     def uses_leases(self, arguments: A) -> bool:
-        """Tell whether a call leases messages or asks which were fetched."""
+        """Return whether a call leases messages or uses fetched ones."""
         return self.leases(arguments) if callable(self.leases) else self.leases
 
     def check_allowed(self, caller: Caller) -> None:
@@ -192,19 +192,19 @@ class _Plain(GenerateJsonSchema):
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """Describe what has a default."""
+        """Describe a value with a default."""
         if "default" in schema and schema["default"] is None:
             return self.generate_inner(schema["schema"])
         return super().default_schema(schema)
 
     def str_schema(self, schema: core_schema.StringSchema) -> JsonSchemaValue:
-        """Describe a text, without its longest length, which nobody means to reach."""
+        """Describe a text, without its maximum length, which models do not reach."""
         described = super().str_schema(schema)
         described.pop("maxLength", None)
         return described
 
     def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
-        """Describe a number, without limits that nobody means to reach."""
+        """Describe a number, without limits that models do not reach."""
         described = super().int_schema(schema)
         if described.get("maximum", 0) > _BEYOND_REACH:
             del described["maximum"]

@@ -61,7 +61,7 @@ class Presence:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, report: Callable[[], Mapping[str, Any]]) -> None:
-        """Register the agent, and go on reporting."""
+        """Register the agent, and report regularly."""
         await self._register()
         self._task = asyncio.create_task(self._report(report))
 

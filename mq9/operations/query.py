@@ -30,7 +30,7 @@ from mq9.operations.operation import (
 from mq9.operations.senders import senders_of
 from mq9.protocol.checks import MAX_MSG_ID
 
-_SHOWN = 20  # messages, unless a limit is given
+_SHOWN = 20  # messages, default
 _States = Literal["new", "held", "acked"]
 _STATES = {"new": "pending", "held": "leased", "acked": "acked"}
 
@@ -162,7 +162,7 @@ async def query_messages(caller: Caller, arguments: QueryArguments) -> QueryResu
 
 
 async def _is_published(caller: Caller, mail_address: str) -> bool:
-    """Tell whether a mailbox is one that the agent made for others to look into."""
+    """Return whether the agent created a mailbox for others to look into."""
     identity = caller.identity
     if identity is None or mail_address == identity.mail_address:
         return False
@@ -205,7 +205,7 @@ async def _found(
         except BadReply:
             if state is not None or arguments.before_id is not None:
                 raise
-            # A broker that does not know how messages stand can be asked for them all the same.
+            # A broker without states of messages still returns the messages.
             matching = await ask()
         found += matching
         more = more or matching.more
@@ -252,7 +252,7 @@ def _holder(caller: Caller, consumer: str) -> str:
 
 
 async def _sent(caller: Caller, arguments: QueryArguments) -> QueryResult:
-    """Return what the agent sent, and what became of it."""
+    """Return the sent messages of the agent, and their states."""
     for name in ("mail_address", "state", "key", "tags", "since", "msg_id", "before_id"):
         if getattr(arguments, name) is not None:
             raise InvalidRequest(f"{name}: with sent only correlation_ids and limit choose")

@@ -118,7 +118,7 @@ def _is_answer(arguments: SendArguments) -> bool:
     leases=_is_answer,
 )
 async def send_message(caller: Caller, arguments: SendArguments) -> SendResult:
-    """Send a message to a mailbox, given by its address, its agent or the message it answers."""
+    """Send a message to a mailbox, named by address, agent or the answered message."""
     if arguments.reply_to_msg is not None:
         return await _answer(caller, arguments, arguments.reply_to_msg)
     if arguments.to is None:
@@ -175,7 +175,7 @@ async def _send(
     try:
         return await _send_to(caller, address, arguments, reply_to, id_)
     except MailboxNotFound as error:
-        # What looks like an address may be a name as well.
+        # An address may also be a name.
         found = await named(caller.client, to)
         if found in {None, address}:
             close = await nearest(caller.client, to)
@@ -226,7 +226,7 @@ async def _send_to(
 
 
 async def _reader(caller: Caller, address: str) -> ReaderView | None:
-    """Return what the registry tells of who reads a mailbox; None where it cannot be asked."""
+    """Return the registered reader of a mailbox; None if the registry does not answer."""
     try:
         found = await look_up(caller.client, mailboxes=[address])
     except Mq9Error as error:  # the message is sent all the same
@@ -243,7 +243,7 @@ async def _reader(caller: Caller, address: str) -> ReaderView | None:
 
 
 def _made_up(caller: Caller, id_: str | None) -> str | None:
-    """Return a correlation id, the same for what is sent again under an idempotency id."""
+    """Return a correlation id, the same for a repeated send with an idempotency id."""
     if caller.identity is None:
         return None
     if id_ is not None:

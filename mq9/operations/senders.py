@@ -1,4 +1,4 @@
-"""The senders of messages: what is known of them beside their own words."""
+"""The senders of messages: known facts, apart from their own words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AT_ONCE = 100  # names of one request
 async def senders_of(
     caller: Caller, mail_address: str, messages: Sequence[Message]
 ) -> dict[int, SenderView]:
-    """Return what is known of each sender whose name is genuine, by msg_id."""
+    """Return the facts about each sender with a genuine name, by msg_id."""
     names = {one.msg_id: one.sender for one in messages if one.sender and one.sender_verified}
     known, mailboxes = await _known(
         caller, mail_address, list(dict.fromkeys(names.values())), messages
@@ -34,7 +34,7 @@ async def senders_of(
 
 
 def _is_of(mail_address: str, registered: str) -> bool:
-    """Tell whether a mailbox is an agent's own, or one of its threads'."""
+    """Return whether a mailbox is an agent's own, or one of its threads."""
     return mail_address == registered or mail_address.startswith(f"{registered}.")
 
 
@@ -56,7 +56,7 @@ async def _known(
         several = names[start : start + _AT_ONCE]
         try:
             found = await look_up(caller.client, names=several, wrote_to=mail_address, before=first)
-        except Mq9Error as error:  # what was fetched must not be lost over this
+        except Mq9Error as error:  # the fetched messages must not be lost
             _logger.warning("senders of mail to %s were not looked up: %s", mail_address, error)
             break
         for one in found or ():

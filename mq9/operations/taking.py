@@ -1,4 +1,4 @@
-"""Leasing messages to a caller: new ones, and what it holds already."""
+"""Leases messages to a caller: new ones, and those that it holds already."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mq9.models import Deliver, FetchResult, Held, Message
 from mq9.operations.caller import Caller, PrivateMailbox
 from mq9.operations.leases import FetchedFrom, is_of
 
-_LINGER_MS = 500  # after the first message, so that what is urgent among several comes first
+_LINGER_MS = 500  # after the first message, so that urgent ones come first
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Taken:
     delivery: FetchedFrom
     fetched: FetchResult
     again: list[Message]
-    held: list[tuple[str, Held]]  # by the caller, beside all these, with the mailbox
+    held: list[tuple[str, Held]]  # further messages of the caller, with the mailbox
 
     def __bool__(self) -> bool:
         return bool(self.fetched or self.again)
@@ -48,8 +48,8 @@ class Taken:
 async def take(caller: Caller, mail_address: str, wanted: Wanted) -> Taken:
     """Lease messages of a mailbox to a caller.
 
-    What it holds comes again where it wants that, and where it may not have seen it: after a
-    restart, when the call that fetched it was cancelled, and when that call is made again.
+    Messages that it holds are returned again if it requests that, or if it may not have seen them:
+    after a restart, after a cancelled call, and for a repeated call.
     """
     group = caller.group_to_use(wanted.group_name, mail_address)
     fetched = await caller.client.fetch(
@@ -81,7 +81,7 @@ async def take(caller: Caller, mail_address: str, wanted: Wanted) -> Taken:
 
 
 async def _again(caller: Caller, delivery: FetchedFrom, held: Sequence[Held]) -> list[Message]:
-    """Read again what the caller holds, as far as it is still stored."""
+    """Read the stored messages that the caller holds."""
     address, group = delivery.mail_address, delivery.group_name
     found = await asyncio.gather(
         *(caller.client.query(address, msg_id=one.msg_id, limit=1) for one in held)
@@ -163,7 +163,7 @@ def _has_answers(wait: asyncio.Task[Taken], private: PrivateMailbox) -> bool:
 
 
 async def _undo(caller: Caller, waits: Sequence[asyncio.Task[Taken]]) -> None:
-    """End waits, and give back what one has leased all the same."""
+    """End waits, and give back what one of them has leased."""
     for wait in waits:
         wait.cancel()
     await asyncio.wait(waits)

@@ -12,10 +12,10 @@ _NAME = re.compile(r"@([a-z]+(?:_[a-z]+)*)")
 class ToolNames:
     """The operations that are offered, and the names of their tools.
 
-    A text for a model names an operation as ``@fetch_messages``. A passage in ``[[…]]`` is left out
-    unless all operations that it names are offered; in ``[[…|…]]`` the first of the alternatives
-    stands of which that is true. ``served`` has the tool's name of each operation that is offered;
-    None offers all, under their own names.
+    A text for a model names an operation as ``@fetch_messages``. A passage in ``[[…]]`` is kept
+    only if all operations that it names are offered. Of ``[[…|…]]`` the first such alternative is
+    kept. ``served`` has the tool's name of each offered operation; None offers all, under their own
+    names.
     """
 
     def __init__(self, served: Mapping[str, str] | None = None) -> None:
