@@ -1,5 +1,5 @@
 """Lists of all mail for people: conversations, links, and stuck messages.
 
-``index`` takes messages in when somebody asks, a part at a time, into tables that are derived from
-them; a SEND pays nothing for that. ``conversations``, ``stuck`` and ``own`` read.
+``index`` keeps tables that are derived from messages. A listing updates them, a part at a time, so
+they cost a SEND nothing. ``conversations``, ``stuck`` and ``own`` read them.
 """

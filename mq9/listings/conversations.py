@@ -1,4 +1,4 @@
-"""Conversations read from the index, for those who may see their messages."""
+"""Conversations from the index, limited to the messages that a client may see."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from mq9.models import Conversation, ConversationPage, Moved, Participant, Progr
 from mq9.protocol.requests import ListConversations
 from mq9.protocol.reserved import MOVED_ASIDE
 
-MOST_CHARACTERS = 200  # of a text that is shown
+MOST_CHARACTERS = 200  # of a shown text
 _MOST_BYTES = 4 * MOST_CHARACTERS
-_MOST_SEARCHED = 4_096  # bytes of a message, for the text of a filter
+_MOST_SEARCHED = 4_096  # bytes of a message that a text filter searches
 MOST_COUNTED = 1_000  # messages of a conversation
-_MOST_LOOKED_AT = 50  # messages of a conversation, for its state
-_MOST_CANDIDATES = 10  # of these, whose standings are asked for
+_MOST_LOOKED_AT = 50  # messages of a conversation that decide its state
+_MOST_CANDIDATES = 10  # messages of these whose standings are read
 _MOST_NAMED = 20  # participants and mailboxes of a conversation
-_MOST_PLACES = 1_000  # mailboxes of an agent whose conversations are walked one by one
+_MOST_PLACES = 1_000  # mailboxes of an agent that are walked one by one
 _MOST_ROWS = 20_000  # of the index, for a page
 _MOST_READ = 1_000  # conversations, for a page with filters
-_MOST_LISTED = 512 * 1024  # bytes of a page, as JSON, and one conversation
-_AT_ONCE = 200  # conversations of a place that are read together
+_MOST_LISTED = 512 * 1024  # bytes of a page as JSON, plus one conversation
+_AT_ONCE = 200  # conversations of a place in one query
 _NEWEST = (1 << 62, 1 << 62)
 _VISIBLE = (
     "(c.sender=:own AND :own<>0"
@@ -48,12 +48,12 @@ _VISIBLE = (
 
 
 def sees_all(actor: Actor) -> bool:
-    """Tell whether somebody sees all mailboxes."""
+    """Return whether an actor sees all mailboxes."""
     return actor.may_list and (actor.agent is None or actor.is_operator or actor.is_reader)
 
 
 def refuse_unknown(actor: Actor) -> None:
-    """Refuse whoever the broker knows nothing of."""
+    """Refuse an anonymous client."""
     if actor.agent is None and not actor.may_list:
         raise Forbidden(
             "conversations: this broker does not know who asks, and an address is all that it "
@@ -62,22 +62,22 @@ def refuse_unknown(actor: Actor) -> None:
 
 
 class Rights:
-    """The messages of the index that somebody may see."""
+    """The rights of an actor to see messages of the index."""
 
     def __init__(self, db: Connection, actor: Actor, now: int) -> None:
         self._db = db
         self._actor = actor
         self._now = now
-        self._rows: dict[int, MailboxRow | None] = {}  # that are there, by id
+        self._rows: dict[int, MailboxRow | None] = {}  # by id; None if it does not exist
         self._looks: dict[int, bool] = {}
         self.sees_all = sees_all(actor)
-        # The number under which the agent's own messages are.
+        # The agent's number as a sender in the index.
         self.own = 0
         if not self.sees_all and actor.agent is not None:
             self.own = index.sender_number(db, actor.agent, 1)
 
     def may_look(self, mailbox_id: int) -> bool:
-        """Tell whether a mailbox is there and all that is in it may be seen."""
+        """Return whether a mailbox exists and the actor may see all of its messages."""
         found = self._looks.get(mailbox_id)
         if found is None:
             row = self.row(mailbox_id)
@@ -88,14 +88,14 @@ class Rights:
         return found
 
     def row(self, mailbox_id: int) -> MailboxRow | None:
-        """Return a mailbox that is there."""
+        """Return a mailbox; None if it does not exist."""
         if mailbox_id not in self._rows:
             row = mailboxes.look_by_id(self._db, mailbox_id, self._now)
             self._rows[mailbox_id] = row
         return self._rows[mailbox_id]
 
     def places(self) -> list[int] | None:
-        """Return where the conversations are that may be seen; None where those are too many."""
+        """Return the places with visible conversations; None for all or too many."""
         if self.sees_all:
             return None
         actor = self._actor
@@ -120,7 +120,7 @@ class Rights:
         return [*places, self.own] if self.own else places
 
     def condition(self, conversation: int) -> tuple[str, dict[str, Any]]:
-        """Return which rows c of a conversation may be seen, as SQL with its values."""
+        """Return the SQL condition, with its values, for visible rows c of a conversation."""
         if self.sees_all:
             return "1", {}
         found = self._db.execute(
@@ -131,7 +131,7 @@ class Rights:
         return self._visible([id_ for (id_,) in found if self.may_look(id_)])
 
     def condition_at(self, mailbox_id: int) -> tuple[str, dict[str, Any]]:
-        """Return the same of rows in one mailbox."""
+        """Return the same condition for rows in one mailbox."""
         return self._visible([mailbox_id] if self.may_look(mailbox_id) else [])
 
     def _visible(self, look: list[int]) -> tuple[str, dict[str, Any]]:
@@ -139,7 +139,7 @@ class Rights:
 
 
 class Row(NamedTuple):
-    """A message of a conversation that is there and may be seen."""
+    """A stored and visible message of a conversation."""
 
     at_ms: int
     mailbox: int
@@ -154,11 +154,11 @@ class Row(NamedTuple):
     moved: str | None
     due_ms: int | None  # of a delayed message
     code: str | None  # of an error answer
-    is_note: int  # it only tells of a question: of progress, or that the answer is overdue
+    is_note: int  # whether it only reports progress or an overdue answer of a question
 
     @property
     def author(self) -> tuple[str | None, int]:
-        """The sender, and whether it is verified."""
+        """The sender and whether it is verified."""
         return self.sender_name, self.verified
 
     @property
@@ -168,22 +168,22 @@ class Row(NamedTuple):
 
     @property
     def is_copy(self) -> bool:
-        """Whether it was moved here, and not back."""
+        """Whether it was moved here, except back."""
         return self.moved is not None and not orjson.loads(self.moved).get("back")
 
     @property
     def is_dead_letter(self) -> bool:
-        """Whether it was moved here, and neither back nor aside."""
+        """Whether it was moved here, except back or aside."""
         return self.is_copy and orjson.loads(self.moved or "{}").get("reason") != MOVED_ASIDE
 
     @property
     def place(self) -> tuple[int, int]:
-        """The mailbox, and its number there."""
+        """The mailbox and the number in it."""
         return self.mailbox, self.number
 
     @property
     def wanted(self) -> Wanted:
-        """The message, to ask for its standing."""
+        """The key to read its standing."""
         return Wanted(self.mailbox, self.number, self.lane, self.address)
 
 
@@ -210,7 +210,7 @@ _NEWEST_ROWS = (
 def rows_of(
     db: Connection, conversation: int, rights: Rights, now: int, most: int = _MOST_LOOKED_AT
 ) -> list[Row]:
-    """Return the newest messages of a conversation that may be seen, newest first."""
+    """Return the newest visible messages of a conversation, newest first."""
     visible, values = rights.condition(conversation)
     found = db.execute(
         f"SELECT {ROW_COLUMNS} FROM {_NEWEST_ROWS}{LIVE} AND {visible}"  # noqa: S608  # constant text
@@ -228,7 +228,7 @@ def rows_of(
 
 @dataclass(slots=True)
 class _Found:
-    """A conversation of a page, as far as it is read."""
+    """A conversation of a page."""
 
     walked: _Walked
     name: str | None
@@ -240,19 +240,19 @@ class _Found:
 
     @property
     def bytes(self) -> int:
-        """About how many it takes in a reply at the most."""
+        """Upper bound of its bytes in a reply, about."""
         names = [one.name or "" for one in self.participants[:_MOST_NAMED]]
-        told = orjson.dumps([self.id, names, self.mailboxes[:_MOST_NAMED]])
-        return 6 * MOST_CHARACTERS + len(told) + 40 * len(names) + 400
+        encoded = orjson.dumps([self.id, names, self.mailboxes[:_MOST_NAMED]])
+        return 6 * MOST_CHARACTERS + len(encoded) + 40 * len(names) + 400
 
     @property
     def id(self) -> str:
-        """The name that readers use."""
+        """The id in the protocol."""
         return id_of(self.name, self.oldest.address, self.oldest.number)
 
 
 def id_of(name: str | None, address: str, number: int) -> str:
-    """Return what a conversation is called: one of a message alone by that."""
+    """Return the id of a conversation; for a single message, the id is that of the message."""
     if name is None:
         return f"/{address}/{number}"
     return f"/{name}" if name.startswith("/") else name
@@ -267,7 +267,7 @@ class _Walked(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A page, and conversations that the index has messages of which are no longer there."""
+    """A page, and conversations without visible messages, whose rows may be out of date."""
 
     page: ConversationPage
     gone: list[int]
@@ -280,7 +280,7 @@ def page(
     now: int,
     building: Progress | None,
 ) -> Listed:
-    """Return a page of conversations, and where it ended."""
+    """Return a page of conversations."""
     refuse_unknown(actor)
     position = state.position(db).applied
     if not index.is_usable(db):
@@ -289,7 +289,7 @@ def page(
 
 
 class _Listing:
-    """Reads one page."""
+    """Reader of one page."""
 
     def __init__(self, db: Connection, request: ListConversations, actor: Actor, now: int) -> None:
         self._db = db
@@ -319,15 +319,15 @@ class _Listing:
                 gone.append(walked.id)
                 continue
             examined += one.count
-            if self._matches(one) and (told := self._state(one)) is not None:
-                found.append((one, told))
+            if self._matches(one) and (state_found := self._state(one)) is not None:
+                found.append((one, state_found))
                 room -= one.bytes
         texts = texts_of(self._db, [one.oldest.place for one, _ in found])
         return Listed(
             ConversationPage(
                 conversations=tuple(
-                    self._told(one, told, text)
-                    for (one, told), text in zip(found, texts, strict=True)
+                    self._conversation(one, state_found, text)
+                    for (one, state_found), text in zip(found, texts, strict=True)
                 ),
                 more=f"{last.last_ms}.{last.tie}" if more and last is not None else None,
                 building=building,
@@ -337,7 +337,7 @@ class _Listing:
         )
 
     def _chosen_places(self) -> list[int] | None:
-        """Return the places whose conversations are walked; None for all conversations."""
+        """Return the places to walk; None for all conversations."""
         if not self._rights.sees_all:
             return self._rights.places()
         if self._request.agent is not None:
@@ -349,7 +349,7 @@ class _Listing:
         return None
 
     def _walk(self) -> Iterator[_Walked]:
-        """Yield conversations, the one with the newest message first."""
+        """Yield conversations in the order of their newest messages, newest first."""
         before = _NEWEST
         if self._request.before is not None:
             last_ms, tie = map(int, self._request.before.split("."))
@@ -383,7 +383,7 @@ class _Listing:
             before = rows[-1][:2]
 
     def _was_shown(self, walked: _Walked) -> bool:
-        """Tell whether a conversation stands further up, since it is newer in another place."""
+        """Return whether a conversation came earlier, because it is newer in another place."""
         if len(self._places or ()) < 2:
             return False
         (last_ms,) = self._db.execute(
@@ -394,7 +394,7 @@ class _Listing:
         return bool(last_ms > walked.last_ms)
 
     def _load(self, walked: _Walked) -> _Found | None:
-        """Read a conversation; None where nothing of it is there that may be seen."""
+        """Read a conversation; return None if it has no visible messages."""
         rows = rows_of(self._db, walked.id, self._rights, self._now)
         if not rows:
             return None
@@ -462,7 +462,7 @@ class _Listing:
         return any(self._words in text.casefold() for text in texts)
 
     def _state(self, found: _Found) -> _State | None:
-        """Return how a conversation stands; None where it stands otherwise than is asked for."""
+        """Return the state of a conversation; None if the request filters for another one."""
         outdated = {
             row.address
             for one in found.rows
@@ -471,11 +471,11 @@ class _Listing:
         }
         if outdated:
             raise Outdated(*outdated)
-        told = state_of(self._db, found.rows, self._now)
-        return told if self._request.state in {None, told.state} else None
+        state_found = state_of(self._db, found.rows, self._now)
+        return state_found if self._request.state in {None, state_found.state} else None
 
-    def _told(self, found: _Found, told: _State, text: str) -> Conversation:
-        is_seen = told.row.mailbox and self._rights.may_look(told.row.mailbox)
+    def _conversation(self, found: _Found, of: _State, text: str) -> Conversation:
+        is_seen = of.row.mailbox and self._rights.may_look(of.row.mailbox)
         return Conversation(
             id=found.id,
             text=text,
@@ -484,12 +484,12 @@ class _Listing:
             count=found.count,
             participants=tuple(found.participants[:_MOST_NAMED]),
             mailboxes=tuple(found.mailboxes[:_MOST_NAMED]),
-            state=told.state,
-            waiting_for=told.row.address,
-            holder=told.holder if is_seen else None,
-            since=None if told.since_ms is None else told.since_ms / 1000,
-            reason=told.reason if is_seen else None,
-            deliveries=told.deliveries,
+            state=of.state,
+            waiting_for=of.row.address,
+            holder=of.holder if is_seen else None,
+            since=None if of.since_ms is None else of.since_ms / 1000,
+            reason=of.reason if is_seen else None,
+            deliveries=of.deliveries,
         )
 
 
@@ -497,7 +497,7 @@ class _State(NamedTuple):
     """The state of a conversation."""
 
     state: str
-    row: Row  # the message by which it does
+    row: Row  # the message that decides it
     since_ms: int | None = None
     holder: str | None = None
     reason: str | None = None
@@ -505,7 +505,7 @@ class _State(NamedTuple):
 
 
 def question_of(answer: Row, rows: Iterable[Row]) -> Row | None:
-    """Return the message among some that another one answers."""
+    """Return the message among ``rows`` that ``answer`` replies to."""
     for one in rows:
         if (
             one.correlation_id is not None
@@ -520,7 +520,7 @@ def question_of(answer: Row, rows: Iterable[Row]) -> Row | None:
 
 
 def state_of(db: Connection, rows: Sequence[Row], now: int) -> _State:
-    """Tell how a conversation stands by its newest messages, newest first."""
+    """Return the state of a conversation from its newest messages, newest first."""
     answers = {
         row.place: question for row in rows if (question := question_of(row, rows)) is not None
     }
@@ -534,15 +534,15 @@ def state_of(db: Connection, rows: Sequence[Row], now: int) -> _State:
     open_rows = [row for row in others if (row.correlation_id or "") not in answered]
     open_rows = open_rows[:_MOST_CANDIDATES]
     stand = standings(db, [row.wanted for row in open_rows if row.due_ms is None], now)
-    copies = {  # where dead letters came from
+    copies = {  # origins of dead letters
         (moved["mailbox"], moved["msg_id"])
         for row in rows
         if row.moved is not None and (moved := orjson.loads(row.moved))
     }
     for row in open_rows:
-        told = _open_state(db, row, stand.get(row.place), copies)
-        if told is not None:
-            return told
+        found = _open_state(db, row, stand.get(row.place), copies)
+        if found is not None:
+            return found
     newest = others[0]
     answer = answered.get(newest.correlation_id or "")
     if answer is not None:
@@ -553,7 +553,7 @@ def state_of(db: Connection, rows: Sequence[Row], now: int) -> _State:
 def _open_state(
     db: Connection, row: Row, standing: GroupStanding | None, copies: set[tuple[str, int]]
 ) -> _State | None:
-    """Tell how a message that was not answered stands; None where it is done with."""
+    """Return the state given by an unanswered message; None if the message is done."""
     if row.due_ms is not None:
         return _State("delayed", row, row.at_ms)
     if standing is not None and standing.state == ACKED:
@@ -579,13 +579,13 @@ def _open_state(
 def _dead_state(
     row: Row, standing: GroupStanding | None, copies: set[tuple[str, int]]
 ) -> _State | None:
-    """Tell of a message that was moved away, or is the copy; None where that is dealt with."""
-    told = row.moved
+    """Return the state given by a moved message or its copy; None if it is dealt with."""
+    details = row.moved
     if standing is not None and standing.state == MOVED:
         if row.is_dead_letter or (row.address, row.number) in copies:
-            return None  # it was moved on, or its copy tells
-        told = standing.moved
-    moved = Moved(**orjson.loads(told or "{}"))
+            return None  # it was moved on, or its copy decides
+        details = standing.moved
+    moved = Moved(**orjson.loads(details or "{}"))
     if moved.back or moved.reason == MOVED_ASIDE:
         return None
     return _State(
@@ -594,7 +594,13 @@ def _dead_state(
 
 
 def texts_of(db: Connection, rows: Sequence[tuple[int, int]], most: int = _MOST_BYTES) -> list[str]:
-    """Return the beginnings of messages, by mailbox and number, as text."""
+    """Return the first bytes of messages as text, in the order of ``rows``.
+
+    Args:
+        db: The database.
+        rows: Mailbox and number of each message.
+        most: Number of bytes.
+    """
     found = db.execute(
         "SELECT substr(coalesce(m.payload, d.payload), 1, ?) FROM json_each(?) j"
         " LEFT JOIN messages m ON m.mailbox=json_extract(j.value, '$[0]')"

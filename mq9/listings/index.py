@@ -1,8 +1,8 @@
-"""The tables that are derived from messages: which conversation each belongs to.
+"""The index of conversations: tables, derived from messages, that map each to its conversation.
 
-They are followed when somebody asks, in parts: what is new is found by the next msg_id of each
-mailbox, and by the highest id of the delayed messages. What was removed is left out by those who
-read, and taken out of the tables little by little. The tables may be dropped at any time.
+A listing updates the index, a part at a time. The next msg_id of each mailbox and the highest id of
+a delayed message show what is new. Readers skip removed messages, whose rows are deleted little by
+little. The tables may be dropped at any time.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from mq9.storage.schema import (
     drop_conversations,
 )
 
-VERSION = "1"  # of the rules by which messages are taken in
-AT_ONCE = 2_000  # messages that one transaction takes in
-_CHECKED = 500  # rows that are looked at, at least, for whether their message is still there
-_GONE_AT_ONCE = 100  # mailboxes that were removed
-_MOST_NAMED_ALIKE = 4  # messages of a correlation id that are asked for its conversation
-# The name of the conversation of a message m; NULL for one that is a conversation by itself.
-# An answer need not repeat what its question says of that.
+VERSION = "1"  # of the rules for indexing messages
+AT_ONCE = 2_000  # messages that one transaction indexes
+_CHECKED = 500  # rows, at least, that are checked for a message that is gone
+_GONE_AT_ONCE = 100  # removed mailboxes
+_MOST_NAMED_ALIKE = 4  # messages of a correlation id that are searched for its conversation
+# The name of the conversation of a message m; NULL for a single message. An answer belongs to the
+# conversation of its question without naming it.
 _NAMED = (
     f"coalesce(json_extract(m.headers, '$.\"{PART_OF}\"'),"
     f" json_extract(m.headers, '$.\"{CONVERSATION}\"'))"
@@ -46,7 +46,7 @@ _NAME_DELAYED = _NAME.format(id="m.correlation_id")
 _NAME_VISIBLE = _NAME.format(
     id="iif(m.overdue, json_extract(CAST(m.payload AS TEXT), '$.correlation_id'), m.correlation_id)"
 )
-# Whether it was moved to where it is, and not back: it was not sent there.
+# Whether a message was moved to its mailbox, except back: it was not sent there.
 _IS_COPY = "(m.moved IS NOT NULL AND coalesce(json_extract(m.moved, '$.back'), 0)=0)"
 _IS_DEAD = f"({_IS_COPY} AND json_extract(m.moved, '$.reason') IS NOT '{MOVED_ASIDE}')"
 COPIED = 1  # in place of the sender of a copy
@@ -59,8 +59,8 @@ _NEW_DELAYED = (
     f"SELECT m.id, m.mailbox, m.sent_ms, m.sender, m.sender_verified, {_NAME_DELAYED}"  # noqa: S608  # constant text
     " FROM delayed m WHERE m.id>? ORDER BY m.id LIMIT ?"
 )
-# How many mailboxes are in the index, and of those that have more messages than it the id, the next
-# msg_id, and how many messages are left at the most. All in one walk over the mailboxes.
+# The number of indexed mailboxes. For each mailbox with new messages its id, next msg_id, and an
+# upper bound of the messages left. One walk over the mailboxes finds all of it.
 _BEHIND = (
     "SELECT count(c.mailbox), json_group_array(json_array(b.id, b.next_msg_id,"
     " iif(c.next_id IS NULL, b.messages-b.delayed,"
@@ -72,8 +72,8 @@ _REMOVED = (
     "SELECT mailbox FROM conversation_mailboxes c"
     " WHERE NOT EXISTS (SELECT 1 FROM mailboxes b WHERE b.id=c.mailbox) LIMIT ?"
 )
-# Whether a question q has an answer that is stored, or nobody waits for one; and whether a certain
-# message answers a question a of the index.
+# Whether a question q has a stored answer, or no mailbox for one. And whether a certain message
+# answers a question a of the index.
 IS_ANSWERED = (
     "(NOT EXISTS (SELECT 1 FROM mailboxes b WHERE b.address=q.reply_to)"
     " OR EXISTS (SELECT 1 FROM mailboxes b CROSS JOIN messages n ON n.mailbox=b.id"
@@ -87,7 +87,7 @@ _ITS_ANSWER = (
     " AND (n.mailbox, n.msg_id)<>(q.mailbox, q.msg_id)"
 )
 _LATER = "last_ms=max(last_ms, excluded.last_ms), messages=messages+excluded.messages"
-# Whether a row c of the index is of a message that is still there.
+# Whether the message of a row c of the index still exists.
 IS_STORED = (
     "iif(c.number<0, EXISTS (SELECT 1 FROM delayed d WHERE d.id=-c.number),"
     " EXISTS (SELECT 1 FROM messages m WHERE m.mailbox=c.mailbox AND m.msg_id=c.number))"
@@ -99,39 +99,39 @@ IS_STORED = (
 class ToDo:
     """The messages that the index lacks."""
 
-    position: int  # how far the state has come
-    done: int = 0  # messages in the index
-    left: int = 0  # messages that are not, about
+    position: int  # of the state
+    done: int = 0  # indexed messages
+    left: int = 0  # messages to index, about
     mailboxes: list[tuple[int, int]] = field(default_factory=list)  # ids and next msg_ids
     removed: list[int] = field(default_factory=list)  # mailboxes
-    delayed: int = 0  # the highest id
+    delayed: int = 0  # the highest id of a delayed message
     has_delayed: bool = False
 
     @property
     def is_done(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether nothing is left to do."""
         return not (self.mailboxes or self.removed or self.has_delayed)
 
     @property
     def progress(self) -> Progress | None:
-        """The progress; None when there is nothing to do."""
+        """The progress; None if nothing is left to do."""
         if self.is_done:
             return None
         return Progress(self.done, self.done + max(self.left, 1))
 
 
-class _Taken(NamedTuple):
-    """A message that is taken in."""
+class _NewMessage(NamedTuple):
+    """A message to index."""
 
     mailbox: int
-    number: int  # msg_id, or of a delayed message its negative id
+    number: int  # msg_id, or the negative id of a delayed message
     at_ms: int
     sender: int  # its number among the senders, or COPIED
     name: str | None
 
 
 def is_usable(db: Connection) -> bool:
-    """Tell whether the tables are there, by the present rules."""
+    """Return whether the tables exist in the current version."""
     found = db.execute("SELECT 1 FROM sqlite_schema WHERE name='conversations_index'").fetchone()
     if found is None:
         return False
@@ -140,7 +140,7 @@ def is_usable(db: Connection) -> bool:
 
 
 def name_of(db: Connection, mailbox: int, number: int) -> str | None:
-    """Return the name of a message's conversation; None where it is one by itself, or gone."""
+    """Return the name of a message's conversation; None if it has none or is gone."""
     name, which = _NAME_VISIBLE, "messages m WHERE mailbox=? AND msg_id=?"
     if number < 0:
         name, which = _NAME_DELAYED, "delayed m WHERE mailbox=? AND id=-?"
@@ -152,7 +152,7 @@ def name_of(db: Connection, mailbox: int, number: int) -> str | None:
 
 
 def to_do(db: Connection) -> ToDo:
-    """Return what the index has to take in."""
+    """Return the messages that the index lacks."""
     position = state.position(db).applied
     if not is_usable(db):
         left, highest = db.execute(
@@ -179,8 +179,8 @@ def to_do(db: Connection) -> ToDo:
     )
 
 
-def take_in_part(db: Connection, task: ToDo) -> None:
-    """Do a part of what is to be done, and note in the task what is left."""
+def index_part(db: Connection, task: ToDo) -> None:
+    """Index some of the messages, and update the task."""
     if not is_usable(db):
         _make(db)
     if task.removed:
@@ -189,13 +189,13 @@ def take_in_part(db: Connection, task: ToDo) -> None:
     room, taken = AT_ONCE, 0
     while task.mailboxes and room > 0:
         mailbox, end = task.mailboxes[-1]
-        count, next_id = _take_in_mailbox(db, mailbox, end, room)
+        count, next_id = _index_mailbox(db, mailbox, end, room)
         if next_id >= end:
             task.mailboxes.pop()
         taken += count
         room -= max(count, 1)
     if task.has_delayed and room > 0:
-        count, highest = _take_in_delayed(db, room)
+        count, highest = _index_delayed(db, room)
         task.has_delayed = highest < task.delayed
         taken += count
     db.execute("UPDATE conversations_index SET messages=messages+?", (taken,))
@@ -211,8 +211,8 @@ def _make(db: Connection) -> None:
     db.execute("INSERT INTO conversations_index VALUES (?,0,0,0,0,0,0)", (VERSION,))
 
 
-def _take_in_mailbox(db: Connection, mailbox: int, end: int, most: int) -> tuple[int, int]:
-    """Take in messages of a mailbox, up to a msg_id; how many, and up to which that is done."""
+def _index_mailbox(db: Connection, mailbox: int, end: int, most: int) -> tuple[int, int]:
+    """Index messages of a mailbox before a msg_id; return their number and the next msg_id."""
     row = db.execute(
         "SELECT next_id FROM conversation_mailboxes WHERE mailbox=?", (mailbox,)
     ).fetchone()
@@ -222,7 +222,9 @@ def _take_in_mailbox(db: Connection, mailbox: int, end: int, most: int) -> tuple
     _store(
         db,
         [
-            _Taken(mailbox, msg_id, at_ms, COPIED if copied else senders[sender, verified], name)
+            _NewMessage(
+                mailbox, msg_id, at_ms, COPIED if copied else senders[sender, verified], name
+            )
             for msg_id, at_ms, sender, verified, name, copied, *_ in new
         ],
     )
@@ -250,15 +252,15 @@ def _take_in_mailbox(db: Connection, mailbox: int, end: int, most: int) -> tuple
     return len(new), next_id
 
 
-def _take_in_delayed(db: Connection, most: int) -> tuple[int, int]:
-    """Take in delayed messages; how many, and the id up to which that is done."""
+def _index_delayed(db: Connection, most: int) -> tuple[int, int]:
+    """Index delayed messages; return their number and the highest indexed id."""
     (after,) = db.execute("SELECT delayed FROM conversations_index").fetchone()
     new = db.execute(_NEW_DELAYED, (after, most)).fetchall()
     senders = _senders(db, ((sender, verified) for _, _, _, sender, verified, _ in new))
     _store(
         db,
         [
-            _Taken(mailbox, -id_, at_ms, senders[sender, verified], name)
+            _NewMessage(mailbox, -id_, at_ms, senders[sender, verified], name)
             for id_, mailbox, at_ms, sender, verified, name in new
         ],
     )
@@ -289,16 +291,16 @@ def _senders(
 
 
 def sender_number(db: Connection, name: str, verified: int) -> int:
-    """Return the number of a sender among the places; 0 where the index has none of it."""
+    """Return the number of a sender as a place; 0 if the index does not have the sender."""
     row = db.execute(
         "SELECT -id FROM conversation_senders WHERE name=? AND verified=?", (name, verified)
     ).fetchone()
     return 0 if row is None else int(row[0])
 
 
-def _store(db: Connection, taken: Sequence[_Taken]) -> None:
-    """Put messages that have a place in no conversation yet into theirs."""
-    named: dict[str, int] = {}  # when the newest became visible
+def _store(db: Connection, taken: Sequence[_NewMessage]) -> None:
+    """Add new messages to their conversations."""
+    named: dict[str, int] = {}  # time of the newest message, by conversation
     for one in taken:
         if one.name is not None:
             named[one.name] = max(named.get(one.name, 0), one.at_ms)
@@ -312,7 +314,7 @@ def _store(db: Connection, taken: Sequence[_Taken]) -> None:
     rows: list[tuple[int, int, int, int, int]] = []
     ids: dict[str, int] = {}
     ties: dict[int, int] = {}
-    places: dict[tuple[int, int], tuple[int, int]] = {}  # the newest, and how many
+    places: dict[tuple[int, int], tuple[int, int]] = {}  # time of the newest, and their number
     links: Counter[tuple[int, int]] = Counter()
     lasts: dict[tuple[int, int], int] = {}
     for one in taken:
@@ -350,17 +352,17 @@ def _store(db: Connection, taken: Sequence[_Taken]) -> None:
 
 
 def _places(mailbox: int, sender: int) -> tuple[int, ...]:
-    """Return where a conversation with such a message is to be found."""
+    """Return the places of a conversation with such a message."""
     return (mailbox, sender) if sender < 0 else (mailbox,)
 
 
 def _tie(name: str) -> int:
-    """Return what orders conversations of the same instant, alike in every index."""
+    """Return the sort key of conversations of the same instant, equal in every index."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest())
 
 
 def _forget_mailbox(db: Connection, task: ToDo) -> None:
-    """Forget some conversations of a mailbox that was removed, or that is done."""
+    """Remove some conversations of a removed mailbox; finish the mailbox if there are none."""
     mailbox = task.removed[-1]
     ids = [
         id_
@@ -383,7 +385,7 @@ def _forget_mailbox(db: Connection, task: ToDo) -> None:
 
 
 def check_some(db: Connection, most: int) -> None:
-    """Take out some messages that are no longer there, going on where it ended last."""
+    """Check some rows, after the last checked one, and remove those of missing messages."""
     place = db.execute(
         "SELECT conversation, at_ms, mailbox, number FROM conversations_index"
     ).fetchone()
@@ -400,7 +402,7 @@ def check_some(db: Connection, most: int) -> None:
 
 
 def forget_gone(db: Connection, conversations: Iterable[int]) -> None:
-    """Take messages that are no longer there out of some conversations."""
+    """Remove the rows of missing messages from some conversations."""
     rows = db.execute(
         "SELECT c.conversation, c.at_ms, c.mailbox, c.number, c.sender"  # noqa: S608  # constant text
         " FROM json_each(?) j CROSS JOIN conversation_messages c ON c.conversation=j.value"
@@ -411,7 +413,7 @@ def forget_gone(db: Connection, conversations: Iterable[int]) -> None:
 
 
 def _forget(db: Connection, rows: Sequence[tuple[int, int, int, int, int]]) -> None:
-    """Take messages out of their conversations."""
+    """Remove messages from their conversations."""
     if not rows:
         return
     db.executemany(
@@ -443,7 +445,7 @@ def _forget(db: Connection, rows: Sequence[tuple[int, int, int, int, int]]) -> N
         "DELETE FROM conversation_places WHERE messages<=0 AND place=? AND conversation=?",
         list(gone),
     )
-    # What is left of a conversation has its newest message where it now is.
+    # Set the time of each conversation to that of its newest remaining message.
     ids = list({id_ for id_, *_ in rows})
     left = "(SELECT max(at_ms) FROM conversation_messages WHERE conversation=?1)"
     db.executemany(

@@ -1,4 +1,4 @@
-"""Answers what is asked of the index of conversations, which is brought up to date first."""
+"""Answers to listings: update the index of conversations, then read it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from mq9.protocol.requests import (
 from mq9.storage.backend import Backend, DerivedQuery, LocalChange
 
 R = TypeVar("R")
-MOST_S = 0.5  # that one request builds the index; who asks again goes on
-_ROUNDS = 3  # how often what changed while it was read is taken in and read again
-_MOST_TOLD_GONE = 500
-_MOST_ADVANCED = 50  # mailboxes in which something has fallen due, for one request
+MOST_S = 0.5  # that one request builds the index; the next request continues
+_ROUNDS = 3  # reads of one request, repeated if the state changes in between
+_MOST_GONE = 500  # conversations that one request cleans up
+_MOST_ADVANCED = 50  # mailboxes with due messages that one request advances
 
 
 class _ToDo:
-    """Looks for what the index has to take in, when what has fallen due is visible."""
+    """Search for messages that the index lacks, once due messages are visible."""
 
     def __init__(self, complete_at: int | None) -> None:
         self._complete_at = complete_at
@@ -53,16 +53,16 @@ class _ToDo:
 
 
 class Listings:
-    """Lists conversations, links, stuck messages, and mailboxes with details.
+    """Listings of conversations, links, stuck messages, and mailboxes with details.
 
-    Of the requests of a process that come together, one builds the index, and the others answer
-    from what there is.
+    Of concurrent requests in a process, one builds the index. The others answer from its present
+    content.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._building = threading.Lock()
-        self._complete_at: int | None = None  # how far the state had come when all was in the index
+        self._complete_at: int | None = None  # position of the state when the index was complete
         self.answers: dict[type[Body[Any]], Callable[[Call[Any]], Awaitable[Any]]] = {
             ListConversations: self.conversations,
             ReadConversation: self.conversation,
@@ -82,7 +82,7 @@ class Listings:
             lambda listed: listed.page.position,
         )
         if listed.gone:
-            gone = listed.gone[:_MOST_TOLD_GONE]
+            gone = listed.gone[:_MOST_GONE]
             await self._change(lambda db: index.forget_gone(db, gone))
         return listed.page
 
@@ -100,12 +100,12 @@ class Listings:
         )
 
     async def links(self, call: Call[ListLinks]) -> tuple[Link, ...]:
-        """Return who writes to whom."""
+        """Return the pairs of senders and mailboxes."""
         request = call.request
         return await self._read(lambda db, now, _: reading.links(db, request, call.actor, now))
 
     async def stuck(self, call: Call[ListStuck]) -> StuckPage:
-        """Return a page of what is stuck."""
+        """Return a page of stuck messages."""
         request = call.request
         position = await self._unchanged(call)
         if position is not None:
@@ -116,7 +116,7 @@ class Listings:
         )
 
     async def mailboxes(self, call: Call[ListMailboxes]) -> MailboxPage:
-        """Return a page of mailboxes, with details where they are asked for."""
+        """Return a page of mailboxes, with details if they are requested."""
         if not call.request.details:
             return await self._backend.read(call)
         return await self._read(lambda db, now, _: own.page(db, call, now))
@@ -124,7 +124,7 @@ class Listings:
     async def _unchanged(
         self, call: Call[ListConversations] | Call[ReadConversation] | Call[ListStuck]
     ) -> int | None:
-        """Return how far the state has come, if nothing has changed and all is in the index."""
+        """Return the position of the state if it is unchanged and the index is complete."""
         position = call.request.if_changed_from
         if position is None or self._complete_at != position:
             return None
@@ -138,20 +138,20 @@ class Listings:
         look: Callable[[Connection, int, Progress | None], R],
         position_of: Callable[[R], int] | None = None,
     ) -> R:
-        """Bring the index up to date, as far as one request does, and look at it."""
+        """Update the index, within the limits of one request, and read it."""
         rounds = _ROUNDS
         while True:
             rounds -= 1
             task = await self._follow()
             building = task.progress
             found = await self._query(lambda db, now: look(db, now, building))  # noqa: B023  # at once
-            # A read makes visible what has fallen due, which then is to be taken in.
+            # A read may make due messages visible, which then must be indexed.
             is_current = position_of is None or position_of(found) == task.position
             if is_current or building is not None or not rounds:
                 return found
 
     async def _follow(self) -> ToDo:
-        """Take in what is new; what is still to be done."""
+        """Index new messages; return the remaining work."""
         task = await self._query(_ToDo(self._complete_at))
         if not task.is_done and self._building.acquire(blocking=False):
             try:
@@ -163,11 +163,11 @@ class Listings:
         return task
 
     async def _build(self, task: ToDo) -> None:
-        """Do parts of what is to be done for some time, so that others get their turn between."""
+        """Index part after part for some time; other commands run in between."""
         end = time.perf_counter() + MOST_S
         while not task.is_done:
             try:
-                await self._change(lambda db: index.take_in_part(db, task))
+                await self._change(lambda db: index.index_part(db, task))
             except Unavailable:
                 return  # another process writes
             if time.perf_counter() > end:

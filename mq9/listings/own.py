@@ -1,4 +1,4 @@
-"""Mailboxes with what waits in them."""
+"""Mailboxes with the number and age of their waiting messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mq9.listings import index
 from mq9.models import ListedMailbox, MailboxPage
 from mq9.protocol.requests import ListMailboxes
 
-_MOST_LEASED = 1_000  # leases that are counted
+_MOST_LEASED = 1_000  # counted leases
 _HELD = (
     "SELECT count(*), coalesce(sum(until_ms>:now), 0), min(msg_id) FROM"  # noqa: S608  # constant text
     f" (SELECT until_ms, msg_id FROM {groups.LEASES} WHERE group_id=:group LIMIT :most)"
@@ -24,7 +24,7 @@ _FIRST = (
 
 
 def page(db: Connection, call: Call[ListMailboxes], now: int) -> MailboxPage:
-    """List mailboxes, each with details."""
+    """Return a page of mailboxes with details."""
     listed = mailboxes.list_own(db, call, now)
     has_index = index.is_usable(db)
     return MailboxPage(

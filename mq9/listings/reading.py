@@ -1,4 +1,4 @@
-"""The messages of one conversation, and who writes to whom."""
+"""The messages of one conversation, and the links from senders to mailboxes."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from mq9.models import Link, Moved, Progress, Standing
 from mq9.protocol.outcomes import ReadMessage, ReadPart, Stored
 from mq9.protocol.requests import ListLinks, ReadConversation
 
-_MOST_ALIKE = 20  # messages of a correlation id among which a question is looked for
-_MOST_LINKS = 20_000  # that are looked at
+_MOST_ALIKE = 20  # messages of a correlation id that are searched for a question
+_MOST_LINKS = 20_000  # that one request examines
 _BEGINNING = (-1, 0, 0)
-# A message that is a conversation by itself, as a row c of the index.
+# A single message without a conversation, as a row c of the index.
 _SENDER = (
     "ifnull((SELECT -id FROM conversation_senders s WHERE s.name=m.sender"
     " AND s.verified=m.sender_verified), 0)"
@@ -84,14 +84,14 @@ def read(
     }
     if outdated:
         raise Outdated(*outdated)
-    told: list[ReadMessage] = []
+    listed: list[ReadMessage] = []
     room, more = request.max_bytes, found.more
     stand = standings(db, [row.wanted for row in found.rows if row.due_ms is None], now)
     questions = _questions(db, found.rows, rights, actor, now)
     for place, row in enumerate(found.rows):
         stored = _stored(db, row)
         room -= messages.reply_bytes(stored, as_text=as_text)
-        if place == request.limit or (told and room < 0):
+        if place == request.limit or (listed and room < 0):
             more = _place(found.rows[place - 1])
             break
         question = question_of(row, questions)
@@ -100,7 +100,7 @@ def read(
             standing = _standing(row, stand.get(row.place), now)
             if not rights.may_look(row.mailbox):
                 standing = _of_sender(standing)
-        told.append(
+        listed.append(
             ReadMessage(
                 mail_address=row.address,
                 stored=stored,
@@ -109,7 +109,7 @@ def read(
                 due=None if row.due_ms is None else row.due_ms / 1000,
             )
         )
-    return ReadPart(messages=tuple(told), more=more, building=building, position=position)
+    return ReadPart(messages=tuple(listed), more=more, building=building, position=position)
 
 
 class _Found(NamedTuple):
@@ -122,7 +122,7 @@ def _place(row: Row | tuple[int, ...]) -> str:
 
 
 def _rows(db: Connection, request: ReadConversation, rights: Rights, now: int) -> _Found:
-    """Return one more message than fits, oldest first, and where to go on if that is all."""
+    """Return one more message than the limit, oldest first, and the place to continue from."""
     after = request.after
     at_ms, of, last = _BEGINNING if after is None else map(int, after.split("."))
     given: dict[str, Any] = {
@@ -164,7 +164,7 @@ def _rows(db: Connection, request: ReadConversation, rights: Rights, now: int) -
 
 
 def _alone(db: Connection, id_: str, now: int) -> str | tuple[int, int]:
-    """Return the name of a conversation, or the message that is one by itself."""
+    """Return the name of a conversation, or the mailbox and number of a single message."""
     if not id_.startswith("/"):
         return id_
     address, slash, number = id_[1:].rpartition("/")
@@ -190,7 +190,7 @@ def _stored(db: Connection, row: Row) -> Stored:
 def _standing(row: Row, standing: GroupStanding | None, now: int) -> Standing:
     if standing is None:
         return Standing(group_name=row.address, state="pending")
-    told = Standing(
+    general = Standing(
         group_name=standing.group,
         state=standing.state,
         deliveries=standing.deliveries,
@@ -199,21 +199,21 @@ def _standing(row: Row, standing: GroupStanding | None, now: int) -> Standing:
     )
     until = None if standing.until_ms is None else standing.until_ms / 1000
     if standing.state == FETCHED:
-        return replace(told, state="leased", consumer=standing.holder, until=until)
+        return replace(general, state="leased", consumer=standing.holder, until=until)
     if standing.state == MOVED:
         moved = None if standing.moved is None else Moved(**orjson.loads(standing.moved))
         return replace(
-            told, moved_to=standing.target, moved_as=standing.copy, moved=moved, deliveries=0
+            general, moved_to=standing.target, moved_as=standing.copy, moved=moved, deliveries=0
         )
     if standing.state != WAITING:
-        return told
+        return general
     if standing.holder == "" and standing.until_ms is not None and standing.until_ms > now:
-        return replace(told, state="given_back", until=until)
-    return replace(told, state="skipped" if standing.is_skipped else "pending")
+        return replace(general, state="given_back", until=until)
+    return replace(general, state="skipped" if standing.is_skipped else "pending")
 
 
 def _of_sender(standing: Standing) -> Standing:
-    """Leave out what is told only to those who may look at the mailbox, as SENT does."""
+    """Remove the details that need the right to read the mailbox, as SENT does."""
     promise = standing.promise
     return Standing(
         group_name=standing.group_name,
@@ -227,16 +227,16 @@ def _of_sender(standing: Standing) -> Standing:
 def _questions(
     db: Connection, rows: Sequence[Row], rights: Rights, actor: Actor, now: int
 ) -> list[Row]:
-    """Return the messages that others of some correlation ids may answer, as far as visible."""
+    """Return the visible messages that ``rows`` may answer, by correlation id."""
     ids = dict.fromkeys(row.correlation_id for row in rows if row.correlation_id is not None)
     found: list[Row] = []
     for correlation_id in ids:
-        asked = db.execute(
+        candidates = db.execute(
             _QUESTIONS, {"correlation_id": correlation_id, "now": now, "most": _MOST_ALIKE}
         )
         found += (
             one
-            for one in map(Row._make, asked)
+            for one in map(Row._make, candidates)
             if one.reply_to is not None
             and (
                 rights.may_look(one.mailbox) or (one.author == (actor.agent, 1) and not one.is_copy)
@@ -246,7 +246,7 @@ def _questions(
 
 
 def links(db: Connection, request: ListLinks, actor: Actor, now: int) -> tuple[Link, ...]:
-    """Tell who writes to whom, the latest first."""
+    """Return the links from senders to mailboxes, latest first."""
     refuse_unknown(actor)
     if not index.is_usable(db):
         return ()

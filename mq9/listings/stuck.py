@@ -1,7 +1,7 @@
-"""Messages that need somebody: held, given back, waited for or dead for too long.
+"""Stuck messages: leased, retried, overdue, undeliverable or dead for too long.
 
-Each kind is walked in an order that stays, so that a page goes on where the one before ended, and
-so many rows are looked at for one page.
+Each kind is walked in a stable order, so that a page continues where the previous one ended. One
+page examines a limited number of rows.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from mq9.models import QUESTION_TAG, STUCK_KINDS, Moved, Progress, StuckMessage,
 from mq9.protocol.requests import ListStuck
 from mq9.protocol.reserved import REDRIVE_GROUP
 
-_MOST_ROWS = 10_000  # that are looked at for a page, and for each count
+_MOST_ROWS = 10_000  # examined for a page, and for each count
 _MOST_COUNTED = 1_000  # messages of a kind
-_MOST_LISTED = 512 * 1024  # bytes of a page, as JSON, and one message
-_LONGEST_ITEM = 3_000  # bytes of a message beside reasons and promises
-_MOST_UNREAD = 1_000  # of the newest messages of a mailbox that nobody is known to read
+_MOST_LISTED = 512 * 1024  # bytes of a page as JSON, plus one message
+_LONGEST_ITEM = 3_000  # bytes of a message without reasons and promises
+_MOST_UNREAD = 1_000  # newest messages that are examined in a mailbox without known readers
 _AT_ONCE = 500
-_MAILBOXES = 5_000  # that are looked at together, which takes about as long as so many messages:
-_STEPS_OF_MAILBOXES = 500
+_MAILBOXES = 5_000  # examined in one query
+_STEPS_OF_MAILBOXES = 500  # messages that take about as long as that query
 _HIGHEST = (1 << 63) - 1
 _LIVE = "(m.expires_ms IS NULL OR m.expires_ms>:now)"
 _LEASES = (
@@ -54,7 +54,7 @@ _LEASES = (
     " LEFT JOIN replies lr ON lr.mailbox=l.mailbox AND lr.number=l.reply"
     " ORDER BY l.mailbox, l.msg_id, l.group_id"
 )
-# The same of whole batches, of which no message was treated apart.
+# The same for complete batches, where no message has a lease row of its own.
 _BATCHES = (
     "SELECT r.mailbox, m.msg_id, r.group_id, CASE WHEN g.id IS NULL THEN NULL"  # noqa: S608  # constant text
     " WHEN r.until_ms<=:now THEN 'retrying' WHEN r.made_ms<=:longer THEN 'leased' END,"
@@ -67,8 +67,8 @@ _BATCHES = (
     " WHERE (r.mailbox, r.lowest, r.number, m.msg_id)>(:a, :b, :c, :d)"
     " ORDER BY r.mailbox, r.lowest, r.number, m.msg_id LIMIT :most"
 )
-# Mailboxes with messages that nobody reads; from where on the messages are looked at; and whether
-# somebody is meant to read them.
+# Mailboxes with messages that have no reader, the first message to examine, and whether an agent
+# has registered the mailbox.
 _UNREAD = (
     "SELECT b.id, (SELECT min(min(g.critical, g.urgent, g.normal)) FROM groups g"  # noqa: S608  # constant text
     " WHERE g.mailbox=b.id AND g.name<>:redrive), EXISTS (SELECT 1 FROM agents a"
@@ -104,7 +104,7 @@ _DEAD = (
 
 
 class _Step(NamedTuple):
-    """A row that was looked at: where that is, and the stuck message if it is one."""
+    """An examined row: its place, and the stuck message if it is one."""
 
     place: tuple[int, ...]
     mailbox: int = 0
@@ -113,7 +113,7 @@ class _Step(NamedTuple):
 
 @dataclass(slots=True)
 class _Walk:
-    """Walks what is stuck."""
+    """Walk over stuck messages."""
 
     db: Connection
     now: int
@@ -123,7 +123,7 @@ class _Walk:
     has_index: bool
 
     def given(self, place: tuple[int, ...]) -> dict[str, Any]:
-        """Return the values of the statements above, to go on from a place."""
+        """Return the values of the statements above, to continue from a place."""
         longer_ms = self.longer_s * 1000
         begin = () if self.only is None else (self.only,)
         return {
@@ -141,7 +141,7 @@ class _Walk:
         }
 
     def steps(self, kind: str, place: tuple[int, ...]) -> Iterator[_Step]:
-        """Yield what is looked at for a kind, from a place on."""
+        """Yield the examined rows of a kind, from a place on."""
         walks: dict[str, Callable[[tuple[int, ...]], Iterator[_Step]]] = {
             "leased": lambda place: self._leases("leased", place),
             "retrying": lambda place: self._leases("retrying", place),
@@ -158,7 +158,7 @@ class _Walk:
                 yield step._replace(found=replace(step.found, mail_address=address))
 
     def _leases(self, kind: str, place: tuple[int, ...]) -> Iterator[_Step]:
-        """Yield leases of messages by themselves, and then those of whole batches."""
+        """Yield leases of single messages, and then those of complete batches."""
         source, at = (place[0], place[1:]) if place else (0, ())
         for number, select in enumerate((_LEASES, _BATCHES)):
             if number < source:
@@ -177,7 +177,7 @@ class _Walk:
             at = ()
 
     def _overdue(self, place: tuple[int, ...]) -> Iterator[_Step]:
-        """Yield questions that were to be answered by now, or when their holder promised."""
+        """Yield questions that are past their deadline or the promise of their holder."""
         at = place or (-1,)
         while self.has_index:
             rows = self.db.execute(_AWAITED, self.given(at)).fetchall()
@@ -210,7 +210,7 @@ class _Walk:
                 return
 
     def _undeliverable(self, place: tuple[int, ...]) -> Iterator[_Step]:
-        """Yield what waits in mailboxes that nobody reads."""
+        """Yield the waiting messages of mailboxes without readers."""
         upto = self.given(())["upto"]
         mailbox, *at = place or (0 if self.only is None else self.only,)
         while self.has_index:
@@ -258,7 +258,7 @@ class _Walk:
                 return
 
     def _dead(self, place: tuple[int, ...]) -> Iterator[_Step]:
-        """Yield dead letters that nobody has dealt with."""
+        """Yield dead letters that were neither acked nor moved."""
         at = place
         while self.has_index:
             rows = self.db.execute(_DEAD, self.given(at)).fetchall()
@@ -272,16 +272,16 @@ class _Walk:
                 at, found = (mailbox, msg_id), None
                 standing = stand.get(at)
                 if moved is not None and (standing is None or standing.state not in {ACKED, MOVED}):
-                    told = Moved(**orjson.loads(moved))
+                    details = Moved(**orjson.loads(moved))
                     found = StuckMessage(
                         kind="dead",
                         mail_address="",
                         msg_id=msg_id,
-                        group_name=told.group,
-                        since=told.at,
-                        deliveries=told.deliveries,
-                        reason=told.reason,
-                        moved=told,
+                        group_name=details.group,
+                        since=details.at,
+                        deliveries=details.deliveries,
+                        reason=details.reason,
+                        moved=details,
                     )
                 yield _Step(at, mailbox, found)
             if len(rows) < _AT_ONCE:
@@ -310,7 +310,7 @@ def _leased(kind: str, msg_id: int, rest: list[Any]) -> StuckMessage:
 def page(
     db: Connection, request: ListStuck, actor: Actor, now: int, building: Progress | None
 ) -> StuckPage:
-    """Return a page of what is stuck."""
+    """Return a page of stuck messages."""
     refuse_unknown(actor)
     position = state.position(db).applied
     only = None
@@ -353,14 +353,14 @@ def _page(
             if step.found is not None:
                 found.append((step, step.found))
                 promise = step.found.promise
-                told = (step.found.reason, None if promise is None else promise.done)
-                room -= _LONGEST_ITEM + 2 * len(orjson.dumps(told))  # a reason may be told twice
+                texts = (step.found.reason, None if promise is None else promise.done)
+                room -= _LONGEST_ITEM + 2 * len(orjson.dumps(texts))  # a reason may appear twice
         place = ()
     return found, None
 
 
 def _count(walk: _Walk, kind: str) -> int:
-    """Count the messages of a kind, up to some."""
+    """Count the messages of a kind, up to a limit."""
     count = 0
     for looked, step in enumerate(walk.steps(kind, ())):
         if count == _MOST_COUNTED or looked == _MOST_ROWS:

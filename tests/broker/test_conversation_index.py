@@ -67,7 +67,7 @@ def build(db):
     with store.transaction(db):
         task = index.to_do(db)
         while task.progress is not None:
-            index.take_in_part(db, task)
+            index.index_part(db, task)
         for _ in range(2):  # from where it ended last, and from the beginning
             index.check_some(db, 10_000)
 
