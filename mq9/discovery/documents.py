@@ -1,7 +1,7 @@
 """Texts of a registration: for people, for the text index, and for embedding.
 
-SQLite's tokenizer splits at spaces, which Chinese and Japanese do not write. Runs of their
-characters are therefore indexed, and asked for, as overlapping pairs.
+SQLite's tokenizer splits at spaces, which Chinese and Japanese do not use. Runs of their characters
+are therefore indexed and searched as overlapping pairs.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-OWN_FIELDS = frozenset({"name", "mailbox", "ttl"})  # at the top of what an agent registers
-# What an AgentCard says to programs; the rest is text that agents are found by.
+OWN_FIELDS = frozenset({"name", "mailbox", "ttl"})  # fields of mq9 at the top of a registration
+# Fields of an AgentCard for programs; the others are text to search.
 _TECHNICAL = frozenset(
     (
         *("id", "uri", "url", "iconurl", "documentationurl", "version", "protocolversion"),
@@ -21,7 +21,7 @@ _TECHNICAL = frozenset(
         *("securityschemes", "securityrequirements", "security", "signatures"),
     )
 )
-# The fields of an AgentCard; below any other field a registration has names of its own.
+# Text fields of an AgentCard. Below other fields, names have no fixed meaning.
 _OF_CARD = frozenset(("description", "skills", "tags", "examples", "capabilities", "provider"))
 _COLUMN_CHARACTERS = 65_536  # at most, of each column of one agent
 _PART_CHARACTERS = 8_000  # at most, of each part of one agent
@@ -36,7 +36,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def for_people(registered: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an agent registered, without its name and what is meant for programs."""
+    """Return a registration without its name and the fields for programs."""
     return {
         field: _pruned(value) if field in _OF_CARD else value
         for field, value in registered.items()
@@ -57,7 +57,7 @@ def _is_technical(field: str) -> bool:
 
 
 def columns(name: str, registered: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """Return the text of what an agent registered, as the tokenizer is to see it."""
+    """Return the text of a registration for the tokenizer, for each column of the index."""
     texts: tuple[list[str], ...] = ([name], [], [], [])
     for field, value in for_people(registered).items():
         texts[_COLUMNS.get(field, _OTHER)].extend(text for _, text in _texts(field, value))
@@ -68,25 +68,26 @@ def columns(name: str, registered: Mapping[str, Any]) -> tuple[str, str, str, st
 
 
 def parts(name: str, registered: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what an agent says of itself, in up to three parts that are embedded apart.
+    """Return the text of a registration in up to three parts, to embed separately.
 
-    They are its description with everything that is in no other part, its tags, and its skills
-    with their examples. A text that stands twice counts once. The name is left out, since it says
-    less of what an agent does than it seems, unless the agent says nothing else.
+    The parts are the description with all remaining text, the tags, and the skills with their
+    examples. A repeated text counts once. The name is used only if there is no other text, because
+    it says little about what an agent does.
     """
-    said: dict[str, list[str]] = {"description": [], "tags": [], "skills": []}
+    texts_of: dict[str, list[str]] = {"description": [], "tags": [], "skills": []}
     seen = set()
     for top, value in for_people(registered).items():
         for field, text in _texts(top, value):
             alike = " ".join(text.casefold().split())
             if alike and alike not in seen:
                 seen.add(alike)
-                said[_part(top, field)].append(text)
-    return tuple(" ".join(texts)[:_PART_CHARACTERS] for texts in said.values() if texts) or (name,)
+                texts_of[_part(top, field)].append(text)
+    found = (" ".join(texts)[:_PART_CHARACTERS] for texts in texts_of.values() if texts)
+    return tuple(found) or (name,)
 
 
 def _texts(field: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Yield each text of a JSON value, with the name of the nearest field that it stands in."""
+    """Yield each text of a JSON value, with the name of its nearest field."""
     if isinstance(value, str):
         yield field, value
     elif isinstance(value, Mapping):
@@ -104,7 +105,7 @@ def _part(top: str, field: str) -> str:
 
 
 def for_index(text: str) -> str:
-    """Return a text with its runs of CJK as pairs, the last character of a run also by itself.
+    """Return a text with its CJK runs as pairs, plus the last character of each run.
 
     So each character is the beginning of a token.
     """
@@ -112,19 +113,19 @@ def for_index(text: str) -> str:
 
 
 def words(question: str) -> list[str]:
-    """Return the words of a question, each once whatever its case, a run of CJK as pairs."""
+    """Return the distinct words of a query, ignoring case, with CJK runs as pairs."""
     return list(
         {word.lower(): word for word in _WORD.findall(_split_runs(question, _pairs))}.values()
     )
 
 
 def is_cjk(word: str) -> bool:
-    """Tell whether a word begins with a character of CJK."""
+    """Return whether a word begins with a CJK character."""
     return _RUN_OF_CJK.match(word) is not None
 
 
 def _split_runs(text: str, split: Callable[[str], list[str]]) -> str:
-    # What looks alike is alike: full and half width, composed and decomposed.
+    # Unify characters that look the same: full and half width, composed and decomposed.
     alike = unicodedata.normalize("NFKC", text)
     return _RUN_OF_CJK.sub(lambda run: f" {' '.join(split(run[0]))} ", alike)
 

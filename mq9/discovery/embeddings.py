@@ -1,10 +1,9 @@
-"""Turns text into vectors, to find agents by meaning.
+"""Embeddings, which turn text into vectors to find agents by meaning.
 
-Anything with ``embed_documents`` and ``embed_query`` will do, such as LangChain's ``Embeddings``.
-How large cosines are differs from model to model: a ``min_score`` tells below which a match is
-weak.
-By default it is WordLlama (extra ``semantic``), whose model is part of the package: small, offline,
-and quick enough for every question.
+Any object with ``embed_documents`` and ``embed_query`` works, such as LangChain's ``Embeddings``.
+Cosines of different models have different ranges, so ``min_score`` is the score below which a match
+is weak. The default is WordLlama (extra ``semantic``). Its model is part of the package: small,
+offline, and quick enough for every query.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 from mq9.errors import InvalidRequest
 from mq9.protocol import checks
 
-# What LangChain's embeddings call their model.
+# Attributes that hold the model's name in LangChain's embeddings.
 _NAMES_OF_MODELS = ("model", "model_name", "model_id", "deployment", "repo_id", "model_path")
 
 
@@ -29,7 +28,7 @@ class Unusable(Exception):
 
 @runtime_checkable
 class Embeddings(Protocol):
-    """Turns texts into vectors; texts of like meaning into vectors of like direction."""
+    """Model that turns texts of similar meaning into vectors of similar direction."""
 
     def embed_documents(self, texts: list[str]) -> Sequence[Sequence[float]]:
         """Return a vector for each text.
@@ -47,7 +46,7 @@ class Embeddings(Protocol):
 
 
 class WordLlamaEmbeddings:
-    """Embeds with the model that ``wordllama`` carries, loaded when it is first used."""
+    """Embeddings with the model in the package ``wordllama``, loaded on first use."""
 
     model = "wordllama/l2_supercat/256"
     min_score = 0.12  # keeps 97 % of the right first answers: benchmarks/discovery
@@ -68,7 +67,7 @@ class WordLlamaEmbeddings:
             with _root_logger_kept():
                 import wordllama  # noqa: PLC0415  # heavy, and an extra
 
-            # Told where its own files are, it looks for none elsewhere.
+            # With the path of its own files it searches nowhere else.
             self._loaded = wordllama.WordLlama.load(
                 cache_dir=Path(wordllama.__file__).parent, disable_download=True
             )
@@ -77,7 +76,7 @@ class WordLlamaEmbeddings:
 
 @contextmanager
 def _root_logger_kept() -> Iterator[None]:
-    """Let what is imported inside configure no logging: ``basicConfig`` respects a handler."""
+    """Keep imports inside from configuring logging: ``basicConfig`` respects a handler."""
     root, handler = logging.getLogger(), logging.NullHandler()
     root.addHandler(handler)
     try:
@@ -87,12 +86,12 @@ def _root_logger_kept() -> Iterator[None]:
 
 
 def default_embeddings() -> Embeddings | None:
-    """Return WordLlama where it is installed, else None."""
+    """Return WordLlama if it is installed, otherwise None."""
     return None if importlib.util.find_spec("wordllama") is None else WordLlamaEmbeddings()
 
 
 def checked(name: str, embeddings: object) -> Embeddings:
-    """Return embeddings that were given."""
+    """Return the given embeddings if they are valid."""
     if isinstance(embeddings, type) or not isinstance(embeddings, Embeddings):
         raise InvalidRequest(
             f"{name}: {type(embeddings).__name__} has no embed_documents and embed_query"
@@ -107,14 +106,14 @@ def checked(name: str, embeddings: object) -> Embeddings:
 
 
 def min_score_of(embeddings: Embeddings) -> float:
-    """Return the score below which a match is weak, 0 to 1; 0 where they do not say."""
+    """Return the score below which a match is weak, 0 to 1; 0 if they do not define one."""
     return float(getattr(embeddings, "min_score", 0.0))
 
 
 def model_of(embeddings: Embeddings) -> str:
-    """Return what tells the vectors of one model from those of another."""
+    """Return the id of a model, which its stored vectors are kept with."""
     kind = type(embeddings)
-    said = (getattr(embeddings, name, None) for name in _NAMES_OF_MODELS)
+    names = (getattr(embeddings, name, None) for name in _NAMES_OF_MODELS)
     return " ".join(
-        [f"{kind.__module__}.{kind.__qualname__}", *(one for one in said if isinstance(one, str))]
+        [f"{kind.__module__}.{kind.__qualname__}", *(one for one in names if isinstance(one, str))]
     )

@@ -1,8 +1,7 @@
 """The tables that are derived from registrations: the text index and the stored vectors.
 
-They are brought up to date in the transaction of the command that changes the registry, so that
-every process sees them in step with it. They may be dropped at any time: they are made anew when
-the database is opened next.
+The transaction that changes the registry also updates the text index, so every process sees both in
+the same state. The tables may be dropped at any time and are rebuilt when the database is opened.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ from mq9.storage import store
 from mq9.storage.backend import Derived
 from mq9.storage.schema import AGENTS_INDEX, AGENTS_TEXT, AGENTS_VECTORS
 
-# By which rules text was indexed: a change of `documents.columns` or the tokenizer needs
-# another number. Normalisation depends on Python's Unicode tables, too. Other columns need another
-# `store.VERSION` as well, so that an older program which has the file open stops writing to it.
+# The rules for indexing text. A change of `documents.columns` or the tokenizer needs a new number.
+# Normalisation also depends on Python's Unicode tables. Other columns also need a new
+# `store.VERSION`, so that older programs with the file open stop writing to it.
 _RULES = 1
 VERSION = f"{_RULES}, Unicode {unicodedata.unidata_version}"
-_MIXED = "several"  # the version of an index in which programs of several versions have written
-_AT_ONCE = 500  # registrations, and removals, that one transaction takes in
+_MIXED = "several"  # the version of an index that programs of several versions have written
+_AT_ONCE = 500  # registrations, and removals, that one transaction indexes
 _TABLES = ("agents_index", "agents_text", "agents_vectors")
-_MOST_READ = 256 * 1024  # bytes of registrations, and one
+_MOST_READ = 256 * 1024  # bytes of registrations, plus one registration
 
 
 def open_index(db: Connection) -> None:
-    """Make the tables where they are missing or of another version, and bring them up to date.
+    """Create the tables if they are missing or of another version, and update them.
 
-    That is done a part at a time, so that other processes get their turn between.
+    It works a part at a time, so that other processes can write in between.
     """
     if not _is_usable(db):
         with store.transaction(db):
@@ -47,14 +46,14 @@ def open_index(db: Connection) -> None:
 
 
 def follow(db: Connection) -> None:
-    """Take in, inside a transaction, what was registered and removed since."""
+    """Index new registrations and removals, inside a transaction."""
     version, id_, removal, newest_id, newest_removal = _state(db)
     if (id_, removal) == (newest_id, newest_removal):
         return
     if removal != newest_removal:
-        removal = _take_in_removals(db, removal, newest_removal)
+        removal = _index_removals(db, removal, newest_removal)
     if id_ != newest_id:
-        id_ = _take_in_registrations(db, id_, newest_id)
+        id_ = _index_registrations(db, id_, newest_id)
     db.execute(
         "UPDATE agents_index SET version=?, id=?, removal=? WHERE rowid=1",
         (version if version == VERSION else _MIXED, id_, removal),
@@ -81,10 +80,10 @@ def _is_behind(db: Connection) -> bool:
 
 
 def _state(db: Connection) -> tuple[str, int, int, int, int]:
-    """Return the version, how far the index has followed, and how far the registry has come.
+    """Return the version, the position of the index, and that of the registry.
 
-    Either is the highest id of a registration and the number of a removal. It is one statement,
-    since every command waits for it.
+    A position is the highest id of a registration and the number of a removal. One statement reads
+    them all, because every command waits for it.
     """
     state: tuple[str, int, int, int, int] = db.execute(
         "SELECT version, id, removal, ifnull((SELECT max(id) FROM agents), 0),"
@@ -98,8 +97,8 @@ def _make(db: Connection) -> None:
         return  # another process was first
     for table in ("agents_index", "agents_text"):
         db.execute(f"DROP TABLE IF EXISTS {table}")
-    # How far the index has followed the registry; the words; unit vectors of 32-bit floats, the
-    # least significant byte first, with their model for a version.
+    # The position of the index; the words; unit vectors of little-endian 32-bit floats, with their
+    # model.
     vectors = AGENTS_VECTORS.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")
     for statement in (AGENTS_INDEX, AGENTS_TEXT, vectors):
         db.execute(statement)
@@ -109,10 +108,10 @@ def _make(db: Connection) -> None:
     _forget_unknown(db)
 
 
-def _take_in_registrations(db: Connection, after: int, newest: int) -> int:
-    """Index registrations with higher ids; return the id up to which that is done.
+def _index_registrations(db: Connection, after: int, newest: int) -> int:
+    """Index registrations after an id; return the last indexed id.
 
-    It is lower than before where the newest was removed: ids are never used again.
+    It is lower than ``after`` if the newest registration was removed. Ids are never reused.
     """
     added = agents.after(db, after, _AT_ONCE)
     for id_, name, registered in added:
@@ -124,8 +123,8 @@ def _take_in_registrations(db: Connection, after: int, newest: int) -> int:
     return added[-1][0] if len(added) == _AT_ONCE else newest
 
 
-def _take_in_removals(db: Connection, after: int, newest: int) -> int:
-    """Forget who was removed; return the number of the removal up to which that is done."""
+def _index_removals(db: Connection, after: int, newest: int) -> int:
+    """Remove the rows of removed agents; return the number of the last processed removal."""
     removed = agents.removed_after(db, after, _AT_ONCE)
     if removed is None:
         _forget_unknown(db)
@@ -137,24 +136,24 @@ def _take_in_removals(db: Connection, after: int, newest: int) -> int:
 
 
 def _forget_unknown(db: Connection) -> None:
-    """Forget whom the registry does not know."""
+    """Remove the rows of agents that are not in the registry."""
     db.execute("DELETE FROM agents_text WHERE rowid NOT IN (SELECT id FROM agents)")
     db.execute("DELETE FROM agents_vectors WHERE agent NOT IN (SELECT id FROM agents)")
 
 
 @dataclass(frozen=True, slots=True)
 class AgentVector:
-    """An agent's vector, or what it is to be made of."""
+    """An agent's vector, or the texts to embed."""
 
     id: int  # of the agent's registration
-    vector: bytes | None  # 32-bit floats, least significant byte first; None if there is none yet
-    parts: tuple[str, ...]  # what the agent says of itself, where there is no vector
+    vector: bytes | None  # little-endian 32-bit floats; None if there is none yet
+    parts: tuple[str, ...]  # the texts to embed; empty if there is a vector
 
 
 def vectors_after(db: Connection, id_: int, model: str, most: int) -> tuple[AgentVector, ...]:
-    """Return agents with a higher id, ascending, with the vectors of a model where there are any.
+    """Return agents after an id, ascending, with their vectors of a model, if any.
 
-    They are fewer than ``most`` where their registrations are large.
+    Large registrations make the result shorter than ``most``.
     """
     found = db.execute(
         "SELECT a.id, a.key, a.registered, v.vector FROM agents a"
@@ -175,7 +174,7 @@ def vectors_after(db: Connection, id_: int, model: str, most: int) -> tuple[Agen
 
 
 def store_vectors(db: Connection, model: str, vectors: Sequence[tuple[int, bytes]]) -> None:
-    """Keep the vectors that a model made of agents; of one that was removed meanwhile, nothing."""
+    """Store the vectors of agents; skip agents that were removed in the meantime."""
     db.executemany(
         "INSERT OR REPLACE INTO agents_vectors (agent, model, vector)"
         " SELECT id, ?, ? FROM agents WHERE id=?",

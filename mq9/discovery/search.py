@@ -1,4 +1,4 @@
-"""The answer to a DISCOVER: agents by name, by words, or by meaning where that is possible."""
+"""The answer to a DISCOVER: agents by name, by words, or by meaning if there are embeddings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mq9.discovery.semantic_index import SemanticIndex
 
 logger = logging.getLogger("mq9.broker")
-_FEWEST_RANKED = 100  # agents that are ranked for a page, however short
+_FEWEST_RANKED = 100  # agents that are ranked for a short page
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +34,20 @@ class PageRequest:
 
     number: int  # counted from 1
     limit: int  # agents on a page
-    actor: Actor  # is told the backlog of mailboxes that it may read
+    actor: Actor  # sees the backlog of mailboxes that it may read
     mode: str = "all"
-    weak_below: float = 0.0  # the score
+    weak_below: float = 0.0  # score below which a match is weak
 
     @property
     def first(self) -> int:
-        """Number of agents on the earlier pages."""
+        """The number of agents on earlier pages."""
         return (self.number - 1) * self.limit
 
 
 class AgentSearch:
-    """Finds agents in the registry, which is followed by ``mq9.discovery.index``.
+    """Search for agents in the registry, with the tables of ``mq9.discovery.index``.
 
-    With ``embeddings`` they are found by meaning, without any by their words.
+    It finds agents by meaning with ``embeddings``, and only by words without.
     """
 
     def __init__(self, backend: Backend, embeddings: Embeddings | None) -> None:
@@ -58,11 +58,11 @@ class AgentSearch:
         self._is_lack_logged = False
 
     async def find(self, asked: Discover, actor: Actor) -> Discovered:
-        """Return the page that is asked for; the actor is told the backlog of what it may read."""
+        """Return the requested page; the actor sees the backlog of mailboxes that it may read."""
         page = PageRequest(asked.page, asked.limit, actor)
         question = asked.text if asked.semantic is None else asked.semantic
         if question is None:
-            return await self._read(lambda db, now: everybody(db, page, now))
+            return await self._read(lambda db, now: page_of_all(db, page, now))
         if asked.semantic is not None:
             try:
                 found = await self._by_meaning(question, asked.min_score, page)
@@ -84,7 +84,7 @@ class AgentSearch:
         return await self._backend.read(Call(DerivedQuery(look)))
 
     def close(self) -> None:
-        """Let go of what ranks agents by meaning; it is made anew when it is asked for again."""
+        """Close the semantic index; the next search by meaning rebuilds it."""
         with self._making:
             index, self._index = self._index, None
         if index is not None:
@@ -93,7 +93,7 @@ class AgentSearch:
     async def _by_meaning(
         self, question: str, min_score: float | None, page: PageRequest
     ) -> Discovered | None:
-        """Search by meaning; None where there are no embeddings."""
+        """Search by meaning; return None if there are no embeddings."""
         if self._embeddings is None:
             if not self._is_lack_logged:
                 self._is_lack_logged = True
@@ -113,7 +113,7 @@ class AgentSearch:
             found = await self._page(ranking, page)
             if found.has_more or len(found.agents) == page.limit or len(ranking) < most:
                 return found
-            # Many of the best were removed, or have expired.
+            # Many of the best agents were removed or have expired.
             await index.drop_removed()
             most *= 4
 
@@ -135,8 +135,8 @@ def _at_least(score: float, ranking: Iterable[tuple[int, float]]) -> Iterable[tu
     return (one for one in ranking if one[1] >= score)
 
 
-def everybody(db: Connection, page: PageRequest, now: int) -> Discovered:
-    """Return a page of all agents that are alive, by name."""
+def page_of_all(db: Connection, page: PageRequest, now: int) -> Discovered:
+    """Return a page of all live agents, by name."""
     found = agents.by_key(db, now, limit=page.limit + 1, offset=page.first)
     return _shown(db, [(one, 0.0) for one in found], page, now)
 
@@ -144,7 +144,7 @@ def everybody(db: Connection, page: PageRequest, now: int) -> Discovered:
 def page_of_ranking(
     db: Connection, ranking: Iterable[tuple[int, float]], page: PageRequest, now: int
 ) -> Discovered:
-    """Return a page of the living agents of a ranking, and read no more of it than that takes."""
+    """Return a page of the live agents in a ranking, which is read only as far as needed."""
     found: list[tuple[Registration, float]] = []
     for id_, score in ranking:
         agent = agents.look(db, id_, now)
@@ -158,7 +158,7 @@ def page_of_ranking(
 def _shown(
     db: Connection, found: list[tuple[Registration, float]], page: PageRequest, now: int
 ) -> Discovered:
-    """Show agents; one more than the page has room for says that another follows."""
+    """Return agents as a page; one more than its limit shows that another page follows."""
     return Discovered(
         agents=tuple(
             (

@@ -1,4 +1,4 @@
-"""Agents ranked by meaning: their vectors in memory, kept in step with the registry."""
+"""Ranking of agents by meaning, with their vectors in memory."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 logger = logging.getLogger("mq9.broker")
 T = TypeVar("T")
-_BATCH = 1_000  # agents that are looked at together
+_BATCH = 1_000  # agents that are processed together
 _MOST_MATCHING = 1_000
 _BONUS = 0.5  # for having every word: chosen with benchmarks/discovery
 _TIMEOUT_S = 4.0  # less than clients wait for a reply, and enough to load a model
-_TEXTS_AT_ONCE = 100  # texts, so that questions get their turn between batches
+_TEXTS_AT_ONCE = 100  # in a batch, so that queries can run between batches
 _PROBE = "?"  # a text that any model embeds
-_SCHEME = "mean of parts"  # how the vector of an agent is made of those of its texts
-_SPARE = 1.25  # how much room there is for more
+_SCHEME = "mean of parts"  # the way to combine the vectors of an agent's texts
+_SPARE = 1.25  # growth factor of arrays
 
 
 class _Compared(NamedTuple):
-    """Scores of the agents for a question."""
+    """Scores of the agents for a query."""
 
     ids: Ids  # of the agents that have a vector
     scores: Floats
     newest: int  # the highest id in the registry
-    is_behind: bool  # agents that registered since have no vector yet
+    is_behind: bool  # whether newer agents have no vector yet
 
 
 class SemanticIndex:
-    """Ranks agents by the cosines of their vectors and a question's.
+    """Ranking of agents by the cosines of their vectors and that of a query.
 
-    The vectors are brought up to date when a question is asked: a new agent is embedded, or its
-    vector is read if it was stored before. Agents that were removed are dropped now and then.
+    A query updates the vectors: a new agent is embedded, or its stored vector is read. Vectors of
+    removed agents are dropped from time to time.
 
-    All of it runs on an event loop of its own, since clients may be on several. The embeddings are
-    used on one thread, which is their own. A question may take ``timeout_s``.
+    The index has its own event loop, because clients may be on several. The embeddings have their
+    own thread. A query may take ``timeout_s``.
     """
 
     def __init__(
@@ -62,41 +62,41 @@ class SemanticIndex:
         self._embedder = Embedder(embeddings)
         self.timeout_s = timeout_s
         self._portal = Portal("mq9-semantic")
-        self._model = ""  # and its dimension, known once there is a vector
+        self._model = ""  # with its dimension; set with the first vector
         self._vectors = Vectors()
-        self._most = _BATCH  # vectors; above it, those of agents that were removed are dropped
+        self._most = _BATCH  # number of vectors at which those of removed agents are dropped
         self._changing = asyncio.Lock()  # held while vectors are added or dropped
         self._comparing = asyncio.Lock()
-        self._questions = 0  # that are being answered
+        self._questions = 0  # number of queries in progress
 
-        self._seen = 0  # the highest id that was looked at
-        self._wanted = 0  # the highest id that a question waits for
-        self._is_complete = False  # whether all agents have been looked at once
-        self._is_outdated = False  # the model now makes vectors of another dimension
+        self._seen = 0  # the highest processed id
+        self._wanted = 0  # the highest id that a query waits for
+        self._is_complete = False  # whether all agents have been processed once
+        self._is_outdated = False  # whether the model now makes vectors of another dimension
         self._follower: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
-        self._stepped = asyncio.Condition()  # notified when the follower is further, or has failed
+        self._stepped = asyncio.Condition()  # notified after each step or failure of the follower
 
     @property
     def count(self) -> int:
-        """Number of agents with a vector, removed ones that are not dropped yet included."""
+        """The number of vectors, including those of removed agents that are not dropped yet."""
         return self._vectors.count
 
     async def rank(self, question: str, most: int) -> tuple[tuple[int, float], ...]:
-        """Return the agents that fit a question best, expired ones included: id and score of each.
+        """Return id and score of the agents that match a query best, including expired ones.
 
-        The score is the cosine of the two meanings, and a half more where the agent's text has
-        every word of the question that is no stop word, unless a thousand others have them, too.
-        New agents whose embedding takes too long are left out.
+        The score is the cosine of the two vectors. It is 0.5 higher if the agent's text has every
+        word of the query except stop words. This bonus does not apply if more than 1,000 agents
+        have them all. New agents whose embedding takes too long are left out.
         """
         return await self._on_loop(self._rank(question, most))
 
     async def drop_removed(self) -> None:
-        """Drop the vectors of agents that were removed; else that is done now and then."""
+        """Drop the vectors of removed agents now, instead of at a later step."""
         await self._on_loop(self._drop_when_free())
 
     def close(self) -> None:
-        """Let the threads end; a question that is being answered raises Unusable."""
+        """End the threads; a query in progress raises Unusable."""
         self._portal.stop()
         self._embedder.close()
 
@@ -130,10 +130,10 @@ class SemanticIndex:
         return best(compared.ids, compared.scores, most)
 
     async def _compare(self, question: str, asked: Floats) -> _Compared:
-        """Compare a question with all vectors, while its words are looked up.
+        """Compare a query with all vectors, and look up its words at the same time.
 
-        When other questions wait, the two are done one after the other: at once they keep two
-        processors busy, and many questions would leave nothing to SENDs.
+        If other queries wait, do one after the other. Both at once use two CPUs, and many queries
+        would leave no CPU time for SENDs.
         """
         async with self._comparing:
             reading = asyncio.ensure_future(self._look_up(question))
@@ -151,7 +151,7 @@ class SemanticIndex:
             return _Compared(ids, scores, newest, newest > seen)
 
     async def _look_up(self, question: str) -> tuple[list[int], int]:
-        """Return who has every word of a question, and the highest id in the registry."""
+        """Return the agents that have every word of a query, and the highest id."""
 
         def look(db: Connection, _now: int) -> tuple[list[int], int]:
             ids = text_search.having_all_words(db, question, _MOST_MATCHING)
@@ -168,7 +168,7 @@ class SemanticIndex:
             raise Unusable(f"{self._model}: {error}") from error
 
     async def _catch_up(self, newest: int) -> None:
-        """Return when all agents up to an id have been looked at."""
+        """Wait until all agents up to an id have been processed."""
         self._wanted = max(self._wanted, newest)
         if self._follower is None or self._follower.done():
             self._failure = None
@@ -191,7 +191,7 @@ class SemanticIndex:
                 async with self._stepped:
                     self._stepped.notify_all()
             self._is_complete = True
-        except (Unusable, Mq9Error) as error:  # raised to the questions that wait
+        except (Unusable, Mq9Error) as error:  # raised in the waiting queries
             async with self._stepped:
                 self._failure = error
                 self._stepped.notify_all()
@@ -206,7 +206,7 @@ class SemanticIndex:
         found = await self._backend.read(
             Call(DerivedQuery(lambda db, _: index.vectors_after(db, seen, model, _BATCH)))
         )
-        if not found:  # they were removed meanwhile
+        if not found:  # the agents were removed in the meantime
             self._seen = self._wanted
             return
         new = [one for one in found if one.vector is None]
@@ -242,7 +242,7 @@ class SemanticIndex:
             await self._backend.run(
                 Call(LocalChange(lambda db: index.store_vectors(db, model, stored)))
             )
-        except Mq9Error as error:  # they are made again when they are wanted again
+        except Mq9Error as error:  # a later query computes them again
             logger.warning("vectors of agents could not be stored: %s", error)
 
     async def _drop_when_free(self) -> None:
@@ -256,9 +256,9 @@ class SemanticIndex:
 
 
 class Embedder:
-    """Turns texts into vectors of length 1.
+    """Embeddings whose vectors have length 1.
 
-    The embeddings are used on one thread only, which does not keep the process from ending.
+    They are used on one daemon thread only.
     """
 
     def __init__(self, embeddings: Embeddings) -> None:
@@ -267,15 +267,15 @@ class Embedder:
         self._thread: threading.Thread | None = None
 
     async def model(self) -> str:
-        """Return the name of the model, its dimension and how an agent's vector is made.
+        """Return an id of the model, its dimension and the way to combine vectors.
 
-        Vectors are comparable when these are the same.
+        Vectors with the same id are comparable.
         """
         [probe] = await self._embed([_PROBE])
         return f"{model_of(self._embeddings)} {len(probe)} {_SCHEME}"
 
     async def question(self, text: str) -> Floats:
-        """Return the vector of a question."""
+        """Return the vector of a query."""
         made = await self._on_thread(lambda: _checked([self._embeddings.embed_query(text)], 1))
         return np.asarray(made[0])
 
@@ -292,7 +292,7 @@ class Embedder:
         return [mean([one for one in some if one is not None]) for some in found]
 
     def close(self) -> None:
-        """Let the thread end after what it is doing."""
+        """End the thread after its current work."""
         self._work.put(None)
 
     async def _documents(self, texts: list[str]) -> list[Floats | None]:
@@ -344,7 +344,7 @@ def _run_all(work: queue.SimpleQueue[Callable[[], None] | None]) -> None:
 
 
 def _checked(made: Any, count: int) -> Floats:
-    """Return what embeddings made of so many texts, with length 1."""
+    """Return the vectors of ``count`` texts, scaled to length 1."""
     made = np.asarray(made, np.float32)
     if made.ndim != 2 or len(made) != count or not made.size or not np.isfinite(made).all():
         raise ValueError(f"no vector of finite numbers for each of {count} texts")
@@ -354,7 +354,8 @@ def _checked(made: Any, count: int) -> Floats:
 class Vectors:
     """An id and a vector of length 1 for each agent, 4 bytes times the dimension.
 
-    Ids ascend. It is for one thread, but what ``compare`` returns is for any, and stays as it is.
+    Ids ascend. One thread uses it. The result of ``compare`` never changes and may go to any
+    thread.
     """
 
     def __init__(self) -> None:
@@ -364,7 +365,7 @@ class Vectors:
 
     @property
     def size(self) -> int:
-        """The dimension; 0 while there is none."""
+        """The dimension; 0 while there are no vectors."""
         return int(self._matrix.shape[1])
 
     def add(self, ids: Sequence[int], vectors: Sequence[Floats]) -> None:
@@ -384,23 +385,23 @@ class Vectors:
         self.count = wanted
 
     def keep(self, ids: Sequence[int]) -> None:
-        """Drop all but those ids."""
+        """Drop all other ids."""
         kept = np.flatnonzero(np.isin(self._ids[: self.count], ids))
-        # Not in place: somebody may still look at the ids as they were.
+        # Not in place: a result of `compare` may still use the old ids.
         self._ids = _grown(self._ids[kept], len(self._matrix))
         self._matrix[: len(kept)] = self._matrix[kept]
         self.count = len(kept)
 
     def compare(self, vector: Floats) -> tuple[Ids, Floats]:
-        """Return all ids, and the cosine of each one's vector and a vector of length 1."""
+        """Return all ids, and the cosines of their vectors with a vector of length 1."""
         if vector.shape != (self.size,):
             raise ValueError(f"{len(vector)} numbers in a vector, and {self.size} in others")
-        # One thread does this as fast as many, and leaves the others to those who send.
+        # One thread is as fast as many, and leaves CPU time for SENDs.
         return self._ids[: self.count], np.einsum("ij,j->i", self._matrix[: self.count], vector)
 
 
 def best(ids: Ids, scores: Floats, most: int) -> tuple[tuple[int, float], ...]:
-    """Return so many of the ids with the largest scores, best first; of equals the lowest id."""
+    """Return the ``most`` ids with the largest scores, best first; for equal scores by id."""
     at = np.arange(len(ids))
     if most < len(ids):
         at = np.argpartition(scores, len(ids) - most)[len(ids) - most :]
@@ -409,22 +410,22 @@ def best(ids: Ids, scores: Floats, most: int) -> tuple[tuple[int, float], ...]:
 
 
 def raise_scores(ids: Ids, scores: Floats, chosen: Sequence[int], by: float) -> None:
-    """Raise the scores of those of the ids that are chosen."""
+    """Raise the scores of the chosen ids."""
     if chosen and len(ids):
         at = np.searchsorted(ids, chosen).clip(max=len(ids) - 1)
         scores[at[ids[at] == chosen]] += by
 
 
 def unit(vectors: Floats) -> Floats:
-    """Return the vectors with length 1; a vector of zeros as it is."""
+    """Return the vectors scaled to length 1; a vector of zeros is unchanged."""
     lengths: Any = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
 
 def mean(vectors: Sequence[Floats]) -> Floats | None:
-    """Return the direction in which vectors of length 1 point together, each with equal weight.
+    """Return the mean direction of vectors of length 1, with length 1.
 
-    It has length 1, or 0 where they cancel out; of no vectors it is None.
+    The length is 0 if the vectors cancel out. The result for no vectors is None.
     """
     return unit(np.mean(vectors, axis=0, keepdims=True))[0] if len(vectors) else None
 

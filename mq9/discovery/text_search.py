@@ -1,7 +1,7 @@
-"""Agents ranked by the words of a question.
+"""Ranking of agents by the words of a query.
 
-Words that very many agents have tell little, and SQLite's ranking would look at all who have them:
-it is left to the rarer ones. What is common decides only among who would else be equal.
+A very common word says little, and SQLite's ranking would read all agents that have it. So only the
+rarer words are ranked. Common words decide only between otherwise equal agents.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ _STOP_WORDS = frozenset(
     wants was we were what when where which while who whom whose why will with would you your
     """.split()  # noqa: SIM905  # a hundred pairs of quotes would hide the words
 )
-# An agent's name says most of what it is for, then what it lists as skills.
+# Weights of name, description, skills and other text.
 _RANK = "bm25(agents_text, 8.0, 4.0, 4.0, 1.0)"
-_MOST_COMPARED = 4_000  # agents: ranking takes its time with each
-_FEW_COMPARED = 1_000  # agents with a word that tells little
-_NAMED_SO = 2.0  # the score of who is called exactly what is asked for
+_MOST_COMPARED = 4_000  # agents, because ranking takes time for each
+_FEW_COMPARED = 1_000  # agents with a common word
+_NAME_SCORE = 2.0  # of the agent whose name is the query
 _BRIEF = 200  # bytes of a registration
 Ranking = Iterable[tuple[int, float]]  # the id and the score of each agent, best first
-_MOST_TERMS = 32  # of one question
+_MOST_TERMS = 32  # of one query
 _SHORTEST_PREFIX = 3  # characters
 
 
 def ranked(db: Connection, question: str) -> Ranking:
-    """Yield who is called what is asked for, then who has the words of a question, best first.
+    """Yield the agent named like a query, then the agents with its words, best first.
 
-    A score is 2 for the name itself, above 1 for every word, and else between 0 and 1. The
-    database is looked into as far as the ranking is read.
+    The score is 2 for the name, above 1 for all words, and otherwise between 0 and 1. The database
+    is read only as far as the ranking is used.
     """
     named = agents.find_id(db, question)
-    first = [] if named is None else [(named, _NAMED_SO)]
+    first = [] if named is None else [(named, _NAME_SCORE)]
     by_words = _by_words(db, _terms(question))
     return _first_time(itertools.chain(first, by_words))
 
 
 def having_all_words(db: Connection, question: str, most: int) -> list[int]:
-    """Return the ids of the agents that have every word of a question which is no stop word.
+    """Return the ids of the agents that have every word of a query, except stop words.
 
-    Where these are more than so many, the words tell nobody from the others, and it is none.
+    If they are more than ``most``, the words are too common and the result is empty.
     """
     words = _terms(question)
     found = _matching(db, _all_of(words), most + 1) if words else []
@@ -59,24 +59,24 @@ def having_all_words(db: Connection, question: str, most: int) -> list[int]:
 
 
 def _by_words(db: Connection, words: list[str]) -> Iterator[tuple[int, float]]:
-    """Yield agents with every word, then agents with some, else some with words that begin alike.
+    """Yield agents with all words, then with some words, or else with the same prefixes.
 
-    An agent may come again, with a lower score. A score is between 0 and 1, and 1 more where an
-    agent has every word. Of the words that are common count only who has all of them, the briefest
-    first, and then who has most.
+    An agent may come again with a lower score. A score is between 0 and 1, plus 1 if the agent has
+    all words. For common words, the agents that have all of them come first, the shortest
+    registration first. Then come the agents that have most of them.
     """
-    words, telling = _rarest_first(db, words)
-    common = words[telling:]
+    words, rare_count = _rarest_first(db, words)
+    common = words[rare_count:]
     ranking: list[tuple[int, float]] = []
-    if telling:
-        ranking = _scored(db, _any_of(words[:telling]))
-        whole = set(_matching(db, _all_of(words), _MOST_COMPARED))
-        yield from ((id_, 1 + score) for id_, score in ranking if id_ in whole)
+    if rare_count:
+        ranking = _scored(db, _any_of(words[:rare_count]))
+        with_all = set(_matching(db, _all_of(words), _MOST_COMPARED))
+        yield from ((id_, 1 + score) for id_, score in ranking if id_ in with_all)
         yield from ranking
     if common:
         lowest = ranking[-1][1] if ranking else 1.0
         for id_, score in _briefest(db, common):
-            yield id_, lowest * (1 + score) / 2 if telling else 1 + score
+            yield id_, lowest * (1 + score) / 2 if rare_count else 1 + score
         for id_, score in _with_most(db, common):
             yield id_, lowest * score / 2
     if not ranking and not common:
@@ -85,7 +85,7 @@ def _by_words(db: Connection, words: list[str]) -> Iterator[tuple[int, float]]:
 
 
 def _rarest_first(db: Connection, words: list[str]) -> tuple[list[str], int]:
-    """Sort words by how many agents have them; so many are rare enough to compare all who do."""
+    """Sort words by their number of agents; return them and the number of rare ones."""
     if not words or _count(db, _any_of(words)) <= _MOST_COMPARED:
         return words, len(words)
     counts = {word: _count(db, _any_of([word])) for word in words}
@@ -95,7 +95,7 @@ def _rarest_first(db: Connection, words: list[str]) -> tuple[list[str], int]:
 
 
 def _first_time(ranking: Ranking) -> Iterator[tuple[int, float]]:
-    """Leave out agents that have come before."""
+    """Yield each agent only the first time."""
     seen = set()
     for id_, score in ranking:
         if id_ not in seen:
@@ -104,7 +104,7 @@ def _first_time(ranking: Ranking) -> Iterator[tuple[int, float]]:
 
 
 def _count(db: Connection, expression: str) -> int:
-    """Count what matches, up to one more than are compared."""
+    """Count matching agents, up to one more than are compared."""
     (count,) = db.execute(
         "SELECT count(*) FROM (SELECT 1 FROM agents_text WHERE agents_text MATCH ? LIMIT ?)",
         (expression, _MOST_COMPARED + 1),
@@ -113,7 +113,7 @@ def _count(db: Connection, expression: str) -> int:
 
 
 def _matching(db: Connection, expression: str, most: int) -> list[int]:
-    """Return what matches; of very many the newest."""
+    """Return the newest matching agents."""
     found = db.execute(
         "SELECT rowid FROM agents_text WHERE agents_text MATCH ? ORDER BY rowid DESC LIMIT ?",
         (expression, most),
@@ -122,7 +122,7 @@ def _matching(db: Connection, expression: str, most: int) -> list[int]:
 
 
 def _scored(db: Connection, expression: str) -> list[tuple[int, float]]:
-    """Rank what matches; of very many the newest."""
+    """Rank the newest matching agents."""
     found = db.execute(
         f"SELECT rowid, -{_RANK} FROM agents_text WHERE agents_text MATCH ?"  # noqa: S608  # constant text
         " ORDER BY rowid DESC LIMIT ?",
@@ -132,7 +132,7 @@ def _scored(db: Connection, expression: str) -> list[tuple[int, float]]:
 
 
 def _briefest(db: Connection, words: list[str]) -> list[tuple[int, float]]:
-    """Rank the newest agents with all of the words: who says little else comes first."""
+    """Rank the newest agents with all of the words, the shortest registration first."""
     found = db.execute(
         "SELECT a.id, length(a.registered) FROM agents_text t JOIN agents a ON a.id=t.rowid"
         " WHERE agents_text MATCH ? ORDER BY t.rowid DESC LIMIT ?",
@@ -142,7 +142,7 @@ def _briefest(db: Connection, words: list[str]) -> list[tuple[int, float]]:
 
 
 def _with_most(db: Connection, words: list[str]) -> list[tuple[int, float]]:
-    """Rank the newest agents with each of the words by how many of them they have."""
+    """Rank the newest agents of each word by the number of words that they have."""
     counts = Counter(id_ for word in words for id_ in _matching(db, _any_of([word]), _FEW_COMPARED))
     return _ordered((id_, count / (1 + len(words))) for id_, count in counts.items())
 
@@ -152,13 +152,13 @@ def _ordered(ranking: Ranking) -> list[tuple[int, float]]:
 
 
 def _terms(question: str) -> list[str]:
-    """Return the terms of a question, each once, without anything that is query syntax.
+    """Return the distinct terms of a query, without query syntax.
 
-    Stop words are left out, unless there are no others.
+    Stop words are left out, unless there are no other words.
     """
     words = documents.words(question)
-    telling = [word for word in words if word.lower() not in _STOP_WORDS]
-    return (telling or words)[:_MOST_TERMS]
+    others = [word for word in words if word.lower() not in _STOP_WORDS]
+    return (others or words)[:_MOST_TERMS]
 
 
 def _all_of(words: list[str]) -> str:
@@ -172,9 +172,9 @@ def _any_of(words: list[str]) -> str:
 
 
 def _prefixes(words: list[str]) -> list[str]:
-    """Return expressions for agents with words that begin like all of the terms.
+    """Return expressions for agents whose words begin with all of the terms.
 
-    The second is for shorter prefixes, since what is indexed of a word lacks its ending.
+    The second expression has shorter prefixes, because the index stores words without endings.
     """
     long = [word for word in words if len(word) >= _SHORTEST_PREFIX]
     shorter = [word[: max(_SHORTEST_PREFIX, len(word) * 3 // 4)] for word in long]
@@ -182,5 +182,5 @@ def _prefixes(words: list[str]) -> list[str]:
 
 
 def _term(word: str) -> str:
-    """Return what matches a word; for one character of CJK, whatever begins with it."""
+    """Return the expression for a word; a single CJK character matches as a prefix."""
     return f'"{word}"*' if len(word) == 1 and documents.is_cjk(word) else f'"{word}"'

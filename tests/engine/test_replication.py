@@ -143,7 +143,7 @@ class ReadInBetween(OnFile):
         looks = [
             lambda: machine.answer(connection, Call(fetch, address), now),
             lambda: self._discover(connection, cards, now),
-            lambda: search.everybody(connection, cards, now),
+            lambda: search.page_of_all(connection, cards, now),
             *(
                 lambda request=request: machine.read(connection, Call(request, address), now)
                 for request in (
