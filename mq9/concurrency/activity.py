@@ -1,6 +1,6 @@
-"""Work of other threads, for a clock that must not run ahead of them.
+"""Work of other threads, for a manual clock that must not run ahead of them.
 
-Nothing here costs anything while no such clock exists, which is always so outside tests.
+Outside tests no such clock exists, and this module costs nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _blocked: dict[int, Future[Any]] = {}  # by thread
 
 
 class ThreadObserver(Protocol):
-    """Wants to know when a thread begins to wait for another."""
+    """Receiver of the start of waits for other threads."""
 
     def follow(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take an event loop into account."""
 
     def look(self) -> bool:
-        """See whether anything can still run."""
+        """Return whether anything can still run."""
 
 
 _observers: WeakSet[ThreadObserver] = WeakSet()
@@ -39,8 +39,8 @@ class Work:
         on_end: Called once, with the work, when it has ended.
 
     Attributes:
-        thread: The thread of a function that ``run`` calls, which may take any time; None for what
-            the broker does, which is done soon.
+        thread: The thread of a function that ``run`` calls, which may take any time; None for work
+            of the broker, which ends soon.
     """
 
     __slots__ = ("_on_end", "thread")
@@ -55,7 +55,7 @@ class Work:
         return function(*args)
 
     def end(self) -> None:
-        """Tell that the work is done; harmless when repeated."""
+        """Note that the work is done; idempotent."""
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end(self)
@@ -69,7 +69,7 @@ class Work:
 
 @contextmanager
 def blocking(until: Future[Any]) -> Iterator[None]:
-    """Tell that this thread waits, inside, for what an event loop on another thread does."""
+    """Note that this thread waits for an event loop on another thread, inside the block."""
     thread = threading.get_ident()
     with _lock:
         outer = _blocked.get(thread)
@@ -86,29 +86,29 @@ def blocking(until: Future[Any]) -> Iterator[None]:
                 _blocked[thread] = outer
 
 
-def gives_work_to(loop: asyncio.AbstractEventLoop) -> None:
-    """Tell that an event loop is about to be given work, by the one that runs here if one does."""
+def announce_work(loop: asyncio.AbstractEventLoop) -> None:
+    """Note that an event loop is about to get work, and that the current one gives it."""
     for observer in _known():
         observer.follow(loop)
-        with suppress(RuntimeError):  # none runs here
+        with suppress(RuntimeError):  # no loop runs here
             observer.follow(asyncio.get_running_loop())
 
 
 def add_observer(observer: ThreadObserver) -> None:
-    """Tell an observer, as long as it exists, what threads and loops are about to do."""
+    """Report the work of threads and loops to an observer, as long as it exists."""
     with _lock:
         _observers.add(observer)
 
 
 def is_blocked(thread: int | None) -> bool:
-    """Tell whether a thread waits for what is not done yet."""
+    """Return whether a thread waits for unfinished work."""
     with _lock:
         until = None if thread is None else _blocked.get(thread)
         return until is not None and not until.done()
 
 
 def any_blocked() -> bool:
-    """Tell whether any thread waits for what is not done yet."""
+    """Return whether any thread waits for unfinished work."""
     with _lock:
         return any(not until.done() for until in _blocked.values())
 

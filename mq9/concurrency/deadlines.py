@@ -10,8 +10,8 @@ from types import TracebackType
 class Alarm:
     """One timer for the first of many deadlines.
 
-    A timer for each deadline would take longer than most waits that are short. This one is left
-    alone when a wait is over sooner, and its owner then asks for the next deadline.
+    A timer for each deadline would take longer than most short waits. This timer keeps running when
+    a wait ends early; its owner then sets it for the next deadline.
 
     Args:
         ring: Called at the first deadline.
@@ -23,13 +23,13 @@ class Alarm:
         self._timer: asyncio.TimerHandle | None = None
 
     def set_for(self, deadline: float) -> None:
-        """Ring at a deadline of the event loop, or at an earlier one that was asked for."""
+        """Ring at a time of the event loop, unless it is already set for an earlier one."""
         if self._timer is None or deadline < self._timer.when():
             self.stop()
             self._timer = self._loop.call_at(deadline, self._go_off)
 
     def stop(self) -> None:
-        """Ring no more, until it is set again."""
+        """Stop the timer until it is set again."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -40,9 +40,9 @@ class Alarm:
 
 
 class Wait:
-    """A wait of the running task, which ends with TimeoutError when ``end`` was called inside.
+    """A wait of the running task; `end` makes it raise TimeoutError.
 
-    It does to the task what ``asyncio.timeout`` does.
+    It treats cancellation of the task as ``asyncio.timeout`` does.
     """
 
     __slots__ = ("_cancelling", "_is_over", "_task", "_waits", "deadline")
@@ -72,7 +72,7 @@ class Wait:
                 raise TimeoutError from error
 
     def end(self) -> None:
-        """Let the wait end; called on its event loop."""
+        """End the wait; called on its event loop."""
         self._is_over = True
         self._waits.discard(self)
         self._task.cancel()
@@ -87,7 +87,7 @@ class Deadlines:
         self._alarm = Alarm(self._look)
 
     def within(self, seconds: float) -> Wait:
-        """Return a context in which the running task may wait for so long."""
+        """Return a context in which the running task may wait for ``seconds``."""
         deadline = self._loop.time() + seconds
         self._alarm.set_for(deadline)
         return Wait(self._waits, deadline)
@@ -99,7 +99,7 @@ class Deadlines:
             wait.end()
 
     def _look(self) -> None:
-        """End the waits whose deadline has come."""
+        """End the waits whose deadline is over."""
         now = self._loop.time()
         for wait in [one for one in self._waits if one.deadline <= now]:
             wait.end()

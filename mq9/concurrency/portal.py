@@ -1,7 +1,7 @@
-"""One event loop on a thread of its own, for callers with a loop, with another, or with none.
+"""An event loop on a separate thread, for callers with or without their own loop.
 
-Not anyio's portal: that cancels a task again at every ``await`` of its cleanup, its thread has to
-be ended by hand, and a forked child inherits it as if it ran.
+anyio's portal does not fit: it cancels a task again at every ``await`` of its cleanup, its thread
+must be ended by hand, and a forked child inherits it as if it ran.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Stopped(Exception):
 
 
 class Portal:
-    """Runs coroutines on one background event loop, whoever asks.
+    """Runner of coroutines on one background event loop, for all threads.
 
     The thread starts with the first call and ends with ``stop``, with this object, or with the
-    process. A forked child gets a thread of its own.
+    process. A forked child gets its own thread.
 
     Args:
-        name: What the thread is called.
+        name: Name of the thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -64,7 +64,7 @@ class Portal:
             return await work
         future = asyncio.wrap_future(self._begin(work))
         try:
-            await asyncio.wait([future])  # unlike awaiting it, is cancelled only by the caller
+            await asyncio.wait([future])  # unlike `await future`, only the caller cancels it
         except asyncio.CancelledError:
             future.cancel()
             raise
@@ -75,7 +75,7 @@ class Portal:
     def stop(self) -> None:
         """End the thread: cancel its tasks, close its generators, wait for its executor.
 
-        Harmless when repeated.
+        Idempotent.
         """
         self._forget_parent()
         with self._lock:
@@ -89,20 +89,20 @@ class Portal:
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         self._forget_parent()
-        # Under the lock, so that nothing is given to a loop that is already stopping.
+        # Under the lock, so that a stopping loop gets no work.
         with self._lock:
             if self._stopped:
                 work.close()
                 raise Stopped
             if self._loop is None:
                 self._loop, self._thread = _start(self._name)
-                # Whoever collects the garbage may hold a lock that the thread needs to end.
+                # Only stop the loop: waiting for its thread in garbage collection could deadlock.
                 weakref.finalize(self, _stop, self._loop).atexit = False
-            activity.gives_work_to(self._loop)
+            activity.announce_work(self._loop)
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _forget_parent(self) -> None:
-        """In a forked child, leave the parent's loop and lock alone and begin without one."""
+        """Drop the parent's loop and lock in a forked child."""
         if self._process != os.getpid():
             self._lock = threading.Lock()  # the fork may have copied it locked
             self._process = os.getpid()
@@ -115,9 +115,9 @@ class Portal:
             return False
 
 
-# The loops that run, and the process they run in.
+# Running loops, with their thread and process.
 _running: dict[asyncio.AbstractEventLoop, tuple[threading.Thread, int]] = {}
-_stopping: set[asyncio.AbstractEventLoop] = set()  # of these
+_stopping: set[asyncio.AbstractEventLoop] = set()  # running loops that are about to end
 
 
 def _start(name: str) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
@@ -127,7 +127,7 @@ def _start(name: str) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
     runs = threading.Event()
     loop.call_soon(runs.set)
     thread.start()
-    runs.wait()  # until it does, nobody sees that it has work
+    runs.wait()  # a clock sees the work of a loop only once it runs
     return loop, thread
 
 
@@ -151,9 +151,9 @@ async def _cancel_the_rest() -> None:
 
 
 def _stop(loop: asyncio.AbstractEventLoop) -> None:
-    """Let a loop of this process end; another process's is left alone.
+    """Stop a loop of this process, once; ignore a loop of another process.
 
-    Once only: on the way to its end it runs, and must not be stopped there.
+    The loop runs again for its cleanup, which a second stop would interrupt.
     """
     _, process = _running.get(loop, (None, 0))
     if process == os.getpid() and loop not in _stopping:

@@ -1,4 +1,4 @@
-"""Doing something once for all who want it at the same time."""
+"""Single flight: one run of a function for all concurrent callers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Abandoned(Exception):
-    """The shared work was given up."""
+    """The shared run was cancelled."""
 
 
 @dataclass(slots=True)
@@ -20,10 +20,12 @@ class _Flight:
 
 
 class SingleFlight:
-    """Runs an async function once for all who call meanwhile; cancels it with the last of them.
+    """Runner that shares one run of an async function among concurrent callers.
+
+    The run is cancelled with its last caller.
 
     Args:
-        function: The work. It keeps its own result: callers may have been cancelled by then.
+        function: The function. It must store its own result, because all callers may be cancelled.
     """
 
     def __init__(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -31,7 +33,7 @@ class SingleFlight:
         self._flight: _Flight | None = None
 
     async def __call__(self) -> None:
-        """Return when it is done, or raise what it raises."""
+        """Wait for the run, or start one; raise its error."""
         flight = self._flight
         if flight is None or flight.task.done():
             flight = self._flight = _Flight(asyncio.create_task(self._function()))
@@ -43,9 +45,9 @@ class SingleFlight:
             flight.callers -= 1
             if not flight.callers and not flight.task.done():
                 if self._flight is flight:
-                    self._flight = None  # the next caller begins anew
+                    self._flight = None  # the next caller starts a new run
                 flight.task.cancel()
-                await asyncio.wait([flight.task])  # until it has cleaned up
+                await asyncio.wait([flight.task])  # for its cleanup
         if flight.task.cancelled():
             raise Abandoned
         flight.task.result()
@@ -53,14 +55,14 @@ class SingleFlight:
 
     @property
     def is_unclaimed(self) -> bool:
-        """Whether it was done for callers of whom none stayed to see it."""
+        """Whether a run ended after all of its callers were cancelled."""
         flight = self._flight
         return (
             flight is not None and flight.task.done() and not flight.callers and not flight.claimed
         )
 
     def abandon(self) -> asyncio.Task[None] | None:
-        """Cancel what is going on; whoever waits for it gets ``Abandoned``."""
+        """Cancel the current run; its callers get ``Abandoned``. Return its task, if any."""
         flight, self._flight = self._flight, None
         if flight is None or flight.task.done():
             return None
@@ -69,6 +71,6 @@ class SingleFlight:
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    """Take note of an error that nobody may have stayed to hear."""
+    """Retrieve the error of a run, so that asyncio does not log it without callers."""
     if not task.cancelled():
         task.exception()

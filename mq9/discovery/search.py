@@ -57,21 +57,21 @@ class AgentSearch:
         self._making = threading.Lock()
         self._is_lack_logged = False
 
-    async def find(self, asked: Discover, actor: Actor) -> Discovered:
+    async def find(self, request: Discover, actor: Actor) -> Discovered:
         """Return the requested page; the actor sees the backlog of mailboxes that it may read."""
-        page = PageRequest(asked.page, asked.limit, actor)
-        question = asked.text if asked.semantic is None else asked.semantic
+        page = PageRequest(request.page, request.limit, actor)
+        question = request.text if request.semantic is None else request.semantic
         if question is None:
             return await self._read(lambda db, now: page_of_all(db, page, now))
-        if asked.semantic is not None:
+        if request.semantic is not None:
             try:
-                found = await self._by_meaning(question, asked.min_score, page)
+                found = await self._by_meaning(question, request.min_score, page)
             except Unusable as error:
                 logger.warning("agents are found by their words only: %s", error)
                 found = None
             if found is not None:
                 return found
-        page, least = replace(page, mode="text"), asked.min_score or 0.0
+        page, least = replace(page, mode="text"), request.min_score or 0.0
 
         def by_words(db: Connection, now: int) -> Discovered:
             return page_of_ranking(

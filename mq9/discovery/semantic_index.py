@@ -111,14 +111,14 @@ class SemanticIndex:
         self._questions += 1
         try:
             async with asyncio.timeout(self.timeout_s):
-                asked = await self._embedder.question(question)
-                if self._vectors.count and len(asked) != self._vectors.size:
+                vector = await self._embedder.question(question)
+                if self._vectors.count and len(vector) != self._vectors.size:
                     self._is_outdated = True
                 else:
-                    compared = await self._compare(question, asked)
+                    compared = await self._compare(question, vector)
                 if compared is None or compared.is_behind:
                     await self._catch_up(0 if compared is None else compared.newest)
-                    compared = await self._compare(question, asked)
+                    compared = await self._compare(question, vector)
         except TimeoutError:
             if compared is None or not self._is_complete:
                 count = self._vectors.count
@@ -129,7 +129,7 @@ class SemanticIndex:
             self._questions -= 1
         return best(compared.ids, compared.scores, most)
 
-    async def _compare(self, question: str, asked: Floats) -> _Compared:
+    async def _compare(self, question: str, vector: Floats) -> _Compared:
         """Compare a query with all vectors, and look up its words at the same time.
 
         If other queries wait, do one after the other. Both at once use two CPUs, and many queries
@@ -143,7 +143,7 @@ class SemanticIndex:
                 else:
                     await asyncio.sleep(0)  # so that the look-up begins
                 seen = self._seen
-                ids, scores = self._cosines(asked)
+                ids, scores = self._cosines(vector)
                 having_all_words, newest = await reading
             finally:
                 reading.cancel()
@@ -159,11 +159,11 @@ class SemanticIndex:
 
         return await self._backend.read(Call(DerivedQuery(look)))
 
-    def _cosines(self, asked: Floats) -> tuple[Ids, Floats]:
+    def _cosines(self, vector: Floats) -> tuple[Ids, Floats]:
         if not self._vectors.count:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         try:
-            return self._vectors.compare(asked)
+            return self._vectors.compare(vector)
         except ValueError as error:
             raise Unusable(f"{self._model}: {error}") from error
 

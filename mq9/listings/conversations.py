@@ -417,7 +417,7 @@ class _Listing:
 
     def _load_long(self, walked: _Walked, name: str | None, rows: list[Row]) -> _Found:
         visible, values = self._rights.condition(walked.id)
-        given = {
+        parameters = {
             "conversation": walked.id,
             "counted": MOST_COUNTED,
             "now": self._now,
@@ -428,13 +428,13 @@ class _Listing:
             " coalesce(m.sender_verified, d.sender_verified), count(*)"
             f" FROM {_NEWEST_ROWS}{LIVE} AND {visible}"
             " GROUP BY 1, 2, 3 ORDER BY min(c.at_ms), c.mailbox",
-            given,
+            parameters,
         ).fetchall()
         oldest = self._db.execute(
             f"SELECT {ROW_COLUMNS} FROM (SELECT * FROM conversation_messages"  # noqa: S608  # constant text
             " WHERE conversation=:conversation ORDER BY at_ms, mailbox, number LIMIT :counted) c"
             f"{LIVE} AND {visible} ORDER BY c.at_ms, c.mailbox, c.number LIMIT 1",
-            given,
+            parameters,
         ).fetchone()
         senders = dict.fromkeys(Participant(row[0], bool(row[2])) for row in groups)
         return _Found(

@@ -125,7 +125,7 @@ def _rows(db: Connection, request: ReadConversation, rights: Rights, now: int) -
     """Return one more message than the limit, oldest first, and the place to continue from."""
     after = request.after
     at_ms, of, last = _BEGINNING if after is None else map(int, after.split("."))
-    given: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "now": now,
         "counted": MOST_COUNTED,
         "most": request.limit + 1,
@@ -136,10 +136,10 @@ def _rows(db: Connection, request: ReadConversation, rights: Rights, now: int) -
     alone = _alone(db, request.id, now)
     if isinstance(alone, tuple):
         source, visible = _ALONE, "1"
-        given |= {"mailbox": alone[0], "number": alone[1]}
+        parameters |= {"mailbox": alone[0], "number": alone[1]}
         if not rights.sees_all:
             visible, own = rights.condition_at(alone[0])
-            given |= own
+            parameters |= own
         visible += " AND (c.at_ms, c.mailbox, c.number)>(:at_ms, :of, :last)"
         ends: list[tuple[int, ...]] = []
     else:
@@ -148,7 +148,7 @@ def _rows(db: Connection, request: ReadConversation, rights: Rights, now: int) -
             return _Found([], None)
         source = _ROWS
         visible, values = rights.condition(row[0])
-        given |= {"conversation": row[0], **values}
+        parameters |= {"conversation": row[0], **values}
         ends = db.execute(
             "SELECT at_ms, mailbox, number FROM conversation_messages WHERE conversation=?"
             " AND (at_ms, mailbox, number)>(?,?,?)"
@@ -158,7 +158,7 @@ def _rows(db: Connection, request: ReadConversation, rights: Rights, now: int) -
     rows = db.execute(
         f"SELECT {ROW_COLUMNS} FROM {source}{LIVE} AND {visible}"  # noqa: S608  # constant text
         " ORDER BY c.at_ms, c.mailbox, c.number LIMIT :most",
-        given,
+        parameters,
     ).fetchall()
     return _Found([Row(*one) for one in rows], _place(ends[0]) if ends else None)
 

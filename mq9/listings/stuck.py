@@ -122,7 +122,7 @@ class _Walk:
     rights: Rights
     has_index: bool
 
-    def given(self, place: tuple[int, ...]) -> dict[str, Any]:
+    def parameters(self, place: tuple[int, ...]) -> dict[str, Any]:
         """Return the values of the statements above, to continue from a place."""
         longer_ms = self.longer_s * 1000
         begin = () if self.only is None else (self.only,)
@@ -164,7 +164,7 @@ class _Walk:
             if number < source:
                 continue
             while True:
-                rows = self.db.execute(select, self.given(at)).fetchall()
+                rows = self.db.execute(select, self.parameters(at)).fetchall()
                 for row in rows:
                     mailbox, msg_id, group_id, found, *rest = row
                     at = (mailbox, msg_id, group_id)
@@ -180,7 +180,7 @@ class _Walk:
         """Yield questions that are past their deadline or the promise of their holder."""
         at = place or (-1,)
         while self.has_index:
-            rows = self.db.execute(_AWAITED, self.given(at)).fetchall()
+            rows = self.db.execute(_AWAITED, self.parameters(at)).fetchall()
             wanted = [
                 Wanted(mailbox, msg_id, lane, row.address)
                 for _, mailbox, msg_id, lane, is_open in rows
@@ -211,12 +211,12 @@ class _Walk:
 
     def _undeliverable(self, place: tuple[int, ...]) -> Iterator[_Step]:
         """Yield the waiting messages of mailboxes without readers."""
-        upto = self.given(())["upto"]
+        upto = self.parameters(())["upto"]
         mailbox, *at = place or (0 if self.only is None else self.only,)
         while self.has_index:
             row = self.db.execute(_LAST_MAILBOX, (mailbox, upto, _MAILBOXES - 1)).fetchone()
             last = upto if row is None else row[0]
-            unread = self.db.execute(_UNREAD, self.given((mailbox, last))).fetchall()
+            unread = self.db.execute(_UNREAD, self.parameters((mailbox, last))).fetchall()
             for id_, cursor, has_agent, newest in unread:
                 first = cursor if cursor is not None else 0 if has_agent else newest
                 after = at[0] if at and id_ == mailbox else first - 1
@@ -232,8 +232,12 @@ class _Walk:
         if row is None:
             return
         while True:
-            given = {**self.given((mailbox, after)), "mailbox": mailbox, "is_meant": is_meant}
-            rows = self.db.execute(_WAITING, given).fetchall()
+            parameters = {
+                **self.parameters((mailbox, after)),
+                "mailbox": mailbox,
+                "is_meant": is_meant,
+            }
+            rows = self.db.execute(_WAITING, parameters).fetchall()
             wanted = [
                 Wanted(mailbox, msg_id, lane, row.address)
                 for msg_id, lane, _, may_be in rows
@@ -261,7 +265,7 @@ class _Walk:
         """Yield dead letters that were neither acked nor moved."""
         at = place
         while self.has_index:
-            rows = self.db.execute(_DEAD, self.given(at)).fetchall()
+            rows = self.db.execute(_DEAD, self.parameters(at)).fetchall()
             wanted = [
                 Wanted(mailbox, msg_id, lane, row.address)
                 for mailbox, msg_id, lane, moved in rows
