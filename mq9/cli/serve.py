@@ -381,6 +381,7 @@ async def running(
     settings: ServerSettings, *, default_admin_port: int = _ADMIN_PORT
 ) -> AsyncIterator[Serving]:
     """Run a server, or a gateway of a cluster, while inside."""
+    settings.warn_of_secrets()
     guard, tls = settings.guard(), settings.tls()
     metrics = Metrics()
     async with AsyncExitStack() as stack:

@@ -26,6 +26,14 @@ _PING_S = 2
 _MOST_UNSENT = 64 * 1024 * 1024  # bytes, while no server can be reached
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Drop a warning of asyncio about nats-py at each end of a TLS connection."""
+    return "eof_received" not in record.getMessage()
+
+
+logging.getLogger("asyncio").addFilter(_is_news)
+
+
 async def connect(
     url: str,
     name: str,

@@ -222,7 +222,9 @@ async def _open_log(
             await found_log(log, identities, traces, clock)
             await snapshots.open(log.replicas)
         except Unavailable as error:
-            logger.warning("the gateway waits for a majority of the NATS servers, with JetStream: %s", error)
+            logger.warning(
+                "the gateway waits for a majority of the NATS servers, with JetStream: %s", error
+            )
             await sleep(clock, _QUORUM_S)
         else:
             return taken

@@ -7,6 +7,7 @@ variable (``MQ9_MAX_BYTES`` for ``max_bytes``), the configuration file, the defa
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import pkgutil
 import ssl
@@ -28,6 +29,8 @@ from mq9.protocol.headers import PayloadEncoding
 from mq9.server.limits import ServerLimits
 from mq9.server.users import Guard, OpenGuard, Users
 from mq9.storage.store import Durability
+
+logger = logging.getLogger("mq9.broker")
 
 PREFIX = "MQ9_"
 _STORED = Limits()
@@ -282,6 +285,14 @@ class ServerSettings(BaseSettings):
             raise InvalidRequest(f"embeddings: {self.embeddings!r}: {error}") from error
         return checked("embeddings", made)
 
+    def warn_of_secrets(self) -> None:
+        """Log a warning if others can read secrets in the configuration file."""
+        path = self.config
+        if path is None or not {"auth_token", "cluster"} & _ConfigFile.read(path).keys():
+            return
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            logger.warning("%s holds secrets and others may read it; chmod 600 it", path)
+
     def guard(self) -> Guard:
         """Return what decides who may connect."""
         if self.users is not None:
@@ -314,10 +325,13 @@ class _ConfigFile(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         """Return the values by the names of the fields."""
         path = self.current_state.get("config")
-        if not isinstance(path, str | Path):
-            return {}
+        return self.read(Path(path)) if isinstance(path, str | Path) else {}
+
+    @staticmethod
+    def read(path: Path) -> dict[str, Any]:
+        """Return the values of a file by the names of the fields."""
         try:
-            table = tomllib.loads(Path(path).read_text("utf-8"))
+            table = tomllib.loads(path.read_text("utf-8"))
         except OSError as error:
             raise InvalidRequest(f"config: {path} cannot be read: {error.strerror}") from None
         except ValueError as error:  # not TOML, or not UTF-8

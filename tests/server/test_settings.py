@@ -143,3 +143,16 @@ def test_the_page_of_settings_names_every_option():
     for name, field in ServerSettings.model_fields.items():
         if field.annotation is not bool:
             assert f"`--{option(name)}" in page, name
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have other rights there")
+@pytest.mark.parametrize(("line", "warns"), [('auth-token = "x"', True), ("port = 4222", False)])
+def test_a_file_with_secrets_that_others_can_read_is_warned_of(tmp_path, caplog, line, warns):
+    path = tmp_path / "mq9.toml"
+    path.write_text(line)
+    for mode, expected in ((0o644, warns), (0o600, False)):
+        caplog.clear()
+        path.chmod(mode)
+        ServerSettings(config=path).warn_of_secrets()
+        said = [one for one in caplog.messages if "holds secrets and others may read it" in one]
+        assert bool(said) == expected
