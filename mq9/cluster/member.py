@@ -69,6 +69,7 @@ class Member:
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while a snapshot is taken
     verified: tuple[int, str] | None = None  # record, digest
     failed_snapshots: int = 0
+    is_leaving: bool = False
     _publishing: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self) -> None:
@@ -202,6 +203,7 @@ async def joined(
             keeping = asyncio.create_task(_keep_snapshots(member, clock))
             yield member
         finally:
+            member.is_leaving = True
             if keeping is not None:
                 keeping.cancel()
                 await asyncio.gather(keeping, return_exceptions=True)
@@ -303,7 +305,7 @@ def _that_fit(limits: Limits, max_payload: int) -> Limits:
 async def _keep_snapshots(member: Member, clock: Clock) -> None:
     """Store a snapshot whenever much was appended since the last one of any gateway."""
     pause_s = 0.0
-    while True:
+    while not member.is_leaving:  # nats-py may swallow the cancellation of a request
         await sleep(clock, pause_s)
         # At random, so that two gateways seldom store the same one.
         pause_s = _LOOK_S * random.uniform(0.5, 1.5)  # noqa: S311  # no secret
