@@ -2,8 +2,8 @@
 
 ``Mq9Client`` speaks to a broker: ``nats://host`` is a server, ``memory://name`` and
 ``sqlite:///path`` are brokers inside this process. ``SyncMq9Client`` does the same without an event
-loop, ``Mailbox`` six operations of it. Errors are in ``mq9.errors``, what a test needs in
-``mq9.testing``. What is named here is loaded when it is used.
+loop, ``Mailbox`` six operations of it. Errors are in ``mq9.errors``, tools for tests in
+``mq9.testing``. A name is imported when it is used.
 """
 
 from mq9.lazy import lazy_names
@@ -11,7 +11,7 @@ from mq9.version import VERSION
 
 __version__ = VERSION
 
-# The public names, by module. ``make generated`` tells type checkers: ``__init__.pyi``.
+# The public names, by module. ``make generated`` writes ``__init__.pyi`` for type checkers.
 _NAMES = {
     "client.client": "Mq9Client",
     "client.connection": "UnreadWatch",

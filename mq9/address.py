@@ -50,7 +50,7 @@ def upwards(address: str) -> Iterator[str]:
 
 
 def slug(name: str) -> str:
-    """Return the address that an agent's mailbox has when none is given.
+    """Return the default address of an agent's mailbox.
 
     The name in lower case, with each run of other characters as one dot: ``Claude-Desktop`` becomes
     ``claude.desktop``.
@@ -73,7 +73,7 @@ def slug_or_none(name: str) -> str | None:
 
 
 def generate(randomness: bytes, prefix: str | None = None) -> str:
-    """Return an address that nobody can guess."""
+    """Return a random address, which cannot be guessed."""
     if len(randomness) != RANDOM_BYTES:
         raise ValueError(f"randomness: {len(randomness)} bytes, {RANDOM_BYTES} are needed")
     random_part = b32encode(randomness).decode("ascii").rstrip("=").lower()

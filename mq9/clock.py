@@ -1,8 +1,8 @@
 """Sources of time: the system, or a test that moves it.
 
-Instants are whole milliseconds since the Unix epoch. How long something takes is measured by a
-clock that never steps, whatever becomes of the wall clock meanwhile. Nothing below the broker reads
-a clock; whoever needs the time is given a ``Clock``.
+Instants are whole milliseconds since the Unix epoch. Durations are measured by a clock that never
+steps, even if the wall clock does. Packages below the broker read no clock; other code gets a
+``Clock``.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Clock(Protocol):
         """For how many milliseconds one may wait for news without looking again."""
 
     def now_ms(self) -> int:
-        """Return the present instant. It may step, back as well, when the clock is corrected."""
+        """Return the present instant. It may step, also back, when the clock is corrected."""
 
     def monotonic_ms(self) -> int:
         """Return the milliseconds since some fixed instant; never less than before.
@@ -81,19 +81,20 @@ class Clock(Protocol):
     def call_later(
         self, delay_ms: int, callback: Callable[[], None], *, background: bool = False
     ) -> Timer:
-        """Call ``callback`` once on the running event loop when so many milliseconds have passed.
+        """Call ``callback`` once on the running event loop after some milliseconds.
 
-        Nothing, or less, has passed on the next turn of the loop.
+        With 0 or less, it is called in the next iteration of the loop.
 
         Args:
-            delay_ms: How many milliseconds.
-            callback: What to call.
-            background: Whether nobody waits for it, as for what is done again and again. Time that
-                goes on by itself for those who wait does not go on for this.
+            delay_ms: Milliseconds.
+            callback: The function.
+            background: Whether nobody waits for the call, as for regular work. A clock that jumps
+            for
+                waiting code does not jump for this.
         """
 
     def busy(self) -> Work:
-        """Begin work on another thread, of which time must not run ahead until it has ended."""
+        """Note work on another thread: time must not jump until it has ended."""
 
 
 class SystemClock:
@@ -117,16 +118,16 @@ class SystemClock:
     def call_later(
         self, delay_ms: int, callback: Callable[[], None], *, background: bool = False
     ) -> Timer:
-        """Call ``callback`` on the running event loop when so many milliseconds have passed."""
+        """Call ``callback`` on the running event loop after some milliseconds."""
         return asyncio.get_running_loop().call_later(delay_ms / 1000, callback)
 
     def busy(self) -> Work:
-        """Do nothing: this clock goes on whatever happens."""
+        """Do nothing: this clock never jumps."""
         return Work()
 
 
 class DerivedClock:
-    """A clock that measures time as another one does, and may tell other instants."""
+    """A clock that measures durations by another one, and may have other instants."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -143,23 +144,23 @@ class DerivedClock:
     def call_later(
         self, delay_ms: int, callback: Callable[[], None], *, background: bool = False
     ) -> Timer:
-        """Call ``callback`` on the running event loop when so many milliseconds have passed."""
+        """Call ``callback`` on the running event loop after some milliseconds."""
         return self._clock.call_later(delay_ms, callback, background=background)
 
     def busy(self) -> Work:
-        """Begin work on another thread, of which time must not run ahead until it has ended."""
+        """Note work on another thread: time must not jump until it has ended."""
         return self._clock.busy()
 
 
 class SteadyClock(DerivedClock):
-    """A clock whose instants never go back, and go on where the wall clock is behind them.
+    """A clock whose instants never go back, also if the wall clock is behind them.
 
-    A wall clock may be set back, and a file may come from a machine whose clock is ahead. Nothing
-    happens before what has happened already. So time goes on from there, a tenth slower than the
-    clock that never steps, until the wall clock has caught up.
+    A wall clock may be set back, and a file may come from a machine whose clock is ahead. Events
+    keep their order, so time continues from the last instant, a tenth slower than the steady clock,
+    until the wall clock has caught up.
 
-    A wall clock may also be wrong by years, which would end every TTL. So this clock can be told to
-    hold: it does not follow the wall clock over a longer jump, and goes on from the last instant.
+    A wall clock may also be wrong by years, which would end every TTL. So this clock can hold: it
+    does not follow a longer jump of the wall clock, and continues from the last instant.
     """
 
     def __init__(
@@ -168,10 +169,10 @@ class SteadyClock(DerivedClock):
         super().__init__(clock)
         self._longest_jump_ms = longest_jump_ms
         self._name = name
-        # An instant, and what the clock that never steps said then.
+        # An instant, and the steady clock at that instant.
         self._known = (clock.now_ms(), clock.monotonic_ms())
         self._happened_ms = 0
-        self._said = ""  # of the wall clock, so that it is not said again and again
+        self._said = ""  # the last report about the wall clock, so that it is logged once
 
     def now_ms(self) -> int:
         """Return the present instant, which is never before an earlier one."""
@@ -242,7 +243,7 @@ async def sleep(clock: Clock, seconds: float, *, background: bool = False) -> No
 
 
 async def wait_for_any(clock: Clock, seconds: float | None, *futures: asyncio.Future[Any]) -> None:
-    """Return when one of some futures is done, or so many seconds have passed; cancel none."""
+    """Return when one of some futures is done, or after some seconds; cancel none."""
     if seconds is None:
         await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         return

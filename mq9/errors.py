@@ -101,7 +101,7 @@ class MailboxNotFound(Mq9Error):
 
 
 class ReplyMailboxNotFound(MailboxNotFound):
-    """The mailbox that a message names for its answer is not there: nobody waits for one."""
+    """The mailbox for the answer of a message does not exist: no client waits for it."""
 
     code = "reply_mailbox_not_found"
 
@@ -163,8 +163,7 @@ class ReplyForbidden(Forbidden):
 class Unavailable(Mq9Error):
     """The broker cannot serve the request now.
 
-    Raised as this class itself, it says that nothing was done: try again soon. Each subclass says
-    what else the caller may do.
+    As this class itself, nothing was done: try again soon. Each subclass names another next step.
     """
 
     code = "unavailable"
@@ -210,8 +209,8 @@ class NoReply(Mq9Error, TimeoutError):
     """The question was delivered, and no answer came in time.
 
     Args:
-        text: What is said.
-        gathered: Of several questions, the answers that came, as a ``Gathered``; else None.
+        text: The message of the error.
+        gathered: Of several questions, the answers that arrived, as a ``Gathered``; else None.
     """
 
     code = "no_reply"
@@ -222,14 +221,14 @@ class NoReply(Mq9Error, TimeoutError):
 
 
 class RequestFailed(Mq9Error):
-    """The agent that was asked gave the request up, and answered with an error.
+    """The agent gave the request up, and answered with an error.
 
     Args:
-        text: What is said.
-        failure: Why, as a word for programs: ``rejected``, ``failed`` or ``expired``.
-        reason: Why, in the words of the agent that was asked, or the name of an error's class.
-        reference: What stands in that agent's log, too.
-        gathered: Of several questions, the answers that came, as a ``Gathered``; else None.
+        text: The message of the error.
+        failure: The reason as a word for programs: ``rejected``, ``failed`` or ``expired``.
+        reason: The reason in the words of the agent, or the name of an error's class.
+        reference: An id that is also in that agent's log.
+        gathered: Of several questions, the answers that arrived, as a ``Gathered``; else None.
     """
 
     code = "request_failed"

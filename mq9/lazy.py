@@ -16,7 +16,7 @@ def lazy_names(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` of a package whose names are imported when used.
 
-    The modules themselves are attributes of the package as well, as if they had been imported.
+    The modules themselves are attributes of the package, too, as if they had been imported.
     """
     modules = {name: module for module, its_names in names.items() for name in its_names}
     children = {module.partition(".")[0] for module in names}

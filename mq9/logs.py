@@ -134,7 +134,7 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what came with ``extra`` and has a value."""
+    """Return the fields of ``extra`` that have a value."""
     return {
         one_line(key): _simple(value)
         for key, value in vars(record).items()
@@ -157,7 +157,7 @@ def _quoted(value: bool | int | float | str) -> str:
 
 
 def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
-    """Return the lines of what was raised, and of the stack."""
+    """Return the lines of the exception, and of the stack."""
     parts = []
     if record.exc_info and record.exc_info[0] is not None:
         parts.append(formatter.formatException(record.exc_info))

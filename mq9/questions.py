@@ -1,11 +1,10 @@
-"""Questions that programs mail to people, which answers fit them, and receipts for answers.
+"""Questions of programs to people by mail, their possible answers, and receipts for answers.
 
-Whoever asks and whoever answers share this format: ``langchain_mq9`` asks, ``mq9 inbox`` and
-``mq9 reply`` show and answer.
+``langchain_mq9`` sends questions in this format. ``mq9 inbox`` and ``mq9 reply`` show and answer
+them.
 
-An answer is a message: its body's JSON, or else its text. To a question without actions it is the
-answer, whatever it is. To one with actions it is a decision on each of them, which is written in
-one of these ways:
+The answer is the body of a message: parsed JSON, or else text. A question without actions takes any
+answer. One with actions takes a decision on each action, in one of these forms:
 
 - ``{"decisions": [decision, …]}`` with one decision for each action, in their order, or the list
   alone;
@@ -15,10 +14,10 @@ one of these ways:
 A decision is ``{"type": "approve"}``, ``{"type": "reject", "message": …}``,
 ``{"type": "edit", "edited_action": {"name": …, "args": …}}`` or
 ``{"type": "respond", "message": …}``, as LangChain has them. The words of the Agent Inbox schema
-(``accept``, ``ignore``, ``response``, with ``args``) are understood as well.
+(``accept``, ``ignore``, ``response``, with ``args``) are accepted, too.
 
-A receipt tells the person who answered what became of the answer. It goes to the ``reply_to`` of
-the answer, under its ``correlation_id``. The receipt for an accepted answer is
+A receipt reports the outcome of an answer to the person. It goes to the ``reply_to`` of the answer,
+with its ``correlation_id``. The receipt for an accepted answer is
 ``{"type": "receipt", "outcome": "accepted"}``. For any other answer it is an error answer with the
 fields ``outcome`` and ``by``.
 """
@@ -51,8 +50,8 @@ from mq9.protocol.checks import shown
 _logger = logging.getLogger("mq9.questions")
 
 TAG = QUESTION_TAG
-TYPE = "question"  # what the body of such a message says it is
-_CLOSED = "question_closed"  # what the body of the note in a question's place says it is
+TYPE = "question"  # the type in the body of a question
+_CLOSED = "question_closed"  # the type in the body of a note that replaces a question
 DECISIONS = ("approve", "edit", "reject", "respond")
 
 
@@ -84,12 +83,12 @@ class MailedQuestion:
     """A question to a person.
 
     Attributes:
-        text: What is asked.
-        value: What the asker says beside the text, as JSON; None when nothing.
-        actions: What is to be decided about. Without any, whatever is answered is the answer.
-        expires: Until when it may be answered, in Unix seconds; None for always.
-        problem: Why an earlier answer to it was refused; None when none was.
-        schema: The JSON schema of the answer; None if the asker has none.
+        text: The text of the question.
+        value: Further content as JSON; None for none.
+        actions: The actions to decide about. Without any, each answer is accepted.
+        expires: The last instant for an answer, in Unix seconds; None for no limit.
+        problem: Why an earlier answer was refused; None without one.
+        schema: The JSON schema of the answer; None for none.
     """
 
     text: str
@@ -137,7 +136,7 @@ class MailedQuestion:
 
     @classmethod
     def from_payload(cls, payload: bytes) -> MailedQuestion:
-        """Read the body of a message; one that is not of this format asks what its text says."""
+        """Read the body of a message; a body of another format is the text of a question."""
         try:
             body = orjson.loads(payload)
         except ValueError:
@@ -152,7 +151,7 @@ def closed(question: MailedQuestion, text: str) -> dict[str, Any]:
 
 
 def closing_note(payload: bytes) -> str | None:
-    """Return why a question needs no answer any more; None if the body is no such note."""
+    """Return why a question no longer needs an answer; None if the body is not such a note."""
     try:
         body = orjson.loads(payload)
     except ValueError:
@@ -178,15 +177,15 @@ def _action(body: Any) -> Action | None:
 
 
 _SYNONYMS = {"accept": "approve", "ignore": "reject", "response": "respond"}
-_FOR_ALL = ("approve", "reject")  # what one decision may say of several actions
+_FOR_ALL = ("approve", "reject")  # decisions on all actions at once
 
 
 class InvalidAnswer(ValueError):
-    """An answer does not fit its question; the text says why, for the person who gave it."""
+    """An answer does not fit its question; the text is the reason, for the person."""
 
 
 def answer_of(payload: bytes) -> Any:
-    """Return what a message answers: its body's JSON, else its text."""
+    """Return the answer in a message: parsed JSON, or else text."""
     try:
         return orjson.loads(payload)
     except ValueError:
@@ -316,15 +315,15 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-RECEIPTS = "answer-receipts"  # the header of a question whose asker sends receipts
+RECEIPTS = "answer-receipts"  # the header of a question whose sender sends receipts
 _RECEIPT = "receipt"
 
 
 class AnswerOutcome(StrEnum):
     """The outcome of an answer.
 
-    ``accepted``: It is the answer. ``refused``: It is not, and the question is still open.
-    ``closed``: It is not, and the question is not open any more.
+    ``accepted``: it is the answer. ``refused``: it is not, and the question is still open.
+    ``closed``: it is not, and the question is closed.
     """
 
     ACCEPTED = "accepted"
@@ -341,7 +340,7 @@ class Receipt:
     by: str | None = None
 
     def body(self, answer: StoredMessage) -> dict[str, Any]:
-        """Return the body of the message that tells it."""
+        """Return the body of its message."""
         if self.outcome is AnswerOutcome.ACCEPTED:
             return {"type": _RECEIPT, "outcome": str(self.outcome)}
         failed = ErrorAnswer.of(answer, Failure.REJECTED, self.text or "").value()
@@ -351,10 +350,10 @@ class Receipt:
 
     @classmethod
     def read(cls, message: StoredMessage) -> Self | None:
-        """Return what a message says of an answer; None if it is no receipt.
+        """Return the receipt in a message; None if it is not a receipt.
 
-        An error answer without an outcome comes from an asker that gave the answer up: the question
-        is still open.
+        An error answer without an outcome is from a sender that gave the answer up: the question is
+        still open.
         """
         try:
             body = message.json()
@@ -399,15 +398,16 @@ async def sender_problem(
 ) -> str | None:
     """Return why the sender of an answer may not give it; None if it may.
 
-    Clients that may take messages from an asked mailbox may answer for it: the broker checks that
-    for ``from_mailbox``. So may the agent that the mailbox belongs to. A broker that authenticates
-    nobody knows no senders, so there anybody may answer.
+    Clients that may take messages from the mailbox of a question may answer for it: the broker
+    checks that for ``from_mailbox``. The agent that owns the mailbox may, too. Without
+    authentication the broker knows no senders, so all clients may answer.
 
     Args:
-        client: The connection of the asker.
-        answer: The answer, as the asker got it.
-        asked: The mailboxes that were asked.
-        is_authenticated: Whether the broker authenticates the asker, and so the senders of answers.
+        client: The connection of the question's sender.
+        answer: The answer, as that sender got it.
+        asked: The mailboxes that got the question.
+        is_authenticated: Whether the broker authenticates this client, and so the senders of
+        answers.
     """
     if not answer.sender_verified:
         return "the broker does not know its sender" if is_authenticated else None

@@ -43,12 +43,12 @@ def stop_on_signals(
 ) -> None:
     """Call a function in the event loop at the first signal.
 
-    Then SIGINT and SIGTERM end the process at once. SIGHUP does not: a terminal that is closed
-    sends it more than once.
+    After that SIGINT and SIGTERM end the process at once. SIGHUP does not: a closed terminal sends
+    it more than once.
 
     Args:
-        stop: What is called.
-        keep_ignored: Names of signals that stay ignored if they are, as SIGHUP is by ``nohup``.
+        stop: The function.
+        keep_ignored: Names of signals that stay ignored, as SIGHUP is by ``nohup``.
     """
     loop = asyncio.get_running_loop()
     numbers = _handled(keep_ignored)
@@ -76,7 +76,7 @@ def ended_by_signals(stop: Callable[[], object]) -> Iterator[None]:
 
 
 def _handled(keep_ignored: Collection[str]) -> list[signal.Signals]:
-    """Return the signals that tell to stop, but for those that are to stay ignored."""
+    """Return the signals to handle, without those that stay ignored."""
     return [
         number
         for number in signal.Signals

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches an address or a name."""
+    """Return whether only this machine reaches an address or a name."""
     if host == "localhost":
         return True
     try:
@@ -18,7 +18,7 @@ def is_loopback(host: str) -> bool:
 
 
 def names_this_server(host: str, names: Collection[str]) -> bool:
-    """Tell whether a Host header names this server: by one of its names, or by an IP address.
+    """Return whether a Host header names this server, by one of its names or by an IP address.
 
     A web page can make a browser call any machine under a name of the page's own server. It cannot
     do so under an address.

@@ -30,7 +30,7 @@ class HttpLimits:
     reserve: int = 50  # connections beyond these, for requests that are always answered
     head_s: float = 10.0  # for a request's head, from the connection or from its first byte on
     body_s: float = 30.0  # for the rest of it
-    write_s: float = 30.0  # for which a client may read nothing of what it is sent
+    write_s: float = 30.0  # how long a client may read nothing
     keep_alive_s: int = 5
 
 
@@ -72,7 +72,7 @@ class HttpConnections:
             del self._by_address[connection.address]
 
     def is_busy(self, address: str) -> bool:
-        """Tell whether there are too many requests in work, from everywhere or from an address."""
+        """Return whether too many requests are in progress, in total or from an address."""
         same = self._by_address.get(address, {})
         return (
             sum(not one.is_idle for one in same) > self.limits.most_per_address
@@ -81,7 +81,7 @@ class HttpConnections:
 
 
 class HttpConnection(H11Protocol):
-    """One HTTP connection, in time. A subclass for each port says whose it is."""
+    """One HTTP connection with time limits. Each port has a subclass."""
 
     of: ClassVar[HttpConnections]
 
@@ -150,7 +150,7 @@ class HttpConnection(H11Protocol):
         self.transport.abort()
 
     def _expect(self, seconds: float | None) -> None:
-        """Be cut off after so many seconds, or not."""
+        """Set or remove the time after which the connection is closed."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if seconds is None else self.loop.call_later(seconds, self.cut_off)
@@ -189,7 +189,7 @@ class _EndableApp:
         self._is_over = False
 
     def end(self) -> None:
-        """End those in work; a stream ends where it is, and other answers say 503."""
+        """End the requests in progress: streams stop, others get 503."""
         self._is_over = True
         for task in self._in_work:
             task.cancel()
@@ -226,7 +226,7 @@ class _EndableApp:
 
 
 class _QuietServer(uvicorn.Server):
-    """Leaves signals to the program that it runs in, and says when it has started."""
+    """Leaves signals to its program, and reports its start."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -271,7 +271,7 @@ async def serving(
             server_header=False,
             workers=1,
             timeout_keep_alive=limits.keep_alive_s,
-            timeout_graceful_shutdown=2 * _GRACE_S,  # if they do not end when told to
+            timeout_graceful_shutdown=2 * _GRACE_S,  # for requests that do not end by themselves
         )
     )
     serving = asyncio.create_task(server.serve([listener]))

@@ -1,4 +1,4 @@
-"""The HTTP port of a server: metrics for Prometheus, health for whoever keeps it running."""
+"""The HTTP port of a server: metrics for Prometheus, and health checks."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ PATHS = ("/metrics", "/healthz", "/readyz")
 LOG = "log"  # the problem of a gateway whose log does not answer
 TIMEOUT_S = 2.0
 HUNG_S = 30.0
-_REST = 10  # what took longer than that is not asked again for so many times as long
+_REST = 10  # after a slow answer, the pause is so many times as long
 
 
 class _Probe(Generic[T]):
-    """Something that the storage is asked, by one at a time: where it hangs, nothing piles up."""
+    """A question to the storage, one at a time, so that nothing piles up if it hangs."""
 
     def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]], timeout_s: float) -> None:
         self._ask = ask
@@ -51,7 +51,7 @@ class _Probe(Generic[T]):
         return 0.0 if is_answered else asyncio.get_running_loop().time() - self._asked_at
 
     async def put(self) -> bool:
-        """Ask, unless that is in work or took so long that it can wait; False where it is slow."""
+        """Ask, unless a question is open or the last one was slow; return False if it is slow."""
         now = asyncio.get_running_loop().time()
         if self._asking is None or self._asking.done():
             if self._took_s > self._timeout_s and now - self.answered_at < _REST * self._took_s:
@@ -109,7 +109,7 @@ class Health:
         return "storage"
 
     async def snapshot(self) -> StorageSnapshot:
-        """Return what is known of the storage, soon: where counting takes long, an older count."""
+        """Return the state of the storage, soon: if counting takes long, an older count."""
         asked = await asyncio.gather(self._check.put(), self._totals.put(), return_exceptions=True)
         for outcome in asked:
             if isinstance(outcome, BaseException) and not isinstance(outcome, Mq9Error):
@@ -176,9 +176,9 @@ async def serve_admin(
 ) -> AsyncIterator[tuple[str, int]]:
     """Serve metrics, health and routes on the running event loop, and yield host and port.
 
-    The lifespan of the routes is not run. A problem is a word or two on what the server lacks to
-    serve. A storage that has not answered in ``hung_s`` counts as failing. Hosts are names by which
-    this machine may be called, beside ``localhost`` and its addresses.
+    The lifespan of the routes is not run. ``problem`` returns why the server cannot serve, in a
+    word or two. A storage without an answer in ``hung_s`` counts as failing. ``hosts`` are names of
+    this machine, in addition to ``localhost`` and its addresses.
     """
     if listener is None:
         listener = await listening("admin_port", host, port)

@@ -1,7 +1,7 @@
 """One client's connection: bytes to frames, replies to bytes, and bounds on both.
 
-What a client has sent but the server not begun is bounded by no longer reading from its socket;
-what it has been sent but not read, by cutting it off: see `mq9.server.outgoing`.
+The server stops reading from a socket when too many of its requests wait. It closes the connection
+of a client that leaves too many bytes unread: see `mq9.server.outgoing`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _BETWEEN_S = 0.002  # for others, who need several turns of the loop for one req
 
 
 class Slices:
-    """Lets those who have used up their slice go on, one at a time."""
+    """Lets clients that have used up their slice continue, one at a time."""
 
     def __init__(self, call_later: Callable[[float, Callable[[], None]], object]) -> None:
         self._call_later = call_later
         self._waiting: deque[Callable[[], None]] = deque()
 
     def ask(self, go_on: Callable[[], None]) -> None:
-        """Have a function called when it is its turn."""
+        """Call a function when its turn comes."""
         self._waiting.append(go_on)
         if len(self._waiting) == 1:
             self._call_later(_BETWEEN_S, self._give)
@@ -59,7 +59,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         number: int,
         parser: Parser,
         *,
-        incoming: memoryview,  # shared by all, since each takes what it has read before others read
+        incoming: memoryview,  # shared, since each connection takes its bytes before others read
         slices: Slices,
     ) -> None:
         self._server = server
@@ -112,7 +112,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         try:
             await self._start_tls(transport, tls)
         finally:
-            if self.session is None:  # asyncio says nothing of connections that end before that
+            if self.session is None:  # asyncio does not report connections that end before that
                 self.connection_lost(None)
 
     async def _start_tls(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
@@ -140,18 +140,18 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._pump()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Say where what the client sends is put."""
+        """Return the buffer for the client's bytes."""
         return self._incoming
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what the client sent, other than before it was greeted."""
+        """Take the client's bytes, except those from before the greeting."""
         if self._closing or not self._greeted:
             return
         self._backlog.extend(self._parser.feed(self._incoming[:nbytes]))
         self._pump()
 
     def resume(self) -> None:
-        """Begin what had been put off, as far as the session takes more."""
+        """Begin deferred frames, as far as the session takes more."""
         if (self._backlog or self._paused) and not self._pumping:
             self._pump()
 
@@ -163,7 +163,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         session = self.session
         if session is None or self._waits_for_slice:
             return
-        self._pumping = True  # what is answered at once makes place, which is seen here
+        self._pumping = True  # requests that are answered at once make room
         try:
             enough = self._loop.time() + SLICE_S
             while self._backlog and not self._closing and not session.is_busy:
@@ -200,7 +200,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.out.write(data, body)
 
     def count_for(self, agent: str) -> None:
-        """Count what is left unread for an agent, too."""
+        """Count the unread bytes for an agent, too."""
         quotas, most = self._server.quotas, self._server.limits.max_agent_pending
         self.out.join(quotas.setdefault(agent, Quota(most)))
 
@@ -244,7 +244,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self.finish(reason)
 
     def finish(self, reason: str) -> None:
-        """End the connection when what was written has been sent; soon, in any case."""
+        """End the connection when its output was sent, or soon in any case."""
         if self._closing:
             return
         self._reason = reason
@@ -261,7 +261,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Carry out what had arrived, and end the session; harmless when repeated."""
+        """Carry out the received frames, and end the session; idempotent."""
         if self._ended:
             return
         self._ended = True

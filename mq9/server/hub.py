@@ -34,8 +34,8 @@ class Hub:
         self.broker = broker
         self.guard = guard
         self.limits = limits
-        self.encoding = encoding  # of payloads in replies to requests that do not say
-        self.unheard = unheard  # called for each publish that reaches nobody
+        self.encoding = encoding  # of payloads in replies, by default
+        self.unheard = unheard  # called for each publish without a subscriber
         self.draining = False
         self.router = Router(pick.choice)  # all subscriptions
         self.pushes: set[asyncio.Task[None]] = set()  # of mail, and of what confirms it
@@ -48,7 +48,7 @@ class Hub:
         self._readers = asyncio.Semaphore(_AT_ONCE)
 
     def count_requests(self, change: int) -> None:
-        """Count so many more requests in work, or fewer."""
+        """Change the number of requests in progress."""
         if not self.in_work:
             self._idle.clear()
         self.in_work += change

@@ -29,5 +29,5 @@ class ServerLimits:
     max_busy: int = 64  # requests of one client in work; further ones are read when these are done
     max_busy_bytes: int = 1024 * 1024  # that these carry, or may bring back
     max_waiting: int = 1_000  # FETCHes of one client, and subscriptions that wait for mail
-    connect_s: float = 5.0  # seconds in which a client must say who it is, where it must
+    connect_s: float = 5.0  # seconds until a client must have authenticated
     ping_s: float = 30.0  # between two PINGs; a client that misses two is cut off

@@ -64,7 +64,7 @@ class StorageSnapshot:
     """The state of a broker's storage."""
 
     is_up: bool  # whether it works; a slow one does
-    totals: Totals | None = None  # what it held when it was last counted
+    totals: Totals | None = None  # at the last count
     age_s: float = 0.0  # since then
 
 
@@ -77,11 +77,10 @@ class Watched(NamedTuple):
 
 
 class Metrics:
-    """Counts what one broker and its server do.
+    """The metrics of one broker and its server, whose observer it is.
 
-    It is the observer of both. Every metric lives in a registry of its own, so that several brokers
-    in one process do not add up. Labels take known values only: whatever else is said counts as
-    ``unknown``, so that no client can make them grow.
+    They have a registry of their own, so that several brokers in one process do not add up. Labels
+    take known values only. Other values count as ``unknown``, so that no client can add series.
     """
 
     def __init__(self) -> None:
@@ -165,7 +164,7 @@ class Metrics:
         self._dead_letters.inc()
 
     def publish_unheard(self) -> None:
-        """Count a publish that nobody was subscribed to."""
+        """Count a publish without a subscriber."""
         self._unheard.inc()
 
     def connection_opened(self) -> None:
@@ -179,7 +178,7 @@ class Metrics:
         self._closed.labels(reason if reason in CLOSE_REASONS else UNKNOWN).inc()
 
     def render(self, snapshot: StorageSnapshot) -> bytes:
-        """Return everything as ``CONTENT_TYPE``, without gauges of what was not counted."""
+        """Return all metrics as ``CONTENT_TYPE``; without totals, their gauges are left out."""
         return generate_latest(_Everything(self._registry, snapshot))
 
 
@@ -194,7 +193,7 @@ class _Durations(Collector):
         self._sums = dict.fromkeys(self._counts, 0.0)
 
     def observe(self, verb: str, seconds: float, count: int) -> None:
-        """Count requests that took so long each."""
+        """Count requests of a duration."""
         self._counts[verb][bisect_left(LATENCY_BUCKETS, seconds)] += count
         self._sums[verb] += seconds * count
 
@@ -213,7 +212,7 @@ class _Durations(Collector):
 
 
 class _Everything(Collector):
-    """The counters, and beside them what the broker holds at one instant."""
+    """The counters, and the totals of the broker at one instant."""
 
     def __init__(self, counters: CollectorRegistry, snapshot: StorageSnapshot) -> None:
         self._counters = counters
@@ -222,7 +221,7 @@ class _Everything(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
         for metric in self._counters.collect():
-            # When each series began doubles their number, and nobody asks.
+            # The creation times would double the number of series.
             metric.samples = [one for one in metric.samples if not one.name.endswith("_created")]
             yield metric
         yield GaugeMetricFamily(

@@ -1,7 +1,7 @@
 """Output that clients have not read: stored once, bounded, and sent in parts.
 
-A transport copies what its socket does not take. So it is given little at a time, and the rest
-waits here, where the bytes that go to many clients are the same object for all of them.
+A transport copies bytes that its socket does not take. So it gets a little at a time, and the rest
+waits here, where a message for many clients is one object.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-_PART = 64 * 1024  # bytes that a transport is given at once
+_PART = 64 * 1024  # bytes for a transport at once
 _JOINED = 4 * 1024  # bytes of a body up to which copying it costs less than keeping it apart
 
 
@@ -24,7 +24,7 @@ class SharedBody:
 
 
 class Quota:
-    """The bytes that some clients together leave unread; what they share counts once."""
+    """The unread bytes of several clients together; shared bodies count once."""
 
     def __init__(self, most: int) -> None:
         self._most = most  # beyond it the client that leaves most unread is cut off
@@ -63,13 +63,13 @@ class Outgoing:
         self._waiting: deque[bytearray | SharedBody] = deque()  # short pieces are one bytearray
         self._written = 0  # bytes, in all
         self._bytes = 0  # of what waits
-        self._joined = 0  # of these, what is in no body
-        self._begun = 0  # bytes of the first body that the transport has been given
+        self._joined = 0  # of these, bytes outside bodies
+        self._begun = 0  # bytes of the first body that the transport has
         self._counted = 0  # bytes outside bodies that the quotas count
         self._paused = False
         self._looks = 0
         self._at_end: Callable[[], None] | None = None
-        # Who waits for the socket to have taken so many bytes in all, in order.
+        # Waiters for a total of bytes that the socket has taken, in order.
         self._takers: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
@@ -80,7 +80,9 @@ class Outgoing:
 
     def attach(self, transport: asyncio.Transport) -> None:
         """Send over this transport from now on."""
-        transport.set_write_buffer_limits(high=1)  # it says when it keeps more, and when nothing
+        transport.set_write_buffer_limits(
+            high=1
+        )  # it reports when it keeps more, and when it is empty
         self._transport = transport
 
     def join(self, quota: Quota) -> None:
@@ -117,7 +119,7 @@ class Outgoing:
         self._joined += len(data)
 
     def flush(self) -> None:
-        """Give the transport what it can take, and see that the quotas are kept."""
+        """Give the transport as much as it takes, and enforce the quotas."""
         transport = self._transport
         if transport is None:
             return
@@ -134,7 +136,7 @@ class Outgoing:
             self._at_end()
 
     def _next(self) -> bytes | bytearray | memoryview:
-        """Take what is sent next: about as much as a transport is given at once."""
+        """Take the next bytes to send, about one part."""
         parts: list[bytearray | memoryview] = []
         size = 0
         while self._waiting and size < _PART:
@@ -150,7 +152,7 @@ class Outgoing:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _part(self, body: SharedBody, most: int) -> memoryview:
-        """Take so many bytes of the body that is sent next."""
+        """Take a number of bytes of the next body."""
         part = memoryview(body.data)[self._begun : self._begun + most]
         self._begun += len(part)
         if self._begun == len(body.data):
@@ -161,21 +163,21 @@ class Outgoing:
         return part
 
     def _count(self, buffered: int) -> None:
-        """Tell the quotas what is in no body, of which the transport keeps so many bytes."""
+        """Report bytes outside bodies to the quotas; the transport keeps some of them."""
         change = self._joined + buffered - self._counted
         self._counted += change
         for quota in self._quotas:
             quota.held += change
 
     async def taken(self) -> None:
-        """Return when the socket has taken what was written; never where it cannot any more."""
+        """Return when the socket has taken the output; never if the connection is lost."""
         if self._waiting or self._paused or self._transport is None:
             taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._takers.append((self._written, taken))
             await taken
 
     def _tell_takers(self) -> None:
-        """Tell who waits for it what the socket has taken, if the transport keeps nothing."""
+        """Wake the waiters whose bytes the socket has taken, if the transport is empty."""
         given = self._written - self._bytes
         while not self._paused and self._takers and self._takers[0][0] <= given:
             _, taken = self._takers.popleft()
@@ -187,23 +189,23 @@ class Outgoing:
         self._paused = True
 
     def resume(self) -> None:
-        """Go on: the transport keeps nothing any more."""
+        """Continue: the transport is empty."""
         self._paused = False
         self._looks = 0
         self.flush()
 
     def has_stalled(self) -> bool:
-        """Tell whether the client has read nothing since this was asked before."""
+        """Return whether the client has read nothing since the last call."""
         self._looks = self._looks + 1 if self._paused else 0
         return self._looks > 1
 
     def finish(self, at_end: Callable[[], None]) -> None:
-        """Call something as soon as everything has been given to the transport."""
+        """Call a function as soon as the transport has everything."""
         self._at_end = at_end
         self.flush()
 
     def clear(self) -> None:
-        """Forget everything, the quotas included, and send nothing any more."""
+        """Drop everything, also from the quotas, and send nothing more."""
         self._transport = None
         for quota in self._quotas:
             quota.members.discard(self)

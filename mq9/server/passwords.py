@@ -46,7 +46,7 @@ class PasswordHash:
     key: bytes
 
     def matches(self, password: str) -> bool:
-        """Tell whether this is the password. Takes tenths of a second, on purpose."""
+        """Return whether this is the password. Takes tenths of a second, on purpose."""
         made = _scrypt(password, self.salt, self.log2n, self.r, self.p, len(self.key))
         return hmac.compare_digest(made, self.key)
 
@@ -115,7 +115,7 @@ class Guesses:
         self._failures: OrderedDict[tuple[str, bytes], int] = OrderedDict()
 
     async def is_right(self, name: str, password: str, kept: PasswordHash, address: str) -> bool:
-        """Tell whether a password is right, when the address has its turn."""
+        """Return whether a password is right, when the turn of the address comes."""
         digest = hashlib.sha256(name.encode(errors="surrogatepass")).digest()
         line = self._lines.get(address)
         if line is None:
@@ -166,9 +166,9 @@ class _AddressLine:
             raise
 
     def _pass_on(self) -> None:
-        """Give the turn to the name that failed least, and of these to the newest.
+        """Choose the name with the fewest failures, and of these the newest attempt.
 
-        In a flood the oldest have given up, or will before they are admitted.
+        In a flood the oldest clients have left, or leave before they are admitted.
         """
         if not self._waiting:
             self._is_busy = False

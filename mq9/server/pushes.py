@@ -61,7 +61,7 @@ class Pushes:
             )
 
     def begin(self, subscription: Subscription, mail: Mail, broker_session: BrokerSession) -> None:
-        """Begin to send a subscription mail, of which some may be stored already."""
+        """Start to send mail to a subscription, also stored mail."""
         group, read_by = subscription.queue, mail.read_by
         feed = self._hub.broker.feed(
             broker_session, mail.mail_address, group, None if group else read_by
@@ -73,7 +73,7 @@ class Pushes:
         task.add_done_callback(lambda task: self._done(subscription, task))
 
     def end(self, subscription: Subscription) -> None:
-        """Send a subscription nothing more; what it was sent before is confirmed nevertheless."""
+        """Stop sending to a subscription; sent messages are still confirmed."""
         task = self._tasks.get(subscription)
         if task is not None and subscription not in self._sending:
             task.cancel()

@@ -38,7 +38,7 @@ _PLAIN = Send()
 _ID = re.compile(rb"\r\nmq9-id: ?([!-~]{1,128})(?=\r\n)").search
 _MOST_REMEMBERED = 1_024  # blocks of headers
 _MOST_REMEMBERED_BYTES = 1_024  # of one
-_READ_BYTES = 64 * 1024  # what a read counts for: it asks in few words for much
+_READ_BYTES = 64 * 1024  # the size that a read counts for: its reply may be large
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +63,7 @@ class Requests:
         self.fetches: dict[_InWork, asyncio.Task[None]] = {}
         self._starting = 0  # tasks that were made and have not run yet
         self._asked_by: BrokerSession | None = None
-        self._sends_plainly = False  # as the one says who asked last
+        self._sends_plainly = False  # by the session of the last request
 
     @property
     def is_full(self) -> bool:
@@ -90,7 +90,7 @@ class Requests:
         self._hub.count_requests(1)
         answer = partial(self._answered, one)
         if is_fetch:
-            # Its reply must have somewhere to go, or its lease would be nobody's.
+            # Without a subscription for its reply, its leases would reach no client.
             wants_reply = to is not None and self._own.has_interest(to)
             on_wait = partial(self._begin_to_wait, one)
             request = PublishedRequest(
@@ -161,7 +161,7 @@ class Requests:
             task.cancel()
 
     def cancel_unheard(self, ended: Subscription) -> None:
-        """End the FETCHes whose reply nobody listens to, now that a subscription has ended."""
+        """End the FETCHes whose reply has no subscriber after the end of a subscription."""
         for one, task in self.fetches.items():
             reply = one.reply
             if (
@@ -230,7 +230,7 @@ def _read_options(block: bytes) -> tuple[Send, str | None] | None:
 
 @lru_cache(_MOST_REMEMBERED)
 def _plain_options(block: bytes) -> Send | None:
-    """Return the options in a block without an id; None for what is not plain, or refused."""
+    """Return the options in a block without an id; None if it is not plain, or refused."""
     try:
         found = headers.read(blocks.decode(block))
         if headers.UNREAD in found.protocol or headers.ENCODING in found.protocol:

@@ -91,7 +91,7 @@ class Router:
         return [one for node in _matching(self._root, subject) for one in node.here.values()]
 
     def has_interest(self, subject: str) -> bool:
-        """Tell whether anybody listens to a subject."""
+        """Return whether a subject has a subscriber."""
         return any(node.here for node in _matching(self._root, subject))
 
     def route(
@@ -141,7 +141,7 @@ def _matching(root: _Node, subject: str) -> list[_Node]:
 
 
 def _is_at(stretch: str, subject: str, start: int) -> bool:
-    """Tell whether tokens without wildcards are at this place of a subject."""
+    """Return whether tokens without wildcards are at this place of a subject."""
     end = start + len(stretch)
     return subject.startswith(stretch, start) and subject[end : end + 1] in ("", ".")
 

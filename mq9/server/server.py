@@ -105,7 +105,7 @@ class Server:
             )
         except OSError as error:
             reason = error.strerror or str(error)
-            if error.errno == errno.EADDRINUSE:  # of which asyncio says more than anybody reads
+            if error.errno == errno.EADDRINUSE:  # the message of asyncio is long
                 reason = "another program has it, or another mq9; --port chooses another port"
             raise Unreachable(f"{host}:{port} cannot be listened on: {reason}") from error
         self.address = self._listener.sockets[0].getsockname()[:2]
@@ -141,7 +141,7 @@ class Server:
                 client.write(self.info(client))
 
     async def drain(self, seconds: float = 10.0) -> None:
-        """Stop: answer what was begun, refuse what comes now, then let every client go."""
+        """Stop: answer the requests in progress, refuse new ones, then close all connections."""
         self.hub.draining = True
         if self._listener is not None:
             self._listener.close()
@@ -153,7 +153,7 @@ class Server:
         await self.close()
 
     async def close(self) -> None:
-        """Stop at once: what was written is sent, what is in work gets no reply."""
+        """Stop at once: written output is sent, requests in progress get no reply."""
         if self._listener is not None:
             self._listener.close()
         for chore in self._chores:
@@ -187,7 +187,7 @@ class Server:
             logger.warning("could not sweep: %s", error)
 
     def add(self, connection: ClientConnection) -> str | None:
-        """Note a new connection; return what the client is told when it cannot be taken."""
+        """Note a new connection; return the error for a client that is refused."""
         full = len(self.clients) >= self.limits.max_connections
         self.clients.add(connection)
         if self._observer is not None:

@@ -1,8 +1,8 @@
-"""One client's session: what each frame that it sends brings about.
+"""One client's session: the effects of its frames.
 
-Requests of mq9 go to the broker; anything else is published to the subscriptions of all clients, as
-any NATS server does. A reply of the broker reaches only the client that asked: mail is not for
-whoever is subscribed to ``>``.
+Requests of mq9 go to the broker. All other messages are published to the subscriptions of all
+clients, as any NATS server does. A reply of the broker goes to its client only, and not to other
+subscribers of ``>``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ClientSession:
     def __init__(self, hub: Hub, connection: ClientConnection, consumer: str) -> None:
         self.hub = hub
         self.connection = connection
-        self.name = f"client {connection.number}"  # for the log; with its own once it has told it
+        self.name = f"client {connection.number}"  # for the log; later with its own name
         self.takes_info = False  # whether it understands an INFO that comes later
         self._peer, self._address = connection.peer, connection.host
         # The consumer stands in for the one that a request does not name.
@@ -61,13 +61,13 @@ class ClientSession:
         self._connected = False
         self._admitted_as: Admitted | None = None
         self._admission: asyncio.Task[None] | None = None  # while it is decided who the client is
-        # What holds for a client until it says otherwise.
+        # Defaults, until the client changes them.
         self._verbose = True
         self._pedantic = True
         self._echo = True
         self._headers = False
         self._wants_503 = False
-        self._unanswered_pings = 0  # since the last PONG, of those that ask whether it is there
+        self._unanswered_pings = 0  # since the last PONG, of the keep-alive PINGs
         self._pings: deque[asyncio.Future[None] | None] = deque()  # unanswered, in order
         self._stopped = False
 
@@ -78,12 +78,12 @@ class ClientSession:
 
     @property
     def has_connected(self) -> bool:
-        """Whether the client has said who it is, where it must."""
+        """Whether the client has authenticated, or need not."""
         return self._connected or self.hub.guard.is_open
 
     @property
     def is_being_admitted(self) -> bool:
-        """Whether the client has said who it is, and the server still compares its password."""
+        """Whether the server still checks the credentials of the client."""
         return self._admission is not None
 
     @property
@@ -124,7 +124,7 @@ class ClientSession:
                 answered.set_result(None)
 
     def ping(self) -> None:
-        """Ask the client whether it is there; end the connection when it has not answered."""
+        """Send a keep-alive PING; end the connection if earlier ones have no answer."""
         if self._unanswered_pings >= _MAX_PINGS:
             self.connection.close("stale", "Stale Connection")
             return
@@ -148,7 +148,7 @@ class ClientSession:
         self._pushes.clear()
 
     def end(self) -> None:
-        """Forget the client. What it had sent is carried out; nothing is leased any more."""
+        """Forget the client. Its requests are carried out, but lease nothing more."""
         self.stop()
         self.subscriptions.clear()
         self.hub.broker.forget(self._broker_session.consumer)
@@ -169,7 +169,7 @@ class ClientSession:
             if subscription.left <= 0:
                 self.subscriptions.remove(subscription)
                 if self._requests.fetches:
-                    # Soon: one of them may be what has just been answered.
+                    # Soon: one of them may have been answered just now.
                     asyncio.get_running_loop().call_soon(
                         self._requests.cancel_unheard, subscription
                     )
@@ -179,7 +179,7 @@ class ClientSession:
             self.connection.write(encoder.OK)
 
     async def _admit(self, options: dict[str, Any]) -> None:
-        """Let the client in, or refuse it; what it sends meanwhile waits."""
+        """Admit the client, or refuse it; its frames wait in the meantime."""
         try:
             admitted = await self.hub.guard.admit(options, self._address)
         except Unauthorized as error:

@@ -38,7 +38,7 @@ _NETWORK = ServerLimits()
 
 
 def _words(value: object) -> object:
-    """Split what a variable holds at white space; leave lists alone."""
+    """Split the value of a variable at white space; keep lists."""
     return value.split() if isinstance(value, str) else value
 
 
@@ -48,7 +48,7 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 
 
 class ServerSettings(BaseSettings):
-    """Everything that a server is told. A field's ``title`` is the placeholder of its value."""
+    """The settings of a server. A field's ``title`` is the placeholder of its value."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
@@ -346,7 +346,7 @@ class _ConfigFile(PydanticBaseSettingsSource):
 
 
 def option(name: str) -> str:
-    """Return what a field is called on the command line and in the file: ``max-bytes``."""
+    """Return the name of a field on the command line and in the file: ``max-bytes``."""
     return name.replace("_", "-")
 
 

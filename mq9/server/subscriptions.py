@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 _FEW = 16  # subscriptions of a client, among which it is looked for an inbox
 TOO_MANY = "maximum subscriptions exceeded"
-RESERVED = subjects.ROOT.partition(".")[0]  # the first token of what is mq9's alone
+RESERVED = subjects.ROOT.partition(".")[0]  # the first token of the subjects of mq9
 
 
-class Refused(Exception):  # what the client is told
-    """A subscription may not be; its text is what the client is told."""
+class Refused(Exception):  # with the text for the client
+    """A subscription is refused; the text is for the client."""
 
     @classmethod
     def of(cls, subject: str, why: str = "") -> Refused:

@@ -4,12 +4,12 @@ A users file is TOML, one table per user::
 
     [[users]]
     agent = "Claude-Desktop"      # what the broker writes as `from`
-    role = "agent"                # or "operator", as which one without agent counts, or "reader"
+    role = "agent"                # or "operator", the default without an agent, or "reader"
     token = "sha256:9f86d081…"    # or user = "…" and password = "scrypt:…"
     allow_send = ["lawyer", "team.*"]  # where it may send; omit it for everywhere
 
-A secret is written as it is, or hashed: a password by scrypt, as ``mq9 hash-password`` does, and a
-token as ``sha256:`` and its hexadecimal digest, which is safe only for what cannot be guessed.
+A secret is plain text, or hashed: a password by scrypt, as ``mq9 hash-password`` does, and a token
+as ``sha256:`` and its hexadecimal digest. The digest is safe for random tokens only.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Admitted:
     """A user who was admitted."""
 
     agent: str | None = None  # None for one without a name
-    role: Role | None = None  # None where anybody is let in
+    role: Role | None = None  # None: no authentication
     user: User | None = field(default=None, compare=False, repr=False)  # of a users file
 
 
@@ -68,7 +68,7 @@ class Guard(Protocol):
 
 
 class OpenGuard:
-    """Lets everybody in, as nobody in particular."""
+    """Admits all clients as anonymous."""
 
     is_open = True
     reserved = None
@@ -142,7 +142,7 @@ class _Password:
 
 
 class Users:
-    """Lets the users in that it was given."""
+    """Admits the users of a list."""
 
     is_open = False
 
@@ -160,7 +160,7 @@ class Users:
 
     @classmethod
     def with_token(cls, token: str) -> Users:
-        """Let in whoever has a token, as nobody in particular."""
+        """Admit clients with one token, as anonymous."""
         return cls([User(_secret("auth-token", token))])
 
     @classmethod
@@ -193,7 +193,7 @@ class Users:
             raise InvalidRequest(f"users: {path}: {error}") from None
 
     def become(self, other: Users) -> None:
-        """Have the users of another instance from now on.
+        """Take over the users of another instance.
 
         Passwords of unchanged users stay known, as do addresses from which users have logged in.
         """
@@ -253,10 +253,10 @@ class Users:
                 return known.admitted
         if known is not None:
             raise Unauthorized(f"wrong password of user {name!r}")
-        raise Unauthorized("unknown credentials")  # not even the name is told: it may be a token
+        raise Unauthorized("unknown credentials")  # without the name, which may be a token
 
     def _with_token(self, token: str) -> User | None:
-        """Return whose token it is, in a time that does not tell which."""
+        """Return the user of a token, in constant time."""
         given = _digest(token)
         found = None
         for user in self._tokens:

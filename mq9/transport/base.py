@@ -34,11 +34,11 @@ class Transport(Protocol):
 
         Args:
             asked: The request; it is valid.
-            mail_address: Of which mailbox; "" for none.
-            payload: What travels, where that is more than the request itself: the message of a
-                SEND, the whole card of a REGISTER.
-            unread_of: The mailbox and group whose unread mail is to be counted, if any.
-            timeout: How many seconds to wait for the reply.
+            mail_address: The mailbox; "" for none.
+            payload: The payload, if it is more than the request: the message of a SEND, the card of
+                a REGISTER.
+            unread_of: The mailbox and group whose unread mail to count, if any.
+            timeout: Seconds to wait for the reply.
 
         Raises:
             Mq9Error: As the broker answered.

@@ -78,7 +78,7 @@ class DirectTransport:
         """Do nothing: the broker was cancelled together with its caller."""
 
     async def close(self) -> None:
-        """Let go of the broker; whoever still waits for a reply gets none."""
+        """Leave the broker; open requests get no reply."""
         if self._broker is not None:
             self._broker = None
             for loop, deadlines in self._waiting.copy().items():

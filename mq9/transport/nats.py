@@ -1,7 +1,7 @@
 """The transport to a server that speaks NATS: ``mq9 serve``, RobustMQ, or any with mq9 behind it.
 
-A connection that breaks ends every request on it at once, and the next request makes a new one:
-nothing is held back or sent again here, since nobody else knows which requests may be.
+A broken connection ends all its requests at once, and the next request makes a new connection. No
+request is repeated here: only its caller knows whether that is safe.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class NatsTransport:
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
         self._link: Link | None = None
-        self._retired: list[Link] = []  # whose requests go on, and to which no others come
+        self._retired: list[Link] = []  # with requests in progress, and no new ones
         self._latest: ServerAddress | None = None  # that let this client in
         self._discovered: list[ServerAddress] = []  # others that it named
         self._pause = 0.0  # seconds between the last two attempts
@@ -89,10 +89,10 @@ class NatsTransport:
             self._link.publish(subjects.encode(type(asked), mail_address), asked.encode())
 
     async def close(self) -> None:
-        """Let go of the server; whoever still waits for a reply gets none."""
+        """Leave the server; open requests get no reply."""
         self._closed = True
         if os.getpid() != self._process or self._loop.is_closed():
-            return  # what is open belongs to the parent, or cannot be closed any more
+            return  # open connections belong to the parent process, or cannot be closed
         self._refuse_another_loop()
         dialing = self._dialing.abandon()
         if dialing is not None:
@@ -122,7 +122,7 @@ class NatsTransport:
         return self._link
 
     def _may_leave(self, link: Link) -> bool:
-        """Tell whether another server is to be tried in place of one that shuts down."""
+        """Return whether to try another server in place of one that shuts down."""
         return link.is_leaving and self._loop.time() >= self._not_before
 
     def _refuse_another_loop(self) -> None:
@@ -164,16 +164,16 @@ class NatsTransport:
                 self._retired = [one for one in self._retired if one.is_open] + [former]
             return
         self._note_failure()
-        if former is None or not former.is_open:  # else it goes on while that one lasts
+        if former is None or not former.is_open:  # otherwise it continues with that one
             raise none_of(refusals)
 
     def _learn(self, link: Link) -> None:
-        """Take over what a connection that is given up has told of its servers."""
+        """Take over the known servers of a closed connection."""
         if not link.is_open:
             if link.has_answered:
                 self._pause = 0.0
             else:
-                self._note_failure()  # to be let in and cut off is no better than to be refused
+                self._note_failure()  # an admitted connection that is cut off counts as a failure
         if self._latest is not None and not self._servers.ignore_discovered:
             found = [discovered(one, self._latest) for one in link.other_servers]
             self._discovered = [one for one in found if one is not None]

@@ -26,7 +26,7 @@ MOST_UNSENT = 4 * 1024 * 1024  # bytes that wait for a slow server; more request
 
 
 class Refused(Exception):
-    """The server said with ``-ERR`` why it lets nobody in; its words in small letters."""
+    """The server refused the client with ``-ERR``; its text in lower case."""
 
 
 class ConnectionClosed(Exception):
@@ -50,7 +50,7 @@ class Listener(Protocol):
         """Learn that more can be written."""
 
     def ended(self) -> None:
-        """Learn that nothing comes any more."""
+        """The connection has ended."""
 
 
 class NatsConnection(asyncio.Protocol):
@@ -73,7 +73,7 @@ class NatsConnection(asyncio.Protocol):
         self._paused = False
         self._pings = 0  # unanswered
         self._beat: asyncio.TimerHandle | None = None
-        self.info: dict[str, Any] = {}  # what the server said of itself last
+        self.info: dict[str, Any] = {}  # the last INFO of the server
         self.is_open = False
 
     # Making it
@@ -89,15 +89,15 @@ class NatsConnection(asyncio.Protocol):
         """Connect and log in.
 
         Args:
-            options: What the CONNECT says, the login included.
-            sign: Returns what it says in addition where the login answers the server's nonce.
-            context: What to encrypt with; None: only where the server insists, by the system's
+            options: The fields of CONNECT, with the login.
+            sign: Returns further fields if the login answers the server's nonce.
+            context: The TLS context. None: TLS only if the server requires it, with the system's
                 certificates.
-            tls_first: Whether TLS begins before the server has greeted.
+            tls_first: Whether TLS begins before the greeting of the server.
 
         Raises:
-            Refused, ConnectionClosed, TlsNotOffered, ProtocolError, OSError: It failed; the
-                connection has to be closed all the same.
+            Refused, ConnectionClosed, TlsNotOffered, ProtocolError, OSError: It failed. Close the
+                connection also then.
         """
         server = self._server
         name = server.tls_name or server.host
@@ -142,7 +142,7 @@ class NatsConnection(asyncio.Protocol):
             encrypted = await self._loop.start_tls(transport, self, context, server_hostname=name)
         except BaseException:
             transport.abort()
-            self.connection_lost(None)  # asyncio says nothing of connections that end here
+            self.connection_lost(None)  # asyncio does not report connections that end here
             raise
         if encrypted is None:  # the connection was lost meanwhile
             raise ConnectionClosed
@@ -158,10 +158,10 @@ class NatsConnection(asyncio.Protocol):
         self._transport = transport
         transport.set_write_buffer_limits(high=MOST_UNSENT)
 
-    # What comes
+    # Input
 
     def data_received(self, data: bytes) -> None:
-        """Take what the server sent."""
+        """Take the bytes of the server."""
         self._pings = 0
         take = self._listener.take
         for frame in self._parser.feed(data):
@@ -193,7 +193,7 @@ class NatsConnection(asyncio.Protocol):
         else:
             self._fail(Refused(text))
 
-    # What is written
+    # Output
 
     @property
     def is_full(self) -> bool:
@@ -241,20 +241,20 @@ class NatsConnection(asyncio.Protocol):
     # Its end
 
     def _fail(self, error: Exception) -> None:
-        """End the connection, on which nothing can be understood or expected any more."""
+        """End the connection after an error."""
         if not self._ended:
             _logger.debug("the connection to %s: %r", self._server.url, error)
             self._failure = error
             self.end()
 
     def end(self) -> None:
-        """Let go of the server. What was written leaves, if the system takes it at once."""
+        """Close the connection. Output is sent if the system takes it at once."""
         if self._ended:
             return
         self._write_out()
         self._end()
         if self._transport is not None:
-            # To wait would be for a peer that may take nothing any more.
+            # The peer may take nothing more, so it does not wait.
             if self._is_encrypted or self._transport.get_write_buffer_size():
                 self._transport.abort()
             else:
@@ -279,7 +279,7 @@ class NatsConnection(asyncio.Protocol):
         _done(self._closed)
 
     async def close(self) -> None:
-        """Let go of the server, and return when nothing is open any more."""
+        """Close the connection, and return when it is closed."""
         self.end()
         if self._transport is not None:
             await self._closed

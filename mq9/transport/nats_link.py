@@ -58,7 +58,7 @@ class Waiting:
         """Whether a server has counted a reply as the one message of its inbox."""
         if not self.reply.done() or self.reply.cancelled():
             return False
-        answer = self.reply.result()  # that nobody listens is not counted
+        answer = self.reply.result()  # a reply of the server for no responders is not counted
         return isinstance(answer, Message) and not _says_nobody(answer)
 
 
@@ -68,9 +68,9 @@ _Held = tuple[Waiting, bytes, bytes]  # with its block of headers and its payloa
 class Link:
     """One connection to one server, and the requests on it.
 
-    A FETCH subscribes to an inbox of its own and gives it up when nobody waits any more: that is
-    how a broker learns that it has nobody left to give messages to. The replies to other requests
-    come to one subscription, with a server of ours; RobustMQ answers none that has wildcards.
+    A FETCH subscribes to an inbox of its own, and unsubscribes when its caller no longer waits. So
+    the broker learns that the messages would reach no client. All other replies arrive at one
+    subscription of an mq9 server. RobustMQ does not answer to inboxes of a wildcard subscription.
     """
 
     def __init__(self, server: ServerAddress, inbox_prefix: str | None) -> None:
@@ -121,7 +121,7 @@ class Link:
             if isinstance(error, Exception):
                 raise not_connected(server, login, error) from None
             raise
-        if "max_message" in self._connection.info:  # it is one of ours, which alone tell that
+        if "max_message" in self._connection.info:  # only mq9 servers have this field
             self._is_shared = True
             self._connection.write(to_server.subscribe(b"%b.*" % self._inboxes, _SHARED))
 
@@ -209,7 +209,7 @@ class Link:
             self._connection.end()
 
     def publish(self, subject: str, payload: bytes) -> None:
-        """Send what nobody answers, without waiting for anything."""
+        """Send a request without a reply, and without waiting."""
         if self.is_open:
             self._connection.write(to_server.publish(subject.encode(), b"", b"", payload))
 
@@ -246,7 +246,7 @@ class Link:
         if deadlines:
             self._alarm.set_for(min(deadlines))
 
-    # What the connection tells
+    # Events of the connection
 
     def take(self, message: Message) -> None:
         """Pass a reply to the request that waits for it."""
@@ -276,7 +276,7 @@ class Link:
                 self._send(waiting, block, payload)
 
     def ended(self) -> None:
-        """End all requests: nothing comes any more."""
+        """End all requests: the connection has ended."""
         self._alarm.stop()
         for waiting in self._waiting.values():
             if waiting.is_sent:
@@ -301,5 +301,5 @@ class Link:
 
 
 def _says_nobody(answer: Message) -> bool:
-    """Tell whether a server has answered that nobody listens."""
+    """Return whether a server has answered that there are no responders."""
     return answer.block.startswith(_NO_RESPONDERS)

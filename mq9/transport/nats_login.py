@@ -1,6 +1,6 @@
-"""With what a client logs in at a server: user, password, token, NKey or JWT, and certificates.
+"""The login of a client: user, password, token, NKey or JWT, and certificates.
 
-NKeys and JWTs want the package ``nkeys``, which is imported where a URL names one.
+NKeys and JWTs need the package ``nkeys``, which is imported if a URL names one.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class Login:
         return self.keys is not None
 
     def fields(self, server: ServerAddress) -> dict[str, str]:
-        """Return what the CONNECT says of the user."""
+        """Return the fields of CONNECT about the user."""
         given = {"user": server.user, "pass": server.password, "auth_token": server.token}
         return {name: value for name, value in given.items() if value is not None}
 
     def sign(self, nonce: str) -> dict[str, str]:
-        """Return what the CONNECT says in answer to a server's nonce, "" for none."""
+        """Return the fields of CONNECT that answer a server's nonce; "" for none."""
         if self.keys is None:
             return {}
         if not nonce:

@@ -1,4 +1,4 @@
-"""Why a client was not let in at a server, in words that say what to do about it."""
+"""Errors of refused connections, with the next step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mq9.wire.parser import ProtocolError
 
 
 def none_of(refusals: list[Mq9Error]) -> Mq9Error:
-    """Return the error that says what each server answered; of the class that says most."""
+    """Return the error with the answers of all servers, of the most specific class."""
     if len(refusals) == 1:
         return refusals[0]
     told = "; ".join(map(str, refusals))
@@ -27,7 +27,7 @@ def none_of(refusals: list[Mq9Error]) -> Mq9Error:
 def not_connected(
     server: ServerAddress, login: Login, error: Exception
 ) -> Unreachable | Unauthorized:
-    """Return our error for what the server said, or TLS or the socket raised."""
+    """Return our error for a refusal of the server, or an error of TLS or the socket."""
     if isinstance(error, Refused) and _is_of_credentials(str(error)):
         if not server.has_credentials and login.keys is None:
             return Unauthorized(f"{server.url} wants a user or token, and the URL names none")
@@ -47,7 +47,7 @@ def _is_of_credentials(said: str) -> bool:
 
 
 def _socket_error(error: OSError) -> str:
-    # Where a host has several addresses, asyncio gives one error that names each.
+    # If a host has several addresses, asyncio raises one error that names each.
     if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
         return "connection refused; start one with `mq9 serve`"
     return error.strerror or str(error)

@@ -74,7 +74,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def default_url() -> str:
-    """Return the URL that is used when none is given."""
+    """Return the default URL."""
     url = os.environ.get(VARIABLE)
     if url:
         return url
@@ -82,7 +82,7 @@ def default_url() -> str:
 
 
 def default_file() -> Path:
-    """Return the file that this user's programs share when none says otherwise."""
+    """Return the default file, which the programs of this user share."""
     from platformdirs import user_data_path  # noqa: PLC0415  # not before it is used
 
     return user_data_path("mq9", appauthor=False) / "mq9.db"
@@ -201,7 +201,7 @@ def _open_memory(url: str, embeddings: Embeddings | None) -> tuple[Broker, Relea
         _memory_users[name] += 1
 
     async def release() -> None:
-        """Leave the broker, whose mail is there for whoever connects next; end its threads."""
+        """Leave the broker, whose mail stays for later connections; end its threads."""
         with _lock:
             _memory_users[name] -= 1
             is_unused = not _memory_users[name]
@@ -259,7 +259,7 @@ async def _open_file(url: str, embeddings: Embeddings | None) -> tuple[Broker, R
                 if entry.users:
                     entry.broker = opened
                     return opened
-        asyncio.run(opened.close())  # whoever wanted it was cancelled meanwhile
+        asyncio.run(opened.close())  # its caller was cancelled
         return None
 
     try:

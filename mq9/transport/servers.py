@@ -44,7 +44,7 @@ class ServerAddress:
 
     @property
     def has_credentials(self) -> bool:
-        """Whether it says who connects."""
+        """Whether it has credentials."""
         return self.user is not None or self.token is not None
 
 
@@ -69,7 +69,7 @@ class Servers:
 
     @property
     def is_signed(self) -> bool:
-        """Whether a key says who connects, and so no user or token."""
+        """Whether it has a key as credentials, in place of a user or token."""
         return self.creds is not None or self.nkey is not None
 
 
@@ -142,7 +142,7 @@ def parse(url: str) -> Servers:
 
 
 def has_credentials(url: str) -> bool:
-    """Tell whether a URL says who connects."""
+    """Return whether a URL has credentials."""
     servers = parse(url)
     return servers.is_signed or any(server.has_credentials for server in servers.members)
 
