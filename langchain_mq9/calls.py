@@ -92,7 +92,7 @@ def idempotency_id(config: RunnableConfig) -> str | None:
     return f"call.{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"
 
 
-PROGRESS = "progress"  # tells a message about progress from an answer
+PROGRESS = "progress"  # marks a message about progress
 PROGRESS_OF = "progress-of"  # names the question that such a message belongs to
 
 
@@ -134,8 +134,8 @@ class Branches:
     def current(self, run: str, config: RunnableConfig) -> tuple[int, ...]:
         """Return the numbers of the tasks that a tool is called in, outermost first.
 
-        Trailing zeros are left out: the first branch is not told apart from its graph. Nor are the
-        tool calls of one message of a model, which an agent sends to its tool node one by one.
+        Trailing zeros are left out: the first branch has the number of its graph. The tool calls of
+        one message of a model, which an agent sends to its tool node one by one, share a number.
         """
         configurable = config.get("configurable", {})
         checkpoints = configurable.get("checkpoint_map") or {}
@@ -246,7 +246,7 @@ class ConsumerNames:
         self._process = os.getpid()
 
     def current(self, config: RunnableConfig) -> tuple[str, str]:
-        """Return the name of the consumer, and its beginning that all branches of the run share."""
+        """Return the name of the consumer, and the prefix that all branches of the run share."""
         thread = thread_of(config)
         run = self._named(self._run() if thread is None else thread)
         numbers = self._branches.current(run, config)
@@ -275,7 +275,7 @@ class ConsumerNames:
 
 
 def _stream_writer() -> Any:
-    """Return LangGraph's stream writer, of which each run of a graph has its own, if one runs."""
+    """Return LangGraph's stream writer of the present run, if a graph runs."""
     if "langgraph.runtime" not in sys.modules:
         return None
     from langgraph.runtime import get_runtime  # noqa: PLC0415  # see above

@@ -101,7 +101,7 @@ class InboxHooks:
 
 
 def _noticing(messages: list[BaseMessage], notice: HumanMessage | None) -> dict[str, Any]:
-    # It is kept from one call of the model to the next, and has to be given anew each time.
+    # It is not kept between calls of the model, and must be returned each time.
     return {"llm_input_messages": messages if notice is None else [*messages, notice]}
 
 

@@ -87,7 +87,7 @@ async def _senders_of(caller: Caller, waiting: _MailWaiting) -> list[str]:
 
 
 async def _is_waiting(caller: Caller, message: Message) -> bool:
-    """Tell whether a message can be delivered to the agent now."""
+    """Return whether a message can be delivered to the agent now."""
     group = caller.require_identity().mail_address
     status = await caller.client.mailbox_status(
         message.mail_address, group_name=group, msg_id=message.msg_id
@@ -110,7 +110,7 @@ DEFAULT_MAX_CHARS = 4_000
 DEFAULT_MAX_MESSAGES = 10
 _FEWEST_CHARS = 100
 _MOST_FETCHES = 10  # before one call of the model
-_DECLINED_S = 60  # for which others may take what the model has given back
+_DECLINED_S = 60  # in which others may take messages that the model gave back
 _MOST_MESSAGES = 100
 
 _PREFIX = "mq9"
@@ -129,7 +129,7 @@ _LONGEST_SENDER = 40  # characters
 
 
 class _Notice(Result):
-    """A notice of unread mail; ``unread`` says how much there is."""
+    """A notice of unread mail; ``unread`` is the number of messages."""
 
     untrusted_senders: list[str] | None = None
 
@@ -205,10 +205,10 @@ class Inbox:
     async def _take(
         self, caller: Caller, conversation: Sequence[BaseMessage], held: Sequence[str]
     ) -> Shown:
-        """Take unread mail until the turn has been shown its limit.
+        """Take unread mail up to the limit of the turn.
 
         Mail that others have taken in the meantime is withdrawn. Mail of earlier turns is confirmed
-        once more. What this turn has given back is left to others.
+        again. Mail that this turn has given back is left to others.
         """
         await caller.ensure_mailbox()
         seen = {str(one.id): str(one.content) for one in conversation if _is_mail(one.id)}
@@ -238,7 +238,7 @@ class Inbox:
                 if (result.mail_address, view.msg_id) in declined:
                     refused.append(base)
                 elif lost.pop(base, None) is not None:
-                    continue  # nobody else had taken it meanwhile
+                    continue  # no other consumer had taken it
                 elif base in dealt_with:
                     confirmed.append(base)
                 elif view.cut is not None and (held or new):
@@ -281,7 +281,7 @@ def of_this_turn(conversation: Sequence[BaseMessage]) -> list[str]:
 
 
 def _this_turn(conversation: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
-    """Return what came since the model last said something without calling a tool."""
+    """Return the messages since the model's last text without a tool call."""
     for number in range(len(conversation), 0, -1):
         message = conversation[number - 1]
         if isinstance(message, AIMessage) and not message.tool_calls:

@@ -1,6 +1,6 @@
-"""Middleware for ``langchain.agents.create_agent``: unread mail, and limits of what is sent.
+"""Middleware for ``langchain.agents.create_agent``: unread mail, and limits for sent messages.
 
-It needs LangChain itself, which the extra ``agents`` installs.
+It needs LangChain, which the extra ``agents`` installs.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
-        """Tell the model of unread mail, or give the mail back when it fails."""
+        """Show unread mail to the model, or give the mail back if it fails."""
         config = get_config()
         if self._inbox.mode == "notice":
             return handler(_noticing(request, self._inbox.run(config, self._inbox.notice, None)))
@@ -137,7 +137,7 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
         request: ModelRequest[Any],
         handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     ) -> ModelResponse[Any]:
-        """Tell the model of unread mail, or give the mail back when it fails."""
+        """Show unread mail to the model, or give the mail back if it fails."""
         config = get_config()
         if self._inbox.mode == "notice":
             notice = await self._inbox.arun(config, self._inbox.notice, None)
@@ -185,7 +185,7 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
         try:
             yield
         except GraphBubbleUp:
-            raise  # the run is interrupted, and goes on later
+            raise  # the run is interrupted, and resumes later
         except BaseException:
             self._inbox.run(config, partial(self._inbox.give_back, held=_held(state)), None)
             raise

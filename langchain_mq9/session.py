@@ -111,7 +111,7 @@ class ToolConnection:
         if self.is_closed:
             raise _toolkit_closed()
         if self._client is None:
-            # No await between these, so that all callers get the one client.
+            # No await between these, so that all callers get the same client.
             self._client = self._make_client()
         client = self._client
         if not client.is_connected:
@@ -270,7 +270,7 @@ class Session:
         if known["mail_address"] is not None and agent is None:
             raise InvalidRequest("mail_address: it is the mailbox of an agent; give the agent")
         names = [one.name for one in OPERATIONS] if tools is None else tools
-        # A tool for asking is given only to who asks for it.
+        # A tool for asking is included only on request.
         self.tools = ToolNames({name: name for name in (*names, ask_agent.name)})
         self._options: AgentOptions = known
         self._identity = (
@@ -403,7 +403,7 @@ class Session:
         await client.agent_unregister(name=self._identity.name)
 
     def _caller(self, config: RunnableConfig) -> Callable[[Mq9Client], Caller]:
-        """Return what makes the caller of a configuration, given a client."""
+        """Return a function that makes the caller of a configuration from a client."""
         # The run of LangGraph, and that of LangSmith, are known on the caller's thread alone.
         consumer, run = self._consumers.current(config)
         thread, identity = thread_of(config), self._identity

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import PrivateAttr
 
-# What the model says next: text, a message, or what makes a message of the conversation so far.
+# The next output of the model: text, a message, or a function of the conversation so far.
 __all__ = ["ScriptedModel", "Step", "call"]
 
 Step = str | AIMessage | Callable[[Sequence[BaseMessage]], AIMessage]
@@ -22,16 +22,16 @@ _numbers = itertools.count(1)
 
 def call(tool: str, **arguments: Any) -> AIMessage:
     """Return a message that calls a tool."""
-    # Agents tell by the id which calls have been answered.
+    # Agents match the results of calls by this id.
     number = next(_numbers)
     return AIMessage("", tool_calls=[{"name": tool, "args": arguments, "id": f"call-{number}"}])
 
 
 class ScriptedModel(BaseChatModel):
-    """Says one step of its script each time it is asked, whatever the question.
+    """Returns one step of its script at each call, whatever the input.
 
     Args:
-        steps: What it says, in order; ``call`` makes a step that calls a tool.
+        steps: Its outputs, in order; ``call`` makes a step that calls a tool.
     """
 
     _steps: list[Step] = PrivateAttr()
@@ -64,6 +64,6 @@ class ScriptedModel(BaseChatModel):
         if isinstance(step, str):
             message = AIMessage(step)
         else:
-            # A copy, because whoever takes part in the run gives it an id.
+            # A copy, because the run gives it an id.
             message = (step if isinstance(step, AIMessage) else step(messages)).model_copy()
         return ChatResult(generations=[ChatGeneration(message=message)])

@@ -21,8 +21,8 @@ from mq9.operations.tool_names import ToolNames
 class Mq9Tool(BaseTool):
     """A tool made of an operation.
 
-    The content is compact JSON for the model, the artifact the result as a typed object. What goes
-    wrong reaches the model as an error message that says what to do next; the run goes on.
+    The content is compact JSON for the model, the artifact the result as a typed object. An error
+    reaches the model as a message with the next step; the run continues.
 
     Args:
         session: The connection to share; ``Mq9Toolkit`` gives all its tools the same one.
@@ -98,7 +98,7 @@ class Mq9Tool(BaseTool):
         return {"arguments": self.operation.arguments.model_validate(tool_input)}
 
     def _filter_injected_args(self, tool_input: dict[str, Any]) -> dict[str, Any]:
-        return dict(tool_input)  # of which callbacks are told: none is injected
+        return dict(tool_input)  # for callbacks: none is injected
 
     def _run(
         self, *, config: RunnableConfig, arguments: Arguments | None = None

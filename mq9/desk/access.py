@@ -42,7 +42,7 @@ class Link:
         return token
 
     def redeem(self, token: str) -> bool:
-        """Tell whether a secret is good; it is used up by that."""
+        """Return whether a secret is valid, and use it up."""
         if self._digest is None or self._clock.monotonic_ms() >= self._until_ms:
             return False
         if not hmac.compare_digest(self._digest, _digest(token)):
@@ -53,7 +53,7 @@ class Link:
 
 @dataclass(slots=True)
 class Session:
-    """A browser that was let in."""
+    """A browser that has logged in."""
 
     person: Person
     csrf: str  # that forms of this session hold
@@ -62,7 +62,7 @@ class Session:
 
 
 class Sessions:
-    """The browsers that were let in, by the digest of what their cookie holds."""
+    """The browsers that have logged in, by the digest of their cookie."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -106,12 +106,12 @@ class Sessions:
         return set(ended.values())
 
     def has(self, person: Person) -> bool:
-        """Tell whether a person has a session."""
+        """Return whether a person has a session."""
         return any(one.person == person for one in self._by_digest.values())
 
 
 def is_own_origin(request: Request) -> bool:
-    """Tell whether a request that changes something comes from one of the desk's own pages."""
+    """Return whether a changing request comes from one of the desk's own pages."""
     site = request.headers.get("sec-fetch-site")
     if site is not None and site not in {"same-origin", "none"}:
         return False
@@ -123,5 +123,5 @@ def is_own_origin(request: Request) -> bool:
 
 
 def is_genuine(session: Session, given: object) -> bool:
-    """Tell whether a form holds the session's token."""
+    """Return whether a form has the token of the session."""
     return isinstance(given, str) and hmac.compare_digest(_digest(session.csrf), _digest(given))

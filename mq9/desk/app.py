@@ -12,11 +12,11 @@ return, and a template each, which extends ``base.html``::
 
     ROUTES = [page("/agents", show), action("/mailboxes/drop", drop)]
 
-A page may be asked for by everybody who is let in. An action is a POST: it is refused without the
-form's token, from another web page, and for a reader. It returns a notice, and the browser goes
-back to the page that it came from. An error of mq9's is shown there in the same way; on a page it
-is the page, with the status that fits. Templates put parts that change by themselves into elements
-with an ``id`` and ``data-live``; `desk.js` replaces these.
+Everybody who has logged in may get a page. An action is a POST: it is refused without the form's
+token, from another web page, and for a reader. It returns a notice, and the browser returns to its
+page. An error of mq9 is shown there in the same way; on a page it is the page, with its HTTP
+status. Templates put parts that change into elements with an ``id`` and ``data-live``; `desk.js`
+replaces these.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Form:
         return [one for one in self._data.getlist(name) if isinstance(one, str)]
 
     def number(self, name: str) -> int:
-        """Return a field that is a whole number of 0 or more."""
+        """Return a field that is an integer of 0 or more."""
         return fields.whole(name, self.text(name))
 
     @property
@@ -118,7 +118,7 @@ class Form:
 
 @dataclass(slots=True)
 class Visit:
-    """One request of somebody who is let in."""
+    """One request of a person who has logged in."""
 
     request: Request
     desk: Desk
@@ -141,7 +141,7 @@ class Visit:
         return fields.word(self.request.query_params, name)
 
     def number_param(self, name: str) -> int | None:
-        """Return a parameter of the URL that is a whole number."""
+        """Return a parameter of the URL that is an integer."""
         return fields.number(self.request.query_params, name)
 
     def with_params(self, **changed: object) -> str:
@@ -185,7 +185,7 @@ def page(path: str, show: PageFunction) -> Route:
 
 
 def action(path: str, act: ActionFunction, *, readers: bool = False) -> Route:
-    """Declare an action, which readers may do only where that is said."""
+    """Declare an action; readers may do it only if it is declared so."""
 
     async def answer(request: Request) -> Response:
         desk = _desk(request)
@@ -240,7 +240,7 @@ def _desk(request: Request) -> Desk:
 
 
 class Desk:
-    """A desk that is served: who is let in, and how pages look."""
+    """A running desk: its logins, and the rendering of its pages."""
 
     def __init__(
         self,
@@ -270,15 +270,15 @@ class Desk:
         self._templates.filters |= text.FILTERS
 
     def cookie(self, request: Request) -> str:
-        """Return the name of the session's cookie, since cookies do not tell ports apart."""
+        """Return the name of the session's cookie, with the port, since cookies ignore ports."""
         return f"mq9-desk-{request.url.port or 80}"
 
     def is_known_host(self, request: Request) -> bool:
-        """Tell whether a request was sent to a name of this server."""
+        """Return whether a request was sent to a name of this server."""
         return names_this_server(request.headers.get("host", ""), self._hosts)
 
     async def visit(self, request: Request) -> Visit | None:
-        """Return the visit of somebody who was let in; None for a stranger."""
+        """Return the visit of a person who has logged in; None for others."""
         session = self.sessions.find(request.cookies.get(self.cookie(request)))
         if session is None:
             return None
@@ -286,7 +286,7 @@ class Desk:
         return Visit(request, self, session, await self.clients.of(session.person), Form(form))
 
     def refuse_stranger(self, request: Request) -> Response:
-        """Send a stranger to the form for logging in, or say how to get in."""
+        """Redirect to the login form, or explain how to log in."""
         if self.admission.has_login:
             return RedirectResponse(f"{PREFIX}/login", 303)
         return self.render(request, "closed.html", 403)
@@ -375,7 +375,7 @@ def _here(request: Request) -> str:
 
 
 def make_routes(desk: Desk, screens: Sequence[BaseRoute]) -> list[BaseRoute]:
-    """Return the routes of a desk, for an app of one's own or beside others."""
+    """Return the routes of a desk, for an app that may have others."""
     own = [
         Route(f"{PREFIX}/enter", desk.enter, methods=["GET"]),
         Route(f"{PREFIX}/login", desk.login_form, methods=["GET"]),
@@ -397,7 +397,7 @@ def make_routes(desk: Desk, screens: Sequence[BaseRoute]) -> list[BaseRoute]:
 
 
 async def _plain(_request: Request, error: Exception) -> Response:
-    """Say what was wrong with a request that is no page and no action yet."""
+    """Return the error page of a request before any page or action."""
     status = _status(error) if isinstance(error, Mq9Error) else 500
     return PlainTextResponse(f"{error}\n", status)
 

@@ -28,7 +28,7 @@ class Changes:
         self._watching: dict[Person, asyncio.Task[None]] = {}
 
     def is_full(self, person: Person) -> bool:
-        """Tell whether a person has as many streams as they may."""
+        """Return whether a person has the maximum number of streams."""
         return len(self._streams.get(person, ())) >= _MOST_STREAMS
 
     async def of(self, person: Person, client: Mq9Client) -> AsyncIterator[ServerSentEvent]:

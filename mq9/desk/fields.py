@@ -26,20 +26,20 @@ def required(given: Mapping[str, str], name: str) -> str:
 
 
 def number(given: Mapping[str, str], name: str) -> int | None:
-    """Return a parameter as a whole number from 0 on; None where it is absent or empty."""
+    """Return a parameter as an integer from 0; None if it is absent or empty."""
     value = word(given, name)
     return None if value is None else whole(name, value)
 
 
 def whole(name: str, value: str) -> int:
-    """Return a text as a whole number from 0 on; raise InvalidRequest for any other."""
+    """Return a text as an integer from 0; raise InvalidRequest for any other."""
     if not is_number(value):
         raise InvalidRequest(f"{name}: {checks.shown(value)} is not a whole number from 0 on")
     return int(value)
 
 
 def is_number(value: str) -> bool:
-    """Tell whether a text is a whole number from 0 on, and not too long."""
+    """Return whether a text is an integer from 0, and not too long."""
     return value.isascii() and value.isdecimal() and len(value) <= _MOST_DIGITS
 
 

@@ -15,15 +15,16 @@ from mq9.errors import InvalidRequest
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who uses the desk.
+    """A person at the desk.
 
     Attributes:
-        name: Their name, which is the sender of what they send.
-        mail_address: The mailbox in which they are asked; None for a name without an address.
+        name: Their name, the sender of their messages.
+        mail_address: The mailbox of their questions; None for a name without an address.
         reads_only: Whether they may change nothing.
-        is_verified: Whether the broker knows them; else their name is a claim.
-        identity: What the broker authenticates them as; None for no agent. Two of one name may
-            have different ones, and so different rights.
+        is_verified: Whether the broker authenticates them; otherwise the name is a claim.
+        identity: Their identity at the broker; None for no agent. Two persons with one name may
+        have
+            different ones, and so different rights.
     """
 
     name: str
@@ -92,7 +93,7 @@ class Clients:
         return client
 
     async def close_of(self, person: Person) -> None:
-        """Close the client of somebody who has no session any more."""
+        """Close the client of a person without a session."""
         client = self._open.pop(person, None)
         if client is not None:
             await client.close()

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from mq9.models import Link
 
-_MOST = 24  # circles; the table beside the picture has all
+_MOST = 24  # circles; the table next to the picture has all
 _RADIUS = 14.0  # of a circle
 _ROW = 64.0  # pixels that each circle needs on the round
-_MARGIN = 150.0  # for the words beside the round
+_MARGIN = 150.0  # for the labels around the circle
 _MOST_CHARS = 18
 
 
@@ -20,12 +20,12 @@ class Circle:
     """An agent or a mailbox.
 
     Attributes:
-        name: Its name, whole.
-        label: The name as far as there is room.
-        x: Where its middle is.
-        y: Where its middle is.
-        text_x: Where its words begin, or end.
-        anchor: ``start``, ``middle`` or ``end``: how the words lie there.
+        name: Its full name.
+        label: The name, cut to the room.
+        x: The x of its centre.
+        y: The y of its centre.
+        text_x: The x of its label.
+        anchor: ``start``, ``middle`` or ``end``, for the label.
         is_known: Whether it is a mailbox, a registered agent or a sender that the broker knows.
     """
 
@@ -41,7 +41,7 @@ class Circle:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """Messages from one to another: a path of SVG, its width, and what it means."""
+    """Messages from one to another: an SVG path, its width, and its meaning."""
 
     path: str
     width: float
@@ -63,15 +63,15 @@ class Picture:
 def picture_of(
     links: Sequence[Link], mailbox_of: Mapping[str, str], registered: Collection[str] = ()
 ) -> Picture | None:
-    """Draw who writes to whom: those on a round between whom the most messages went.
+    """Draw the senders and receivers with the most messages between them, on a circle.
 
     Args:
-        links: Who writes to which mailbox.
-        mailbox_of: The mailboxes of agents, each of which is drawn as one with its agent.
+        links: Senders, and the mailboxes of their messages.
+        mailbox_of: The mailboxes of agents; each is drawn as one with its agent.
         registered: The senders that are registered agents.
 
     Returns:
-        The picture; None where nobody writes.
+        The picture; None without messages.
     """
     name_of = {mailbox: name for name, mailbox in mailbox_of.items()}
     counts: dict[tuple[str, str], int] = {}
@@ -142,7 +142,7 @@ def _arrow(sender: Circle, target: Circle, count: int, most: int) -> Arrow:
     across, down = target.x - sender.x, target.y - sender.y
     length = math.hypot(across, down) or 1.0
     across, down = across / length, down / length
-    # Bent to its right, so that the arrow in the other direction lies beside it.
+    # Bent to its right, so that it does not cover the arrow in the other direction.
     bend_x = (sender.x + target.x) / 2 - down * length * 0.12
     bend_y = (sender.y + target.y) / 2 + across * length * 0.12
     gap = _RADIUS + 8

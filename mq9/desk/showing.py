@@ -25,7 +25,7 @@ _ASKS = '{"type":"question","text":'
 
 
 def headline(begin: str) -> str:
-    """Return what the first characters of a message say, in a line; of a question its text."""
+    """Return the beginning of a message in one line; of a question its text."""
     if begin.startswith(_ASKS):
         rest = begin.removeprefix(_ASKS)
         try:
@@ -138,7 +138,7 @@ def place_of(message: StoredMessage) -> tuple[str, int]:
 
 
 def threaded(entries: Sequence[ConversationMessage[Message]]) -> list[Threaded]:
-    """Put each reply below what it answers, and leave the rest in the order of time."""
+    """Put each reply below its message; keep the others in the order of time."""
     known = {place_of(one.message) for one in entries}
     replies: defaultdict[tuple[str, int] | None, list[ConversationMessage[Message]]]
     replies = defaultdict(list)
@@ -152,7 +152,7 @@ def threaded(entries: Sequence[ConversationMessage[Message]]) -> list[Threaded]:
         below = replies.pop(place_of(entry.message), [])
         rows.append(Threaded(entry, min(depth, _DEEPEST), answered=bool(below)))
         waiting += [(one, depth + 1) for one in reversed(below)]
-    # What is left answers itself in a circle, which a stranger can make.
+    # The rest answers itself in a circle, which any sender can make.
     rows += [Threaded(one) for several in replies.values() for one in several]
     return rows
 

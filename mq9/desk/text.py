@@ -41,7 +41,7 @@ def pretty(value: Any) -> str:
 
 
 def promised(promise: Promise, now: float) -> str:
-    """Say until when somebody has promised an answer, and what is done so far."""
+    """Return the promised time of an answer, and the progress so far."""
     by = "" if promise.by is None else f" by {visible(quoted(promise.by))}"
     done = "" if promise.done is None else f", done so far: {visible(promise.done)}"
     return f"promised{by} for {ago(promise.until, now)}{done}"

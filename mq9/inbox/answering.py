@@ -32,15 +32,15 @@ _NOT_SENT = (Forbidden, InvalidRequest, MailboxFull, MailboxNotFound, PayloadToo
 class Answered:
     """The outcome of an answer."""
 
-    answered_as: int | None  # message id at the asker; None if an earlier call sent it
+    answered_as: int | None  # message id at the question's sender; None if an earlier call sent it
     outcome: AnswerOutcome | Literal["unconfirmed"] | None = (
-        None  # None if the asker sends no receipts
+        None  # None if the sender sends no receipts
     )
     text: str | None = None
 
 
 async def question_at(client: Mq9Client, address: str, msg_id: int) -> Message:
-    """Return the message that is to be answered; MessageNotFound says what became of it."""
+    """Return the question; MessageNotFound reports its present state."""
     found = await client.query(address, msg_id=msg_id)
     if found:
         return found[0]
@@ -60,14 +60,14 @@ async def answer(
 ) -> Answered:
     """Answer a question, and remove it once that is confirmed.
 
-    The same answer again is sent once. If the asker sends receipts, the question stays until one
-    came; ``outcome`` is "unconfirmed" if none came in time.
+    A repeated answer is sent once. If the sender sends receipts, the question stays until one
+    arrives; ``outcome`` is "unconfirmed" if none arrives in time.
 
     Args:
-        client: The connection of whoever answers.
+        client: The connection of the person.
         asked: The question.
         given: The answer.
-        sender: Who answers, where the broker does not know it.
+        sender: The name of the person, if the broker does not authenticate.
         wait_s: Seconds to wait for the receipt.
     """
     answers = await SentAnswers.of(client)
@@ -78,7 +78,7 @@ async def answer(
         answered = await _sent(client, asked, given, sender)
     if answered.outcome in {None, AnswerOutcome.ACCEPTED} and TAG in asked.tags:
         await decisions.record(client, asked, by=sender, answer=shown(given))
-    # The receipt goes last: until then, whoever comes next finds that there is an answer.
+    # The receipt is removed last: until then, later calls find the answer.
     if answered.outcome in _SETTLED and TAG in asked.tags:
         await remove(client, asked)
     if sent is not None and sent.receipt is not None:
@@ -87,7 +87,7 @@ async def answer(
 
 
 async def _sent(client: Mq9Client, asked: Message, payload: Payload, sender: str) -> Answered:
-    """Answer a message whose sender does not say what becomes of the answer."""
+    """Answer a message whose sender sends no receipts."""
     answered_as = await client.reply(asked, payload, id=_reply_id(asked), sender=sender)
     return Answered(answered_as=answered_as)
 

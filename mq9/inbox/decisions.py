@@ -26,7 +26,7 @@ _LATER = "later."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """An answer that was given, as it is kept."""
+    """A stored answer."""
 
     at: float  # Unix seconds
     by: str
@@ -73,7 +73,7 @@ async def record(client: Mq9Client, asked: Message, *, by: str, answer: str) -> 
 async def decisions(
     client: Mq9Client, mail_address: str, *, before: int | None = None, limit: int = 50
 ) -> tuple[Sequence[Decision], int | None]:
-    """Return what was decided, the newest first, and where the next page begins."""
+    """Return past decisions, newest first, and the beginning of the next page."""
     try:
         page = await client.query(decisions_of(mail_address), before_id=before, limit=limit)
     except MailboxNotFound:

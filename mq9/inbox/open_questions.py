@@ -21,9 +21,9 @@ class OpenQuestion:
     """A question that waits for an answer.
 
     Attributes:
-        message: The message that asks it.
-        question: What is asked.
-        sent: An answer that was sent and is not confirmed, or was refused; None without one.
+        message: The message of the question.
+        question: The question.
+        sent: A sent answer that is not confirmed, or was refused; None without one.
     """
 
     message: Message
@@ -127,11 +127,11 @@ async def with_answers(
 
 
 async def remove(client: Mq9Client, asked: Message) -> None:
-    """Remove a question that needs no answer any more; harmless when repeated."""
+    """Remove a question that no longer needs an answer; idempotent."""
     with suppress(MessageNotFound):
         await client.delete(asked.mail_address, asked.msg_id)
 
 
 def has_expired(question: MailedQuestion, now: float) -> bool:
-    """Tell whether a question may not be answered any more."""
+    """Return whether a question can no longer be answered."""
     return question.expires is not None and question.expires <= now

@@ -1,8 +1,8 @@
-"""Answers that wait for their receipts, each in a private mailbox of whoever gave it.
+"""Answers that wait for their receipts, each in a private mailbox of the person.
 
-The asker of a question sends the receipt of an answer to the ``reply_to`` of the answer. That is a
-mailbox whose address follows from the question and the person, so that a later call finds it. Its
-first message is a note of the person's own: what was answered, and under which id.
+The sender of a question sends the receipt to the ``reply_to`` of the answer. The address of that
+mailbox is derived from the question and the person, so that a later call finds it. Its first
+message is a note of the person: the answer, and its id.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class SentReply:
 
 
 def gets_receipt(asked: Message) -> bool:
-    """Tell whether the asker of a question sends receipts."""
+    """Return whether the sender of a question sends receipts."""
     addressed = asked.reply_to is not None and asked.correlation_id is not None
     return TAG in asked.tags and RECEIPTS in asked.headers and addressed
 
 
 class SentAnswers:
-    """Remembers what a person has answered, until its receipt is there."""
+    """Stores the answers of a person until their receipts arrive."""
 
     def __init__(self, client: Mq9Client, identity: str | None) -> None:
         self._client = client
@@ -55,7 +55,7 @@ class SentAnswers:
         return cls(client, await client.whoami())
 
     async def find(self, asked: Message) -> SentReply | None:
-        """Return the answer to a question, with its receipt if that is there; None if none was."""
+        """Return the answer to a question, with its receipt if it has arrived; None without one."""
         address = self._address(asked)
         try:
             found = await self._client.query(address, limit=_AT_ONCE)
@@ -111,7 +111,7 @@ class SentAnswers:
         return sent
 
     async def wait(self, asked: Message, seconds: float) -> SentReply | None:
-        """Return the answer to a question once its receipt is there, or the time is up."""
+        """Return the answer to a question when its receipt arrives, or after the time."""
         deadline_ms = self._client.clock.monotonic_ms() + round(seconds * 1000)
         from_id = 0
         while True:
@@ -140,7 +140,7 @@ class SentAnswers:
 
 
 def _receipt(asked: Message, message: Message) -> Receipt | None:
-    """Return the receipt in a message, if it is one of the asker's."""
+    """Return the receipt in a message, if it is from the sender of the question."""
     if message.correlation_id != asked.correlation_id or _NOTE in message.tags:
         return None
     if asked.sender_verified and (message.sender, message.sender_verified) != (asked.sender, True):

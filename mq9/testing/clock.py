@@ -86,7 +86,7 @@ class ManualClock:
         ValueError: ``start`` is not finite.
     """
 
-    # Nothing falls asleep under it, and for whoever looks again a day of it has to stop.
+    # Nothing sleeps under it; a monitor that looks again stops after a day.
     longest_poll_ms = 86_400_000
 
     def __init__(
@@ -203,9 +203,9 @@ class ManualClock:
                 self._advancing -= 1
 
     def set_back(self, seconds: float) -> None:
-        """Turn the wall clock back, as a machine's is when it was wrong. Wakes nobody.
+        """Set the wall clock back, as a correction does. Wakes no waiting code.
 
-        What is measured, such as how long somebody has waited, is not changed by it.
+        Durations, such as the time of a wait, do not change.
 
         Args:
             seconds: How far to turn it back.
@@ -226,7 +226,7 @@ class ManualClock:
         self._owner = threading.get_ident()
 
     def look(self) -> bool:
-        """Let an ``advance`` go on, or jump, if nothing can run; whether that may come to pass."""
+        """Continue an ``advance``, or jump, if nothing can run; return whether that may happen."""
         with lock:
             jumps = self._autojump and not self._advancing and self._is_awaited()
             if not self._resting and not jumps:
@@ -259,7 +259,7 @@ class ManualClock:
                     self._resting.remove(rest)
 
     def _something_can_run(self, *, but_functions: bool = False) -> bool:
-        """Tell whether anything can run, functions of the user's on threads perhaps left aside."""
+        """Return whether anything can run, with or without the user's functions on threads."""
         return (
             any(
                 not activity.is_blocked(work.thread)
@@ -275,7 +275,7 @@ class ManualClock:
         )
 
     def _may_jump(self) -> bool:
-        """Tell whether neither the owner's thread nor a timer of asyncio comes first."""
+        """Return whether neither the owner's thread nor a timer of asyncio comes first."""
         delay_s = (self._next_ms() - self._monotonic_ms) / 1000
         soon_s = min(delay_s, _SHORT_SLEEP_S)
         return not (
@@ -313,7 +313,7 @@ class ManualClock:
         return [monitor for monitor in self._monitors if monitor.is_running]
 
     def _owner_is_at_work(self) -> bool:
-        """Tell whether the thread that holds the clock runs something other than an event loop."""
+        """Return whether the thread that holds the clock runs other code than an event loop."""
         return not (
             self._owner is None
             or activity.any_blocked()
@@ -329,7 +329,7 @@ class ManualClock:
             return self._timers[0][0] if self._timers else math.inf
 
     def _is_awaited(self) -> bool:
-        """Tell whether somebody waits for an instant, other than in the background."""
+        """Return whether code waits for an instant, other than in the background."""
         with lock:
             return any(not (one.cancelled or one.background) for *_, one in self._timers)
 

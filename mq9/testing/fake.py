@@ -48,16 +48,16 @@ class FakeBroker:
 
     Args:
         start: The first instant, in seconds since the Unix epoch.
-        limits: What the broker takes.
-        seed: Where ids and addresses start from; the same seed gives the same ones.
-        path: The file to use and to leave behind; a temporary one by default.
+        limits: The limits of the broker.
+        seed: The seed of ids and addresses; the same seed gives the same ones.
+        path: The file, which is kept. Default: a temporary one.
         autojump: Whether the clock goes to the next instant that somebody waits for when nothing
             can run before, so that a wait that the test does not end ends by itself.
-        embeddings: Let agents be found by meaning; without any they are found by their words.
+        embeddings: The model for the search by meaning. Default: search by words.
 
     Attributes:
-        clock: The clock that this broker and its clients live by.
-        url: What ``Mq9Client`` and ``Mq9Toolkit`` reach it by while it is open.
+        clock: The clock of this broker and its clients.
+        url: The URL for ``Mq9Client`` and ``Mq9Toolkit`` while it is open.
     """
 
     _opened = 0
@@ -99,7 +99,7 @@ class FakeBroker:
         elif self._path.exists():
             # The ids in it must not come again: the broker would take a new message for an old one.
             state = hashlib.sha256()
-            # What a broker wrote that was killed stands in the log.
+            # The writes of a killed broker are in the log.
             for part in (self._path, self._path.with_name(f"{self._path.name}-wal")):
                 state.update(part.read_bytes() if part.exists() else b"")
             self._random.seed(f"{self._seed} {state.hexdigest()}")
@@ -123,7 +123,7 @@ class FakeBroker:
 
     @property
     def path(self) -> Path | None:
-        """The file that holds its state; None while it is closed, unless a file was given."""
+        """The file of its state; None while it is closed, unless ``path`` is given."""
         return self._path
 
     @property
@@ -156,7 +156,7 @@ class FakeBroker:
     async def restart(self) -> None:
         """Kill the broker and start it again on the same file.
 
-        What it acknowledged is there. Whoever was waiting for a reply gets none.
+        Answered requests are kept. Open requests get no reply.
         """
         self._stop()
         self._start()
@@ -240,7 +240,7 @@ class FakeBroker:
         self._kills.append(_Kill(client, (session, _verb(verb), is_after), count))
 
     def _kill_at(self, session: str, verb: Verb, *, is_after: bool) -> bool:
-        """Count a request, and tell whether its client was killed at it."""
+        """Count a request, and return whether its client was killed at it."""
         ordered = [one for one in self._kills if one.at == (session, verb, is_after)]
         for kill in ordered:
             kill.left -= 1
@@ -266,7 +266,7 @@ class FakeBroker:
         self._delays[None if verb is None else _verb(verb)] = checks.seconds()("seconds", seconds)
 
     async def carry_out(self, request: LocalRequest[R]) -> Reply[R]:
-        """Carry out one request, or do to it what was ordered.
+        """Carry out one request, or the fault that is set for it.
 
         Args:
             request: The request of a client of this broker.
@@ -301,7 +301,7 @@ class FakeBroker:
         *,
         is_refused: bool = False,
     ) -> None:
-        """Do to a reply what was ordered."""
+        """Apply the fault that is set for a reply."""
         if self._open_broker() is not broker:
             raise OutcomeUnknown("the broker was restarted; the outcome is unknown")
         fetched = outcome if isinstance(outcome, Fetched) else None

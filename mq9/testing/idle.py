@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from mq9.concurrency import activity
 from mq9.concurrency.activity import Work
 
-# One lock for all loops and clocks: what they know of each other must fit together.
+# One lock for all loops and clocks, so that their views of each other are consistent.
 lock = threading.RLock()
 
 _MOST_TURNS = 200_000  # of a loop, all with something to run, until that counts as endless
@@ -23,10 +23,10 @@ _SHORT_WORK_S = 1.0  # of real time
 
 
 class Listener(Protocol):
-    """Is told about the loops that it follows."""
+    """Gets the events of the loops that it follows."""
 
     def look(self) -> bool:
-        """A loop has nothing to run: see whether any other has; whether to be asked again soon."""
+        """A loop has nothing to run: check the others; return whether to call again soon."""
 
     def never_idle(self) -> None:
         """A loop has had something to run for very many turns."""
@@ -38,8 +38,8 @@ _by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopMonitor] = WeakKeyDic
 class LoopMonitor:
     """Watches one asyncio event loop.
 
-    A loop that has nothing to run waits in its selector for what comes from outside; so the
-    selector is asked first what has come already. ``of`` gives the monitor of a loop.
+    A loop with nothing to run waits in its selector for events from outside. So the monitor first
+    asks the selector for events that have arrived. ``of`` returns the monitor of a loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -80,11 +80,11 @@ class LoopMonitor:
         return loop is not None and loop.is_running()
 
     def comes_within(self, seconds: float) -> bool:
-        """Tell whether the loop waits for a timer of asyncio that runs in less real time."""
+        """Return whether the loop waits for a timer of asyncio with less real time."""
         return self.is_idle and self.until_timer is not None and self.until_timer < seconds
 
     def works_in_threads(self) -> bool:
-        """Tell whether the loop awaits a thread of its executors that began a moment ago.
+        """Return whether the loop awaits a thread of its executors that began a moment ago.
 
         One that waits in a synchronous call for another thread does not count.
         """
@@ -99,7 +99,7 @@ class LoopMonitor:
             self._listeners.add(listener)
 
     def has_events(self) -> bool:
-        """Tell whether something has come from outside that the loop has not seen yet."""
+        """Return whether an event from outside has arrived that the loop has not seen."""
         try:
             return bool(self._select(0))
         except (OSError, ValueError):  # it was closed just now

@@ -1,4 +1,4 @@
-"""Agents: what they can do, what waits for them and what they work on; who writes to whom."""
+"""Agents: their skills, waiting mail and current work; who writes to whom."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mq9.models import AgentMatch, ListedMailbox, StuckMessage
 
 _AT_ONCE = 50
 _MOST_WORK = 1_000  # leased messages that are looked at
-_MOST_ABOUT = 500  # characters of what an agent can do
+_MOST_ABOUT = 500  # characters about the skills of an agent
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,14 +28,14 @@ class Shown:
     Attributes:
         name: Its name.
         mailbox: Its mailbox.
-        about: What it can do.
+        about: Its skills.
         skills: The names of its skills, of an AgentCard.
-        last_seen: Its last sign of life, in Unix seconds.
-        status: What it last reported, as text.
-        is_weak: Whether it may well not fit what was asked for.
-        waiting: What its mailbox holds; None where the person may not look.
+        last_seen: Its last activity, in Unix seconds.
+        status: Its last report, as text.
+        is_weak: Whether it may not fit the search.
+        waiting: The mail in its mailbox; None if the person may not look.
         work: The messages that its consumers hold.
-        dead: How many dead letters are in its mailbox for them.
+        dead: The number of its dead letters.
     """
 
     name: str
@@ -93,7 +93,7 @@ async def agents(visit: Visit) -> Response:
 
 
 def _about(agent: Mapping[str, object]) -> str:
-    """Return what an agent says that it can do."""
+    """Return the skills of an agent, in its own words."""
     about = agent.get("description") or agent.get("payload") or ""
     text = about if isinstance(about, str) else str(about)
     return text[:_MOST_ABOUT]
@@ -109,7 +109,7 @@ def _skills(agent: Mapping[str, object]) -> tuple[str, ...]:
 
 
 async def _listed(client: Mq9Client, address: str) -> ListedMailbox | None:
-    """Return what a mailbox holds; None where it is not there, or the person may not look."""
+    """Return the mail in a mailbox; None if it does not exist or the person may not look."""
     try:
         found = await client.mailbox_list_own(text=address, details=True, limit=20)
     except Forbidden:

@@ -62,7 +62,7 @@ async def conversations(visit: Visit) -> Response:
 
 
 def _state(one: Conversation, now: float) -> str:
-    """Say in a few words for what a conversation waits, or what became of it."""
+    """Return in a few words what a conversation waits for, or how it ended."""
     since = "" if one.since is None else f" since {span(max(0.0, now - one.since))}"
     times = f", delivered {count(one.deliveries, 'time')}" if one.deliveries > 1 else ""
     why = "" if one.reason is None else f": {visible(one.reason[:200])}"
@@ -89,11 +89,11 @@ class Shown:
     Attributes:
         message: The message.
         body: Its body as text.
-        depth: How deep it lies below the first question of the page.
-        anchor: What a link to it ends with.
-        stands: How it stands with its group, in words.
-        failed: What it says if it is an error answer.
-        held: How a form names it while somebody works on it, and so can be stopped.
+        depth: Its depth below the first question of the page.
+        anchor: The fragment of a link to it.
+        stands: Its state in its group, in words.
+        failed: The reason, if it is an error answer.
+        held: Its name in a form while its run can be stopped.
         above: The link to the message that it answers.
     """
 
@@ -278,7 +278,7 @@ async def _stored(client: Mq9Client, item: str) -> Message:
 
 
 async def _where_to(client: Mq9Client, message: Message) -> str | None:
-    """Return where the answer to a message goes; None where nobody knows."""
+    """Return the mailbox for the answer to a message; None if unknown."""
     if message.reply_to is not None or message.sender is None:
         return message.reply_to
     [sender] = await client.agent_lookup([message.sender])
@@ -295,7 +295,7 @@ async def _answer(visit: Visit, item: str, given: Mapping[str, str]) -> str:
 
 
 async def _forward(visit: Visit, item: str, given: Mapping[str, str]) -> str:
-    """Send a message on to somebody, whose answer goes to whoever asked."""
+    """Forward a message; its answer goes to the first sender."""
     message = await _stored(visit.client, item)
     note = given.get("body", "").strip()
     payload: str | bytes = message.payload
@@ -351,7 +351,7 @@ async def _send(
 
 
 async def send(visit: Visit) -> str | Response:
-    """Send what a person has written, in the name of that person; show it again if it fails."""
+    """Send the text of a person in their name; show it again if that fails."""
     given = visit.form.fields
     kind, item = word(given, "kind") or "", word(given, "item")
     if kind not in _SENDING or (kind == "new") is not (item is None):

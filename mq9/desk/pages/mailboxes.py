@@ -143,7 +143,7 @@ async def body(visit: Visit) -> Response:
 
 
 async def search(visit: Visit) -> Response:
-    """Find agents, mailboxes and conversations; go to a message that is named whole."""
+    """Find agents, mailboxes and conversations; open a message by its full name."""
     client, text = visit.client, word(visit.request.query_params, "q")
     if text is None:
         return visit.render("search.html", q="", agents=[], mailboxes=[], page=None)

@@ -1,4 +1,4 @@
-"""The screen Desk: the open questions of a person, their answers, and what was decided."""
+"""The screen Desk: the open questions of a person, the answers, and past decisions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ON_PAGE = 50
 _MOST_LOOKED_AT = 20_000
 _RECEIPT_S = 1.0  # for which an answer waits to be confirmed
 _MOST_AT_ONCE = 200
-_MOST_ARGUMENTS = 200  # that an asker did not give, and values to choose from
+_MOST_ARGUMENTS = 200  # without a value in the question, and values to choose from
 _SHORT = 60  # characters that a field of one line shows
 _LATER = {"1 hour": 3_600, "4 hours": 14_400, "1 day": 86_400, "1 week": 7 * 86_400}
 
@@ -84,7 +84,7 @@ async def show_one(visit: Visit) -> Response:
 
 
 async def show_decisions(visit: Visit) -> Response:
-    """Show what was decided, the newest first."""
+    """Show past decisions, newest first."""
     mailbox = _mailbox(visit)
     found, before = await decisions.decisions(
         visit.client, mailbox, before=visit.number_param("before")
@@ -166,7 +166,7 @@ def _seconds(visit: Visit) -> int:
 
 
 async def _send(visit: Visit, asked: Message, given: Payload, wait_s: float = _RECEIPT_S) -> str:
-    """Send an answer, and say what became of it."""
+    """Send an answer, and return its outcome."""
     answered = await answering.answer(visit.client, asked, given, visit.person.name, wait_s)
     who = asked.sender or "the asker"
     match answered.outcome:
@@ -204,12 +204,12 @@ class Field:
     Attributes:
         name: The name of the form's field.
         label: The argument.
-        text: What the field holds.
-        is_json: Whether that is JSON, else it is the text itself.
+        text: The value of the field.
+        is_json: Whether the value is JSON; otherwise it is plain text.
         is_long: Whether it has lines.
-        is_given: Whether the asker gave the argument; one that was not may stay empty.
-        choices: What it may be; empty for anything.
-        hint: What the schema says of it.
+        is_given: Whether the question has the argument; another may stay empty.
+        choices: The possible values; empty for any.
+        hint: The description in the schema.
     """
 
     name: str
@@ -223,7 +223,7 @@ class Field:
 
 
 def _fields_of(question: MailedQuestion) -> list[list[Field]]:
-    """Return the fields of each action, filled with what is asked for."""
+    """Return the fields of each action, with the values of the question."""
     return [
         [_field(number, name, one, schema) for name, schema in _arguments(one).items()]
         for number, one in enumerate(question.actions)
@@ -258,7 +258,7 @@ def _field(number: int, name: str, of: Action, schema: Mapping[str, Any]) -> Fie
 
 
 def _choices(schema: Mapping[str, Any], text: str, *, is_json: bool) -> tuple[str, ...]:
-    """Return what an argument may be, with what it is first; nothing if it may be anything."""
+    """Return the possible values of an argument, its present one first; empty for any."""
     allowed = [True, False] if schema.get("type") == "boolean" else schema.get("enum")
     if not isinstance(allowed, list) or not allowed or len(allowed) > _MOST_ARGUMENTS:
         return ()
@@ -315,9 +315,9 @@ def _unix(text: str) -> str:
 
 
 def _typed(field: Field, text: str) -> str:
-    """Return what somebody typed; a field that was left alone holds what it did.
+    """Return the typed text; an unchanged field keeps its value.
 
-    Browsers send other line ends than they were given.
+    Browsers change line ends.
     """
     text = _unix(text)
     return field.text if text == _unix(field.text) else text

@@ -29,11 +29,11 @@ _MOST_TOLD = 5  # sentences of a notice
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class What:
-    """Something that can be done about messages.
+    """An action on messages.
 
     Attributes:
-        label: What its button says.
-        asks: What a person is asked before it is done; ``{}`` stands for the messages.
+        label: The text of its button.
+        asks: The question before it is done; ``{}`` stands for the messages.
         kinds: The kinds of stuck messages for which it is offered.
     """
 
@@ -102,10 +102,10 @@ class Task:
 
     Attributes:
         what: The name of one of ``WHATS``.
-        places: The messages; empty where all dead letters of a mailbox that match are meant.
+        places: The messages; empty for all matching dead letters of a mailbox.
         dead: That mailbox.
-        match: A text that its messages have to have in their reason, sender or body.
-        reason: What the asker is told, for ``error``.
+        match: A text in the reason, sender or body of the messages.
+        reason: The reason for the sender, for ``error``.
     """
 
     what: str
@@ -116,7 +116,7 @@ class Task:
 
     @classmethod
     def read(cls, given: Mapping[str, str], items: Sequence[str]) -> Task:
-        """Read what a form says; raise InvalidRequest where it makes no sense."""
+        """Read a form; raise InvalidRequest if it is not valid."""
         what = required(given, "what")
         if what not in WHATS:
             raise InvalidRequest(f"what: {what!r} is none of {', '.join(WHATS)}")
@@ -131,7 +131,7 @@ class Task:
         return cls(what, places, dead, word(given, "match") if is_all else None, reason)
 
     def fits(self, message: Message) -> bool:
-        """Tell whether a dead letter has the text that is looked for."""
+        """Return whether a dead letter has the searched text."""
         if self.match is None:
             return True
         why = "" if message.moved is None else message.moved.reason or ""
@@ -159,7 +159,7 @@ async def confirm(visit: Visit) -> Response:
 
 
 async def settle(visit: Visit) -> str:
-    """Do what was confirmed; return what became of it."""
+    """Do the confirmed action; return its outcome."""
     task = Task.read(visit.form.fields, visit.form.texts("item"))
     if task.what == "redrive":
         return await _redrive(visit, task)
@@ -219,7 +219,7 @@ async def _redrive(visit: Visit, task: Task) -> str:
 
 
 def _notice(told: Sequence[str]) -> str:
-    """Return the first sentences, and how many more there are."""
+    """Return the first sentences, and the number of the others."""
     more = len(told) - _MOST_TOLD
     rest = [f"{more} more were dealt with likewise."] if more > 0 else []
     return " ".join([*told[:_MOST_TOLD], *rest])
