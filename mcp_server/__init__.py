@@ -1,7 +1,7 @@
 """mq9 for MCP hosts: a mailbox for Claude Desktop, Claude Code, Cursor or VS Code.
 
-``mq9-mcp`` is the program; ``make_server`` makes the server that it runs. Both need the extra
-``mcp``. What is named here is loaded when it is used, so that the program can say what it lacks.
+``mq9-mcp`` is the program, and ``make_server`` makes its server. Both need the extra ``mcp``. A
+name is imported when it is used, so that the program can report a missing extra.
 """
 
 from mq9.lazy import lazy_names

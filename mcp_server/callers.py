@@ -83,7 +83,7 @@ class WorkingDirectory:
 
 
 def _host(context: ServerRequestContext[Any, Any]) -> str | None:
-    """Return the name that a host gives itself."""
+    """Return the name of the host."""
     params = context.session.client_params
     return None if params is None else params.client_info.name
 
@@ -146,8 +146,8 @@ _STATE = "mq9.kept"  # of a connection: the consumers whose leases are renewed
 
 
 def connect_to(url: str | None) -> Connect:
-    """Return what makes the client of an agent that nobody has authenticated."""
-    Mq9Client(url)  # a URL that is none is told now
+    """Return a function that makes the client of an agent without authentication."""
+    Mq9Client(url)  # a wrong URL fails now
     return lambda _agent: Mq9Client(url)
 
 
@@ -161,7 +161,7 @@ class _Agent:
     busy: int = 0
 
     async def close(self) -> None:
-        """Give back what it holds, and close its connection."""
+        """Give back its leases, and close its connection."""
         if not self.client.is_connected:
             return
         try:
@@ -227,7 +227,7 @@ class Callers:
                 self.default = self._settings.identity(name_of(host, project))
 
     def agent_name(self) -> str | None:
-        """Return what tells the agent of the message in work; None where it says no agent.
+        """Return the name of the agent of the present message; None without one.
 
         It is empty for the agent of requests without a bearer token.
         """
@@ -270,7 +270,7 @@ class Callers:
                 await evicted.close()
             try:
                 await agent.client.open()
-            except Exception as error:  # a model can only tell its user, whatever it is
+            except Exception as error:  # a model can only report any error to its user
                 raise unreachable(error) from error
             session = self._session(context)
             consumer = f"{agent.identity.name}/{session or _WITHOUT_SESSION}"
@@ -430,7 +430,7 @@ class OwnMailboxes:
                 del self._made[next(iter(self._made))]  # made again at its next message
 
     async def close(self) -> None:
-        """Give up what is being made."""
+        """Cancel the creation of mailboxes."""
         making = list(self._making.values())
         for one in making:
             one.cancel()

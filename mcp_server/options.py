@@ -33,7 +33,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 @dataclass(frozen=True, slots=True)
 class DeclaredOption:
-    """An option, beside its name, type and default."""
+    """An option, without its name, type and default."""
 
     help: str
     variable: str | None = None
@@ -163,7 +163,7 @@ class Options:
     log_level: str = _option("warning", "debug, info, warning or error, on standard error.")
 
     def settings(self) -> Settings:
-        """Return what is offered to the agents."""
+        """Return the offers to the agents."""
         tools = self.tools
         return Settings(
             prefix=self.prefix,
@@ -209,5 +209,5 @@ def flag(name: str) -> str:
 
 
 def takes_value(name: str) -> bool:
-    """Tell whether an option is followed by a value."""
+    """Return whether an option takes a value."""
     return FIELDS[name].type != "bool"

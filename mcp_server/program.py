@@ -18,7 +18,7 @@ def main() -> None:
         try:
             sys.exit(_deliver(name, rest))
         except (BrokenPipeError, KeyboardInterrupt):
-            os._exit(130)  # the host has gone, and Python would say more of it
+            os._exit(130)  # the host has ended; Python would print a traceback
     from mq9.cli import run_program  # noqa: PLC0415  # hooks do without
 
     run_program("mq9-mcp", _load, "mcp")

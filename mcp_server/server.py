@@ -42,13 +42,14 @@ _HINTS: dict[CacheableMethod, CacheHint] = {
 
 
 class MailServer(Server[None]):
-    """A server whose lists are fixed while it runs, which it says alike in every protocol.
+    """A server whose lists are fixed, which it reports in every protocol version.
 
-    The SDK would announce in the current protocol that they change, since mail is listened for.
+    In the current protocol, the SDK would report changing lists, since clients can subscribe to
+    mail.
     """
 
     def get_capabilities(self, *given: Any, **options: Any) -> ServerCapabilities:
-        """Return what the server can do."""
+        """Return the capabilities of the server."""
         found = super().get_capabilities(*given, **options)
         for one in (found.tools, found.prompts, found.resources):
             if one is not None:

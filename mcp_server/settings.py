@@ -28,8 +28,8 @@ AUTO = "auto"  # the agent that is named after host and project
 HOST_KEEP_S = 3_600  # some tasks take longer than a lease
 HOST_LEASE_S = 30  # renewed while the host runs, so that mail is soon free when it is killed
 UNRENEWED_LEASE_S = 300  # the tasks of hosts take minutes, not seconds
-HOST_WAIT_S = 45  # most hosts give up on a tool after about a minute
-# Hosts that wait as long as progress is reported, by the names that they give themselves.
+HOST_WAIT_S = 45  # most hosts stop a tool after about a minute
+# Hosts that wait as long as progress is reported, by their names.
 PATIENT_HOSTS = frozenset({"claude-code", "opencode"})
 PATIENT_WAIT_S = 600
 
@@ -214,7 +214,7 @@ _CAUTION = (
 
 
 def instructions(identity: Identity | None, tools: ToolNames) -> str:
-    """Return what the model of an agent is told."""
+    """Return the instructions for the model of an agent."""
     takes_mail = "fetch_messages" in tools and "ack_messages" in tools
     said = f"{_MAILBOX if takes_mail else _NO_MAILBOX} {_CAUTION}"
     if identity is None:

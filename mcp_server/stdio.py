@@ -71,7 +71,7 @@ async def serve_stdio(
 async def _answer_hook(
     permissions: Permissions, sessions: Sessions, request: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Answer what a hook or a watcher of the host asks."""
+    """Answer a hook or a watcher of the host."""
     if request.get("do") in PERMISSION_REQUESTS:
         return await permissions.answer(request)
     return await sessions.answer(request)
@@ -113,7 +113,7 @@ def _lines(reader: StdinReader) -> AsyncIterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class _WithoutAnswered(ObjectSendStream[SessionMessage]):
-    """Sends all but what the client has got from the reader."""
+    """Sends all messages except those that the reader has already answered."""
 
     stream: ObjectSendStream[SessionMessage]
     listening: set[int | str]
@@ -195,8 +195,8 @@ def _id(value: object) -> RequestId | None:
 class PipedOutput:
     """Writes texts to a pipe, of which only ``write`` and ``flush`` are asked for.
 
-    A pipe that is ready takes so many bytes without blocking. What is longer, or comes while the
-    client does not read, is written by a thread, so that the event loop never waits.
+    A pipe that is ready takes some bytes without blocking. A thread writes longer texts, and those
+    for a client that does not read, so that the event loop never waits.
     """
 
     def __init__(self, pipe: BinaryIO) -> None:
@@ -214,7 +214,7 @@ class PipedOutput:
             await to_thread.run_sync(self._write, data)
 
     async def flush(self) -> None:
-        """Do nothing: what was written is in the pipe."""
+        """Do nothing: the output is in the pipe."""
 
     def _write(self, data: bytes) -> None:
         self._pipe.write(data)
@@ -239,7 +239,7 @@ def piped_output() -> Iterator[PipedOutput | None]:
 
 
 def _is_pipe() -> bool:
-    """Tell whether standard output is a pipe that can be asked, and standard error is there."""
+    """Return whether standard output is a pipe that can be polled, and standard error exists."""
     if not hasattr(select, "poll") or sys.stdout is None or sys.stderr is None:
         return False
     try:

@@ -20,7 +20,7 @@ from mq9.cli.agent_options import AGENT, HANDLING, described, option, parameters
 from mq9.cli.program import new_app, taking
 from mq9.protocol import checks, requests
 
-_ASKS_FOR_IT = "checkpointer"  # the argument of a function that is to be given one
+_ASKS_FOR_IT = "checkpointer"  # the argument of a function that needs one
 
 
 def find(target: str, directory: Path) -> Any:
@@ -65,7 +65,7 @@ async def made(found: Any, checkpoint: Path | None) -> AsyncIterator[Any]:
 
 
 def _takes_saver(found: Callable[..., Any]) -> bool:
-    """Tell whether a function makes a graph with a checkpointer; it may need nothing else."""
+    """Return whether a function makes a graph of a checkpointer, its only required argument."""
     name = getattr(found, "__qualname__", type(found).__qualname__)
     try:
         signature = inspect.signature(found)

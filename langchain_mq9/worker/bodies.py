@@ -76,7 +76,7 @@ def message_control(body: Mapping[str, Any], channels: Mapping[str, Any] | None)
 
 
 def _merges(channel: Any) -> bool:
-    """Tell whether a channel is one of messages that LangGraph merges by their ids."""
+    """Return whether LangGraph merges the messages of a channel by their ids."""
     reducer = getattr(channel, "operator", None) or getattr(channel, "reducer", None)
     if isinstance(reducer, partial):
         reducer = reducer.func
@@ -125,7 +125,7 @@ class Bodies:
         self._channels: Mapping[str, Any] | None = getattr(graph, "channels", None)
         self._speaks = _MESSAGES in self._keys
         self._input, self._output = input_function, output_function
-        # What a run returns; the state has whatever else the graph notes for itself.
+        # The result of a run; the state may have other values of the graph.
         self._returned: Any = getattr(graph, "output_channels", None)
 
     async def input_of(self, message: Message) -> Any:

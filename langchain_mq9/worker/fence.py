@@ -1,15 +1,15 @@
 """Checkpoints of a thread that only the holder of its turn can add to.
 
-LangGraph's checkpointers take the checkpoint with the highest id for the newest. Ids are made of
-the time. So a process that was paused while it stored a checkpoint would take its thread back.
+LangGraph's checkpointers take the checkpoint with the highest id as the newest. Ids are derived
+from the time. So a process that was paused while it stored a checkpoint would set its thread back.
 
-So each checkpoint says in its metadata which turn it was made in. A late one has a parent that a
-later turn has gone on from, too. Of the checkpoints after that parent the newest of the highest
-turn is the one to go on from. A paused process stores one late checkpoint at most: it renews its
-turn before each.
+Therefore the metadata of each checkpoint names its turn. A late checkpoint has a parent from which
+a later turn has continued, too. The run continues from the newest checkpoint of the highest turn
+after that parent. A paused process stores at most one late checkpoint: it renews its turn before
+each.
 
-Tasks write to the checkpoint that their step began from. It may be one of an earlier turn, whose
-late writes would get mixed up with those of the later turn: savers keep them by task. So writes to
+Tasks write to the checkpoint from which their step began. It may be one of an earlier turn, and its
+late writes would mix with those of the later turn, since savers store them by task. So writes to
 such a checkpoint are stored a second time, with the turn, and read from there.
 """
 
@@ -42,14 +42,14 @@ T = TypeVar("T")
 
 _AT_ONCE = 32
 _WORTH_A_WARNING_MS = 60_000
-_SNAPSHOT_IS_DUE = (2**31, 2**31)  # so many updates and steps have passed since the last one
+_SNAPSHOT_IS_DUE = (2**31, 2**31)  # updates and steps since the last one
 
 
 class FencedSaver(BaseCheckpointSaver[Any]):
     """A checkpointer for one turn of one thread, which delegates to that of the graph.
 
-    It stores nothing after the turn has ended, and goes on from a checkpoint that no later turn has
-    passed over. Calls for other threads are delegated unchanged.
+    It stores nothing after the end of the turn, and continues from a checkpoint that no later turn
+    has passed over. Calls for other threads are delegated unchanged.
     """
 
     def __init__(self, saver: BaseCheckpointSaver[Any], turn: Turn) -> None:
@@ -60,10 +60,10 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         self._begun: set[str] = set()  # the checkpoints that the turn went on from
         self._takes_path = "task_path" in signature(saver.put_writes).parameters
 
-    # What is read
+    # Reads
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Return a checkpoint, by default the one to go on from."""
+        """Return a checkpoint, by default the one to continue from."""
         if not self._is_to_find(config):
             at = self._at(config)
             return None if at is None else self._view(self._saver.get_tuple(at))
@@ -73,7 +73,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         return self._pinned(config, search.found)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Return a checkpoint, by default the one to go on from."""
+        """Return a checkpoint, by default the one to continue from."""
         if not self._is_to_find(config):
             at = self._at(config)
             return None if at is None else self._view(await _whole(self._saver.aget_tuple(at)))
@@ -91,7 +91,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """List the checkpoints that led to the one to go on from, the newest first."""
+        """List the checkpoints up to the one to continue from, newest first."""
         if config is None or not self._is_own(config):
             async for other in self._saver.alist(config, filter=filter, before=before, limit=limit):
                 yield other
@@ -104,7 +104,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         one, left = None if wanted == set() else await self.aget_tuple(thread), limit
         while one is not None and left != 0:
             if wanted is not None and _id(one) < min(wanted):
-                return  # else it would look at the whole thread
+                return  # otherwise it would read the whole thread
             if wanted is None or _id(one) in wanted:
                 left = None if left is None else left - 1
                 yield one
@@ -125,7 +125,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         """Return the writes of a checkpoint's ancestors to channels."""
         return self._saver.get_delta_channel_history(config=config, channels=channels)
 
-    # What is stored
+    # Writes
 
     def put(
         self,
@@ -184,7 +184,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         for stored in self._recorded(config, writes, task_id, task_path):
             await _whole(self._saver.aput_writes(config, *stored))
 
-    # What is passed on
+    # Delegated calls
 
     @property
     def config_specs(self) -> list[Any]:
@@ -218,7 +218,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         yield writes, task_id, *more
 
     def _is_to_find(self, config: RunnableConfig) -> bool:
-        """Tell whether the checkpoint to go on from is meant, and is not known yet."""
+        """Return whether the checkpoint to continue from is requested, and is not known yet."""
         meant = self._is_own(config) and not config["configurable"].get("checkpoint_id")
         return meant and _namespace(config) not in self._heads
 
@@ -247,7 +247,7 @@ class FencedSaver(BaseCheckpointSaver[Any]):
     def _pinned(
         self, config: RunnableConfig, head: CheckpointTuple | None
     ) -> CheckpointTuple | None:
-        """Remember for the rest of the turn which checkpoint it goes on from."""
+        """Store the checkpoint that the rest of the turn continues from."""
         if head is not None:
             if str(uuid6()) <= _id(head):
                 raise Retry("the clock of this machine is behind that of an earlier worker")
@@ -265,9 +265,9 @@ class FencedSaver(BaseCheckpointSaver[Any]):
 
 
 class _Search:
-    """Finds the checkpoint to go on from, page by page.
+    """Finds the checkpoint to continue from, page by page.
 
-    A checkpoint without a turn was stored by other means than a worker, and on purpose.
+    A checkpoint without a turn was stored on purpose, without a worker.
     """
 
     def __init__(self) -> None:

@@ -44,7 +44,7 @@ def _schema(tool: BaseTool) -> Mapping[str, Any] | None:
 
 NO_TOOLS: Mapping[str, Mapping[str, Any]] = {}
 _TEXT_FIELDS = ("text", "question", "message", "description", "query")
-_ALLOWED = {  # what a HumanInterrupt of the Agent Inbox schema may allow
+_ALLOWED = {  # the answers that a HumanInterrupt of the Agent Inbox schema may allow
     "approve": "allow_accept",
     "edit": "allow_edit",
     "reject": "allow_ignore",
@@ -93,7 +93,7 @@ def asked(
         actions = (_approval(plain, response_schema, tools),)
     elif kind is not Kind.VALUE:
         actions = tuple(map(_agent_inbox, [plain] if kind is Kind.AGENT_INBOX else plain))
-    if actions:  # each of which says itself what may be answered
+    if actions:  # each has its own possible answers
         text = "\n\n".join(one.text or one.name for one in actions)
         question = MailedQuestion(text=text, value=plain, actions=actions)
     else:
@@ -171,7 +171,7 @@ def _reviewed(
 def _approval(
     request: Mapping[str, Any], schema: Any, tools: Mapping[str, Mapping[str, Any]]
 ) -> Action:
-    """Return the action of a ``ToolApprovalRequest``, whose schema says what is allowed."""
+    """Return the action of a ``ToolApprovalRequest``, with the answers that its schema allows."""
     return Action(
         name=request["name"],
         args=_object(request.get("args")),
@@ -215,7 +215,7 @@ def _known(decisions: Any) -> tuple[str, ...]:
 
 
 def _types(schema: Any) -> set[str] | None:
-    """Return the words that a JSON schema allows as ``type``; None if it does not say."""
+    """Return the values that a JSON schema allows as ``type``; None without a limit."""
     if not isinstance(schema, dict):
         return None
     one_of = schema.get("oneOf", schema.get("anyOf", [schema]))

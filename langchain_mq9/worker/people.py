@@ -1,4 +1,4 @@
-"""Questions of graphs to people: asked, answered, escalated and given up."""
+"""Questions of graphs to people: sent, answered, escalated and given up."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Policy:
             raise InvalidRequest(f"escalate_after: {after} is not less than expires, {expires}")
 
 
-# Resumes the run of a question with a value in a turn; the flag says that this was tried before.
+# Resumes the run of a question with a value in a turn; the flag: this was tried before.
 # Returns the next interrupts and the reply, or None if the run is over without this answer.
 Resume = Callable[
     [QuestionRecord, Any, Turn, bool],
@@ -82,7 +82,7 @@ Resume = Callable[
 
 
 class _Refused(Exception):
-    """An answer is not accepted; the text says why."""
+    """An answer is not accepted; the text is the reason."""
 
     def __init__(
         self, text: str, *, outcome: AnswerOutcome = AnswerOutcome.REFUSED, by: str | None = None
@@ -148,7 +148,7 @@ class Questions:
                 await self._mail.ask_all(record)
 
     async def is_waiting(self, thread_id: str) -> bool:
-        """Tell whether a thread waits for an answer, or for its run to end after one."""
+        """Return whether a thread waits for an answer, or for the end of its run after one."""
         return bool(await self._records.open_in(thread_id))
 
     async def park(self, message: Message, thread_id: str) -> None:
@@ -179,14 +179,14 @@ class Questions:
             raise Reject(str(refused)) from None
 
     async def give_up(self, message: Message, error: Exception | None) -> None:
-        """Give up the run of a question, since it failed too often with the accepted answer.
+        """Give up the run of a question that failed too often with the accepted answer.
 
-        The answer cannot be taken back: LangGraph has stored it for the node that failed. So the
-        asker gets an error answer, and messages that waited for the run go on.
+        The answer cannot be taken back: LangGraph has stored it for the failed node. So the sender
+        gets an error answer, and messages that waited for the run continue.
         """
         if error is None:
             reason = "its worker died"
-        else:  # no more than the type of an error: the asker may be a stranger
+        else:  # only the type of an error: the sender may be a stranger
             reason = str(error) if isinstance(error, Reject) else type(error).__name__
         record = await self._accepted(message)
         if record is None:
@@ -206,7 +206,7 @@ class Questions:
             return None
         return record if record.answer == digest_of(message) else None
 
-    # What is asked
+    # Questions
 
     def _recipients(self, request: AskedInterrupt) -> tuple[str, ...]:
         if request.to is not None:
@@ -263,7 +263,7 @@ class Questions:
             )
         return stored
 
-    # What is answered
+    # Answers
 
     async def _record_of(self, message: Message) -> QuestionRecord:
         if due_of(message) is not None and not self._agent.has_sent(message):
@@ -287,7 +287,7 @@ class Questions:
         failed = None if record.kind is Kind.MESSAGE else ErrorAnswer.read(message)
         if failed is not None:  # of an agent in whose place somebody else may answer
             raise _Refused(f"it is an error answer: {failed.reason}")
-        # A graph may refuse what it has a schema for, which shows only as the run goes on.
+        # A graph may refuse an answer by its schema, which shows only in the run.
         is_final = record.question.schema is None
         try:
             value = resume_value(record.kind, record.question, answer_of(message.payload))
@@ -324,7 +324,7 @@ class Questions:
         self._count("answered")
 
     async def _check(self, record: QuestionRecord, message: Message, answer: str) -> None:
-        """Check that an answer may be given to a question, by this sender and now."""
+        """Check that this sender may answer a question now."""
         problem = await sender_problem(
             self._client,
             message,
@@ -377,10 +377,10 @@ class Questions:
         )
 
     async def _finish(self, record: QuestionRecord, told: str | None = None) -> None:
-        """Do what is left when a question is closed; idempotent.
+        """Finish a closed question; idempotent.
 
-        ``told`` says why it needs no answer; by default somebody has answered it, as those know
-        who share the mailbox of the answer.
+        ``told`` is the reason why it needs no answer. By default it was answered, which all clients
+        of the answer's mailbox see.
         """
         if told is not None:
             await self._mail.withdraw(record, told)

@@ -1,4 +1,4 @@
-"""Mail about questions: to the people who are asked, to the asker, and timers to oneself."""
+"""Mail about questions: to people, to the sender of the run, and timers to the worker itself."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class QuestionMail:
             await self._send(record, to, payload, record.id)
 
     async def ask_all(self, record: QuestionRecord) -> None:
-        """Send a question to each mailbox that is asked. Missing ones are left out, and logged."""
+        """Send a question to each mailbox. Missing ones are left out, and logged."""
         missing: list[MailboxNotFound] = []
         for to in record.asked:
             try:
@@ -70,7 +70,7 @@ class QuestionMail:
             logger.warning("a question does not reach everybody: %s", one)
 
     async def ask_again(self, record: QuestionRecord, to: str, answer: int, problem: str) -> None:
-        """Replace a question by one that says why an answer, known by its number, did not fit."""
+        """Replace a question by one with the reason why an answer did not fit."""
         body = replace(record.question, problem=problem).to_json()
         await self._send(record, to, body, f"{record.id}.{answer}", key=record.id)
 
@@ -163,7 +163,7 @@ class QuestionMail:
             correlation_id=record.correlation_id_of(to),
             answer_by=expires if to == record.escalate_to else record.escalate_at or expires,
             path=extended(record.origin.path, self._agent),
-            # An agent that is asked has a conversation with each thread that asks it.
+            # An agent has a conversation with each thread that sends it questions.
             headers={CONVERSATION: record.thread_id, RECEIPTS: "yes", **record.origin.headers()},
             sender=self._agent,
         )
@@ -214,7 +214,7 @@ class Parking:
         await message.move(aside, reason=MOVED_ASIDE)
 
     async def release(self, thread_id: str) -> None:
-        """Move back what was moved aside, if anything was."""
+        """Move back the messages that were moved aside."""
         aside = self._aside(thread_id)
         try:
             # The consumer is the same for every worker: what one was moving back when it died is

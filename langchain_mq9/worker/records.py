@@ -24,17 +24,16 @@ logger = logging.getLogger("mq9.worker")
 
 @dataclass(slots=True, eq=False)
 class WorkerAgent:
-    """The agent that a worker works as: its connection, its name and its mailbox.
+    """The agent of a worker: its connection, its name and its mailbox.
 
     If the broker authenticates the agent, only messages with that verified sender are its own.
-    Otherwise a message of a verified sender belongs to that sender, and the rest count as own: the
-    broker cannot tell them apart.
+    Otherwise a message of a verified sender belongs to that sender, and all others count as own.
     """
 
     client: Mq9Client
     name: str
     mail_address: str
-    identity: str | None = None  # as which the broker authenticates it
+    identity: str | None = None  # its authenticated name at the broker
 
     async def prepare(self) -> None:
         """Ask the broker for the identity of the connection."""
@@ -45,7 +44,7 @@ class WorkerAgent:
         await make_own_mailbox(self.client, mail_address)
 
     def has_sent(self, message: Message) -> bool:
-        """Tell whether the agent has sent a message.
+        """Return whether the agent has sent a message.
 
         A move keeps the verified sender. So a message that was moved counts only if it came from a
         mailbox of the agent itself, such as its dead letters.
@@ -231,7 +230,7 @@ class QuestionRecords:
         return record
 
     async def claim(self, record: QuestionRecord) -> bool:
-        """Accept an answer, and tell whether no other one was faster."""
+        """Accept an answer; return whether it was the first."""
         try:
             await self.change(record, "claimed")
         except IdConflict:
@@ -239,7 +238,7 @@ class QuestionRecords:
         return True
 
     async def change(self, record: QuestionRecord, step: str) -> None:
-        """Store what has changed of an open question."""
+        """Store the changes of an open question."""
         await self._store(record, f"{step}.{record.id}.{record.refused}")
 
     async def close(self, record: QuestionRecord) -> None:

@@ -50,23 +50,23 @@ _LONGEST_HEADER = 256
 
 
 def _ended_node(mode: str, event: Any) -> str | None:
-    """Return the node that an event of a run's tasks says has ended; None for any other event."""
+    """Return the node whose end an event of a run reports; None for any other event."""
     if mode != "tasks" or "result" not in event or event.get("error") or event.get("interrupts"):
         return None
     return str(event["name"])
 
 
 async def note_node(mode: str, event: Any) -> None:
-    """Note which node has ended last, for what is promised of the message."""
+    """Note the node that ended last, for the promise of the message."""
     node = _ended_node(mode, event)
     if node is not None:
         note_done(node)
 
 
 class RunProgress:
-    """Sends the progress of a run to the asker.
+    """Sends the progress of a run to its sender.
 
-    These messages have no ``correlation_id``, so that nobody takes them for the answer.
+    These messages have no ``correlation_id``, so they are not taken for the answer.
     """
 
     def __init__(self, agent: WorkerAgent, origin: Origin, reply_to: str) -> None:
@@ -98,7 +98,7 @@ class RunProgress:
         headers = {PROGRESS: _header(name), **self._origin.headers()}
         if self._origin.correlation_id is not None:
             headers[PROGRESS_OF] = self._origin.correlation_id
-        # The same again when the step is: a run that was cut off repeats what was not stored.
+        # The same for a repeated step: an interrupted run repeats steps that were not stored.
         what = f"{self._origin.message}\0{task or ''}\0".encode() + payload
         try:
             await self._client.send(

@@ -25,7 +25,7 @@ logger = logging.getLogger("mq9.worker")
 _NOT_FOUND = 404  # as servers of LangGraph answer
 _NO_STATE = StateSnapshot({}, (), {}, None, None, None, tasks=(), interrupts=())
 
-# Takes part in what a run streams: the mode, and what was streamed.
+# Called with the stream of a run: the mode, and the value.
 Listener = Callable[[str, Any], Awaitable[None]]
 
 
@@ -100,7 +100,7 @@ class Runs:
     ) -> tuple[How, StateSnapshot]:
         """Run a message to its end, and return the final state.
 
-        ``is_to_finish`` tells by its key whether the cut-off run of another message ends first.
+        ``is_to_finish`` returns whether the interrupted run of another message, by key, ends first.
         """
         graph = self._fenced(turn)
         state = await _state(graph, run.config)
@@ -128,9 +128,9 @@ class Runs:
         is_repeated: bool,
         listener: Listener | None = None,
     ) -> StateSnapshot | None:
-        """Resume the run of a message with an answer; None if it is over without that answer.
+        """Resume the run of a message with an answer; None if it has ended without that answer.
 
-        ``is_repeated`` says that this was tried before, and perhaps done.
+        ``is_repeated``: this was tried before, and may be done.
         """
         graph = self._fenced(turn)
         state = await _state(graph, run.config)
@@ -186,7 +186,7 @@ class Runs:
         except Exception as error:
             turn.check()
             if _is_cut_off(await _state(graph, config)):
-                raise  # it is no node's failure, and what was done of the run is to be kept
+                raise  # no node has failed, and the steps of the run are kept
             # Else it is that message's, which comes again.
             logger.warning(
                 "the run that was cut off before failed: %r",
@@ -232,7 +232,7 @@ async def _latest_of(graph: Any, run: Run) -> StateSnapshot | None:
 
 
 def refuses_answer(error: Exception) -> bool:
-    """Tell whether a graph refuses an answer with an error, and still waits for one."""
+    """Return whether a graph refuses an answer with an error, and still waits for one."""
     tells = getattr(errors, "is_invalid_resume", None)  # older versions check no answers
     return tells is not None and bool(tells(error))
 
@@ -243,20 +243,20 @@ def _message(state: StateSnapshot) -> str | None:
 
 
 def has_ended(state: StateSnapshot) -> bool:
-    """Tell whether a run has ended.
+    """Return whether a run has ended.
 
-    ``next`` does not tell: it leaves out tasks that are done and whose step is not stored yet.
+    ``next`` is not enough: it lacks tasks that are done while their step is not stored yet.
     """
     return not state.tasks
 
 
 def _asks(state: StateSnapshot, interrupt_id: str) -> bool:
-    """Tell whether a state waits for the answer to an interrupt."""
+    """Return whether a state waits for the answer to an interrupt."""
     return any(one.id == interrupt_id for one in state.interrupts)
 
 
 def _is_cut_off(state: StateSnapshot) -> bool:
-    """Tell whether a run neither ended nor failed nor asks anything."""
+    """Return whether a run has not ended, has not failed, and has no open question."""
     return (
         not has_ended(state) and not state.interrupts and not any(one.error for one in state.tasks)
     )

@@ -38,7 +38,7 @@ from mq9.operations.conversations import mailbox_of_turn
 logger = logging.getLogger("mq9.worker")
 
 _GROUP = "turn"
-_LEASES_KEPT = 3  # after so many a mailbox expires that nobody uses
+_LEASES_KEPT = 3  # lease durations after which an unused mailbox expires
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -64,7 +64,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger("mq9.worker")
 
-_GROUP_LASTS_S = 29 * 86_400  # a day less than a consumer group that nobody uses
+_GROUP_LASTS_S = 29 * 86_400  # a day less than an unused consumer group
 _FRAMES_OF_A_REASON = 6  # of the traceback, the innermost ones
 
 
@@ -407,7 +407,7 @@ class MailboxWorker:
             await message.reply(answer, path=extended(message.path, self.agent))
 
     def _may_be_redelivered(self, message: Message) -> bool:
-        """Tell whether a message may have been delivered to this agent before.
+        """Return whether a message may have been delivered to this agent before.
 
         A group unused for a month is forgotten, and gets everything again.
         """
@@ -416,7 +416,7 @@ class MailboxWorker:
 
     @contextlib.asynccontextmanager
     async def _take_turn(self, thread_id: str) -> AsyncIterator[Turn]:
-        """Wait for the turn of a thread, and for one of the runs that may go on at a time."""
+        """Wait for the turn of a thread, and for a free place among the concurrent runs."""
         async with contextlib.AsyncExitStack() as stack:
             turn = await stack.enter_async_context(self._turns.take(thread_id))
             with without_slot():
@@ -484,7 +484,7 @@ class MailboxWorker:
             self._done["progress"] += progress.sent
 
     async def _is_latest_delivery(self, message: Message) -> bool:
-        """Tell whether a message is still leased by this delivery, as far as that is known."""
+        """Return whether a message is still leased by this delivery, as far as known."""
         status = await self._client.mailbox_status(message.mail_address, msg_id=message.msg_id)
         for one in status.message.groups if status.message is not None else ():
             if one.group_name == self.mail_address and one.state != "delivered":
@@ -493,7 +493,7 @@ class MailboxWorker:
         return True
 
     async def _is_outstanding(self, key: str) -> bool:
-        """Tell whether the message of a key will be delivered to this agent again."""
+        """Return whether the message of a key will be delivered to this agent again."""
         known = message_of_key(key)
         if known is None or known[0] != self.mail_address:
             return False
@@ -506,8 +506,8 @@ class MailboxWorker:
     async def _in_time(self, work: Coroutine[Any, Any, T], run: Run, turn: Turn) -> T:
         """Await a run within its time and its turn, in a span of its own.
 
-        The time that it waited for its turn does not count. A cancelled run has ended when this
-        raises, so that nothing of it goes on when another one has its turn.
+        The wait for its turn does not count. When this raises, a cancelled run has ended, so that
+        it does not continue during the next turn.
         """
         with tracing.running(self.agent, run.thread_id):
             task = asyncio.create_task(work)

@@ -243,7 +243,7 @@ def install(
 
 
 def _asking(approvals: str | None, wait_s: int | None) -> Asking | None:
-    """Return who is asked for permissions; None for nobody."""
+    """Return the person who decides about permissions; None for none."""
     if approvals is not None:
         return Asking(approvals, wait_s)
     if wait_s is not None:
@@ -252,7 +252,7 @@ def _asking(approvals: str | None, wait_s: int | None) -> Asking | None:
 
 
 def _say_what_follows(host: Host, scope: Scope, *, deliver: bool, asking: Asking | None) -> None:
-    """Say what the hooks do, and what is left to do so that the host runs them."""
+    """Explain the hooks, and the next step for the host to run them."""
     if deliver:
         typer.echo(f"A session is told of mail {delivery_of(host.name).when}.")
     if asking is not None:

@@ -1,7 +1,8 @@
-"""``mq9-mcp hook``: what a host's hook runs, many times an hour.
+"""``mq9-mcp hook``: the command of a host's hook, which runs many times an hour.
 
-It asks the server that the host runs, and prints what the host is to hear, or nothing. Whatever
-goes wrong, the host goes on: only a command line that is none ends with 1, which no host heeds.
+It asks the server of the host, and prints a notice for the host, or nothing. After any error the
+host
+continues: only a wrong command line ends with 1, which no host heeds.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def misused(usage: str, hosts: Sequence[str] | dict[str, Any] | Any) -> int:
 
 
 def read_input() -> dict[str, Any]:
-    """Return what the host says on standard input, all of which is read."""
+    """Read standard input to its end, and return the message of the host."""
     if sys.stdin is None:
         return {}
     try:
@@ -102,7 +103,7 @@ def read_input() -> dict[str, Any]:
 
 
 def parent_process() -> int:
-    """Return the host's process, as far as that can be told."""
+    """Return the process of the host, if it is known."""
     given = os.environ.get("CLAUDE_PID", "")
     return int(given) if given.isdecimal() else os.getppid()
 

@@ -1,6 +1,6 @@
 """The text of a notice: counts, and the names of senders that the receiver knows.
 
-A message gives it no word. Hosts put it where models expect instructions.
+It has no words of a message: hosts put it where models expect instructions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NAME_CHARS = 40
 
 
 def said(notice: Notice, tools: ToolNames) -> str:
-    """Return what a model is told of mail that waits."""
+    """Return the notice of waiting mail for a model."""
     new, whole = notice.new, notice.unread.total
     kind = "message" if whole == new.total else "new message"
     more = "" if whole == new.total else f" {whole} wait in all."
@@ -32,7 +32,7 @@ def said(notice: Notice, tools: ToolNames) -> str:
 
 
 def last_turn(limit: int) -> str:
-    """Return what a model is told in addition with the last automatic turn in a row."""
+    """Return the addition for the last automatic turn in a row."""
     return (
         f" This is automatic turn {limit} of {limit} in a row: further mail waits until your user "
         "writes."
@@ -40,12 +40,12 @@ def last_turn(limit: int) -> str:
 
 
 def unsure(tools: ToolNames) -> str:
-    """Return what a model is told where it is not known whether it was told."""
+    """Return the notice for a model that may have had it already."""
     return f"{BEGINS}mail may wait in your mailbox.{_advice(tools)}"
 
 
 def row_ended(limit: int) -> str:
-    """Return what a person is told after the last automatic turn in a row."""
+    """Return the notice for a person after the last automatic turn in a row."""
     return (
         f"{BEGINS}mail has begun {_count(limit, 'turn')} in a row, the limit (--wake-in-a-row). "
         "Further mail waits until you write something here."
@@ -53,7 +53,7 @@ def row_ended(limit: int) -> str:
 
 
 def hour_ended(limit: int) -> str:
-    """Return what a person is told when mail may begin no further turn in this hour."""
+    """Return the notice for a person when the hourly limit of turns is reached."""
     return (
         f"{BEGINS}mail has begun {_count(limit, 'turn')} within an hour, the limit "
         "(--wake-per-hour). Further mail waits until you write something here, or for some time."
@@ -61,7 +61,7 @@ def hour_ended(limit: int) -> str:
 
 
 def undelivered(reason: str) -> str:
-    """Return what a person is told once when the broker does not answer."""
+    """Return the notice for a person when the broker does not answer."""
     return f"{BEGINS}mail is not delivered here: {reason}. To look into it run mq9-mcp doctor"
 
 

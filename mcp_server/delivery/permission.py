@@ -1,7 +1,7 @@
-"""``mq9-mcp permission``: what a host's hook runs when the host asks for a permission.
+"""``mq9-mcp permission``: the command of a host's hook for permissions.
 
-It asks the server that the host runs, which asks a person by mail, and prints the decision. Without
-one it prints nothing, and the host asks in its own way.
+It asks the server of the host, which asks a person by mail, and prints the decision. Without a
+decision it prints nothing, and the host asks in its own way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 USAGE = "mq9-mcp permission HOST EVENT --agent NAME --approvals NAME --wait SECONDS"
 _APPEAR_S = 5.0  # a model may want its first tool before the host has started all servers
 _ANSWER_S = 4.0
-_GRACE_S = 10.0  # for the server to close a question that nobody has answered
+_GRACE_S = 10.0  # for the server to close an unanswered question
 
 
 def run(arguments: Sequence[str]) -> int:

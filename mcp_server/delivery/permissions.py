@@ -43,8 +43,8 @@ _logger = logging.getLogger("mq9.mcp")
 
 REQUESTS = ("ready", "permission", "ended")  # what hooks ask here
 MAX_OPEN = 50
-LISTENS_S = 120  # the mailbox for answers outlives a killed server so long, and then refuses them
-LATE_S = 300  # for so long it is heard how late an answer is
+LISTENS_S = 120  # how long the mailbox for answers outlives a killed server
+LATE_S = 300  # how long late answers are noticed
 _FETCH_S = 30
 _LEASE_MS = 5_000  # an answer whose receipt could not be sent is heard again so soon
 _RETRY_S = 1.0
@@ -70,7 +70,7 @@ class _Question:
     decision: asyncio.Future[dict[str, Any]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    closed: str | None = None  # why it needs no answer any more
+    closed: str | None = None  # why it no longer needs an answer
     answer: int | None = None  # the message that counts
     answered_by: str | None = None
 
@@ -150,7 +150,7 @@ class Permissions:
         return bool(self._tasks)
 
     async def _finish(self, asker: _Asker) -> None:
-        """Send what is left to send, and have later answers refused by the broker."""
+        """Send the open messages, and let the broker refuse later answers."""
         while self._tasks:
             await asyncio.wait(self._tasks)
         await asker.client.mailbox_drop(asker.mail_address)
@@ -277,7 +277,7 @@ class Permissions:
             await send()
 
     def _close(self, question: _Question, why: str) -> None:
-        """Take a question back: what is answered from now on is late."""
+        """Withdraw a question: later answers are late."""
         if question.closed is not None:
             return
         question.closed = why
@@ -304,7 +304,7 @@ class Permissions:
         except Mq9Error as error:
             _logger.info("a question stays until it expires: %s", error)
 
-    # What is answered
+    # Answers
 
     def _listen(self, asker: _Asker) -> None:
         """Hear answers until all questions are closed, and late ones for some time more."""
@@ -336,7 +336,7 @@ class Permissions:
     async def _receipt(
         self, asker: _Asker, question: _Question | None, message: Message
     ) -> Receipt:
-        """Take an answer, or say why it is none."""
+        """Accept an answer, or return why it is not valid."""
         if question is None:
             return _refused("no question has its correlation id")
         problem = await sender_problem(
@@ -383,7 +383,7 @@ class Permissions:
 
 
 def _text(request: Mapping[str, Any], rule: Rule | None) -> str:
-    """Return what a person is asked: words of ours, and quoted ones of the host and the model."""
+    """Return the question for a person: our words, and quoted ones of the host and the model."""
     where = f" in {shown(request['directory'])}" if request["directory"] else ""
     parts = [
         f"{request['host']} asks: may it use {shown(request['tool'])}{where}?",
@@ -409,7 +409,7 @@ def _refused(text: str) -> Receipt:
 
 
 def _decision(decided: Mapping[str, Any], by: str) -> dict[str, Any]:
-    """Return what the hook prints of a decision."""
+    """Return the output of the hook for a decision."""
     if decided["type"] == "reject":
         reason = decided.get("message")
         return {"behavior": "deny", "message": f"{by} said no{f': {reason}' if reason else '.'}"}

@@ -1,7 +1,7 @@
-"""The port of a running server, by which the hooks and watchers of its host ask.
+"""The port of a running server for the hooks and watchers of its host.
 
-Only programs on this machine reach it, and only the user can read the file that says where it is
-and holds the secret. A request is one line of JSON, and so is the answer.
+Only programs on this machine reach it. Only the user can read the file with the port and the
+secret. A request is one line of JSON, and so is the answer.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from mq9 import directories
 
 _logger = logging.getLogger("mq9.mcp")
 
-MAX_STRANGERS = 16  # connections that have not said the secret yet
+MAX_STRANGERS = 16  # connections that have not sent the secret yet
 MAX_CONNECTIONS = 64
-REQUEST_S = 2.0  # for the whole request
+REQUEST_S = 2.0  # for the complete request
 _ANSWER_S = 10.0  # for a client to take the answer
 
 Answer = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -52,7 +52,7 @@ class Port:
         return {"port": port, "secret": self._secret, "proof": self._proof}
 
     async def close(self) -> None:
-        """Stop to listen, and end what is in work."""
+        """Stop listening, and end the requests in progress."""
         if self._server is not None:
             self._server.close()
         ending = list(self._tasks)
@@ -129,7 +129,7 @@ async def announced(agent: str, answer: Answer) -> AsyncIterator[None]:
 
 
 async def _announce(port: Port, agent: str) -> Path | None:
-    """Open the port, and write the file that says so; None where there is no place for it."""
+    """Open the port, and write its file; None if there is no folder for it."""
     place = servers.folder()
     if place is None:
         return None

@@ -20,7 +20,7 @@ MAX_LINE = 1_048_576  # bytes of a request, and of an answer
 _MAX_FILE = 4_096
 _CONNECT_S = 1.0
 _PAUSE_S = 0.1
-# Nobody listens. Windows takes two seconds to say so, and a server that is there answers at once.
+# No server listens. Windows needs two seconds to report that; a running server answers at once.
 _GONE = (
     ConnectionRefusedError,
     OverflowError,
@@ -40,8 +40,8 @@ _MEMBERS = {
 def folder() -> str | None:
     """Return the folder of the files, the same for all of a user's programs on this machine.
 
-    No variable but the home says where it is: hosts start servers with fewer variables than hooks.
-    The machine is a part of it, because homes may be shared. None where no home is known.
+    It depends on the home only: hosts start servers with fewer variables than hooks. The machine is
+    a part of it, since homes may be shared. None without a home.
     """
     home = os.path.expanduser("~")
     if not os.path.isabs(home):
@@ -138,7 +138,7 @@ def ask(
 def _asked(
     path: str, server: dict[str, Any], request: dict[str, Any], answer_s: float | None
 ) -> dict[str, Any] | None:
-    """Ask one server. A file that no server has any more is removed."""
+    """Ask one server. A file without a server is removed."""
     try:
         connection = socket.create_connection(("127.0.0.1", server["port"]), _CONNECT_S)
     except _GONE:
@@ -160,7 +160,7 @@ def _asked(
             answer = json.loads(data) if data else {}
         except (OSError, ValueError, RecursionError):
             return None
-    # Another program may have the port by now. It has learned a secret that is of no use any more.
+    # Another program may have the port now. It has got a secret that is no longer valid.
     if not isinstance(answer, dict) or answer.get("proof") != server["proof"]:
         if data:
             _remove(path)

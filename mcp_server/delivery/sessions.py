@@ -1,4 +1,4 @@
-"""The sessions of a host: what their hooks and watchers are told."""
+"""The sessions of a host, and the answers to their hooks and watchers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_SESSIONS = 50
 ANSWER_S = 3.0  # hosts wait for their hooks
 RETRY_S = 30.0  # until a broker that has failed is asked again
 SETTLE_S = 1.0  # the hook of the same event goes first
-GRACE_S = 60.0  # a session that is interrupted does not say that its turn has ended
+GRACE_S = 60.0  # an interrupted session does not report the end of its turn
 _CLAUDE = "claude-code"
 _LIMITS = _ROW, _HOUR = "in a row", "per hour"  # as a notice names them in `held`
 
@@ -28,7 +28,7 @@ class _Session:
         self.name = name
         self.host = host
         self.parent: int | None = None
-        self.worked_ms: int | None = None  # when it last said that it works; None: it rests
+        self.worked_ms: int | None = None  # its last report of work; None: it rests
         self.changed = asyncio.Event()
         self.row = 0  # automatic turns since the last prompt
         self.said = set[str]()  # to the person, by reason
@@ -39,7 +39,7 @@ class _Session:
         self.watcher: asyncio.Future[None] | None = None
 
     def tell_person(self, why: str, text: str) -> None:
-        """Have the person told at the next chance, once for each reason."""
+        """Notify the person at the next chance, once for each reason."""
         if why not in self.said:
             self.said.add(why)
             self.to_say[why] = text
@@ -52,7 +52,7 @@ class _Session:
             self.to_say.pop(why, None)
 
     def take_said(self) -> str | None:
-        """Return what the person is to be told now."""
+        """Return the notices for the person."""
         text = "\n".join(self.to_say.values())
         self.to_say.clear()
         return text or None
@@ -81,7 +81,7 @@ class Sessions:
         self._failed_until_ms = 0
 
     async def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer what a hook or a watcher asks over the port."""
+        """Answer a hook or a watcher over the port."""
         name, host, parent = request.get("session"), request.get("host"), request.get("parent")
         if not _is_text(name, 128) or not _is_text(host, 64):
             return {"ready": True}
@@ -119,7 +119,7 @@ class Sessions:
         if occasion == Occasion.PROMPT:
             session.begin_row()
         text = None
-        # A turn is continued once. What comes meanwhile wakes the session later, where it can.
+        # A turn is continued once. Later mail wakes the session afterwards, if it can.
         if occasion != Occasion.STOP or not continued:
             text = await self._told(session, occasion)
         if occasion == Occasion.STOP and text is None:
@@ -138,10 +138,10 @@ class Sessions:
                 other.end_watcher()
 
     async def _told(self, session: _Session, occasion: Occasion) -> str | None:
-        """Return what a session is told now; None for nothing.
+        """Return the notice for a session; None for none.
 
-        A notice counts as told when the broker answers. So an answer that comes too late is kept
-        for the next hook of the session.
+        A notice counts as shown when the broker answers. So a late answer is kept for the next hook
+        of the session.
         """
         async with session.lock:
             if session.asking is None:
@@ -159,7 +159,7 @@ class Sessions:
             except OutcomeUnknown:
                 return texts.unsure(self._tools)
             except MailboxNotFound:
-                return None  # nobody has written to it yet
+                return None  # it has no mail yet
             except Mq9Error as error:
                 self._fail(session, str(error)[:300])
                 return None
@@ -231,7 +231,7 @@ class Sessions:
         async def notify() -> None:
             arrived.set()
 
-        # What comes from now on is notified; what is there is asked for afterwards.
+        # Later mail is notified; stored mail is read afterwards.
         begin = await end_of(client, address)
         watching = asyncio.create_task(watch(client, address, begin, notify))
         try:
@@ -251,7 +251,7 @@ class Sessions:
         return None
 
     async def _rest(self, session: _Session) -> None:
-        """Wait until a session rests, or has been silent for so long that it must."""
+        """Wait until a session rests, or has been silent for long."""
         while session.worked_ms is not None:
             silent_ms = self._clock.monotonic_ms() - session.worked_ms
             if silent_ms >= GRACE_S * 1000:

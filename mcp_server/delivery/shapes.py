@@ -1,4 +1,4 @@
-"""The hooks of hosts: what each event means, what a host says with it, what it wants to hear."""
+"""The hooks of hosts: the events, their input, and the output that each host expects."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ WAKEABLE = ("claude-code", "codex")
 
 ASKS, ENDED = "asks", "ended"
 
-# The event by which a host asks whether a tool may be used, and those that say that it was used.
+# The event of a permission question, and the events after a tool was used.
 PERMISSIONS: Mapping[str, Mapping[str, str]] = {
     "claude-code": {
         "PermissionRequest": ASKS,
@@ -67,9 +67,9 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
 }
 # Their own prompt is open meanwhile. They do not end the hook when somebody approves there.
 ASKING_ASIDE = ("claude-code",)
-EDITABLE = ("claude-code", "qwen")  # where a person may change what a tool is used with
+EDITABLE = ("claude-code", "qwen")  # where a person may change the arguments of a tool
 _CHOICES = ("AskUserQuestion", "ask_user_question")  # they want more than a yes or a no
-_MOST_CHARS = 40_000  # of what a tool is used with
+_MOST_CHARS = 40_000  # of the arguments of a tool
 _MOST_DEPTH = 20
 
 
@@ -140,7 +140,7 @@ class _Bounded:
 
 
 def _action(tool: str, args: Mapping[str, Any]) -> str:
-    """Return what tells an action from others; what the model says of it does not count."""
+    """Return an identity of an action; the model's description does not count."""
     from hashlib import sha256  # noqa: PLC0415  # most hooks do without
 
     without = {name: one for name, one in args.items() if name != "description"}
@@ -148,7 +148,7 @@ def _action(tool: str, args: Mapping[str, Any]) -> str:
 
 
 def read_permission(document: Mapping[str, Any]) -> Permission | None:
-    """Return what a host asks a permission for; None where a yes or a no is no answer to it."""
+    """Return the action of a permission question; None if yes or no is not an answer."""
     session = read_session(document)
     tool = document.get("tool_name") or document.get("toolName")
     args = document.get("tool_input") or document.get("toolInput") or {}
@@ -163,7 +163,7 @@ def read_permission(document: Mapping[str, Any]) -> Permission | None:
 
 
 def write_permission(host: str, event: str, answer: Mapping[str, Any]) -> str:
-    """Return what a hook prints of an answer: nothing where the host is to ask by itself."""
+    """Return the output of a hook for an answer; empty if the host is to ask by itself."""
     behavior = answer.get("behavior")
     said: dict[str, Any] = {}
     if behavior in {"allow", "deny"}:
@@ -180,7 +180,7 @@ def write_permission(host: str, event: str, answer: Mapping[str, Any]) -> str:
 
 
 def read_event(host: str, event: str, document: Mapping[str, Any]) -> HookCall | None:
-    """Return what a host says with an event; None where it names no session."""
+    """Return the input of an event; None if it names no session."""
     session = read_session(document)
     if session is None:
         return None
@@ -188,10 +188,10 @@ def read_event(host: str, event: str, document: Mapping[str, Any]) -> HookCall |
     if occasion == START and document.get("source") == "compact":
         occasion = TOOL  # in the middle of a turn
     if occasion == TOOL and document.get("agent_id"):
-        return None  # a subagent would be told, and the session would not
+        return None  # the notice would reach a subagent, not the session
     if occasion == PROMPT and not _is_of_a_person(document.get("prompt")):
         occasion = TOOL
-    # Cursor counts, and tells when its user has ended a turn.
+    # Cursor counts its turns, and reports the end of a turn by the user.
     continued = (
         document.get("stop_hook_active") is True
         or bool(document.get("loop_count"))
@@ -208,7 +208,7 @@ def read_session(document: Mapping[str, Any]) -> str | None:
 
 
 def _is_of_a_person(prompt: object) -> bool:
-    """Tell whether a prompt was typed; what continues or wakes a session is called a prompt too."""
+    """Return whether a prompt was typed, and does not come from a hook."""
     if not isinstance(prompt, str):
         return True
     text = prompt.lstrip()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 USAGE = "mq9-mcp watch HOST --agent NAME [--session ID]"
-_APPEAR_S = 60.0  # nobody waits for a watcher
+_APPEAR_S = 60.0  # a watcher delays nobody
 _WAKE_TIMEOUT_S = 30
 
 
@@ -66,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def is_attended(environment: Mapping[str, str]) -> bool:
-    """Tell whether a session stays open when its turn has ended, as one in a terminal does.
+    """Return whether a session stays open after its turn, as in a terminal.
 
     Without a terminal Claude Code would wait for its watcher instead of ending.
     """

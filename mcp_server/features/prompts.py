@@ -1,4 +1,4 @@
-"""Prompts: what a user can say to have an agent use its mailbox."""
+"""Prompts with which a user lets an agent use its mailbox."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def _refusal(uri: str, text: str) -> MCPError:
     return MCPError(types.INVALID_PARAMS, text, data={"uri": uri[:500]})
 
 
-_MAX_VALUES = 100  # as the protocol says
+_MAX_VALUES = 100  # of the protocol
 _NAME = re.compile(r"[\w.-]{1,64}")  # one word; of other agents the address is offered
 _NOTHING = types.Completion(values=[], total=0, has_more=False)
 
@@ -185,7 +185,7 @@ class Completions:
         async with self._callers.calling(context) as caller:
             found = await perform(agent_discover, caller, DiscoverArguments(limit=_MAX_VALUES))
         begun = typed.casefold()
-        # A name becomes part of what the user says, and whoever registers can choose any.
+        # A name becomes part of the prompt, and any agent can choose its name.
         names = [
             one.untrusted_name if _NAME.fullmatch(one.untrusted_name) else one.mail_address
             for one in found.agents

@@ -48,7 +48,7 @@ async def watch(client: Mq9Client, mail_address: str, next_id: int, notify: Noti
     while True:
         began_ms = client.clock.monotonic_ms()
         try:
-            # Without a group nothing is remembered. What came since the last look is found at once.
+            # Without a group nothing is stored. Mail since the last look is found at once.
             found = await client.fetch(
                 mail_address,
                 deliver=Deliver.FROM_ID,
@@ -137,7 +137,7 @@ class Subscriptions:
         return types.EmptyResult()
 
     def _watches(self, context: Context) -> dict[str, _Watch]:
-        """Return what is watched for a client, by URI; it ends with the connection."""
+        """Return the watched mailboxes of a client, by URI; they end with the connection."""
         connection: Connection = context.session._connection  # noqa: SLF001  # it is not public
         watches: dict[str, _Watch] | None = connection.state.get(_STATE)
         if watches is None:
@@ -155,7 +155,7 @@ class Subscriptions:
         try:
             await asyncio.wait([found.task, found.begun], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if not found.begun.done():  # it failed, or nobody waits for it any more
+            if not found.begun.done():  # it failed, or no client waits for it
                 found.task.cancel()
                 if watches.get(uri) is found:
                     del watches[uri]

@@ -1,4 +1,4 @@
-"""The operations as tools: what they are, what a call answers, asks and reports meanwhile."""
+"""The operations as tools: definitions, results of calls, questions and progress."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ async def _asked(context: Context, question: str, clock: Clock) -> bool | None:
 
 
 def _meaning(answer: types.ElicitResult) -> bool | None:
-    """Return what an answer says; a question that was dismissed says nothing."""
+    """Return the content of an answer; a dismissed question has none."""
     return {"accept": True, "decline": False, "cancel": None}[answer.action]
 
 
@@ -205,8 +205,8 @@ async def with_progress(
 ) -> T:
     """Return the result of some work, whose progress is reported to the client every five seconds.
 
-    When the client gives up, or its connection is lost, the work is cancelled once and may then
-    clean up: what a fetch was about to lease stays free for others.
+    When the client gives up, or its connection is lost, the work is cancelled once, and may clean
+    up: messages that a fetch was about to lease stay free for others.
     """
     working: asyncio.Task[Any] = asyncio.ensure_future(work)
     reporting: list[asyncio.Task[Any]] = []
@@ -258,7 +258,7 @@ async def _report(context: Context, clock: Clock, wait_s: float) -> None:
 
 
 def definitions(settings: Settings) -> list[dict[str, Any]]:
-    """Return what ``tools/list`` says of each tool that is offered, as JSON."""
+    """Return the definitions of all offered tools for ``tools/list``, as JSON."""
     names = settings.names
     return [
         {

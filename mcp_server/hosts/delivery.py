@@ -1,4 +1,4 @@
-"""The hooks by which each host tells its sessions of mail, and asks people for permissions.
+"""The hooks by which each host notifies its sessions of mail, and asks people for permissions.
 
 A hook is a command that the host runs when a session begins, a prompt is typed, a tool has been
 called, a turn ends or a permission is needed. Ours are ``mq9-mcp hook HOST EVENT``, which prints a
