@@ -140,7 +140,7 @@ def breaks():
     rows = (
         (
             "requests in work, of one gateway",
-            f"{shown(scale.MOST_WAITING)} waiting agents",
+            f"{shown(scale.MOST_WAITING)} waiting agents for each gateway",
             "a FETCH is answered `limit_reached`",
         ),
         (
