@@ -1,5 +1,6 @@
 // The search runs in a worker, which a page that is opened as a file may not start. For such pages,
 // this class replaces `Worker`: the script runs in a hidden frame, and messages pass to and fro.
+// Each side gets a copy of a message, as with a real worker. Without copies, a second search fails.
 if (location.protocol === "file:") {
   window.Worker = class extends EventTarget {
     constructor(url) {
@@ -8,8 +9,7 @@ if (location.protocol === "file:") {
       this.frame = document.createElement("iframe");
       this.frame.hidden = true;
       document.body.append(this.frame);
-      this.frame.contentWindow.postMessage = (data) =>
-        setTimeout(() => this.emit(new MessageEvent("message", { data })));
+      this.frame.contentWindow.postMessage = (data) => this.deliver(data, (event) => this.emit(event));
       const script = this.frame.contentDocument.createElement("script");
       script.src = new URL(url, location);
       script.onload = () => {
@@ -23,7 +23,7 @@ if (location.protocol === "file:") {
 
     postMessage(data) {
       if (this.waiting) {
-        this.waiting.push(data);
+        this.waiting.push(structuredClone(data));
       } else {
         this.send(data);
       }
@@ -39,7 +39,12 @@ if (location.protocol === "file:") {
     }
 
     send(data) {
-      setTimeout(() => this.frame.contentWindow.dispatchEvent(new MessageEvent("message", { data })));
+      this.deliver(data, (event) => this.frame.contentWindow?.dispatchEvent(event));
+    }
+
+    deliver(data, target) {
+      const event = new MessageEvent("message", { data: structuredClone(data) });
+      setTimeout(() => target(event));
     }
   };
 }

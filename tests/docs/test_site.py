@@ -3,6 +3,7 @@
 import re
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from browser import browsing, needs_browser
@@ -13,7 +14,7 @@ PAGES = sorted({str(page.relative_to(SITE)) for page in SITE.rglob("*.html")} - 
 NARROW, WIDE = 390, 1280
 LIMIT_S = 100
 
-pytestmark = [pytest.mark.site, needs_browser]
+pytestmark = pytest.mark.site
 
 
 @asynccontextmanager
@@ -40,6 +41,7 @@ async def resize(page, width):
 DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
+@needs_browser
 async def test_pages_fit_complain_of_nothing_and_ask_no_other_host(tmp_path):
     assert PAGES
     async with tab(tmp_path) as (page, complaints, requests):
@@ -55,32 +57,87 @@ async def test_pages_fit_complain_of_nothing_and_ask_no_other_host(tmp_path):
     assert {url.partition(":")[0] for url in requests} == {"file"}
 
 
-async def test_the_search_finds_a_page_without_a_server(tmp_path):
+@needs_browser
+async def test_the_search_finds_pages_without_a_server(tmp_path):
+    from playwright.async_api import expect  # takes its time, also where no test runs
+
     async with tab(tmp_path) as (page, complaints, _):
         await page.goto((SITE / "index.html").as_uri())
-        for words, first in (("dead letter", "dead letter"), ("claude code", "connect mcp hosts")):
-            await page.get_by_role("button", name="Search").click()
-            await page.get_by_role("combobox", name="Search").fill(words)
-            found = page.get_by_role("option").first
-            await found.wait_for()
-            assert first in (await found.inner_text()).lower()
-            await page.reload()
+        await page.get_by_role("button", name="Search").click()
+        for words, found in (
+            ("claude code", "how-to/mcp-hosts.html"),
+            ("dead letter", "how-to/workers.html"),
+        ):
+            box = page.get_by_role("combobox", name="Search")
+            await box.fill("")
+            await box.press_sequentially(words)
+            # The address holds the words, so it is a result of all of them.
+            link = (SITE / found).as_uri() + "?h=" + words.replace(" ", "+")
+            first = page.get_by_role("option").first
+            await expect(first).to_have_attribute("href", re.compile("^" + re.escape(link)))
         assert not complaints
 
 
 # Left over where something was to be written, or was not rendered.
 PLACEHOLDER = re.compile(
-    r"\{\{ *[a-z_.]+ *\}\}|\{%|<p>:::|\bTODO\b|\bTBD\b|\bFIXME\b|<!-- program: \S+ -->\s*<!--"
+    r"\{\{ *[\w.-]+ *\}\}"  # a variable of a template
+    r"|\{%"
+    r"|<(?:p|li|td)>\s*:::"  # a directive
+    r"|\b(?:TODO|TBD|FIXME)\b"
+    r"|<!-- generated -->"
+    r"|<!-- (?:program: )?([\w-]+)(?:: [^>]*)? -->\s*<!-- (?:\1|program): end -->"
 )
 
 
 def test_no_page_has_a_placeholder_left():
+    assert PAGES
     found = {
         path: leftover.group()
         for path in PAGES
         if (leftover := PLACEHOLDER.search((SITE / path).read_text("utf-8")))
     }
     assert not found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<p>Version {{ version }}</p>",
+        "<p>{% if released %}</p>",
+        "<li>\n::: mq9.Mailbox</li>",
+        "<!-- TODO: the limits -->",
+        "<!-- generated -->",
+        "<!-- rates: written by make bench-page -->\n\n<!-- rates: end -->",
+        "<!-- program: mq9 -->\n<!-- program: end -->",
+    ],
+)
+def test_a_placeholder_is_noticed(text):
+    assert PLACEHOLDER.search(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """--args '{{"invoice": 7}}'""",
+        "<!-- rates: written by make bench-page -->\n<table>\n<!-- rates: end -->",
+        "<!-- rates: end -->\n<!-- costs: written by make bench-page -->",
+    ],
+)
+def test_what_is_filled_is_no_placeholder(text):
+    assert not PLACEHOLDER.search(text)
+
+
+LINK = re.compile(r"""(?:href|src)=["']?([^"'\s>#?]+)""")
+
+
+def test_every_file_that_a_page_names_exists():
+    missing = {
+        (path, link)
+        for path in PAGES
+        for link in map(unquote, LINK.findall((SITE / path).read_text("utf-8")))
+        if ":" not in link and not (SITE / path).parent.joinpath(link).exists()
+    }
+    assert not missing
 
 
 def test_the_pages_of_the_python_reference_are_rendered():
