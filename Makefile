@@ -227,7 +227,6 @@ browser: ## Chromium, for the tests that open a page; only on Debian, as root
 strace: ## strace, for the test that cuts the power; only on Debian, as root
 	$(call from-debian,strace,strace,that test is skipped)
 
-# The theme would say on every build that it ends in 2027.
 docs: $(READY) ## Build the documentation site into build/site, and open its pages in a browser
 	@rm -rf build/site
 	$(BIN)/zensical build --strict --clean
