@@ -43,8 +43,8 @@ class InboxHooks:
     Args:
         toolkit: The agent's tools; it belongs to an agent, and need not be given to the model.
         mode: ``notice`` or ``messages``; see ``InboxMiddleware``.
-        max_chars: How many characters of bodies one turn may be shown, 100 to 10 000 000.
-        max_messages: How many messages one turn may be shown, 1 to 100.
+        max_chars: Most characters of bodies that one turn shows, 100 to 10 000 000.
+        max_messages: Most messages that one turn shows, 1 to 100.
 
     Attributes:
         pre_model_hook: Puts unread mail before the model.

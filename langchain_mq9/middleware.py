@@ -85,9 +85,9 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
     Args:
         toolkit: The agent's tools; it belongs to an agent, and need not be given to the model.
         mode: ``notice`` or ``messages``.
-        max_chars: How many characters of bodies one turn may be shown, 100 to 10 000 000. More
+        max_chars: Most characters of bodies that one turn shows, 100 to 10 000 000. More
             stays unread; a single body that is longer is cut.
-        max_messages: How many messages one turn may be shown, 1 to 100.
+        max_messages: Most messages that one turn shows, 1 to 100.
 
     Raises:
         InvalidRequest: An argument is invalid, or the toolkit belongs to no agent.
@@ -244,13 +244,13 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
     limits any tool, the model is told so and goes on, or the run ends, or it fails.
 
     Args:
-        run_limit: How much one run may send.
-        thread_limit: How much a thread may send in all its runs; without a checkpointer it is
-            the same as ``run_limit``.
-        per_recipient: How much one run may send to one mailbox or agent.
-        max_hops: How many names the path of what is sent may have, the agent's own included, 1 to
-            63. What exceeds this is always answered to the model.
-        exit_behavior: ``continue`` answers what exceeds a limit as a tool that failed; ``end`` ends
+        run_limit: Most messages that one run may send.
+        thread_limit: Most messages that a thread may send in all its runs. Without a
+            checkpointer it is the same as ``run_limit``.
+        per_recipient: Most messages that one run may send to one mailbox or agent.
+        max_hops: Most names in the path of a message, the agent's own included, 1 to 63. The model
+            always gets an error for a message beyond this limit.
+        exit_behavior: ``continue`` fails the tool call for a message beyond a limit; ``end`` ends
             the run with an answer that says why, and carries out none of the calls beside it;
             ``error`` raises ``SendLimitExceeded``.
         tool_names: The tools that send. Their argument ``to``, or ``capability`` in its place, is

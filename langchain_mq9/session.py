@@ -194,17 +194,17 @@ class AgentOptions(TypedDict, total=False):
         allow_send: Patterns of mailboxes that the agent may send to. Default: all.
         lease_ms: Milliseconds that fetched messages stay leased, 1 000 to 86 400 000. Default:
             60 000.
-        max_chars: How many characters of message bodies one result may hold, at least 100.
+        max_chars: Most characters of message bodies in one result, at least 100.
             Default: 20 000.
         registration_ttl: After how many seconds of silence the agent's registration expires; 0 for
             never. Default: 30 days.
-        max_hops: How many agents a conversation may have passed through, 1 to 63. Default: 32.
+        max_hops: Most agents that a conversation may have passed through, 1 to 63. Default: 32.
         dead_letter: The mailbox for messages whose conversation goes in a circle or too far.
             Default: the agent's own with ``.dead`` behind it.
         inbox: ``"thread"``: answers to a LangGraph thread come to its private mailbox, from which
             it fetches first. ``"agent"``: threads share the agent's mailbox. Default: ``"thread"``.
-        stranger_claims: How many urgent or critical messages of a sender whom nobody knows come
-            first in one result. Default: 3.
+        stranger_claims: Most urgent or critical messages of unknown senders that come first in one
+            result. Default: 3.
         hold: For how many seconds after its fetch the lease of an unfinished message is renewed,
             while this process lives; 0 for none. Default: an hour.
     """

@@ -264,7 +264,7 @@ class Mq9Toolkit(BaseToolkit):
             capability: Instead, what the agent must be able to do, in words of its own card.
             timeout: Seconds to wait for the answer; more than 0.
             mode: ``wait``, or ``interrupt`` to interrupt the graph with ``{"type": "question",
-                "to": …, "text": …}``, or ``"content"`` in place of ``"text"`` if it is no text.
+                "to": …, "text": …}``, or ``"content"`` in place of ``"text"`` for other bodies.
                 A ``MailboxWorker`` mails that and resumes the graph with the answer, however late.
             id: Distinguishes the question from the same one elsewhere in the node.
             config: The configuration of the node. Default: that of the current run.
@@ -316,7 +316,7 @@ class Mq9Toolkit(BaseToolkit):
         Args:
             questions: The questions, up to 1 000.
             timeout: Seconds to wait for the answers; more than 0.
-            minimum: How many answers are enough when the time is over. Default: all.
+            minimum: Number of answers that is enough when the time is over. Default: all.
             id: Distinguishes them from the same questions elsewhere in the node.
             config: The configuration of the node. Default: that of the current run.
 

@@ -47,8 +47,8 @@ class WakePolicy:
     Attributes:
         senders: Whose mail may: of ``everyone``, of those ``known`` because the agent has written
             to them, or of agents by name.
-        in_a_row: How many turns between two prompts of a person, 0 to 100.
-        per_hour: How many turns of all sessions of the agent in an hour, 0 to 100.
+        in_a_row: Most turns between two prompts of a person, 0 to 100.
+        per_hour: Most turns of all sessions of the agent in an hour, 0 to 100.
         cooldown_s: Seconds from such a turn to the next one of a resting session, 0 to 3 600.
     """
 
@@ -98,16 +98,16 @@ class Settings:
         read_only: Whether to offer only what changes nothing.
         allow_read: Patterns of mailboxes that an agent may read beside its own.
         allow_send: Patterns of mailboxes that an agent may send to; None for all.
-        lease_ms: How long fetched messages stay leased, 1 000 to 86 400 000.
+        lease_ms: Lease of fetched messages in milliseconds, 1 000 to 86 400 000.
         unrenewed_lease_ms: The same where no session renews them; None: ``lease_ms``.
         keep_ms: For how many milliseconds after its fetch the lease of a message is renewed while
             the session lasts that fetched it; 0 means that it is not renewed. At most 86 400 000.
-        max_chars: How many characters of other people's text a result may hold, at least 100.
-        max_wait_s: How many seconds one call may wait for mail, 0 to 3 600; None: as long as the
-            host is known to wait.
-        stranger_claims: How many urgent or critical messages of a sender whom nobody knows come
-            first in one result, at least 0.
-        registration_ttl: After how many seconds without a sign of life of the agent its
+        max_chars: Most characters of other people's text in a result, at least 100.
+        max_wait_s: Most seconds that one call waits for mail, 0 to 3 600. None: as long as the host
+            is known to wait.
+        stranger_claims: Most urgent or critical messages of unknown senders that come first in one
+            result, at least 0.
+        registration_ttl: Seconds without a sign of life of the agent after which its
             registration expires; 0 means never.
         wake: When mail may begin a turn of a host by itself.
     """

@@ -1,4 +1,4 @@
-"""MCP on standard input and output, where a line that is no message is answered, too."""
+"""MCP on standard input and output, which also answers lines that are not messages."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def _answer_hook(
 async def stdio_streams(
     reader: StdinReader,
 ) -> AsyncIterator[tuple[ObjectReceiveStream[Item], ObjectSendStream[SessionMessage]]]:
-    """Open the streams to the client; unlike in the SDK, a line that is no message is answered."""
+    """Open the streams to the client; unlike the SDK, also answer a line that is not a message."""
     lines = cast("AsyncFile[str]", _lines(reader))  # of which only these are asked for
     with piped_output() as pipe:
         output = cast("AsyncFile[str] | None", pipe)
@@ -151,7 +151,7 @@ class _WithoutRefused(ObjectReceiveStream[Item]):
 
 
 def refused(error: ValidationError) -> JSONRPCError | None:
-    """Return the answer, with its id if any, to a line that is no message; None for no answer."""
+    """Return the answer, with its id if any, to a malformed line; None for no answer."""
     first, *others = error.errors(include_url=False, include_context=False)
     if first["type"] == "json_invalid":
         line = first["input"]

@@ -113,7 +113,7 @@ class MailedQuestion:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> MailedQuestion | None:
-        """Read the body of a message; None when it is no question of this format."""
+        """Read the body of a message; None when it is not a question of this format."""
         if body.get("type") != TYPE or not isinstance(body.get("text"), str):
             return None
         listed = body.get("actions", [])
@@ -231,7 +231,7 @@ def _given(answer: Any) -> Any:
         if not isinstance(answer, list):
             raise InvalidAnswer(f"decisions: {shown(answer)} is not a list")
     if not isinstance(answer, list | Mapping):
-        raise InvalidAnswer(f"{shown(answer)} is no decision; {_allowed(DECISIONS)}")
+        raise InvalidAnswer(f"{shown(answer)} is not a decision; {_allowed(DECISIONS)}")
     return answer
 
 
@@ -257,7 +257,7 @@ def _word(action: Action, given: Any) -> str:
     """Return which of ``DECISIONS`` is taken on an action."""
     if not isinstance(given, Mapping) or not isinstance(given.get("type"), str):
         raise InvalidAnswer(
-            f"{action.name}: {shown(given)} is no decision; {_allowed(action.decisions)}"
+            f"{action.name}: {shown(given)} is not a decision; {_allowed(action.decisions)}"
         )
     word = decision_word(given["type"])
     if word is None or word not in action.decisions:

@@ -36,7 +36,7 @@ def find(target: str, directory: Path) -> Any:
             raise InvalidRequest(
                 f"graph: {module_name} needs {error.name}, which is missing"
             ) from error
-        raise InvalidRequest(f"graph: there is no module {error.name} in {directory}") from error
+        raise InvalidRequest(f"graph: module {error.name} was not found in {directory}") from error
     for name in path.split("."):
         if not hasattr(found, name):
             raise InvalidRequest(f"graph: {module_name} has no {path}")
@@ -60,7 +60,9 @@ async def made(found: Any, checkpoint: Path | None) -> AsyncIterator[Any]:
             elif isinstance(graph, contextlib.AbstractAsyncContextManager):
                 graph = await stack.enter_async_context(graph)
         if not _is_graph(graph):
-            raise InvalidRequest(f"graph: {type(graph).__qualname__} is no graph, nor makes one")
+            raise InvalidRequest(
+                f"graph: {type(graph).__qualname__} is not a graph and does not build one"
+            )
         yield graph if takes_saver else _with(saver, graph)
 
 
@@ -73,7 +75,7 @@ def _takes_saver(found: Callable[..., Any]) -> bool:
         signature.bind(**({_ASKS_FOR_IT: None} if takes_saver else {}))
     except (TypeError, ValueError) as error:
         raise InvalidRequest(
-            f"graph: {name} is no graph, and cannot be called to make one: {error}"
+            f"graph: {name} is not a graph, and calling it to build one failed: {error}"
         ) from None
     return takes_saver
 

@@ -203,7 +203,7 @@ def _text(message: Message) -> str:
     try:
         return message.text
     except UnicodeDecodeError as error:
-        raise Reject(f"the body is no text in UTF-8: {error}") from error
+        raise Reject(f"the body is not UTF-8 text: {error}") from error
 
 
 async def _awaited(value: Any) -> Any:

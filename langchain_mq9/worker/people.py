@@ -398,7 +398,7 @@ class Questions:
         record = await self._record_of(message)
         instant = record.escalate_at if due is Due.ESCALATION else record.question.expires
         if instant is None:
-            raise _Refused("there is no such timer")
+            raise _Refused("the timer does not exist")
         now = max(self._client.clock.now_ms() / 1000, message.create_time)
         if now < instant:
             if instant - now > _EARLIEST_TIMER_S:

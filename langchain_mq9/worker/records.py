@@ -154,9 +154,9 @@ class QuestionRecord:
             }
             record = cls(**fields | read)
         except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"message {message.msg_id} is no record: {error!r}") from error
+            raise ValueError(f"message {message.msg_id} is not a record: {error!r}") from error
         if question is None:
-            raise ValueError(f"message {message.msg_id} is no record: it holds no question")
+            raise ValueError(f"message {message.msg_id} is not a record: it holds no question")
         return record
 
 

@@ -72,8 +72,8 @@ class WorkerOptions(HandlingOptions, ClientOptions, total=False):
     """Options of a ``MailboxWorker``; with ``server``, also those of its client.
 
     Attributes:
-        concurrency: How many messages are handled at the same time, 1 to 1 000, and as many answers
-            to questions. Default: 8.
+        concurrency: Most messages handled at the same time, 1 to 1 000. As many answers to
+            questions are handled in addition. Default: 8.
         handler_timeout: Seconds that one run may take; None for any. Default: 600.
         stop_timeout: Seconds that runs have to finish when the worker is stopped; then their
             messages are given back, and go on elsewhere from their last checkpoints. Default: 30.
@@ -81,7 +81,7 @@ class WorkerOptions(HandlingOptions, ClientOptions, total=False):
             Default: the agent's own with ``.dead`` behind it.
         max_deliveries: After how many deliveries a failing message moves there. Default: 20, which
             are tried within about an hour.
-        max_deaths: How many workers may die while they handle a message alone, before it moves
+        max_deaths: Number of workers that may die while they handle a message alone. Then it moves
             there. Default: 3. See ``ConsumerOptions``.
         retry_delay: Seconds before the first redelivery of a failed message. Default: 1.
         max_retry_delay: The longest delay, in seconds, up to a day. Default: 300.

@@ -177,7 +177,7 @@ def install(
         min=1,
         max=MOST_WAIT_S,
         metavar="SECONDS",
-        help="How long to wait for NAME.  [default: 3600 in Claude Code, else 300]",
+        help="Seconds to wait for NAME.  [default: 3600 in Claude Code, else 300]",
     ),
     undo: bool = typer.Option(False, "--undo", help="Restore the former configuration."),
     yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask for confirmation."),
@@ -279,7 +279,7 @@ def _check(agent: str, words: Sequence[str]) -> None:
         options = Options(**context.params)
         rest = [*context._protected_args, *context.args]  # noqa: SLF001  # what is no option
     if rest:
-        raise InvalidRequest(f"with: {rest[0]!r} is no option")
+        raise InvalidRequest(f"with: {rest[0]!r} is not an option")
     if options.http:
         raise InvalidRequest(
             "with: hosts start the server on standard input and output, not --http"

@@ -118,8 +118,8 @@ def ask(
         agent: The name that the server was started with.
         parent: The process that started the hook.
         directory: Where the host works.
-        appear_s: How many seconds it may take until a server is there and knows its agent.
-        answer_s: How many seconds it may take to answer; None: as long as it runs.
+        appear_s: Longest wait in seconds until a server exists and knows its agent.
+        answer_s: Longest wait in seconds for an answer; None: as long as it runs.
         pid: The process of the server, where no other one is to be asked.
     """
     until = time.monotonic() + appear_s

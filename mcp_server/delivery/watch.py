@@ -44,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     codex = _codex() if host == "codex" else None
     if host == "codex" and codex is None:
-        sys.stderr.write("error: there is no codex on PATH, which wakes its sessions\n")
+        sys.stderr.write("error: codex was not found on PATH. Install it, or add it to PATH\n")
         return 1
     parent = parent_process()
     answer = servers.ask(

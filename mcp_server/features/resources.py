@@ -126,7 +126,7 @@ class Resources:
             return (await self._perform(context, query_messages, newest)).content()
         found = _MESSAGE.fullmatch(uri)
         if found is None:
-            raise _refusal(uri, "there is no such resource")
+            raise _refusal(uri, "the resource does not exist; list the resources for valid URIs")
         arguments = QueryArguments(mail_address=unquote(found[1]), msg_id=int(found[2]))
         result = await self._perform(context, query_messages, arguments)
         if not result.messages:

@@ -140,7 +140,7 @@ def _said(place: tuple[int | str, ...], message: str, kind: str, value: object) 
     if kind == "missing":
         return f"{where}: {message}"
     if kind == "extra_forbidden":
-        return f"{where}: there is no such argument"
+        return f"{where}: unknown argument"
     return f"{where}: {message}, not {addresses.shown(value)}"
 
 

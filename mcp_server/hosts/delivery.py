@@ -46,7 +46,7 @@ class HookCall:
         machine: Where it runs.
         command: This program.
         words: Its arguments.
-        timeout_s: How many seconds the host gives it.
+        timeout_s: Seconds that the host gives it.
         watch_words: The arguments that wait for mail of a session that rests, if it rests then.
     """
 
@@ -231,7 +231,7 @@ class Asking:
 
     Attributes:
         person: The name of the person.
-        wait_s: How many seconds the person has to answer; None for the host's default.
+        wait_s: Seconds that the person has to answer; None for the host's default.
     """
 
     person: str

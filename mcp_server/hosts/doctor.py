@@ -336,7 +336,7 @@ async def doctor(
 ) -> int:
     """Check versions, names, the broker, what each host was told of this server, and who meets.
 
-    Exits with 0 when there is no problem, and with 1 when there is one; warnings are no problems.
+    Exits with 0 when there is no problem, and with 1 when there is one; warnings do not count.
     """
     machine = Machine.here()
     checks = await examine(call, ["mcp"])

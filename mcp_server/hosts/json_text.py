@@ -180,7 +180,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise InvalidRequest(f"not JSON: {name} is no value of it")
+    raise InvalidRequest(f"not JSON: {name} is not a JSON value")
 
 
 def _after_blank(text: str, at: int) -> int:

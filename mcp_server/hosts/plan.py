@@ -117,7 +117,7 @@ def _decoded(path: Path, content: bytes | None) -> str:
     try:
         return (content or b"").decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{path} is not UTF-8: byte {error.start} is no part of it") from None
+        raise InvalidRequest(f"{path} is not UTF-8: byte {error.start} is invalid") from None
 
 
 def _is_value(text: Any) -> bool:

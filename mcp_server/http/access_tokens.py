@@ -50,10 +50,12 @@ class AccessTokens:
         check_url("authorization_server", issuer)
         check_url("resource", resource)
         if not claim or not claim.isprintable():
-            raise InvalidRequest(f"agent_claim: {addresses.shown(claim)} is no name of a claim")
+            raise InvalidRequest(
+                f"agent_claim: {addresses.shown(claim)} is not the name of a claim"
+            )
         for scope in scopes:
             if not scope or not all("!" <= one <= "~" and one not in '"\\' for one in scope):
-                raise InvalidRequest(f"scope: {addresses.shown(scope)} is no scope")
+                raise InvalidRequest(f"scope: {addresses.shown(scope)} is not a scope")
         self.issuer = issuer
         self.resource = resource
         self.scopes = tuple(scopes)

@@ -170,7 +170,7 @@ def _origin(given: str) -> str:
         or parts.fragment
     ):
         raise InvalidRequest(
-            f"allow_origin: {shown(given)} is no origin of web pages, such as https://app.example "
+            f"allow_origin: {shown(given)} is not a web origin, such as https://app.example "
             "or http://localhost:*"
         )
     return f"{parts.scheme}://{name}{'' if port == _DEFAULT_PORTS.get(parts.scheme) else port}"

@@ -66,7 +66,7 @@ def check_names(option: str, host: str, names: Sequence[str]) -> None:
     """Check that clients can call a server that listens on an address."""
     if host in {"", "0.0.0.0", "::"} and not names:  # noqa: S104  # nothing is bound here
         raise InvalidRequest(
-            f"{option}: {host!r} is no name to call by; give those by which clients call this "
+            f"{option}: {host!r} is not a host name; give the names by which clients call this "
             "machine"
         )
 

@@ -55,7 +55,7 @@ async def doctor(
 ) -> int:
     """Find out why something does not work.
 
-    Exits with 0 when there is no problem, and with 1 when there is one; warnings are no problems.
+    Exits with 0 when there is no problem, and with 1 when there is one; warnings do not count.
     """
     if digest is not None:
         return _show_digest(call, digest)
@@ -116,7 +116,7 @@ def _show_digest(call: CommandCall, named: str) -> int:
 def _path_of(option: str, named: str) -> Path:
     path = file_of(named) if "://" in named else Path(named).expanduser().resolve()
     if path is None:
-        raise InvalidRequest(f"{option}: {shown_url(named)} is no file")
+        raise InvalidRequest(f"{option}: {shown_url(named)} is not a file")
     return path
 
 

@@ -146,7 +146,7 @@ async def drop(
         if not yes:
             status = await client.mailbox_status(address)
             if sys.stdin is None or not sys.stdin.isatty():
-                raise InvalidRequest("drop: confirm with --yes, since this is no terminal")
+                raise InvalidRequest("drop: this is not a terminal; confirm with --yes")
             mail = count(status.stored + status.delayed, "message")
             typer.confirm(f"Drop {status.mail_address} with {mail}?", abort=True, err=True)
         await client.mailbox_drop(address)

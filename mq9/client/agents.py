@@ -105,7 +105,7 @@ class AgentMethods(ClientBase):
             min_score: The lowest score that is found, 0 to 2; 0 leaves out nobody. By default it
                 is what the broker's embeddings say, below which a match is ``weak``, and 0 for
                 words.
-            limit: How many at the most, 1 to 1 000.
+            limit: Highest number to return, 1 to 1 000.
             page: Which page of that size, from 1.
 
         Returns:

@@ -49,7 +49,7 @@ def agents(name: str, value: Iterable[str] | None) -> tuple[str, ...] | None:
 
 
 def listed(value: Any) -> Any:
-    """Return texts as a tuple; what is no list, as it is, to be refused."""
+    """Return texts as a tuple. Return anything but a list as it is, for the check to refuse."""
     is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
     return tuple(value) if is_list else value
 

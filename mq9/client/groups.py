@@ -114,7 +114,7 @@ class GroupMethods(ClientBase):
             from_id: The first msg_id, for ``deliver="from_id"``.
             priority: Without a group: only messages of this priority.
             force_deliver: Whether the group forgets position, leases and acks and starts again.
-            num_msgs: How many at the most, 1 to 1 000.
+            num_msgs: Highest number to return, 1 to 1 000.
             max_wait_ms: Milliseconds to wait for a first message, 0 to 86 400 000.
             lease_ms: Milliseconds that they stay leased, 1 000 to 86 400 000.
             max_bytes: How large the reply may be, up to 64 MiB; one message always fits.

@@ -43,7 +43,7 @@ class ListingMethods(ClientBase):
             text: Only conversations with a message that has this text in its first 4 096 bytes, in
                 capitals or not; their oldest and newest 50 messages are searched.
             before: Where the page before ended: its ``more``.
-            limit: How many at the most, 1 to 1 000.
+            limit: Highest number to return, 1 to 1 000.
             if_changed_from: The ``position`` of an earlier answer. If nothing has changed since,
                 the answer is ``unchanged``, and costs next to nothing.
 
@@ -76,7 +76,7 @@ class ListingMethods(ClientBase):
             id: The ``id`` of a ``Conversation``; also ``/mail_address/msg_id``, for that of a
                 message. Of one that is not there it has no messages.
             after: The address at which the part before ended: its ``more``.
-            limit: How many at the most, 1 to 1 000.
+            limit: Highest number to return, 1 to 1 000.
             max_bytes: How large the reply may be, up to 64 MiB; one message always fits.
             if_changed_from: As for ``conversations``.
 
@@ -97,7 +97,7 @@ class ListingMethods(ClientBase):
 
         Args:
             since: Only those who have written since this instant, in Unix seconds.
-            limit: How many at the most, 1 to 1 000.
+            limit: Highest number to return, 1 to 1 000.
 
         Raises:
             Forbidden: The broker does not know who asks.
@@ -120,7 +120,7 @@ class ListingMethods(ClientBase):
             kind: Only those of a kind; see ``StuckMessage``.
             mail_address: Only those in this mailbox.
             after: The address at which the page before ended: its ``more``.
-            limit: How many at the most, 1 to 1 000.
+            limit: Highest number to return, 1 to 1 000.
             leased_longer_s: From how many seconds on a message counts as held too long by one
                 consumer, and a mailbox as one that nobody reads.
             if_changed_from: As for ``conversations``. Time alone makes messages stuck, too, and is

@@ -250,7 +250,7 @@ class Mailbox:
 
         Args:
             mail_id: The mailbox.
-            num: How many at the most, 1 to 1 000.
+            num: Highest number to return, 1 to 1 000.
 
         Raises:
             MailboxNotFound: The mailbox is not there.

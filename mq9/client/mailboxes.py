@@ -225,7 +225,7 @@ class MailboxMethods(ClientBase):
 
         Args:
             after: Only addresses after this one, such as the last of the page before.
-            limit: How many at the most, 1 to 1 000.
+            limit: Highest number to return, 1 to 1 000.
             desc_prefix: Only mailboxes whose description begins so.
             details: Whether to tell what waits in each: ``pending``, ``leased``, ``oldest`` and
                 ``dead``.

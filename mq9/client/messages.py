@@ -116,7 +116,7 @@ class MessageMethods(ClientBase):
             tags: Only messages with all of these tags.
             correlation_id: Only messages with this correlation id.
             since: Only messages that became visible at this instant, in Unix seconds, or later.
-            limit: How many at the most, 1 to 1 000; 100 by default.
+            limit: Highest number to return, 1 to 1 000; 100 by default.
             msg_id: Only the message with this number.
             max_bytes: How large the reply may be, up to 64 MiB; one message always fits.
             group_name: A consumer group with which each message's ``standing`` is told, as
@@ -174,7 +174,7 @@ class MessageMethods(ClientBase):
                 connection has not authenticated as an agent, unless the broker is in this process
                 or the connection is an operator's.
             before: Where the page before ended: its ``more``.
-            limit: How many at the most, 1 to 1 000; 20 by default.
+            limit: Highest number to return, 1 to 1 000; 20 by default.
 
         Raises:
             Forbidden: It is another agent's, or ``correlation_ids`` must be given.
@@ -238,11 +238,11 @@ class MessageMethods(ClientBase):
                 turn, which the other arguments limit.
             may_wake: Whose messages begin automatic turns: ``everyone``; ``known``, those that the
                 owner of the mailbox has written to; or the names of agents.
-            max_in_a_row: How many automatic turns the session may have between two prompts, 0 to
+            max_in_a_row: Most automatic turns of the session between two prompts, 0 to
                 100.
-            max_per_hour: How many automatic turns all sessions of the mailbox may have within an
-                hour, 0 to 100.
-            cooldown_s: How many seconds after an automatic turn no session wakes, up to 3 600.
+            max_per_hour: Most automatic turns of all sessions of the mailbox within an hour, 0 to
+                100.
+            cooldown_s: Seconds after an automatic turn in which no session wakes, up to 3 600.
 
         Raises:
             MailboxNotFound: The mailbox is not there.

@@ -159,7 +159,7 @@ class Receiver(Iterator[SyncMessage]):
         """Return when it has ended, with or without an error, or after some time.
 
         Args:
-            seconds: How long to wait at most.
+            seconds: Longest wait in seconds.
         """
         self._wait(seconds)
 

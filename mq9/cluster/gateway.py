@@ -142,7 +142,7 @@ class Gateway:
         self._lost: Subscription | None = None
         self._rested = asyncio.Event()
         self.requests = 0
-        self.refused = 0  # requests whose reply subject is no inbox
+        self.refused = 0  # requests whose reply subject is not an inbox
         self._refused_ms: int | None = None  # when one was logged
         self._inboxes = inboxes
         self._reserved: Reserved | None = None
@@ -242,7 +242,7 @@ class Gateway:
         if self._refused_ms is None or now_ms - self._refused_ms >= _REFUSING_MS:
             self._refused_ms = now_ms
             logger.warning(
-                "a request to %s was not carried out: its reply subject %s is no inbox; "
+                "a request to %s was not carried out: its reply subject %s is not an inbox; "
                 "--reply-prefix names others (%d refused since the start)",
                 shown(message.subject),
                 shown(message.reply),

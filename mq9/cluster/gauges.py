@@ -34,7 +34,7 @@ def gauges(member: Member) -> list[Watched]:
         ),
         Watched(
             "mq9_log_left_out",
-            "What is in the log and is no record of mq9, since the start.",
+            "Entries of the log that are not records of mq9, since the start.",
             lambda: backend.left_out,
         ),
         Watched("mq9_log_bytes", "Size of the log on each server.", of_log("bytes")),

@@ -105,7 +105,7 @@ class Member:
         if applied.record.verify is None:
             return
         if not self.inboxes.allows(applied.record.verify):
-            logger.warning("no digest for %s: it is no inbox", shown(applied.record.verify))
+            logger.warning("no digest for %s: it is not an inbox", shown(applied.record.verify))
             return
         self.verified = (applied.sequence, digest)
         report = {"name": self.name, "sequence": applied.sequence, "digest": digest}

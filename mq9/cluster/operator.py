@@ -69,7 +69,7 @@ class Operator:
         """Return the number of the last record of the log."""
         if await self._log_state() is None or not await self._log.open():
             raise Unavailable(
-                "cluster: there is no log yet; `mq9 serve --cluster` creates one, "
+                "cluster: the log does not exist yet; `mq9 serve --cluster` creates one, "
                 "or `mq9 cluster import` with the contents of a file"
             )
         return (await self._log.last()).sequence
@@ -101,7 +101,7 @@ class Operator:
         try:
             reply = await self._client.request(SNAPSHOT_SUBJECT, b"", timeout=_SNAPSHOT_S)
         except nats.errors.NoRespondersError as error:
-            raise Unavailable("snapshot: there is no gateway; start one") from error
+            raise Unavailable("snapshot: no gateway answers; start one") from error
         except nats.errors.Error as error:
             raise Unavailable(f"snapshot: no gateway confirmed one: {error!r}") from error
         answer = orjson.loads(reply.data)
@@ -157,7 +157,7 @@ class Operator:
         taken = await self._snapshots.all() if await self._snapshots.open() else []
         if not taken:
             await self.last()  # without a log, that is the reason
-            raise InvalidRequest("export: there is no snapshot; `mq9 cluster snapshot` stores one")
+            raise InvalidRequest("export: no snapshot is stored; `mq9 cluster snapshot` stores one")
         await self._snapshots.fetch(taken[0], file)
         return taken[0]
 

@@ -55,7 +55,7 @@ def item_of(place: Place) -> str:
 
 
 def place_of(item: str) -> Place:
-    """Read what ``item_of`` has written; raise InvalidRequest where it is no message."""
+    """Read what ``item_of`` has written; raise InvalidRequest if it names no message."""
     address, _, rest = item.partition("/")
     digits, _, group = rest.partition("/")
     if not is_number(digits):

@@ -42,7 +42,7 @@ class Body:
     Attributes:
         text: The text, or as much of it as a page shows.
         kind: ``text``, ``JSON``, ``binary`` (then the text is base64) or ``empty``.
-        size: How many bytes the body has.
+        size: Size of the body in bytes.
         is_cut: Whether the text is only its beginning.
     """
 
@@ -68,7 +68,7 @@ def body_of(payload: bytes, most: int = _MOST_CHARS) -> Body:
 
     Args:
         payload: The body.
-        most: How many characters to show at most.
+        most: Highest number of characters to show.
     """
     size = len(payload)
     if not payload:

@@ -4,7 +4,7 @@ The digest depends only on the contents of the engine's tables. The order of row
 versions of SQLite and Python and the layout of the file have no influence. Copies of a state are
 compared by it.
 
-Setting the time is no command: an operator does it, on a file that is no replica.
+Setting the time is not a command. An operator does it, on a file that is not a replica.
 """
 
 from __future__ import annotations

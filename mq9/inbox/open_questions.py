@@ -65,7 +65,7 @@ async def open_questions(
     Args:
         client: The connection of the person, or of somebody who may look at the mailbox.
         mail_address: The mailbox.
-        most: How many messages are looked at.
+        most: Highest number of messages to look at.
     """
     now = client.clock.now_ms() / 1000
     found: list[OpenQuestion] = []

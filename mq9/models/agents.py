@@ -45,9 +45,9 @@ class Match:
             seconds.
         status: Its last report.
         mode: The ranking of the result: ``all``, ``text`` or ``semantic``.
-        backlog: How many messages wait in its mailbox for the group of the same name, which agents
-            read with. 1 000 means that many or more. None if the mailbox does not exist, or the
-            broker does not report it.
+        backlog: Number of messages that wait in its mailbox for the group of the same name. Agents
+            read with that group. 1 000 means that many or more. None if the mailbox does not
+            exist, or the broker does not report it.
         weak: Whether the score is below that of agents that fit. Such an agent may not fit at all.
     """
 

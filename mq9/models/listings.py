@@ -43,7 +43,7 @@ class Conversation:
         text: The first 200 characters of its oldest message.
         began: When its oldest message became visible.
         last: When its newest message became visible.
-        count: How many messages it has; of a longer one, the newest 1 000 are counted.
+        count: Number of its messages. Only the newest 1 000 are counted.
         participants: The senders, up to 20.
         mailboxes: The mailboxes of its messages, up to 20.
         state: The state of the last question without an answer: ``delayed``, ``waiting`` for a
@@ -80,7 +80,7 @@ class ConversationPage:
         conversations: The conversations, the one with the newest message first.
         more: The argument ``before`` of the next page; None on the last page. A page with filters
             may be short although there are more, because one call searches a limited part.
-        building: How much is in the index so far; None when it is complete.
+        building: Part of the index built so far; None when it is complete.
         position: The position of the broker's state, for ``if_changed_from``.
         unchanged: Whether nothing has changed since ``if_changed_from``, so that nothing was read.
     """
@@ -124,7 +124,7 @@ class ConversationMessages(Generic[M]):
     Attributes:
         messages: The messages, oldest first.
         more: The argument ``after`` of the next part; None in the last part.
-        building: How much is in the index so far; None when it is complete.
+        building: Part of the index built so far; None when it is complete.
         position: The position of the broker's state.
         unchanged: Whether nothing has changed since ``if_changed_from``, so that nothing was read.
     """
@@ -144,7 +144,7 @@ class Link:
         sender: The name: a claim, unless ``verified``. None for messages without a sender.
         verified: Whether the broker itself knows the sender.
         mail_address: The mailbox.
-        count: How many of these messages are in the index. A removed message counts until the index
+        count: Number of these messages in the index. A removed message counts until the index
             has processed the removal.
         last: When the newest became visible, in Unix seconds.
     """
@@ -171,7 +171,7 @@ class StuckMessage:
         since: When the problem began: first or last delivered, visible, due or moved.
         until: When its lease, or the delay of one that was given back, ends.
         deliveries: How often it was delivered to the group.
-        deaths: How many leases ended after its handling had begun.
+        deaths: Number of leases that ended after its handling had begun.
         reason: Why it was given back or moved.
         promise: The promise of its holder.
         answer_by: The deadline for its answer.
@@ -205,9 +205,9 @@ class StuckPage:
 
     Attributes:
         items: The messages, by kind, and within a kind in a stable order.
-        counts: How many there are of each kind; 1 000 means that many or more.
+        counts: Number of each kind; 1 000 means that many or more.
         more: The argument ``after`` of the next page; None on the last page.
-        building: How much is in the index of conversations; None when it is complete.
+        building: Part of the index of conversations built so far; None when it is complete.
         position: The position of the broker's state, for ``if_changed_from``.
         unchanged: Whether nothing has changed since ``if_changed_from``, so that nothing was read.
     """

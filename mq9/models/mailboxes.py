@@ -128,8 +128,8 @@ class GroupStatus:
             ``earliest``.
         pending: Number of messages that could be delivered to it now.
         leased: The leased messages by consumer.
-        acked: How many of the stored messages it has acked.
-        moved: How many of the stored messages it has moved to another mailbox.
+        acked: Number of stored messages that it has acked.
+        moved: Number of stored messages that it has moved to another mailbox.
     """
 
     group_name: str
@@ -191,12 +191,12 @@ class MailboxStatus:
         public: Whether PUBLIC.LIST names it.
         ttl: Its lifetime in seconds; 0 means that it never expires.
         expires_at: When it expires, in Unix seconds.
-        stored: How many messages are visible.
+        stored: Number of visible messages.
         stored_bytes: The counted size of all messages, including delayed ones: payloads, and all
             text that is stored with them.
-        delayed: How many wait for their due time.
+        delayed: Number of messages that wait for their due time.
         next_due: When the next of those is due, in Unix seconds.
-        removed: How many were removed so far, by reason.
+        removed: Number of messages removed so far, by reason.
         group: The requested group.
         message: The requested message.
         own: Whether the client's agent created it, or has its address; None for a client without an
@@ -210,8 +210,8 @@ class MailboxStatus:
         rights: The client's rights here, out of ``look``, ``take``, ``send`` and ``grant``.
             ``take`` covers every verb that leases, confirms or removes. Empty if the broker does
             not report them.
-        turns: How many automatic turns its mail began in the last hour, in sessions of hosts; None
-            if the caller may not take messages.
+        turns: Number of automatic turns that its mail began in sessions of hosts, in the last hour.
+            None if the caller may not take messages.
     """
 
     mail_address: str
@@ -243,17 +243,17 @@ class Totals:
     """Totals of a broker.
 
     Attributes:
-        mailboxes: How many mailboxes.
-        agents: How many registered agents.
-        groups: How many consumer groups.
-        messages: How many messages are visible.
-        delayed: How many wait for their due time.
+        mailboxes: Number of mailboxes.
+        agents: Number of registered agents.
+        groups: Number of consumer groups.
+        messages: Number of visible messages.
+        delayed: Number of messages that wait for their due time.
         bytes: The counted size of all messages, including delayed ones: payloads and text.
-        leases: How many messages consumers hold.
-        backlog: How many messages could be delivered now, each counted once for each group except
-            that of redrives.
-        removed: How many messages were removed so far, by reason.
-        dropped: How many were removed with their mailbox.
+        leases: Number of leased messages.
+        backlog: Number of messages that could be delivered now. Each counts once for each group,
+            except for the group of redrives.
+        removed: Number of messages removed so far, by reason.
+        dropped: Number of messages removed with their mailbox.
     """
 
     mailboxes: int = 0
@@ -284,8 +284,8 @@ class ListedMailbox:
         mail_address: The mailbox.
         desc: Its description by the creator.
         creator: The authenticated agent that created it; None without one.
-        stored: How many messages are visible.
-        delayed: How many wait for their due time.
+        stored: Number of visible messages.
+        delayed: Number of messages that wait for their due time.
         expires_at: When it expires, in Unix seconds.
         pending: With details, how many messages could be delivered to the group named like it.
         leased: With details, how many messages consumers of that group hold, or gave back with a

@@ -137,7 +137,7 @@ class Standing:
         consumer: The holder of the lease.
         until: When the lease or the delay ends, in Unix seconds.
         deliveries: How often it was delivered to the group; 0 after it was acked.
-        ahead: How many messages would be delivered before a pending one. Only STATUS counts them;
+        ahead: Number of messages to be delivered before a pending one. Only STATUS counts them;
             in results of QUERY it is 0.
         moved_to: The mailbox that it was moved to.
         moved_as: The msg_id of its copy there.
@@ -162,7 +162,7 @@ class Standing:
 
 
 class _ClientSlot:
-    """A slot for the client of a message. It is no field, so comparing and pickling ignore it."""
+    """A slot for the client of a message. As it is not a field, it is not compared or pickled."""
 
     __slots__ = ("_client",)
 
@@ -193,8 +193,8 @@ class StoredMessage(_ClientSlot):
             can send one.
         standing: Its state in the group that a query named; None without one.
         delivery_count: How often it was delivered to this group; 0 outside groups.
-        deaths: How many leases of this group ended after its handling had begun: how many workers
-            seem to have died while they handled it.
+        deaths: Number of leases of this group that ended after the handling had begun. Each one
+            suggests that a worker died while it handled the message.
         batch: The token of the FETCH reply it came in; None outside groups.
         mail_address: The mailbox it is stored in.
         group_name: The consumer group that fetched it; None outside groups.
@@ -461,7 +461,7 @@ class Leased:
 
     Attributes:
         consumer: The holder; None for messages that were given back with a delay.
-        count: How many messages.
+        count: Number of messages.
         until: When the first of those leases ends, in Unix seconds.
     """
 
@@ -494,13 +494,13 @@ class Waiting:
     """The reason why a FETCH returned no messages.
 
     Attributes:
-        stored: How many messages are visible in the mailbox.
-        delayed: How many wait for their due time.
+        stored: Number of visible messages in the mailbox.
+        delayed: Number of messages that wait for their due time.
         next_due: When the next of those is due, in Unix seconds.
         leased: The leased messages by consumer; empty for a read without a group.
-        acked: How many of the stored ones this group has acked.
-        moved: How many of the stored ones this group has moved to another mailbox.
-        skipped: How many of the stored ones lie before the group's (or the read's) start.
+        acked: Number of stored messages that this group has acked.
+        moved: Number of stored messages that this group has moved to another mailbox.
+        skipped: Number of stored messages before the start of the group (or of the read).
     """
 
     stored: int

@@ -35,7 +35,7 @@ class NoticeSender:
 
     Attributes:
         name: Its name, which the broker has verified, and which the receiver knows.
-        count: How many of the new messages are from it.
+        count: Number of new messages from it.
     """
 
     name: str
@@ -48,11 +48,11 @@ class Notice:
 
     Attributes:
         told: Whether the host must show it now. The broker then counts its messages as reported.
-        new: How many messages wait that were not reported to the session, by priority.
-        unread: How many messages wait, by priority. Acked and leased ones do not count, as in
+        new: Number of waiting messages not yet reported to the session, by priority.
+        unread: Number of waiting messages, by priority. Acked and leased ones do not count, as in
             ``new``.
         senders: Up to 5 senders of the new messages: verified ones that the receiver knows.
-        others: How many other senders the new messages have.
+        others: Number of further senders of the new messages.
         from_id: The lowest msg_id of the new messages; None if there are none.
         to_id: The highest msg_id of the new messages; None if there are none.
         held: Why the notice is held back although there are new messages: ``sender``, ``in a

@@ -183,7 +183,7 @@ def _check(arguments: AckArguments) -> None:
     if arguments.seconds is not None and arguments.outcome not in {"give_back", "more_time"}:
         raise InvalidRequest("seconds: it is for give_back and more_time, not for done or read")
     if arguments.seconds == 0 and arguments.outcome == "more_time":
-        raise InvalidRequest("seconds: 0 is no more time; to let go of it, give it back")
+        raise InvalidRequest("seconds: 0 adds no time; give the message back to release it")
 
 
 async def deliveries_of(

@@ -128,7 +128,7 @@ async def _find(caller: Caller, question: Question) -> str:
         found = await named(caller.client, question.to)
         if found is None:
             raise InvalidAddress(
-                f"to: {addresses.shown(question.to)} is no address, and no agent is called so"
+                f"to: {addresses.shown(question.to)} is not an address, and no agent has this name"
                 f"{await nearest(caller.client, question.to)}"
             ) from None
         return await caller.mailbox_to_send(found)
@@ -188,7 +188,7 @@ class AskArguments(Arguments):
         ),
     ] = None
     wait_seconds: Annotated[
-        int | None, Field(ge=1, le=3_600, description="How long to wait; else 60.")
+        int | None, Field(ge=1, le=3_600, description="Seconds to wait; else 60.")
     ] = None
     question_id: Annotated[
         str | None,

@@ -51,7 +51,7 @@ class FetchArguments(Arguments):
         Field(
             ge=0,
             le=MAX_WAIT_S,
-            description="How long to wait for mail; else 1, or 45 with the next two.",
+            description="Seconds to wait for mail; else 1, or 45 with the next two.",
         ),
     ] = None
     min_msgs: Annotated[

@@ -30,7 +30,7 @@ Number = Annotated[int, Field(ge=0, le=checks.MAX_MSG_ID)]
 MsgId = Annotated[Number, Field(description="msg_id from a result.")]
 MaxChars = Annotated[
     int | None,
-    Field(ge=100, le=HIGHEST_MAX_CHARS, description="How much text at the most, in characters."),
+    Field(ge=100, le=HIGHEST_MAX_CHARS, description="Most characters of text to return."),
 ]
 Seconds = Annotated[int | None, Field(ge=0, le=checks.MAX_SECONDS)]
 Tags = Annotated[list[str] | None, Field(max_length=checks.MAX_TAGS)]

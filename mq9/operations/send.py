@@ -259,7 +259,7 @@ async def _recipient(caller: Caller, given: str) -> str:
         found = await named(caller.client, given)
         if found is None:
             raise InvalidAddress(
-                f"to: {addresses.shown(given)} is no address, and no agent is called so"
+                f"to: {addresses.shown(given)} is not an address, and no agent has this name"
                 f"{await nearest(caller.client, given)}"
             ) from None
     return await caller.mailbox_to_send(found)

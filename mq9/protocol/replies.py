@@ -136,7 +136,7 @@ def ids(reply: dict[str, Any], name: str) -> tuple[int, ...]:
     """Return a required field of a reply that is a list of message ids."""
     value = field(reply, name)
     if not isinstance(value, list) or not all(type(one) is int for one in value):
-        raise BadReply(f"the broker's reply has {value!r} for {name}, which is no list of ids")
+        raise BadReply(f"the broker's reply has {value!r} for {name} instead of a list of ids")
     return tuple(value)
 
 

@@ -11,7 +11,7 @@ from mq9.protocol.address_patterns import AddressPatterns
 
 # The consumer group that redrives dead letters. Its waiting messages wait for no consumer.
 REDRIVE_GROUP = "mq9.redrive"
-# The reason of a move that only makes a message wait. The message is no dead letter.
+# The reason of a move that only makes a message wait. The message is not a dead letter.
 MOVED_ASIDE = "its conversation waits for the answer to a question"
 
 

@@ -230,7 +230,7 @@ class _Everything(Collector):
         if self._snapshot.totals is not None:
             yield GaugeMetricFamily(
                 "mq9_totals_age_seconds",
-                "How long ago what follows was counted.",
+                "Age of the counts that follow.",
                 value=self._snapshot.age_s,
             )
             yield from _gauges(self._snapshot.totals)

@@ -75,7 +75,7 @@ def parse(what: str, text: str) -> PasswordHash:
         )
     log2n, r, p = (int(number) for number in found.groups()[:3])
     if 0 in {log2n, r, p} or log2n > 20 or 2**log2n * r * p > _MOST_WORK:
-        raise InvalidRequest(f"{what}: scrypt:{log2n}:{r}:{p} is no cost, or too high a one")
+        raise InvalidRequest(f"{what}: scrypt:{log2n}:{r}:{p} is not a valid cost, or is too high")
     try:
         salt, key = (base64.urlsafe_b64decode(f"{part}===") for part in found.groups()[3:])
     except binascii.Error:

@@ -60,8 +60,8 @@ CONVERSATION_TABLES = {
     "conversation_awaited": "CREATE TABLE conversation_awaited (mailbox INTEGER NOT NULL,"
     " msg_id INTEGER NOT NULL, answer_by_ms INTEGER NOT NULL, correlation_id TEXT NOT NULL,"
     " PRIMARY KEY (mailbox, msg_id)) STRICT, WITHOUT ROWID",
-    # How many messages are in it, the highest id of a delayed one, and the row that was looked at
-    # last for whether its message is still there.
+    # The number of its messages, the highest id of a delayed one, and the row that was checked
+    # last: whether its message still exists.
     "conversations_index": "CREATE TABLE conversations_index (version TEXT NOT NULL,"
     " messages INTEGER NOT NULL, delayed INTEGER NOT NULL, conversation INTEGER NOT NULL,"
     " at_ms INTEGER NOT NULL, mailbox INTEGER NOT NULL, number INTEGER NOT NULL) STRICT",

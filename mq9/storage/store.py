@@ -291,7 +291,7 @@ def _refuse_special(path: Path) -> None:
                 continue
             raise UnusableFile(f"{one} cannot be opened: {error.strerror}") from error
         if kind != stat.S_IFREG:
-            problem = _KINDS.get(kind, "it is no file")
+            problem = _KINDS.get(kind, "it is not a file")
             advice = "name another file" if one == path else "remove it"
             raise UnusableFile(f"{one} cannot be opened: {problem}; {advice}")
 
@@ -545,7 +545,7 @@ def file_time(path: Path, machine_ms: int) -> FileTime:
     """Compare the time of a file with the machine's. Nothing is written.
 
     Raises:
-        UnusableFile: There is no such file, or it cannot be used.
+        UnusableFile: The file does not exist, or it cannot be used.
     """
     return FileTime(look_into(path, position).now_ms, machine_ms)
 

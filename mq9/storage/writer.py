@@ -383,7 +383,7 @@ class Writer:
             applying.finish()
         self._file.note_renewed()
         self._file.look_closely(self._connection)
-        self._file.refuse_lost(has_written=True)  # a commit into a removed file is no success
+        self._file.refuse_lost(has_written=True)  # a commit into a removed file is lost
         if applying.may_go_on:
             self._applying = applying
         self.failed_ms = None

@@ -166,7 +166,7 @@ class ManualClock:
             loop: The event loop.
 
         Raises:
-            TypeError: It is no event loop of asyncio.
+            TypeError: It is not an event loop of asyncio.
         """
         self._follow(loop)
 

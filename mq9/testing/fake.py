@@ -170,7 +170,7 @@ class FakeBroker:
             verb: Of which requests, as in the protocol: ``MSG.SEND``, ``MAILBOX.CREATE``, ...
 
         Raises:
-            ValueError: There is no such verb.
+            ValueError: The verb does not exist.
         """
         self._lost_replies.append(_verb(verb))
 
@@ -214,7 +214,7 @@ class FakeBroker:
             count: Which of its requests of that verb from now on, 1 for the next.
 
         Raises:
-            ValueError: There is no such verb, or ``count`` is no positive number.
+            ValueError: The verb does not exist, or ``count`` is not positive.
         """
         self._order(client, verb, count, is_after=False)
 
@@ -229,7 +229,7 @@ class FakeBroker:
             count: Which of its requests of that verb from now on, 1 for the next.
 
         Raises:
-            ValueError: There is no such verb, or ``count`` is no positive number.
+            ValueError: The verb does not exist, or ``count`` is not positive.
         """
         self._order(client, verb, count, is_after=True)
 
@@ -260,7 +260,7 @@ class FakeBroker:
             verb: To which requests; by default to all that have no delay of their own.
 
         Raises:
-            ValueError: There is no such verb.
+            ValueError: The verb does not exist.
             InvalidRequest: ``seconds`` is not a number of seconds.
         """
         self._delays[None if verb is None else _verb(verb)] = checks.seconds()("seconds", seconds)

@@ -45,7 +45,7 @@ class Login:
             sections = _SECTION.findall(_text("creds", servers.creds))
             if len(sections) != 2:
                 raise InvalidRequest(
-                    f"server: creds: {servers.creds} is no file of a JWT and an NKey's seed"
+                    f"server: creds: {servers.creds} does not hold a JWT and the seed of an NKey"
                 )
             jwt = sections[0].strip()
             keys = _keys("creds", servers.creds, sections[1])

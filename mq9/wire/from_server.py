@@ -51,7 +51,7 @@ _LONGEST_LINE = 4096  # bytes without its end
 _LONGEST_INFO = 64 * 1024
 _PLAIN = re.compile(rb"MSG (\S+) \S+ (?:\S+ )?(\d{1,10})\r\n").match
 _NUMBER = re.compile(rb"\d{1,10}").fullmatch
-_MALFORMED = "a line that is no frame of NATS"
+_MALFORMED = "a line that is not a NATS frame"
 
 
 class ServerParser:

@@ -463,7 +463,7 @@ def test_a_new_file_has_a_digest_of_nothing(mq9, tmp_path):
 @pytest.mark.parametrize("option", ["digest", "set-clock"])
 def test_what_is_no_file_has_no_digest_and_no_time(mq9, option, named):
     done = mq9("doctor", f"--{option}", named)
-    assert (done.code, done.err) == (2, f"error: {option}: {named} is no file\n")
+    assert (done.code, done.err) == (2, f"error: {option}: {named} is not a file\n")
 
 
 def test_there_is_no_digest_where_nothing_can_be_read(mq9, tmp_path, inbox):

@@ -93,4 +93,4 @@ def test_it_reads_resources_and_tells_what_is_wrong(over_http):
     result = json.loads(printed.stdout)["result"]
     assert result["isError"] is True
     assert "content: Field required" in result["content"][0]["text"]
-    assert "recipient: there is no such argument" in result["content"][0]["text"]
+    assert "recipient: unknown argument" in result["content"][0]["text"]

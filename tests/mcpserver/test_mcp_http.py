@@ -310,7 +310,7 @@ async def test_an_origin_is_meant_as_browsers_write_it(still_broker, given, mean
     ],
 )
 async def test_what_is_no_origin_is_refused(still_broker, given):
-    with pytest.raises(InvalidRequest, match=r"^allow_origin: .* is no origin of web pages"):
+    with pytest.raises(InvalidRequest, match=r"^allow_origin: .* is not a web origin"):
         async with served(still_broker, origins=[given]):
             pass
 

@@ -106,7 +106,7 @@ class Nonsense:
         name, arguments, said = self.dice.choice(
             (
                 (f"mq9_{name}", VALID[name] | {argument: wrong}, speaks_of(name, argument, wrong)),
-                (f"mq9_{tool}", VALID[tool] | {extra: self.value()}, f"{extra}: there is no such "),
+                (f"mq9_{tool}", VALID[tool] | {extra: self.value()}, f"{extra}: unknown argument"),
                 (
                     f"mq9_{needed}",
                     {one: value for one, value in VALID[needed].items() if one != missing},

@@ -141,7 +141,7 @@ async def test_nobody_is_somebody_else(desk, cursor, broker):
     for argument in ("sender", "from", "from_", "mq9-from", "agent", "name", "consumer", "_meta"):
         for tool, given in (("send_message", SENDING), ("whoami", {}), ("agent_unregister", {})):
             told = await desk.fail(tool, **given, **{argument: "cursor"})
-            assert f"{argument}: there is no such argument" in told
+            assert f"{argument}: unknown argument" in told
     assert state(broker) == before
 
     meta = {"agent": "cursor", "sender": "cursor", "mail_address": "cursor", "sub": "cursor"}

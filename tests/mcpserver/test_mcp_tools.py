@@ -75,7 +75,7 @@ async def test_a_wrong_argument_is_told_with_its_name_and_value(host):
     assert told == (
         "limit: Input should be a valid integer, not '7'; "
         "wait_seconds: Input should be less than or equal to 3600, not 3601; "
-        "sender: there is no such argument. There are mail_address, limit, wait_seconds, "
+        "sender: unknown argument. There are mail_address, limit, wait_seconds, "
         "min_msgs, answers_to, max_chars, include_held, reclaim. Correct that and call again."
     )
     many = await host.fail("whoami", **{f"a{number}": "x" * 1_000_000 for number in range(20)})

@@ -88,7 +88,7 @@ async def test_a_server_that_asks_for_no_key_is_told(tmp_path):
         ("nkey", USER.public, "nkey: .*file holds no seed of an NKey"),
         ("nkey", "\xff", "nkey: .*file holds no seed of an NKey"),
         ("creds", None, "creds: .*file cannot be used"),
-        ("creds", USER.seed, "creds: .*file is no file of a JWT and an NKey's seed"),
+        ("creds", USER.seed, "creds: .*file does not hold a JWT and the seed of an NKey"),
     ],
 )
 async def test_a_file_of_a_key_that_cannot_be_used_is_named(tmp_path, option, text, told):

@@ -117,7 +117,7 @@ def _exec(
         max_messages = 1
     if session is not None and not (is_session_id(session) and template.has_sessions):
         raise InvalidRequest(
-            f"session: {checks.shown(session)} is no id of a session, or COMMAND has no place for "
+            f"session: {checks.shown(session)} is not a session id, or COMMAND has no place for "
             "one: write [ {session} ]"
         )
     worker = ExecOptions(

@@ -30,9 +30,9 @@ class Ended:
         code: Its exit code; the negative number of the signal that ended it.
         is_lease_over: Whether the guard ended it because nobody renewed its lease.
         output: The beginning of its standard output.
-        output_bytes: How long the whole output was.
+        output_bytes: Size of the whole output in bytes.
         errors: The end of its standard error.
-        seconds: How long it took.
+        seconds: Run time in seconds.
     """
 
     code: int
@@ -127,7 +127,7 @@ class GuardedCommand:
             stdin: What it reads from standard input.
             held_until: When its lease ends, by the monotonic clock; see ``hold_until``.
             grace: Seconds between SIGTERM and SIGKILL.
-            max_output: How many bytes of standard output to keep, the first ones.
+            max_output: Bytes of standard output to keep, from its beginning.
             directory: A directory that the guard removes if this process dies.
             kept_open: Descriptors that the guard keeps open until the command has ended.
         """

@@ -23,14 +23,16 @@ class Template:
         reads_file: Whether the body comes by a file; None where the words say so.
 
     Raises:
-        InvalidRequest: There is no such program, or a place is missing.
+        InvalidRequest: The program was not found, or a place is missing.
     """
 
     def __init__(self, words: Sequence[str], *, reads_file: bool | None = None) -> None:
         if not words:
             raise InvalidRequest("command: none is given; put it behind --")
         if shutil.which(words[0]) is None:
-            raise InvalidRequest(f"command: there is no program {words[0]!r} in PATH")
+            raise InvalidRequest(
+                f"command: program {words[0]!r} was not found in PATH; give its full path"
+            )
         self._parts = _parts(words)
         names_file = any(FILE in one for one in words)
         self.reads_file = names_file if reads_file is None else reads_file

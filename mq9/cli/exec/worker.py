@@ -64,10 +64,10 @@ class ExecOptions:
         capabilities: What the agent is registered with; None for no registration.
         state: The directory of the sessions.
         session: The session that all messages go on with; None for one in each conversation.
-        concurrency: How many commands run at the same time.
+        concurrency: Highest number of commands that run at the same time.
         timeout: Seconds that a command may take.
         stop_timeout: Seconds that commands have to end when the program is stopped.
-        max_output: How many bytes of the output are the answer.
+        max_output: Bytes of the output to keep as the answer.
         max_messages: After how many commands to stop; None for no end.
         lease: Seconds of a lease.
         dead_letter: The mailbox of dead letters; None for one of the agent's own.

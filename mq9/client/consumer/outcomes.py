@@ -45,7 +45,7 @@ class Retry(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """Delays that double with every delivery; a delivery whose worker died is no try."""
+    """Delays that double with every delivery; a delivery whose worker died does not count."""
 
     first_delay_ms: int
     longest_delay_ms: int

@@ -100,7 +100,7 @@ def _about(agent: Mapping[str, object]) -> str:
 
 
 def _skills(agent: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the names of an AgentCard's skills; whatever else an agent registers is no skill."""
+    """Return the names of an AgentCard's skills. Other registered fields are not skills."""
     skills = agent.get("skills")
     if not isinstance(skills, Sequence) or isinstance(skills, str):
         return ()

@@ -304,7 +304,7 @@ async def _forward(visit: Visit, item: str, given: Mapping[str, str]) -> str:
             text = message.text
         except UnicodeDecodeError:
             raise InvalidRequest(
-                "body: the message is no text; forward it without words of your own"
+                "body: the message is not text; forward it without words of your own"
             ) from None
         by = known_as(message.sender or "nobody named", message.sender_verified)
         payload = f"{note}\n\nForwarded: message {message.msg_id} of {message.mail_address}"
