@@ -38,7 +38,9 @@ def parse(value: object) -> str:
     address = url.group(1) if url else value
     if len(address) > MAX_LENGTH or not _ADDRESS.fullmatch(address):
         begin = value if len(value) <= MAX_LENGTH + 32 else value[:MAX_LENGTH] + "…"
-        raise InvalidAddress(f"invalid mail_address: {begin!r}; {_RULE}")
+        own = slug_or_none(value) if len(value) <= MAX_LENGTH and url is None else None
+        hint = f". The mailbox of an agent with this name is {own}" if own else ""
+        raise InvalidAddress(f"invalid mail_address: {begin!r}; {_RULE}{hint}")
     return address
 
 

@@ -314,6 +314,10 @@ class Questions:
         if not is_final:
             await self._mail.receipt(message, _ACCEPTED)
         interrupts, reply = resumed
+        logger.info(
+            "run waits for another answer" if interrupts else "run ended",
+            extra={"thread_id": record.thread_id, "how": "answered"},
+        )
         if interrupts:
             await self.ask(record.origin, record.thread_id, interrupts, after=record)
         elif reply is not None:

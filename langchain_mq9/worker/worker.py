@@ -243,13 +243,13 @@ class MailboxWorker:
         return self._consumer is not None and self._consumer.is_running
 
     async def start(self) -> None:
-        """Make the mailboxes, register, and begin to take messages; returns then.
+        """Create the mailboxes, register the agent, and begin to take messages.
 
         Raises:
-            InvalidRequest: It was started before, an argument is not what it must be, or the
-                broker has no leases.
+            InvalidRequest: The worker was started before, an argument is invalid, or the broker
+                has no leases.
             Mq9Error: The broker refuses, or cannot be reached.
-            Exception: What the graph raises when it is asked for the state of a thread.
+            Exception: The graph cannot read the state of a thread.
         """
         if self._consumer is not None:
             raise InvalidRequest("worker: it was started before; make another one")
@@ -357,7 +357,7 @@ class MailboxWorker:
         asyncio.run(self.arun(signals=True))
 
     async def wait(self) -> None:
-        """Return when it has been stopped; started before."""
+        """Wait until the worker has stopped."""
         if self._consumer is not None:
             await self._consumer.wait()
 
@@ -399,7 +399,8 @@ class MailboxWorker:
                 await self._questions.ask(run.origin, run.thread_id, state.interrupts)
         self._count(how)
         seconds = (self._client.clock.monotonic_ms() - begun_ms) / 1000
-        logger.info("run ended", extra=fields | {"how": str(how), "seconds": seconds})
+        outcome = "run waits for an answer" if state.interrupts else "run ended"
+        logger.info(outcome, extra=fields | {"how": str(how), "seconds": seconds})
         if state.interrupts or message.reply_to is None:
             return
         answer = await self._bodies.answer_of(state.values)

@@ -340,7 +340,7 @@ def plan_undo(
     undo = UndoFile.read(place)
     if key not in undo.before:
         raise InvalidRequest(
-            f"key: there is nothing to undo for {shown(key)} in {config.path}; mq9-mcp install did "
+            f"undo: nothing to undo for {shown(key)} in {config.path}; mq9-mcp install did "
             "not write it, or it was undone before"
         )
     old = undo.before[key]

@@ -1,4 +1,4 @@
-"""The command line ``mq9``, which is ``python -m mq9``, too. It needs the extra ``server``."""
+"""The command line ``mq9``, also ``python -m mq9``. ``mq9 serve`` needs the extra ``server``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run_program(name: str, load: Callable[[], Callable[..., Any]], extra: str) -
     """Run a program, and exit; where a module is missing, say which extra installs it."""
     try:
         _prepare_output()
-        with needing(extra, "the command line"):
+        with needing(extra, "this command"):
             load()(prog_name=name)
     except MissingExtra as error:
         sys.stderr.write(f"error: {error}\n")

@@ -57,11 +57,12 @@ async def inbox(
             mailbox,
             clock=client.clock,
             seconds=wait,
-            on_missing=call.out.notice,
+            on_missing=lambda text: call.out.notice(f"{text}. Create it: mq9 create {mailbox}"),
         )
         left = wait - (client.clock.monotonic_ms() - began_ms) / 1000
         with call.out.working(f"waiting for a question in {mailbox}", left):
             open_, has_more = await _wait_for_open(client, mailbox, left)
+        others = "" if open_ else await _other_mail(client, mailbox)
         now = client.clock.now_ms() / 1000
     document = {
         "mail_address": mailbox,
@@ -69,11 +70,20 @@ async def inbox(
         "more": has_more,
     }
     if not open_:
-        return call.empty(document, f"{mailbox} has no open questions")
+        return call.empty(document, f"{mailbox} has no open questions{others}")
     call.out.show(document, "\n\n".join(_shown(one, mailbox, now) for one in open_))
     if has_more:
         call.out.notice("there are older questions: answer these first")
     return 0
+
+
+async def _other_mail(client: Mq9Client, mailbox: str) -> str:
+    """Return a sentence on the mail that is no question; empty if none waits."""
+    status = await client.mailbox_status(mailbox, group_name=mailbox)
+    waiting = 0 if status.group is None else status.group.pending.total
+    if not waiting:
+        return ""
+    return f". {count(waiting, 'other message')} waiting: mq9 query {mailbox}"
 
 
 async def reply(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import inspect
 import logging
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NoReturn
 
@@ -20,13 +21,14 @@ from mq9 import logs
 from mq9.cli.help import explain
 from mq9.cli.output import CannotWrite, Output, PipeClosed, as_json, coloured, stop_writing
 from mq9.client.client import Mq9Client
-from mq9.errors import InvalidRequest, MessageNotFound, Mq9Error, Unreachable
+from mq9.errors import InvalidRequest, MailboxNotFound, MessageNotFound, Mq9Error, Unreachable
 from mq9.printable import one_line
 from mq9.protocol import checks
 from mq9.transport.open import default_url, shown_url
 
 NOTHING_THERE = 4  # the exit code of a command that found nothing
 DEFAULT_TIMEOUT_S = 5.0
+_MOST_COMPARED = 200  # agents whose mailboxes are compared with a missing one
 
 _URL = "Broker.  [env: MQ9_SERVER, which hides a password from `ps`; default: one file per user]"
 _TIMEOUT = f"Seconds to wait for the broker.  [default: {DEFAULT_TIMEOUT_S:g}]"
@@ -104,7 +106,23 @@ class CommandCall:
                 f"no mq9 broker answers at {self.shown_url} within {self.timeout:g} s"
             ) from None
         async with client:
-            yield client
+            try:
+                yield client
+            except MailboxNotFound as error:
+                if missing := _MISSING.fullmatch(str(error)):
+                    for near in await _near(client, missing[1]):
+                        error.add_note(near)
+                raise
+
+
+async def _near(client: Mq9Client, address: str) -> list[str]:
+    """Return the mailbox with the address nearest to a missing one, if any is near."""
+    with suppress(Mq9Error):  # the mailbox is missing, whatever else fails
+        agents = await client.agent_discover(limit=_MOST_COMPARED)
+        public = await client.mailbox_list()
+        known = {one.match.mailbox for one in agents} | {one.mail_address for one in public}
+        return difflib.get_close_matches(address, sorted(known), n=1)
+    return []
 
 
 Address = Annotated[str, typer.Argument(help="The mailbox.", callback=addresses.parse)]
@@ -191,6 +209,8 @@ class Program(typer.core.TyperGroup):
             code = super().main(given, *others, **options)
         except typer.TyperException as error:
             message = error.format_message()
+            if message.startswith("Missing ") and (example := _example_of(error)):
+                message = f"{message.rstrip('.')}. Example: {example}"
             _fail(
                 message, "usage" if error.exit_code == 2 else "error", error.exit_code, wants_json
             )
@@ -207,8 +227,17 @@ class Program(typer.core.TyperGroup):
             stop_writing()
             sys.exit(_BROKEN_PIPE)
         except typer.Abort:
+            sys.stderr.write("aborted\n")
             sys.exit(_INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _example_of(error: typer.TyperException) -> str:
+    """Return an example of the command that was used wrongly; empty if there is none."""
+    context = getattr(error, "ctx", None)
+    path = "" if context is None else context.command_path
+    examples = getattr(context and context.find_root().command, "examples", {})
+    return next(iter(examples.get(path.partition(" ")[2], ())), "")
 
 
 def exit_code(error: Mq9Error) -> int:
@@ -222,16 +251,19 @@ def exit_code(error: Mq9Error) -> int:
     return 1
 
 
-_MISSING = re.compile(r"mailbox not found: ([a-z0-9.]+) does not exist")
+_MISSING = re.compile(r"mailbox not found: ([a-z0-9.]+) does not exist(, after .*)?")
 
 
 def _with_next_command(error: Mq9Error, given: Sequence[str]) -> str:
     """Return the text of an error, and the command that helps, if one is known."""
     text = str(error)
     if missing := _MISSING.fullmatch(text):
-        reason = f'mailbox "{missing[1]}" does not exist'
+        reason = f'mailbox "{missing[1]}" does not exist{missing[2] or ""}'
         # Messages of others name mailboxes, too. Only those that the user typed are to be created.
-        return f"{reason}. Create it: mq9 create {missing[1]}" if missing[1] in given else reason
+        if missing[1] not in given:
+            return reason
+        meant = "".join(f". Did you mean {near}?" for near in getattr(error, "__notes__", ()))
+        return f"{reason}{meant or '.'} Create it: mq9 create {missing[1]}"
     if isinstance(error, Unreachable):
         return f"{text}. Find out why: mq9 doctor"
     return text

@@ -104,19 +104,18 @@ async def once_there(
     patience = max(0.0, min(seconds, MOST_S))
     deadline_ms = clock.monotonic_ms() + round(patience * 1000)
     pause = _FIRST_PAUSE_S
-    hint = f"Create it: mq9 create {mail_address}"
     while True:
         try:
             return await attempt()
         except MailboxNotFound as error:
             left_s = (deadline_ms - clock.monotonic_ms()) / 1000
             if left_s <= 0:
-                waited = f", after {patience:g} s" if patience else ""
-                raise MailboxNotFound(f"{error}{waited}. {hint}") from error
+                if not patience:
+                    raise
+                raise MailboxNotFound(f"{error}, after {patience:g} s") from error
             if pause == _FIRST_PAUSE_S:
                 on_missing(
-                    f"mailbox {mail_address} does not exist yet; waiting {patience:g} s for it. "
-                    f"{hint}"
+                    f"mailbox {mail_address} does not exist yet; waiting {patience:g} s for it"
                 )
         await sleep(clock, min(pause, left_s))
         pause = min(2 * pause, _MOST_PAUSE_S)

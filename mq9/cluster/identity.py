@@ -149,7 +149,7 @@ async def found_log(
     if known is None or not known.is_begun:
         signs = ", ".join([*traces, *([f"the bucket {BUCKET} has its identity"] if known else [])])
         raise InvalidRequest(
-            f"cluster: the stream {NAME}, the log of this cluster, was removed: {signs}. {_CURE}"
+            f"cluster: the log of this cluster, the stream {NAME}, was removed: {signs}. {_CURE}"
         )
     await log.create(REPLICAS, known.text)
     logger.info("the log was created", extra={"identity": known.text})

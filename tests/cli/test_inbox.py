@@ -100,7 +100,11 @@ def test_open_questions_are_listed_with_what_may_be_answered(mq9):
 def test_what_is_no_question_is_not_listed_and_stays_when_it_is_answered(mq9):
     ask(mq9, "Only mail.", tags=())
     done = mq9("inbox", "boss")
-    assert (done.code, done.out, done.err) == (0, "", "boss has no open questions\n")
+    assert (done.code, done.out, done.err) == (
+        0,
+        "",
+        "boss has no open questions. 1 other message waiting: mq9 query boss\n",
+    )
     assert mq9("inbox", "boss", "--json").document["questions"] == []
     mq9.ok("reply", "boss", 0, "Thanks.")
     assert answers(mq9) == [("q0", "boss", b"Thanks.")]
@@ -311,7 +315,7 @@ def test_an_inbox_that_is_not_there_yet_is_waited_for(timed):
     assert done.code == 1
     for said in (
         "mailbox late does not exist yet; waiting 10 s for it. Create it: mq9 create late",
-        "mailbox not found: late does not exist, after 10 s. Create it: mq9 create late",
+        'mailbox "late" does not exist, after 10 s. Create it: mq9 create late',
     ):
         assert said in done.err
 

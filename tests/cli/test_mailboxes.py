@@ -213,6 +213,32 @@ def test_a_mailbox_that_is_not_there_is_an_error(mq9):
         )
 
 
+def test_a_misspelt_mailbox_is_answered_with_the_nearest_one(mq9):
+    async def register(client):
+        await client.mailbox_create(name="claude.code")
+        await client.agent_register({"name": "claude-code", "mailbox": "claude.code"})
+
+    mq9.sdk(register)
+    mq9.ok("create", "gazette", "--public")
+    for given, meant in (("claud.code", "claude.code"), ("gazete", "gazette")):
+        done = mq9("send", given, "x")
+        assert done.err == (
+            f'error: mailbox "{given}" does not exist. Did you mean {meant}? '
+            f"Create it: mq9 create {given}\n"
+        )
+    done = mq9("send", "claude-code", "x")
+    assert (done.code, "with this name is claude.code" in done.err) == (2, True)
+
+
+def test_a_missing_argument_is_answered_with_an_example(mq9):
+    done = mq9("ack", "ada", 1)
+    assert (done.code, done.err) == (
+        2,
+        "error: Missing argument 'MSG-ID'. Example: mq9 ack ada readers 0\n",
+    )
+    assert mq9("users", "add").err.endswith("Example: mq9 users add users.toml --agent Cursor\n")
+
+
 def test_agents_are_found_and_listed(mq9):
     nothing = mq9("agents")
     assert (nothing.code, nothing.err) == (0, "no agent is registered\n")

@@ -222,7 +222,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path, missing, command):
     assert done.returncode == 2
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
-    assert line.startswith(f"error: the command line needs {missing}")
+    assert line.startswith(f"error: this command needs {missing}")
     assert line.endswith("pip install '.[server]'")
 
 

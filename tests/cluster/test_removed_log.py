@@ -30,7 +30,9 @@ async def test_nobody_creates_an_empty_log_where_there_was_one(members, removed)
     await members.stop("one")
     await remove(members, *removed)
 
-    with pytest.raises(InvalidRequest, match="the log of this cluster, was removed: ") as refused:
+    with pytest.raises(
+        InvalidRequest, match="the log of this cluster, the stream MQ9, was removed: "
+    ) as refused:
         await members.start("one")
     assert "one.db is a copy of it" in str(refused.value)
     if removed == ("MQ9",):

@@ -473,7 +473,7 @@ def test_undo_after_two_installs_puts_back_what_stood_there_as_it_stood(here):
     assert "mine" not in path.read_text()
     undo(here)
     assert path.read_text() == before
-    with pytest.raises(InvalidRequest, match="key: there is nothing to undo for 'mq9'"):
+    with pytest.raises(InvalidRequest, match="undo: nothing to undo for 'mq9'"):
         undo(here)
 
 

@@ -72,7 +72,7 @@ def test_it_shows_what_changes_and_asks(home):
     assert "done; start Cursor anew" in ok("install", "cursor", "--undo", "--yes")
     assert cursor(home).read_text() == before
     assert [one.name for one in cursor(home).parent.iterdir()] == ["mcp.json"]
-    assert refused("install", "cursor", "--undo").startswith("key: there is nothing to undo")
+    assert refused("install", "cursor", "--undo").startswith("undo: nothing to undo")
 
 
 def test_it_has_mail_delivered_and_says_what_is_left_to_do(home):
@@ -200,7 +200,7 @@ def test_it_installs_in_a_project(home, tmp_path, monkeypatch):
         (["cursor", "--with", "--stateless"], "stateless: it is for --http"),
         (["cursor", "--with", "--tools=x"], "tools: 'x' is not one of"),
         (["cursor", "--with", "--prefix=a b"], "prefix: 'a b' is not"),
-        (["cursor", "--with", "doctor"], "with: 'doctor' is no option"),
+        (["cursor", "--with", "doctor"], "with: 'doctor' is not an option"),
     ],
 )
 def test_what_no_host_could_start_is_not_installed(home, arguments, complaint):
