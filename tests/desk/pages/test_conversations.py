@@ -134,7 +134,7 @@ async def test_a_new_message_asks_for_an_answer_to_the_person(client, desk):
         ({"kind": "answers", "item": "worker", "body": "x", "id": "1"}, "item: "),
         ({"kind": "answers", "item": "worker/7", "body": "x", "id": "1"}, "message not found"),
         ({"kind": "answers", "item": "worker/1", "body": "x", "id": "1"}, "where to answer"),
-        ({"kind": "forwards", "item": "worker/2", "to": "ada", "body": "x", "id": "1"}, "no text"),
+        ({"kind": "forwards", "item": "worker/2", "to": "ada", "body": "x", "id": "1"}, "not text"),
         ({"kind": "shouts", "to": "worker", "body": "x", "id": "1"}, "kind: "),
     ],
 )
@@ -180,7 +180,7 @@ async def test_a_run_that_is_worked_on_can_be_stopped(client, desk):
     page = await desk.ok("conversations/one", id="q-1")
     [stop] = [one for one in page.links if one and "what=stop" in one]
     asked = await desk.ok(stop)
-    assert "Stop the run of this message, and tell whoever asked?" in asked.seen
+    assert "Stop the run of this message, and tell the sender?" in asked.seen
     await desk.post("stuck/settle", what="stop", item="worker/0/worker")
     [told] = await client.query("ada")
     assert told.json()["reason"] == "stopped by boss"
