@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
+import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +23,14 @@ from mq9.cli.output import count, when
 from mq9.cli.program import CommandCall
 from mq9.client.client import Mq9Client
 from mq9.clock import SystemClock, duration
-from mq9.errors import InvalidRequest, Mq9Error, Unauthorized, Unreachable, UnusableFile
+from mq9.errors import (
+    Forbidden,
+    InvalidRequest,
+    Mq9Error,
+    Unauthorized,
+    Unreachable,
+    UnusableFile,
+)
 from mq9.printable import one_line
 from mq9.transport import servers
 from mq9.transport.open import file_of, shown_url
@@ -29,6 +38,7 @@ from mq9.transport.open import file_of, shown_url
 _MAILBOX_TTL_S = 60  # if it cannot be dropped
 _GROUP = "doctor"
 _CLOCKS_APART_S = 5
+_CALLER = re.compile(r"(?<=[?&]caller=)[^&]*")
 
 
 async def doctor(
@@ -153,10 +163,47 @@ async def _broker(call: CommandCall) -> list[Check]:
     try:
         async with call.client() as client:
             answers = ok("broker", "answers, and accepts our credentials")
-            return [answers, *await _round_trip(client, is_remote=file_of(call.full_url) is None)]
+            is_remote = file_of(call.full_url) is None
+            found = [answers, *await _round_trip(client, is_remote=is_remote)]
+            if is_remote and not call.is_in_memory:
+                found += [*await _identity(client), *await _other_names(call)]
+            return found
     except Mq9Error as error:
         advice = next(text for kind, text in _ADVICE.items() if isinstance(error, kind))
         return [problem("broker", str(error), advice)]
+
+
+async def _identity(client: Mq9Client) -> list[Check]:
+    """Report as whom the broker knows this client."""
+    try:
+        who = await client.identity()
+    except Mq9Error:  # a broker without this verb
+        return []
+    if who.agent is not None:
+        return [ok("identity", f"the broker knows this client as {who.agent} ({who.role})")]
+    if who.role is not None:
+        return [ok("identity", f"the broker knows this client as an {who.role}")]
+    text = "this client is anonymous: it can use every mailbox that belongs to no agent"
+    return [ok("identity", text)]
+
+
+async def _other_names(call: CommandCall) -> list[Check]:
+    """Try whether NATS lets this client publish as another caller."""
+    if _CALLER.search(call.full_url) is None:
+        return []
+    other = dataclasses.replace(
+        call, url=_CALLER.sub(f"doctor-{secrets.token_hex(8)}", call.full_url)
+    )
+    try:
+        async with other.client() as client:
+            await client.identity()
+    except Forbidden:
+        return [ok("caller", "NATS refuses this client the names of other callers")]
+    except Unauthorized:
+        text = "NATS lets this client publish as every caller, and so be every agent"
+        advice = "let its NATS user publish to $mq9.as.CALLER.AI.> only"
+        return [problem("caller", text, advice)]
+    return []
 
 
 async def _round_trip(client: Mq9Client, *, is_remote: bool) -> list[Check]:

@@ -268,7 +268,7 @@ class Serving:
         self.data = ""  # path or `memory`, for the log
 
     async def open(
-        self, settings: ServerSettings, metrics: Metrics, stack: AsyncExitStack
+        self, settings: ServerSettings, guard: Guard, metrics: Metrics, stack: AsyncExitStack
     ) -> EmbeddedBroker:
         """Open the broker, which is closed with ``stack``."""
         clock = SystemClock()
@@ -286,9 +286,14 @@ class Serving:
 
             data = settings.data or default_file().with_name("gateway.db")
             url = settings.cluster.get_secret_value()
-            prefixes = settings.reply_prefix
             joining = joined(
-                url, data, clock, limits=settings.limits, reply_prefixes=prefixes, **options
+                url,
+                data,
+                clock,
+                limits=settings.limits,
+                reply_prefixes=settings.reply_prefix,
+                has_callers=guard.has_callers,
+                **options,
             )
             member = self.member = await stack.enter_async_context(joining)
             metrics.watch(gauges(member))
@@ -386,7 +391,7 @@ async def running(
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         serving = Serving()
-        broker = await serving.open(settings, metrics, stack)
+        broker = await serving.open(settings, guard, metrics, stack)
         metrics.watch_clock(lambda: broker.clock_offset_ms / 1000)
 
         async def claim(reserved: Reserved) -> None:
@@ -413,7 +418,7 @@ async def running(
             stack.push_async_callback(server.close)
             await server.start(settings.host, settings.port)
         if serving.member is not None:
-            await serving.member.gateway.start(guard.reserved, settings.payload_encoding)
+            await serving.member.gateway.start(guard, settings.payload_encoding)
         loop, *_ = type(asyncio.get_running_loop()).__module__.split(".")
         logger.info("serving", extra={"where": serving.where, "data": serving.data, "loop": loop})
         context = _route_context(settings, broker, guard)
@@ -426,6 +431,10 @@ async def running(
         elif not guard.is_open and tls is None and settings.insecure:
             logger.warning("secrets travel unencrypted: there is no --tls-cert")
         apply = [*([serving.server.check_users] if serving.server else []), *context.on_users]
+        if serving.member is not None:
+            apply.append(serving.member.gateway.check_users)
+        elif guard.has_callers:
+            logger.warning("the users file has callers, whom only gateways (--cluster) know")
         serving.reloader = Reloader(settings, guard, tls, claim, apply, SystemClock())
         watching = asyncio.create_task(serving.reloader.watch())
         try:

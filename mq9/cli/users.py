@@ -36,6 +36,9 @@ async def add(
     user: str | None = typer.Option(
         None, help="User name for a password.  [default: a token, which is printed]"
     ),
+    caller: str | None = typer.Option(
+        None, help="Name in the subjects of a client that NATS authenticates."
+    ),
     role: Role | None = typer.Option(None, help="Role.  [default: agent, or operator without one]"),
     allow_send: list[str] | None = typer.Option(
         None, metavar="PATTERN", help="Only mailboxes to which it may send. Repeatable."
@@ -48,7 +51,11 @@ async def add(
     if role is not None:
         entry["role"] = role.value
     token = None
-    if user is None:
+    if user is not None and caller is not None:
+        raise InvalidRequest("add: give one of --user and --caller")
+    if caller is not None:
+        entry["caller"] = caller
+    elif user is None:
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         entry["token"] = f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"
     else:
@@ -60,8 +67,9 @@ async def add(
         users.append(entry)
 
     _change(file, append)
-    document = {"file": str(file), "agent": agent, "user": user, "token": token}
-    call.out.show(document, f"user {quoted(user)} added to {file}" if token is None else token)
+    document = {"file": str(file), "agent": agent, "user": user, "caller": caller, "token": token}
+    added = f"{'user' if caller is None else 'caller'} {quoted(user or caller or '')}"
+    call.out.show(document, f"{added} added to {file}" if token is None else token)
     if token is not None:
         call.out.notice("this is the token; the file has only its digest")
     return 0
@@ -74,6 +82,7 @@ async def list_(call: CommandCall, *, file: Path = _FILE) -> int:
             "agent": one.get("agent"),
             "role": one.get("role"),
             "user": one.get("user"),
+            "caller": one.get("caller"),
             "allow_send": one.get("allow_send"),
         }
         for one in _read(file).get("users", [])
@@ -82,7 +91,7 @@ async def list_(call: CommandCall, *, file: Path = _FILE) -> int:
         (
             str(one["agent"] or ""),
             str(one["role"] or ("agent" if one["agent"] else "operator")),
-            "token" if one["user"] is None else f"password of {one['user']}",
+            _login(one),
             "everywhere" if one["allow_send"] is None else ", ".join(one["allow_send"]),
         )
         for one in found
@@ -91,17 +100,25 @@ async def list_(call: CommandCall, *, file: Path = _FILE) -> int:
     return 0
 
 
+def _login(user: dict[str, Any]) -> str:
+    """Return how a user logs in."""
+    if user["caller"] is not None:
+        return f"NATS, as {user['caller']}"
+    return "token" if user["user"] is None else f"password of {user['user']}"
+
+
 async def remove(
     call: CommandCall,
     *,
     file: Path = _FILE,
     agent: str | None = typer.Option(None, help="All users that are this agent."),
     user: str | None = typer.Option(None, help="The user of this name."),
+    caller: str | None = typer.Option(None, help="The caller of this name."),
     token: str | None = typer.Option(None, help="The user of this token."),
 ) -> int:
     """Remove users: their connections end."""
-    if (agent, user, token).count(None) != 2:
-        raise InvalidRequest("remove: give one of --agent, --user and --token")
+    if (agent, user, caller, token).count(None) != 3:
+        raise InvalidRequest("remove: give one of --agent, --user, --caller and --token")
     secret = {token, None if token is None else f"sha256:{_digest(token)}"} - {None}
     removed = 0
 
@@ -112,6 +129,7 @@ async def remove(
             is_meant = (
                 (agent is not None and one.get("agent") == agent)
                 or (user is not None and one.get("user") == user)
+                or (caller is not None and one.get("caller") == caller)
                 or one.get("token") in secret
             )
             if is_meant:

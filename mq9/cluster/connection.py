@@ -52,6 +52,8 @@ async def connect(
             letters; the first 100.
     """
     wanted = servers.parse(url)
+    if wanted.caller is not None:
+        raise InvalidRequest("cluster: caller is for clients; gateways and operators have none")
     if wanted.inbox_prefix is not None:
         raise InvalidRequest(
             f"cluster: inbox_prefix is for clients; gateways and operators have {inbox}"

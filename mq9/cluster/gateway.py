@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import nats.errors
 import orjson
@@ -30,8 +30,9 @@ from mq9.broker.official import PayloadForm
 from mq9.clock import Clock, sleep
 from mq9.cluster.jetstream import NAME
 from mq9.engine.commands import Call, Undo
-from mq9.errors import InvalidRequest, LimitReached, PayloadTooLarge
-from mq9.protocol import replies, subjects
+from mq9.errors import InvalidRequest, LimitReached, Mq9Error, PayloadTooLarge, Unauthorized
+from mq9.models import Identity
+from mq9.protocol import replies, requests, subjects
 from mq9.protocol.headers import PayloadEncoding
 from mq9.protocol.reserved import Reserved
 from mq9.wire.subjects import is_subject
@@ -46,12 +47,41 @@ _VALID_MS = 3_000  # how long a heartbeat lets the gateway serve, from its sendi
 _HEAD_BYTES = 4_096  # of a reply without its messages
 _NOBODY = "503"  # the status of a server for: nobody is subscribed
 _REFUSING_MS = 60_000  # the interval of log lines about refused reply subjects
+_FETCH = subjects.encode(requests.Fetch)
 _MOST_BUSY = 10_000  # requests in progress, including those that wait for mail
 
+# The subjects of callers, whom NATS authenticates.
+CALLERS = f"{subjects.AS_CALLER}>"
 INBOXES = ("_INBOX.",)
 GATEWAY_INBOX = f"_INBOX.{NAME}.gateway"  # the prefix of the inboxes of gateways
 OPERATOR_INBOX = f"_INBOX.{NAME}.operator"
 _CLOSED = ("$", f"{NAME}.", f"{GATEWAY_INBOX}.")
+
+
+class Callers(Protocol):
+    """The users of a gateway whom NATS authenticates."""
+
+    @property
+    def reserved(self) -> Reserved | None:
+        """Names and addresses of the configured agents; None if no agents are configured."""
+
+    @property
+    def has_callers(self) -> bool:
+        """Whether there are any."""
+
+    def caller(self, name: str) -> Identity | None:
+        """Return the identity of a caller; None if it is unknown."""
+
+
+class NoCallers:
+    """No users: all clients are anonymous."""
+
+    reserved = None
+    has_callers = False
+
+    def caller(self, _name: str) -> Identity | None:
+        """Return None."""
+        return None
 
 
 class ReplySubjects:
@@ -108,6 +138,8 @@ class _WaitingClient:
     """A client that waits for a reply."""
 
     to: str
+    caller: str | None = None
+    is_fetch: bool = False
     undo: Call[Undo] | None = None  # takes back the leases of its FETCH
 
     def lease(self, undo: Call[Undo]) -> None:
@@ -133,10 +165,10 @@ class Gateway:
         self._beat_subject = f"MQ9.gateway.{name}"
         self._lost_subject = f"{self._beat_subject}.lost"
         self._valid_until_ms = 0
-        self._subscription: Subscription | None = None
+        self._subscriptions: dict[str, Subscription] = {}  # of the queue group, by subject
         self._joined = asyncio.Event()
         self._chores: list[asyncio.Task[None]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], _WaitingClient] = {}
         # At most one for each request in progress.
         self._replies: asyncio.Queue[_Reply] = asyncio.Queue()
         self._lost: Subscription | None = None
@@ -145,7 +177,7 @@ class Gateway:
         self.refused = 0  # requests whose reply subject is not an inbox
         self._refused_ms: int | None = None  # when one was logged
         self._inboxes = inboxes
-        self._reserved: Reserved | None = None
+        self._callers: Callers = NoCallers()
         self._encoding = PayloadEncoding.AUTO
         self._is_able = is_able
         self.is_over = asyncio.Event()  # the broker failed, and the gateway has left
@@ -153,11 +185,11 @@ class Gateway:
 
     async def start(
         self,
-        reserved: Reserved | None = None,
+        callers: Callers | None = None,
         encoding: PayloadEncoding = PayloadEncoding.AUTO,
     ) -> None:
         """Join the queue group; return when the first heartbeat has arrived, and it has joined."""
-        self._reserved, self._encoding = reserved, encoding
+        self._callers, self._encoding = callers or self._callers, encoding
         self._lost = await self._client.subscribe(f"{self._lost_subject}.>", cb=self._take_back)
         await self._client.subscribe(self._beat_subject, cb=self._hear)
         self._chores = [asyncio.create_task(self._beat()), asyncio.create_task(self._write_all())]
@@ -166,11 +198,30 @@ class Gateway:
     @property
     def is_serving(self) -> bool:
         """Whether it is in the queue group."""
-        return self._subscription is not None
+        return bool(self._subscriptions)
+
+    async def check_users(self) -> None:
+        """Apply changed users: end the FETCHes of callers that are gone, which may wait long."""
+        if self.is_serving:
+            await self._join()
+        for task, waiting in list(self._tasks.items()):
+            is_gone = waiting.caller is not None and self._callers.caller(waiting.caller) is None
+            if is_gone and waiting.is_fetch and task.cancel():
+                self._answer(waiting, _failure(_unknown(waiting.caller)))
+
+    async def _join(self) -> None:
+        """Subscribe to requests, those of callers included if there are any."""
+        wanted = [f"{subjects.ROOT}>", *([CALLERS] if self._callers.has_callers else [])]
+        for subject in wanted:
+            if subject not in self._subscriptions:
+                self._subscriptions[subject] = await self._client.subscribe(
+                    subject, queue=QUEUE, cb=self._begin
+                )
+        await self._client.flush()
 
     async def _beat(self) -> None:
         while self._is_able():
-            if self._subscription is not None and self._is_stale():
+            if self.is_serving and self._is_stale():
                 logger.warning("the gateway does not hear itself, and leaves the queue group")
                 await self._leave()
             sent_ms = self._clock.monotonic_ms()
@@ -185,19 +236,16 @@ class Gateway:
     async def _hear(self, message: Msg) -> None:
         self._valid_until_ms = orjson.loads(message.data) + _VALID_MS
         may_join = self._is_able() and not self.is_draining and not self._is_stale()
-        if self._subscription is None and may_join:
-            self._subscription = await self._client.subscribe(
-                f"{subjects.ROOT}>", queue=QUEUE, cb=self._begin
-            )
-            await self._client.flush()
+        if not self.is_serving and may_join:
+            await self._join()
             self._joined.set()
 
     def _is_stale(self) -> bool:
         return self._clock.monotonic_ms() > self._valid_until_ms
 
     async def _leave(self) -> None:
-        subscription, self._subscription = self._subscription, None
-        if subscription is not None:
+        left, self._subscriptions = self._subscriptions, {}
+        for subscription in left.values():
             with contextlib.suppress(nats.errors.Error):  # a closed connection has none
                 await subscription.unsubscribe()
 
@@ -209,20 +257,28 @@ class Gateway:
             return
         if self.requests >= _MOST_BUSY:
             busy = LimitReached(f"the gateway is busy: it has {_MOST_BUSY} requests in work")
-            self._write(_Reply(message.reply, replies.encode(replies.failure(busy))))
+            self._write(_Reply(message.reply, _failure(busy)))
             return
-        waiting = _WaitingClient(message.reply)
+        caller, subject = subjects.split_caller(message.subject)
+        identity = Identity(None) if caller is None else self._callers.caller(caller)
+        if identity is None:
+            self._write(_Reply(message.reply, _failure(_unknown(caller))))
+            return
+        waiting = _WaitingClient(message.reply, caller, subject.startswith(_FETCH))
         connection = _connection_of(message.reply)
         session = BrokerSession(
-            connection,
-            reserved=self._reserved,
-            is_stranger=True,
+            # Another caller may name an inbox of this one, and must not be taken for it.
+            connection if caller is None else f"{connection}@{caller}",
+            identity.agent,
+            self._callers.reserved,
+            is_stranger=caller is None,
+            role=identity.role,
             payloads=PayloadForm(self._encoding),
             is_told_apart="." in connection,  # otherwise each request may have its own inbox
             max_reply=self._client.max_payload - _HEAD_BYTES,
         )
         request = PublishedRequest(
-            message.subject,
+            subject,
             message.data,
             tuple((message.headers or {}).items()),
             session,
@@ -232,8 +288,8 @@ class Gateway:
         self.requests += 1
         task = self._broker.begin(request, partial(self._answer, waiting), at_once=True)
         if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = waiting
+            task.add_done_callback(self._tasks.pop)
 
     def _refuse(self, message: Msg) -> None:
         """Drop a request whose reply subject is not an inbox."""
@@ -258,7 +314,7 @@ class Gateway:
                 f"the reply has {len(reply)} bytes, more than the {self._client.max_payload} of "
                 "the cluster; request fewer messages at once"
             )
-            reply = replies.encode(replies.failure(refusal))
+            reply = _failure(refusal)
             if waiting.undo is not None:
                 self._broker.undo_soon(waiting.undo, _connection_of(waiting.to))
                 waiting.undo = None
@@ -292,8 +348,8 @@ class Gateway:
     async def drain(self) -> None:
         """Accept no more requests, and answer those in progress."""
         self.is_draining = True
-        subscription, self._subscription = self._subscription, None
-        if subscription is not None:
+        left, self._subscriptions = self._subscriptions, {}
+        for subscription in left.values():
             # Requests that the server has already delivered are answered.
             await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py has no type for it
         self._broker.stop_waiting()
@@ -310,6 +366,17 @@ class Gateway:
         for task in [*self._chores, *self._tasks]:
             task.cancel()
         await asyncio.gather(*self._chores, *self._tasks, return_exceptions=True)
+
+
+def _failure(error: Mq9Error) -> bytes:
+    return replies.encode(replies.failure(error))
+
+
+def _unknown(caller: str | None) -> Unauthorized:
+    return Unauthorized(
+        f"caller: {shown(caller)} is not a user of this gateway; an operator adds it: "
+        "mq9 users add FILE --agent NAME --caller CALLER"
+    )
 
 
 def _connection_of(reply: str) -> str:

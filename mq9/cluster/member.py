@@ -145,6 +145,7 @@ async def joined(
     *,
     limits: Limits | None = None,
     reply_prefixes: Sequence[str] = INBOXES,
+    has_callers: bool = False,
     **options: Unpack[BrokerOptions],
 ) -> AsyncIterator[Member]:
     """Be a member of a cluster while inside; start its ``gateway`` to serve clients."""
@@ -155,7 +156,7 @@ async def joined(
         refusals: list[str] = []
         client = await connect(url, f"mq9 gateway {name}", GATEWAY_INBOX, refusals=refusals)
         stack.push_async_callback(client.close)
-        await permissions.check(client, reply_prefixes, refusals)
+        await permissions.check(client, reply_prefixes, refusals, has_callers=has_callers)
         log = JetStreamLog(client, clock)
         snapshots = Snapshots(client, clock)
         taken = await _open_log(log, snapshots, Identities(client), data, clock)

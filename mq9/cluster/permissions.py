@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import api
 
+from mq9.cluster import gateway
 from mq9.cluster.gateway import GATEWAY_INBOX
 from mq9.cluster.identity import BUCKET
 from mq9.cluster.jetstream import NAME
@@ -71,19 +72,30 @@ SUBSCRIBE = (
 )
 
 
-async def check(client: Client, reply_prefixes: Sequence[str], refusals: Sequence[str]) -> None:
+CALLERS = Trial(gateway.CALLERS, f"{subjects.AS_CALLER}{_CHECK}")
+
+
+async def check(
+    client: Client,
+    reply_prefixes: Sequence[str],
+    refusals: Sequence[str],
+    *,
+    has_callers: bool = False,
+) -> None:
     """Try each permission; raise Forbidden that names the missing ones.
 
     Args:
         client: The connection of the gateway.
         reply_prefixes: The beginnings of subjects to which it publishes replies.
-        refusals: What the server has refused, which grows during the trials.
+        refusals: The refusals of the server so far. The trials add to it.
+        has_callers: Whether NATS authenticates users.
     """
     replies = [Trial(f"{prefix}>", f"{prefix}{_CHECK}") for prefix in reply_prefixes]
     publish = [*PUBLISH, *replies]
     for one in publish:
         await client.publish(one.subject, _NO_JSON, headers=_NO_STREAM)
-    for one in SUBSCRIBE:
+    subscribe = [*SUBSCRIBE, *([CALLERS] if has_callers else [])]
+    for one in subscribe:
         subscription = await client.subscribe(one.subject, cb=_ignore)
         await subscription.unsubscribe()
     for _ in range(2):  # the first PING may overtake what is still in the buffer of nats-py
@@ -91,7 +103,7 @@ async def check(client: Client, reply_prefixes: Sequence[str], refusals: Sequenc
     # The client reports what it has refused in small letters.
     missing = [
         f"{verb} {one.permission}"
-        for verb, trials in (("publish", publish), ("subscribe", SUBSCRIBE))
+        for verb, trials in (("publish", publish), ("subscribe", subscribe))
         for one in trials
         if f"{verb} {one.subject}".lower() in refusals
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from itertools import chain
 from typing import Any, Final
 
@@ -69,6 +70,32 @@ def nearest(name: str, older: OlderVerbs) -> str:
 
 
 ROOT = "$mq9.AI."
+# NATS permissions decide who may publish to the subjects of a caller: ``$mq9.as.<caller>.AI.…``.
+AS_CALLER = "$mq9.as."
+_CALLER = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+def check_caller(where: str, caller: object) -> str:
+    """Return the name of a caller; raise InvalidRequest if it is not one token of a subject."""
+    if not isinstance(caller, str) or not _CALLER.fullmatch(caller):
+        raise InvalidRequest(
+            f"{where}: {shown(caller)} is not the name of a caller; use 1 to 128 of A-Z, a-z, 0-9, "
+            "- and _"
+        )
+    return caller
+
+
+def root_of(caller: str | None) -> str:
+    """Return the beginning of the subjects of a caller, or of anonymous clients."""
+    return ROOT if caller is None else f"{AS_CALLER}{caller}.AI."
+
+
+def split_caller(subject: str) -> tuple[str | None, str]:
+    """Return the caller that a subject names, or None, and the subject without it."""
+    if not subject.startswith(AS_CALLER):
+        return None, subject
+    caller, _, rest = subject.removeprefix(AS_CALLER).partition(".")
+    return caller, f"$mq9.{rest}"
 
 
 def encode(request: type[Body[Any]], mail_address: str = "", msg_id: int | None = None) -> str:

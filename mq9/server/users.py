@@ -8,6 +8,8 @@ A users file is TOML, one table per user::
     token = "sha256:9f86d081…"    # or user = "…" and password = "scrypt:…"
     allow_send = ["lawyer", "team.*"]  # where it may send; omit it for everywhere
 
+With ``caller = "…"`` in place of a token or password, NATS authenticates the user of a gateway.
+
 A secret is plain text, or hashed: a password by scrypt, as ``mq9 hash-password`` does, and a token
 as ``sha256:`` and its hexadecimal digest. The digest is safe for random tokens only.
 """
@@ -27,8 +29,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mq9.errors import InvalidRequest, Unauthorized
-from mq9.models import Role
-from mq9.protocol import checks
+from mq9.models import Identity, Role
+from mq9.protocol import checks, subjects
 from mq9.protocol.address_patterns import AddressPatterns
 from mq9.protocol.reserved import Reserved
 from mq9.server import passwords
@@ -37,7 +39,8 @@ from mq9.server.passwords import Guesses
 logger = logging.getLogger("mq9.broker")
 
 _DIGEST = "sha256:"
-_FIELDS = {"agent", "role", "user", "password", "token", "allow_send"}
+_FIELDS = {"agent", "role", "user", "password", "token", "caller", "allow_send"}
+_LOGINS = ({"token"}, {"user", "password"}, {"caller"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,13 @@ class Guard(Protocol):
     def reserved(self) -> Reserved | None:
         """Names and addresses of the configured agents; None if no agents are configured."""
 
+    @property
+    def has_callers(self) -> bool:
+        """Whether NATS authenticates users of a gateway."""
+
+    def caller(self, name: str) -> Identity | None:
+        """Return the identity of a caller whom NATS has authenticated; None if it is unknown."""
+
     async def admit(self, credentials: Mapping[str, Any], address: str = "") -> Admitted:
         """Return who a connection is; raises Unauthorized for those who may not connect."""
 
@@ -72,6 +82,11 @@ class OpenGuard:
 
     is_open = True
     reserved = None
+    has_callers = False
+
+    def caller(self, _name: str) -> Identity | None:
+        """Return None: no caller is configured."""
+        return None
 
     async def admit(self, _credentials: Mapping[str, Any], _address: str = "") -> Admitted:
         """Let them in."""
@@ -84,13 +99,19 @@ class OpenGuard:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One who may connect, by token or by name and password."""
+    """One who may connect by token, or by name and password, or through NATS as a caller."""
 
-    secret: str  # the token, or its digest after ``sha256:``; the password, or its hash
+    secret: str  # the token, or its digest after ``sha256:``; the password, or its hash; or ""
     name: str | None = None  # None for a token
     agent: str | None = None  # None for one whose messages have no verified sender
     allow_send: tuple[str, ...] | None = None  # where the agent may send; None for everywhere
     role: Role | None = None  # None: an agent, or an operator where it is none
+    caller: str | None = None  # its name in the subjects of its requests
+
+    @property
+    def has_token(self) -> bool:
+        """Whether it connects by a token."""
+        return self.name is None and self.caller is None
 
     @property
     def admitted(self) -> Admitted:
@@ -101,7 +122,7 @@ class User:
     @property
     def digest(self) -> bytes:
         """The digest of a secret that is not hashed by scrypt."""
-        if self.name is None and self.secret.startswith(_DIGEST):
+        if self.has_token and self.secret.startswith(_DIGEST):
             return bytes.fromhex(self.secret.removeprefix(_DIGEST))
         return _digest(self.secret)
 
@@ -148,7 +169,8 @@ class Users:
 
     def __init__(self, users: Sequence[User]) -> None:
         self._users = frozenset(users)
-        self._tokens = [user for user in users if user.name is None]
+        self._tokens = [user for user in users if user.has_token]
+        self._callers = {user.caller: user.admitted for user in users if user.caller is not None}
         self._passwords = {user.name: _Password(user) for user in users if user.name is not None}
         self._guesses = Guesses()
         # Compared with every wrong password that has no hash of its own, so that the time tells
@@ -181,9 +203,13 @@ class Users:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise InvalidRequest(f"users: {path} has the user {twice!r} twice")
-        tokens = Counter(user.digest for user in users if user.name is None)
+        callers = [user.caller for user in users if user.caller is not None]
+        if len(set(callers)) < len(callers):
+            twice = next(name for name in callers if callers.count(name) > 1)
+            raise InvalidRequest(f"users: {path} has the caller {twice!r} twice")
+        tokens = Counter(user.digest for user in users if user.has_token)
         for n, user in enumerate(users, 1):
-            if user.name is None and tokens[user.digest] > 1:
+            if user.has_token and tokens[user.digest] > 1:
                 raise InvalidRequest(f"users: user {n} in {path} has the token of another")
         if others_may_read:
             logger.warning("%s holds secrets and others may read it; chmod 600 it", path)
@@ -202,6 +228,7 @@ class Users:
             if former is not None and former.admitted.user == password.admitted.user:
                 other._passwords[name] = former  # of this class
         self._users, self._tokens = other._users, other._tokens  # of this class
+        self._callers = other._callers  # of this class
         self._passwords, self._decoy = other._passwords, other._decoy
         self._allow_send, self.reserved = other._allow_send, other.reserved
 
@@ -212,6 +239,16 @@ class Users:
     def knows(self, admitted: Admitted) -> bool:
         """Return whether a user who was admitted is still configured, unchanged."""
         return admitted.user in self._users
+
+    @property
+    def has_callers(self) -> bool:
+        """Whether NATS authenticates users of a gateway."""
+        return bool(self._callers)
+
+    def caller(self, name: str) -> Identity | None:
+        """Return the identity of a caller whom NATS has authenticated; None if it is unknown."""
+        admitted = self._callers.get(name)
+        return None if admitted is None else Identity(admitted.agent, admitted.role)
 
     @property
     def agents_with_tokens(self) -> dict[str, tuple[str, ...] | None]:
@@ -292,11 +329,11 @@ def _user(where: str, table: Any) -> User:
     unknown = table.keys() - _FIELDS
     if unknown:
         raise InvalidRequest(f"{where} has {min(unknown)!r}, which is none of {sorted(_FIELDS)}")
-    by_token = "token" in table
-    if by_token == ("user" in table or "password" in table) or (
-        not by_token and not {"user", "password"} <= table.keys()
-    ):
-        raise InvalidRequest(f"{where} needs either a token, or a user and a password")
+    if table.keys() & set().union(*_LOGINS) not in _LOGINS:
+        raise InvalidRequest(
+            f"{where} needs one of these: a token, or a user and a password, or a caller"
+        )
+    caller = table.get("caller")
     name = table.get("user")
     if name is not None and (not isinstance(name, str) or not name):
         raise InvalidRequest(f"{where}: user: {name!r} is not a name")
@@ -314,13 +351,19 @@ def _user(where: str, table: Any) -> User:
         )
     if allowed is not None and not isinstance(allowed, list):
         raise InvalidRequest(f"{where}: allow_send: {allowed!r} is not a list of address patterns")
-    kind = "token" if by_token else "password"
+    if caller is not None:
+        secret = ""
+        subjects.check_caller(f"{where}: caller", caller)
+    else:
+        kind = "token" if name is None else "password"
+        secret = _secret(f"{where}: {kind}", table[kind], is_token=name is None)
     return User(
-        _secret(f"{where}: {kind}", table[kind], is_token=by_token),
+        secret,
         name,
         None if agent is None else checks.agent_name(f"{where}: agent", agent),
         None if allowed is None else tuple(AddressPatterns(f"{where}: allow_send", allowed)),
         role,
+        caller,
     )
 
 

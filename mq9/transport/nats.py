@@ -147,7 +147,7 @@ class NatsTransport:
             login = await asyncio.to_thread(Login.read, self._servers)
         refusals: list[Mq9Error] = []
         for server in self._candidates(is_leaving=is_leaving):
-            link = Link(server, self._servers.inbox_prefix)
+            link = Link(server, self._servers.inbox_prefix, self._servers.caller)
             try:
                 await link.open(self._name, login)
                 if self._agent is not None:

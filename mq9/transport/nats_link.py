@@ -73,8 +73,11 @@ class Link:
     subscription of an mq9 server. RobustMQ does not answer to inboxes of a wildcard subscription.
     """
 
-    def __init__(self, server: ServerAddress, inbox_prefix: str | None) -> None:
+    def __init__(
+        self, server: ServerAddress, inbox_prefix: str | None, caller: str | None = None
+    ) -> None:
         self._server = server
+        self._root = subjects.root_of(caller)
         self._connection = NatsConnection(server, self)
         self._loop = asyncio.get_running_loop()
         # Those of one request begin with this, too, and have no dot behind it.
@@ -162,7 +165,7 @@ class Link:
         if answer.block and _says_nobody(answer):
             raise Unreachable(
                 f"a NATS server answers at {self._server.url}, but no mq9 broker does: nobody "
-                f"listens to {subject}"
+                f"listens to {self._addressed(subject)}"
             )
         return answer.payload
 
@@ -174,7 +177,9 @@ class Link:
         block = wire_headers.encode(headers) if headers else b""
         self._refuse_oversize(len(payload), len(block))
         number = next(self._numbers)
-        if self._is_shared and not subject.startswith(_FETCH):
+        is_fetch = subject.startswith(_FETCH)
+        subject = self._addressed(subject)
+        if self._is_shared and not is_fetch:
             if self._deaf is not None:
                 raise self._deaf
             inbox, sid = b"%b.%d" % (self._inboxes, number), _SHARED
@@ -211,7 +216,12 @@ class Link:
     def publish(self, subject: str, payload: bytes) -> None:
         """Send a request without a reply, and without waiting."""
         if self.is_open:
-            self._connection.write(to_server.publish(subject.encode(), b"", b"", payload))
+            published = self._addressed(subject).encode()
+            self._connection.write(to_server.publish(published, b"", b"", payload))
+
+    def _addressed(self, subject: str) -> str:
+        """Return the subject of a request of this caller."""
+        return self._root + subject.removeprefix(subjects.ROOT)
 
     def _refuse_oversize(self, size: int, head: int) -> None:
         info = self._connection.info

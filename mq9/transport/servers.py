@@ -12,13 +12,14 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from mq9.address import shown
 from mq9.errors import InvalidRequest
+from mq9.protocol.subjects import check_caller
 from mq9.wire.subjects import is_subject
 
 SCHEMES = frozenset({"nats", "tls"})
 DEFAULT_PORT = 4222
 _TLS_OPTIONS = frozenset({"tls_ca", "tls_cert", "tls_key", "tls_first"})
 _SWITCHES = frozenset({"tls_first", "ignore_discovered"})  # true or false
-_OPTIONS = _TLS_OPTIONS | _SWITCHES | {"inbox_prefix", "creds", "nkey"}
+_OPTIONS = _TLS_OPTIONS | _SWITCHES | {"inbox_prefix", "creds", "nkey", "caller"}
 _SCHEME = re.compile(r"\w+://")
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.%]+", re.IGNORECASE)
 _FORM = "nats://[user:password@|token@]host[:port] or the same with tls://"
@@ -57,6 +58,7 @@ class Servers:
     cert: str | None = None
     key: str | None = None
     inbox_prefix: str | None = None
+    caller: str | None = None  # under whose subjects requests are published
     creds: str | None = None  # a file of a JWT and an NKey's seed
     nkey: str | None = None  # a file of an NKey's seed
     tls_first: bool = False  # before the server greets
@@ -122,6 +124,8 @@ def parse(url: str) -> Servers:
             f"server: inbox_prefix: {shown(inbox_prefix)} is not the beginning of an inbox; write "
             "whole tokens without a dot at the end, such as _INBOX.ada"
         )
+    if "caller" in options:
+        check_caller("server: caller", options["caller"])
     switches = {name: _switch(name, options.pop(name, "false")) for name in _SWITCHES}
     if "creds" in options and "nkey" in options:
         raise InvalidRequest("server: creds has the seed of an NKey, so nkey cannot be named, too")
@@ -135,6 +139,7 @@ def parse(url: str) -> Servers:
         cert=options.get("tls_cert"),
         key=options.get("tls_key"),
         inbox_prefix=inbox_prefix,
+        caller=options.get("caller"),
         creds=options.get("creds"),
         nkey=options.get("nkey"),
         **switches,

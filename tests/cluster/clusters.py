@@ -121,6 +121,8 @@ class Members(Cluster):
             options: What it joins with.
         """
         own = self._stacks[name] = await self.stack.enter_async_context(AsyncExitStack())
+        if gateway and gateway[0] is not None:
+            options["has_callers"] = gateway[0].has_callers
         joining = joined(self.url, self.file(name), SystemClock(), **options)
         member = await own.enter_async_context(joining)
         await member.gateway.start(*gateway)

@@ -29,7 +29,7 @@ from mq9.errors import (
     UnusableFile,
 )
 from mq9.protocol.headers import PayloadEncoding
-from mq9.protocol.reserved import Reserved
+from mq9.server.users import User, Users
 from mq9.transport.direct import DirectTransport
 from tests.contract.reading import send_all
 
@@ -192,7 +192,7 @@ async def test_without_a_log_or_gateways_every_command_says_how_to_begin(members
     for command in (["status"], ["verify"], ["snapshot"], ["export", tmp_path / "after.db"]):
         code, refused = await members.call(*command)
         assert code == 1
-        assert refused["error"].startswith("cluster: there is no log yet; `mq9 serve --cluster`")
+        assert refused["error"].startswith("cluster: the log does not exist yet; `mq9 serve --cluster`")
 
     await members.start("one")
     await members.stop("one")
@@ -201,7 +201,7 @@ async def test_without_a_log_or_gateways_every_command_says_how_to_begin(members
     assert await members.call("status") == (4, {"last": 0, "gateways": [], **said})
     assert await members.call("verify") == (4, {"equal": False, "gateways": [], **said})
     code, refused = await members.call("snapshot")
-    assert (code, refused["error"]) == (1, "snapshot: there is no gateway; start one")
+    assert (code, refused["error"]) == (1, "snapshot: no gateway answers; start one")
 
 
 USERS = "authorization { users: [ {user: ada, password: right} ] }"
@@ -371,7 +371,7 @@ async def test_an_export_overwrites_nothing(members, tmp_path):
 
     code, refused = await members.call("export", there)
     assert code == 2
-    assert refused["error"].startswith("export: there is no snapshot; `mq9 cluster snapshot`")
+    assert refused["error"].startswith("export: no snapshot is stored; `mq9 cluster snapshot`")
     there.write_text("mine")
     code, refused = await members.call("export", there)
     assert (code, refused["error"]) == (2, f"export: {there} exists")
@@ -402,8 +402,9 @@ async def test_a_message_that_could_not_be_given_back_is_refused(members):
 
 
 async def test_who_comes_by_the_cluster_is_no_operator(members):
-    reserved = Reserved(["ada"])
-    member = await members.start("one", gateway=[reserved])
+    users = Users([User("secret", agent="ada")])
+    reserved = users.reserved
+    member = await members.start("one", gateway=[users])
     stranger = await members.client()
 
     async def release():

@@ -272,7 +272,10 @@ def of_the_gateway():
 
 TRIALS = [
     ("publish", [one.permission for one in permissions.PUBLISH] + ["_INBOX.>"]),
-    ("subscribe", [one.permission for one in permissions.SUBSCRIBE]),
+    (
+        "subscribe",
+        [one.permission for one in (*permissions.SUBSCRIBE, permissions.CALLERS)],
+    ),
 ]
 
 
@@ -294,7 +297,7 @@ async def test_a_missing_permission_is_named_when_a_gateway_starts(tmp_path):
 
         def joining(user):
             url = server.url.replace("nats://", f"nats://{user}:x@")
-            return joined(url, tmp_path / f"{user}.db", SystemClock())
+            return joined(url, tmp_path / f"{user}.db", SystemClock(), has_callers=True)
 
         async with joining("all") as member:
             await member.gateway.start()
