@@ -9,15 +9,17 @@ import nats
 import orjson
 import pytest
 from nats.errors import NoRespondersError
-from nats_server import NatsServer
+from nats_server import NatsCluster, NatsServer
+from typer.testing import CliRunner
 from users_file import write_users
 from waiting import until
 
+from mq9.cli.app import app
 from mq9.errors import Forbidden, InvalidRequest, OutcomeUnknown, Unauthorized
 from mq9.models import Identity, Role
 from mq9.server.users import Users
 
-from .clusters import Cluster, Members
+from .clusters import Cluster, Members, Programs
 from .test_permissions import BLOCK, PAGE, Guarded
 
 pytestmark = pytest.mark.programs
@@ -253,6 +255,34 @@ async def test_callers_may_be_added_to_a_gateway_without_any(tmp_path, stack, us
     await member.gateway.check_users()
     bob = await cluster.client(f"{cluster.url}?caller=bob")
     assert (await bob.identity()).agent == "Bob"
+
+
+async def mq9_users(*arguments):
+    """Call `mq9 users`; what it prints."""
+    done = await asyncio.to_thread(CliRunner().invoke, app, ["users", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+async def test_the_command_line_adds_and_removes_callers_of_a_running_gateway(tmp_path, stack):
+    file = tmp_path / "users.toml"
+    await mq9_users("add", file, "--agent", "Ada", "--caller", "ada")
+    cluster = Programs(tmp_path, stack, NatsCluster(tmp_path / "nats", 1))
+    await cluster.gateway("--users", str(file))
+
+    async def is_known(caller):
+        try:
+            return (await (await cluster.client(f"{cluster.url}?caller={caller}")).identity()).agent
+        except Unauthorized:
+            return None
+
+    assert (await is_known("ada"), await is_known("bob")) == ("Ada", None)
+    await mq9_users("add", file, "--agent", "Bob", "--caller", "bob")
+    await mq9_users("remove", file, "--caller", "ada")
+    await until(lambda: is_known("bob"))
+    assert (await is_known("ada"), await is_known("bob")) == (None, "Bob")
+    listed = (await mq9_users("list", file)).splitlines()
+    assert listed[1].split() == ["Bob", "agent", "NATS,", "as", "bob", "everywhere"]
 
 
 async def test_without_callers_nats_can_still_limit_a_client_by_subject(tmp_path, stack):

@@ -192,7 +192,9 @@ async def test_without_a_log_or_gateways_every_command_says_how_to_begin(members
     for command in (["status"], ["verify"], ["snapshot"], ["export", tmp_path / "after.db"]):
         code, refused = await members.call(*command)
         assert code == 1
-        assert refused["error"].startswith("cluster: the log does not exist yet; `mq9 serve --cluster`")
+        assert refused["error"].startswith(
+            "cluster: the log does not exist yet; `mq9 serve --cluster`"
+        )
 
     await members.start("one")
     await members.stop("one")
