@@ -31,7 +31,7 @@ ONE_ACCOUNT, ACCOUNTS, LIMITED = re.findall(
 [USERS] = re.findall(
     r"^```toml\n(.*?)^```$", CALLERS_PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL
 )
-FURTHER = '\n[[users]]\nrole = "operator"\ncaller = "operator"\n'
+ADMIN = '\n[[users]]\nrole = "operator"\ncaller = "admin"\n'
 ROLES = ("gateway", "operator", "ada", "bob")
 
 
@@ -57,11 +57,11 @@ class OneAccount(Guarded):
         return f"{url}&caller={role}" if role in {"ada", "bob"} else url
 
 
-def one_account(directory, stack):
-    """Gateways on a server with the permissions of the page."""
+def one_account(directory, stack, further=""):
+    """Gateways on a server with the permissions of the page, and further users."""
     [config] = BLOCK.findall(PAGE.read_text("utf-8"))
     anonymous = config[config.index("      {\n        user: ada") : config.index("    ]\n  }\n}")]
-    return OneAccount(directory, stack, config.replace(anonymous, ONE_ACCOUNT))
+    return OneAccount(directory, stack, config.replace(anonymous, ONE_ACCOUNT + further))
 
 
 class Accounts(Members):
@@ -122,6 +122,123 @@ async def test_a_caller_is_its_agent(servers):
             await attempt
     await ada.mailbox_grant("team", readers=["Bob"])
     assert await bob.query("team") == []
+
+
+def rights_on_the_page():
+    """The table of the page: role and right of each cell, and whether the role has it."""
+    rows = re.findall(r"^\| (.+) \|$", CALLERS_PAGE.read_text("utf-8"), re.MULTILINE)
+    head, *rows = [row.split(" | ") for row in rows if " | yes" in row or row.startswith("right ")]
+    return {
+        (role.strip("`"), right): cell == "yes"
+        for right, *cells in rows
+        for role, cell in zip(head[1:], cells, strict=True)
+    }
+
+
+class Person:
+    """A plain NATS client of a role, which notes what NATS refuses."""
+
+    def __init__(self, role, caller):
+        self.role = role
+        self.root = f"$mq9.as.{caller}.AI." if caller else "$mq9.AI."
+        self.inbox = {"gateway": "_INBOX.MQ9.gateway", "operator": "_INBOX.MQ9.operator"}.get(
+            role, f"_INBOX.{role}"
+        )
+
+    async def connect(self, url, stack):
+        self._refused = 0
+
+        async def note(error):
+            self._refused += "permissions violation" in str(error).lower()
+
+        self._client = await nats.connect(
+            url, user=self.role, password=f"{self.role}-secret", error_cb=note
+        )
+        stack.push_async_callback(self._client.close)
+        self._heard = await self._client.subscribe(f"{self.inbox}.x.*")
+        return self
+
+    async def may_publish(self, subject, payload=b"{", **headers):
+        before = self._refused
+        await self._client.publish(subject, payload, headers=headers or None)
+        for _ in range(2):
+            await self._client.flush()
+        return self._refused == before
+
+    async def may_subscribe(self, subject):
+        before = self._refused
+        subscription = await self._client.subscribe(subject)
+        for _ in range(2):
+            await self._client.flush()
+        await subscription.unsubscribe()
+        return self._refused == before
+
+    async def asks(self, subject, body=b"{}", **headers):
+        """Make a request of mq9; whether it was carried out."""
+        before = self._refused
+        await self._client.publish(
+            self.root + subject, body, f"{self.inbox}.x.1", headers=headers or None
+        )
+        for _ in range(2):
+            await self._client.flush()
+        if self._refused > before:
+            return False
+        return "code" not in orjson.loads((await self._heard.next_msg(timeout=10)).data)
+
+
+TRIALS = {
+    "write to the log": lambda one: one.may_publish(
+        "MQ9.append.x", **{"Nats-Expected-Stream": "no-stream-of-mq9"}
+    ),
+    "read the log": lambda one: one.may_publish("$JS.API.DIRECT.GET.MQ9"),
+    "remove the log": lambda one: one.may_publish("$JS.API.STREAM.DELETE.MQ9"),
+    "ask for the status of the gateways": lambda one: one.may_publish("MQ9.gateways"),
+    "answer requests": lambda one: one.may_subscribe("$mq9.AI.>"),
+    "hear the replies to `ada`": lambda one: one.may_subscribe("_INBOX.ada.>"),
+    "send to a mailbox of Ada": lambda one: one.asks("MSG.SEND.ada", b"x"),
+    "read a mailbox of Ada": lambda one: one.asks("MSG.QUERY.ada"),
+    "grant or drop a mailbox of Ada": lambda one: one.asks("MAILBOX.GRANT.ada", b'{"readers":[]}'),
+    "read a mailbox that no agent created": lambda one: one.asks("MSG.QUERY.common"),
+    "create a mailbox below `ada`": lambda one: one.asks(
+        "MAILBOX.CREATE", b'{"name":"ada.%b"}' % one.role.encode()
+    ),
+}
+
+
+async def test_each_role_has_the_rights_of_the_table_and_no_others(tmp_path, stack, monkeypatch):
+    further = "".join(
+        f"\n{{ user: {role}, password: {role}-secret\n"
+        f'  permissions: {{ publish: "{root}>", subscribe: "_INBOX.{role}.>" }} }}\n'
+        for role, root in (("admin", "$mq9.as.admin.AI."), ("carl", "$mq9.AI."))
+    )
+    guard = Users.from_file(write_users(tmp_path, USERS + ADMIN))
+    guarded = one_account(tmp_path, stack, further)
+    member = await guarded.start("one", gateway=[guard])
+    await member.broker.claim(guard.reserved)
+    people = {
+        role: await Person(role, role if role in {"ada", "bob", "admin"} else None).connect(
+            guarded.servers.url, stack
+        )
+        for role in ("gateway", "operator", "ada", "bob", "admin", "carl")
+    }
+    ada, carl = people["ada"], people["carl"]
+    assert await ada.asks("MAILBOX.CREATE", b'{"name":"ada","renew":true}')
+    assert await carl.asks("MAILBOX.CREATE", b'{"name":"common"}')
+
+    async def may(role, right):
+        if right != "send as Ada, verified":
+            return await TRIALS[right](people[role])
+        return await people[role].asks("MSG.SEND.ada", b"x") and await newest() == "Ada"
+
+    async def newest():
+        reader = await guarded.client(guarded.of("ada"))
+        message = (await reader.query("ada"))[-1]
+        return message.sender if message.sender_verified else None
+
+    expected = rights_on_the_page()
+    assert len(expected) == 6 * (len(TRIALS) + 1)
+    found = {cell: await may(*cell) for cell in expected}
+    assert found == expected
 
 
 async def test_nobody_speaks_as_another(servers):
@@ -197,12 +314,12 @@ async def test_the_doctor_tells_who_the_client_is_and_finds_what_nats_lets_it_do
 
 
 async def test_an_operator_may_be_a_caller(tmp_path, stack):
-    guard = Users.from_file(write_users(tmp_path, USERS + FURTHER))
+    guard = Users.from_file(write_users(tmp_path, USERS + ADMIN))
     cluster = Members(tmp_path, stack)
     await cluster.start("one", gateway=[guard])
     ada = await cluster.client(f"{cluster.url}?caller=ada")
     await ada.mailbox_create(name="ada")
-    operator = await cluster.client(f"{cluster.url}?caller=operator")
+    operator = await cluster.client(f"{cluster.url}?caller=admin")
     assert await operator.identity() == Identity(None, Role.OPERATOR)
     assert (await operator.mailbox_status("ada")).stored == 0
 
