@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import nats.errors
 import orjson
@@ -28,14 +28,13 @@ from mq9.broker.asked import BrokerSession, PublishedRequest
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.official import PayloadForm
 from mq9.clock import Clock, sleep
-from mq9.cluster.jetstream import NAME
+from mq9.cluster.callers import CALLERS, Callers, NoCallers
+from mq9.cluster.inboxes import ReplySubjects
 from mq9.engine.commands import Call, Undo
-from mq9.errors import InvalidRequest, LimitReached, Mq9Error, PayloadTooLarge, Unauthorized
+from mq9.errors import LimitReached, Mq9Error, PayloadTooLarge, Unauthorized
 from mq9.models import Identity
 from mq9.protocol import replies, requests, subjects
 from mq9.protocol.headers import PayloadEncoding
-from mq9.protocol.reserved import Reserved
-from mq9.wire.subjects import is_subject
 
 logger = logging.getLogger("mq9.broker")
 
@@ -48,81 +47,8 @@ _HEAD_BYTES = 4_096  # of a reply without its messages
 _NOBODY = "503"  # the status of a server for: nobody is subscribed
 _REFUSING_MS = 60_000  # the interval of log lines about refused reply subjects
 _FETCH = subjects.encode(requests.Fetch)
+_IMPORTED = "_R_."  # the reply subjects of requests through an import of another account
 _MOST_BUSY = 10_000  # requests in progress, including those that wait for mail
-
-# The subjects of callers, whom NATS authenticates.
-CALLERS = f"{subjects.AS_CALLER}>"
-INBOXES = ("_INBOX.",)
-GATEWAY_INBOX = f"_INBOX.{NAME}.gateway"  # the prefix of the inboxes of gateways
-OPERATOR_INBOX = f"_INBOX.{NAME}.operator"
-_CLOSED = ("$", f"{NAME}.", f"{GATEWAY_INBOX}.")
-
-
-class Callers(Protocol):
-    """The users of a gateway whom NATS authenticates."""
-
-    @property
-    def reserved(self) -> Reserved | None:
-        """Names and addresses of the configured agents; None if no agents are configured."""
-
-    @property
-    def has_callers(self) -> bool:
-        """Whether there are any."""
-
-    def caller(self, name: str) -> Identity | None:
-        """Return the identity of a caller; None if it is unknown."""
-
-
-class NoCallers:
-    """No users: all clients are anonymous."""
-
-    reserved = None
-    has_callers = False
-
-    def caller(self, _name: str) -> Identity | None:
-        """Return None."""
-        return None
-
-
-class ReplySubjects:
-    """The subjects to which a gateway publishes replies: inboxes only.
-
-    A client names the subject of its reply, and the gateway publishes there with its own rights. A
-    reply to JetStream, to the log or to another gateway would be a command that the client itself
-    may not send.
-    """
-
-    def __init__(self, prefixes: Sequence[str] = INBOXES) -> None:
-        for prefix in prefixes:
-            _check(prefix)
-        self._prefixes = tuple(prefixes)
-
-    def allows(self, subject: str) -> bool:
-        """Return whether a reply may be published there."""
-        return (
-            subject.startswith(self._prefixes)
-            and not subject.startswith(_CLOSED)
-            and is_subject(subject)
-        )
-
-
-def _check(prefix: str) -> None:
-    """Refuse a malformed prefix, and one that covers closed subjects."""
-    named = f"reply-prefix: {shown(prefix)}"
-    if prefix.startswith(_CLOSED):
-        raise InvalidRequest(
-            f"{named} covers subjects of NATS or of the cluster itself; name a prefix of inboxes, "
-            f"such as {INBOXES[0]}"
-        )
-    if (
-        not prefix.endswith(".")
-        or any(one.isspace() for one in prefix)
-        or not is_subject(prefix[:-1])
-    ):
-        raise InvalidRequest(
-            f"{named} is not the beginning of a subject; write whole tokens and a dot at the end, "
-            f"such as {INBOXES[0]}"
-        )
 
 
 class _Reply(NamedTuple):
@@ -178,6 +104,7 @@ class Gateway:
         self._refused_ms: int | None = None  # when one was logged
         self._inboxes = inboxes
         self._callers: Callers = NoCallers()
+        self._has_imports = False  # whether a FETCH came through an import
         self._encoding = PayloadEncoding.AUTO
         self._is_able = is_able
         self.is_over = asyncio.Event()  # the broker failed, and the gateway has left
@@ -265,6 +192,13 @@ class Gateway:
             self._write(_Reply(message.reply, _failure(_unknown(caller))))
             return
         waiting = _WaitingClient(message.reply, caller, subject.startswith(_FETCH))
+        if waiting.is_fetch and not self._has_imports and message.reply.startswith(_IMPORTED):
+            self._has_imports = True
+            logger.warning(
+                "a FETCH came through an import of another NATS account: NATS does not report "
+                "there that a client has gone, so a lease of one that dies in a FETCH lasts its "
+                "whole time"
+            )
         connection = _connection_of(message.reply)
         session = BrokerSession(
             # Another caller may name an inbox of this one, and must not be taken for it.

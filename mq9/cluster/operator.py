@@ -20,8 +20,9 @@ from nats.js import api
 
 from mq9.clock import Clock
 from mq9.cluster.connection import connect
-from mq9.cluster.gateway import OPERATOR_INBOX, SNAPSHOT_SUBJECT, STATUS_SUBJECT
+from mq9.cluster.gateway import SNAPSHOT_SUBJECT, STATUS_SUBJECT
 from mq9.cluster.identity import Identities, found_log, new_identity
+from mq9.cluster.inboxes import OPERATOR_INBOX
 from mq9.cluster.jetstream import NAME, JetStreamLog, inbox_of
 from mq9.cluster.member import largest_payload, max_payload_for
 from mq9.cluster.records import LogRecord, decode, encode, first_index

@@ -14,9 +14,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import api
 
-from mq9.cluster import gateway
-from mq9.cluster.gateway import GATEWAY_INBOX
+from mq9.cluster import callers
 from mq9.cluster.identity import BUCKET
+from mq9.cluster.inboxes import GATEWAY_INBOX
 from mq9.cluster.jetstream import NAME
 from mq9.cluster.snapshots import STORE
 from mq9.errors import Forbidden
@@ -72,7 +72,7 @@ SUBSCRIBE = (
 )
 
 
-CALLERS = Trial(gateway.CALLERS, f"{subjects.AS_CALLER}{_CHECK}")
+CALLERS = Trial(callers.CALLERS, f"{subjects.AS_CALLER}{_CHECK}")
 
 
 async def check(

@@ -374,6 +374,16 @@ async def test_callers_may_be_added_to_a_gateway_without_any(tmp_path, stack, us
     assert (await bob.identity()).agent == "Bob"
 
 
+async def test_a_fetch_through_an_import_is_warned_of_once(tmp_path, stack, users, caplog):
+    cluster = Accounts(tmp_path, stack)
+    await cluster.start("one", gateway=[users], reply_prefixes=("_R_.", "_INBOX."))
+    ada = await cluster.person("ada")
+    await ada.mailbox_create(name="ada")
+    for _ in range(2):
+        await ada.fetch("ada", group_name="g", max_wait_ms=0)
+    assert sum("through an import" in one for one in caplog.messages) == 1
+
+
 async def mq9_users(*arguments):
     """Call `mq9 users`; what it prints."""
     done = await asyncio.to_thread(CliRunner().invoke, app, ["users", *map(str, arguments)])

@@ -6,7 +6,7 @@ import pytest
 from serving import refusal
 from waiting import until
 
-from mq9.cluster.gateway import ReplySubjects
+from mq9.cluster.inboxes import ReplySubjects
 from mq9.errors import InvalidRequest, MailboxNotFound
 
 from .clusters import call_cluster
@@ -83,7 +83,7 @@ async def test_a_request_with_another_reply_subject_changes_nothing(members, cap
             assert not told.data.startswith(b"{")  # a record, which is no reply
     with pytest.raises(MailboxNotFound):
         await client.mailbox_status("stray")
-    assert caplog.text.count("is no inbox; --reply-prefix names others") == 1
+    assert caplog.text.count("is not an inbox; --reply-prefix names others") == 1
 
 
 async def test_operators_are_answered_at_inboxes_only(members):
