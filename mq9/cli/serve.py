@@ -288,7 +288,13 @@ class Serving:
             url = settings.cluster.get_secret_value()
             prefixes = settings.reply_prefix
             joining = joined(
-                url, data, clock, limits=settings.limits, reply_prefixes=prefixes, **options
+                url,
+                data,
+                clock,
+                limits=settings.limits,
+                reply_prefixes=prefixes,
+                snapshot_limits=settings.snapshot_limits,
+                **options,
             )
             member = self.member = await stack.enter_async_context(joining)
             metrics.watch(gauges(member))

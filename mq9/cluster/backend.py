@@ -20,6 +20,7 @@ from mq9.cluster.log import LogClock, Logged, Purged, Replaced
 from mq9.cluster.progress import Progress
 from mq9.cluster.records import LogRecord, NoRecord, encode
 from mq9.cluster.replica import Applied, Digests, Replica, Snapshot
+from mq9.cluster.room import Room
 from mq9.cluster.unappended import Appended, Awaited, Ticket, Unappended, Undecided
 from mq9.engine import machine
 from mq9.engine.codec import UnreadableEntry
@@ -35,7 +36,7 @@ from mq9.engine.commands import (
 )
 from mq9.engine.machine import UNCHANGING
 from mq9.engine.messages import Outdated
-from mq9.errors import Mq9Error, NotConnected, OutcomeUnknown, Unavailable
+from mq9.errors import LimitReached, Mq9Error, NotConnected, OutcomeUnknown, Unavailable
 from mq9.protocol.body import Request
 from mq9.storage.backend import MAX_STEPS, LocalChange, TooLong, advanced_at, read, storage_error
 from mq9.storage.readers import Readers
@@ -45,7 +46,7 @@ logger = logging.getLogger("mq9.broker")
 
 _MOST_HERE = 4  # most records that are applied on the event loop
 _MOST_STEPS = 200_000  # steps of SQLite for these, some milliseconds
-_PAUSE_S = 0.25  # before the next try to read the log
+_PAUSE_S = 0.25  # before the next try to read the log, or to append when it is full
 _CLOSING_MS = 10_000  # for the accepted commands
 _BEHIND = (
     "the log no longer has records that this gateway lacks: "
@@ -97,7 +98,10 @@ class ClusterBackend:
         self._left_out = 0  # the last of them
         self.is_behind = False  # whether the log was trimmed beyond the applied records
         self._timers = timers or SystemClock()
-        self._progress = Progress(log, replica, log_clock, clock, self._timers, self._or_stop)
+        self.room = Room(max_record)
+        self._progress = Progress(
+            log, replica, log_clock, clock, self._timers, self.room, self._or_stop
+        )
         self._readers = readers or Readers(replica.path, max_read_steps)
         self._thread = thread or ThreadPoolExecutor(1, "mq9-replica")
         self._queue = Unappended(max_record)
@@ -139,6 +143,7 @@ class ClusterBackend:
             self._note_answered(client)
             told(outcome)
 
+        self.room.check(call.request)
         self._enqueue_looks(client)
         self._enqueue(call, client, note)
         self._unanswered[client] += 1
@@ -158,6 +163,7 @@ class ClusterBackend:
         if isinstance(call.request, LocalChange):
             changed: R = await self._on_thread(self._replica.change, call.request)
             return changed
+        self.room.check(call.request)
         if type(call.request) in UNCHANGING and client not in self._unanswered:
             return (await self._append_unless_answered(call, client)).result()
         self._enqueue_looks(client)
@@ -200,6 +206,11 @@ class ClusterBackend:
     def sequence(self) -> int:
         """The number of the last applied record of the log."""
         return self._replica.sequence
+
+    @property
+    def changed(self) -> int:
+        """The number of the last applied record that has commands; a snapshot has its number."""
+        return self._replica.changed
 
     async def copy_to(self, path: Path) -> Snapshot:
         """Copy the state into a new file; return its snapshot."""
@@ -415,6 +426,9 @@ class ClusterBackend:
             sequence = await self.log.append(encode(record), f"{self._name}.{number}")
         except Mq9Error as error:
             self._refuse_appended(number, error)
+            if isinstance(error, LimitReached):
+                self.room.note_refusal(str(error))
+                await sleep(self._timers, _PAUSE_S)  # undone leases are appended again
             return None
         self._progress.follower.expect(sequence)
         self.on_appended(time.perf_counter() - begun)
@@ -448,6 +462,8 @@ class ClusterBackend:
                 except sqlite3.Error as error:
                     self._stop(Unavailable(f"this gateway stopped: {storage_error(error)}"))
                     return
+                for logged in records[: len(applied)]:
+                    self.room.note_record(logged.sequence, len(logged.data))
                 records = records[len(applied) :]
                 self._clock.catch_up(self._replica.now_ms)
                 self._deliver(applied)

@@ -104,7 +104,7 @@ class Replica:
         except BaseException:
             self._connection.close()
             raise
-        self.sequence = sequence_of(applied)
+        self.sequence = self.changed = sequence_of(applied)
 
     @property
     def is_active(self) -> bool:
@@ -149,6 +149,7 @@ class Replica:
             roll_back(connection)
             raise
         self.sequence = done[-1].sequence
+        self.changed = sequence_of(entries.position.applied)
         self.now_ms, self.limits = entries.position.now_ms, entries.limits
         return done
 
@@ -168,6 +169,11 @@ class Replica:
                 roll_back(connection)
                 raise
         return changed
+
+    def size(self) -> int:
+        """Return the bytes of the file, and of what SQLite has not written into it yet."""
+        wal = self.path.with_name(self.path.name + "-wal")
+        return sum(one.stat().st_size for one in (self.path, wal) if one.exists())
 
     def copy_to(self, path: Path) -> Snapshot:
         """Copy the state into a new file; return its snapshot."""

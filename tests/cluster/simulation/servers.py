@@ -77,6 +77,11 @@ class Servers:
     def last(self):
         return len(self._records)
 
+    @property
+    def size(self):
+        """How many bytes there are in the records."""
+        return sum(len(one.data) for one in self._records[self.first - 1 :])
+
     def purge(self, before):
         """Forget what comes before a record."""
         self.first = max(self.first, before)
@@ -112,6 +117,8 @@ class Servers:
                 answer(nats.errors.NoRespondersError())
         elif subject == f"{NAME}.append":
             self._append(data, headers[api.Header.MSG_ID.value], answer)
+        elif subject == "$JS.API.INFO":
+            answer(_told(storage=self.size, limits={"max_storage": -1}))
         elif subject.startswith(_CONSUME):
             self._consumers.add(orjson.loads(data)["config"]["deliver_subject"])
             answer(_told(delivered={"stream_seq": self.last}))
@@ -125,8 +132,16 @@ class Servers:
             leader: Who leads it, as far as it knows.
             silent_s: How long it has not heard the other servers.
         """
+        kept = self._records[self.first - 1 :]
         told = {
-            "state": {"first_seq": self.first, "last_seq": self.last},
+            "config": {"max_bytes": -1},
+            "state": {
+                "first_seq": self.first,
+                "first_ts": kept[0].stamp if kept else "0001-01-01T00:00:00Z",
+                "last_seq": self.last,
+                "messages": len(kept),
+                "bytes": self.size,
+            },
             "cluster": {"leader": leader, "replicas": [{"active": int(silent_s * 1e9)}] * 2},
             "ts": self._now().isoformat(),
         }
