@@ -37,6 +37,11 @@ def gauges(member: Member) -> list[Watched]:
             "What is in the log and is no record of mq9, since the start.",
             lambda: backend.left_out,
         ),
+        Watched(
+            "mq9_log_late",
+            "Records of this gateway that came to the log after their deadline, since the start.",
+            lambda: backend.late,
+        ),
         Watched("mq9_log_bytes", "Size of the log on each server.", of_log("bytes")),
         Watched(
             "mq9_log_max_bytes",

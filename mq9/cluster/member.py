@@ -214,6 +214,7 @@ async def joined(
         copy = copy_on_disk.beside(data, ".snapshot")
         member = Member(name, broker, backend, gateway, client, inboxes, snapshots, copy)
         backend.on_verified = member.report_digest
+        backend.sent_ms = gateway.sent_ms
         keeping = None
         try:
             await member.start()

@@ -38,13 +38,14 @@ _CATCHING_UP = 10  # the records span so many times the duration of their commit
 
 
 class Applied(NamedTuple):
-    """A record of the log, and the outcomes of its calls."""
+    """A record of the log, and the outcomes of its calls. A late one was skipped."""
 
     sequence: int
     now_ms: int
     record: LogRecord
     calls: list[Call[Request[Any]]]
     outcomes: list[Outcome[Any]]
+    is_late: bool = False
 
 
 class Snapshot(NamedTuple):
@@ -193,6 +194,8 @@ class Replica:
 
 def _apply(entries: machine.Applying, logged: Logged, read: Read) -> Applied:
     record = decode(logged.data)
+    if record.is_late(logged.now_ms, entries.position.now_ms):
+        return Applied(logged.sequence, logged.now_ms, record, [], [], is_late=True)
     now = max(logged.now_ms, record.at_ms)  # the clock of the log may have stepped back
     index = first_index(logged.sequence)
     calls = read(record)

@@ -20,6 +20,7 @@ _WINDOW_MS = 120_000
 _BATCH = 16
 _BELIEVES_S = 12  # that it leads the stream, a server that is cut off from the others
 _APART_S = 1e-6
+_ACCOUNT = "$JS.API.INFO"
 _CONSUME = f"$JS.API.CONSUMER.CREATE.{NAME}."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -117,7 +118,7 @@ class Servers:
                 answer(nats.errors.NoRespondersError())
         elif subject == f"{NAME}.append":
             self._append(data, headers[api.Header.MSG_ID.value], answer)
-        elif subject == "$JS.API.INFO":
+        elif subject == _ACCOUNT:
             answer(_told(storage=self.size, limits={"max_storage": -1}))
         elif subject.startswith(_CONSUME):
             self._consumers.add(orjson.loads(data)["config"]["deliver_subject"])
@@ -216,7 +217,7 @@ class _CutOff:
 
     def ask(self, subject, _data, _headers, answer):
         """Answer what can be answered alone, as it was."""
-        if subject == f"{NAME}.append" or subject.startswith(_CONSUME):
+        if subject in {f"{NAME}.append", _ACCOUNT} or subject.startswith(_CONSUME):
             return
         silent_s = self._loop.time() - self._since
         told = self._servers.info("leads" if silent_s < _BELIEVES_S else None, silent_s)
