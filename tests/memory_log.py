@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mq9.cluster.log import Last, Logged, Purged
+from mq9.cluster.log import Account, Last, Logged, Purged
 
 
 class MemoryLog:
@@ -34,6 +34,9 @@ class MemoryLog:
 
     async def last(self):
         return Last(len(self._records), self._clock.now_ms())
+
+    async def account(self):
+        return Account(0, None)
 
     def purge(self, before):
         """Forget what comes before a record."""

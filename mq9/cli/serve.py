@@ -293,6 +293,7 @@ class Serving:
                 limits=settings.limits,
                 reply_prefixes=settings.reply_prefix,
                 has_callers=guard.has_callers,
+                snapshot_limits=settings.snapshot_limits,
                 **options,
             )
             member = self.member = await stack.enter_async_context(joining)

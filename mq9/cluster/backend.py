@@ -18,8 +18,9 @@ from mq9.clock import Clock, SteadyClock, SystemClock, Work, sleep
 from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.log import LogClock, Logged, Purged, Replaced
 from mq9.cluster.progress import Progress
-from mq9.cluster.records import LogRecord, NoRecord, encode
+from mq9.cluster.records import DEADLINE_MS, LogRecord, NoRecord, encode
 from mq9.cluster.replica import Applied, Digests, Replica, Snapshot
+from mq9.cluster.room import Room
 from mq9.cluster.unappended import Appended, Awaited, Ticket, Unappended, Undecided
 from mq9.engine import machine
 from mq9.engine.codec import UnreadableEntry
@@ -35,7 +36,7 @@ from mq9.engine.commands import (
 )
 from mq9.engine.machine import UNCHANGING
 from mq9.engine.messages import Outdated
-from mq9.errors import Mq9Error, NotConnected, OutcomeUnknown, Unavailable
+from mq9.errors import LimitReached, Mq9Error, NotConnected, OutcomeUnknown, Unavailable
 from mq9.protocol.body import Request
 from mq9.storage.backend import MAX_STEPS, LocalChange, TooLong, advanced_at, read, storage_error
 from mq9.storage.readers import Readers
@@ -45,8 +46,10 @@ logger = logging.getLogger("mq9.broker")
 
 _MOST_HERE = 4  # most records that are applied on the event loop
 _MOST_STEPS = 200_000  # steps of SQLite for these, some milliseconds
-_PAUSE_S = 0.25  # before the next try to read the log
+_PAUSE_S = 0.25  # before the next try to read the log, or to append when it is full
 _CLOSING_MS = 10_000  # for the accepted commands
+_OWN_DEADLINE_MS = 20_000  # of the commands for which no client waits
+_LEAST_MS = 500  # until the deadline, for a command to be appended
 _BEHIND = (
     "the log no longer has records that this gateway lacks: "
     "started again, it begins with a snapshot"
@@ -56,6 +59,7 @@ REPLACED = (
     "stop all gateways, and see the guide to clusters"
 )
 _DAMAGED = "the record was damaged on its way to the log; the request was not carried out"
+_LATE = "the request did not reach the cluster's log in time, and was not carried out; try again"
 _UNKNOWN = "the gateway stopped; the outcome is unknown"
 
 
@@ -93,11 +97,18 @@ class ClusterBackend:
         # Called with the record that requested digests, and with the digest.
         self.on_verified: Callable[[Applied, str], None] = lambda _, __: None
         self.closing_ms = _CLOSING_MS  # how long ``close`` waits for the accepted commands
+        # Returns the earliest instant, of `monotonic_ms`, at which a request that is read now was
+        # sent here.
+        self.sent_ms: Callable[[], int] = clock.monotonic_ms
+        self.late = 0  # records of this gateway that were skipped, as they came late
         self.left_out = 0  # damaged records, not applied
         self._left_out = 0  # the last of them
         self.is_behind = False  # whether the log was trimmed beyond the applied records
         self._timers = timers or SystemClock()
-        self._progress = Progress(log, replica, log_clock, clock, self._timers, self._or_stop)
+        self.room = Room(max_record)
+        self._progress = Progress(
+            log, replica, log_clock, clock, self._timers, self.room, self._or_stop
+        )
         self._readers = readers or Readers(replica.path, max_read_steps)
         self._thread = thread or ThreadPoolExecutor(1, "mq9-replica")
         self._queue = Unappended(max_record)
@@ -139,6 +150,7 @@ class ClusterBackend:
             self._note_answered(client)
             told(outcome)
 
+        self.room.check(call.request)
         self._enqueue_looks(client)
         self._enqueue(call, client, note)
         self._unanswered[client] += 1
@@ -158,6 +170,7 @@ class ClusterBackend:
         if isinstance(call.request, LocalChange):
             changed: R = await self._on_thread(self._replica.change, call.request)
             return changed
+        self.room.check(call.request)
         if type(call.request) in UNCHANGING and client not in self._unanswered:
             return (await self._append_unless_answered(call, client)).result()
         self._enqueue_looks(client)
@@ -200,6 +213,11 @@ class ClusterBackend:
     def sequence(self) -> int:
         """The number of the last applied record of the log."""
         return self._replica.sequence
+
+    @property
+    def changed(self) -> int:
+        """The number of the last applied record that has commands; a snapshot has its number."""
+        return self._replica.changed
 
     async def copy_to(self, path: Path) -> Snapshot:
         """Copy the state into a new file; return its snapshot."""
@@ -269,7 +287,7 @@ class ClusterBackend:
 
         If another command of the same client arrives in the meantime, this one is appended first.
         """
-        look = Undecided(call)
+        look = Undecided(call, self._until_ms(client))
         looking = self._looking.setdefault(client, [])
         looking.append(look)
         answered: Outcome[R] | None = None
@@ -297,7 +315,7 @@ class ClusterBackend:
         """Enqueue the commands that are being looked at, up to the last one if it is given."""
         for look in self._looking.get(client, ()):
             if look.queued is None:
-                look.queued = self._enqueue_awaited(look.call, client)
+                look.queued = self._enqueue_awaited(look.call, client, look.until_ms)
             if look is last:
                 break
 
@@ -335,7 +353,9 @@ class ClusterBackend:
     async def _append(self, call: Call[Request[R]], client: str) -> Outcome[R]:
         return await self._outcome(self._enqueue_awaited(call, client))
 
-    def _enqueue_awaited(self, call: Call[Any], client: str) -> Awaited:
+    def _enqueue_awaited(
+        self, call: Call[Any], client: str, until_ms: int | None = None
+    ) -> Awaited:
         """Enqueue a command for whose outcome a client waits."""
         future: asyncio.Future[Outcome[Any]] = asyncio.get_running_loop().create_future()
 
@@ -345,7 +365,7 @@ class ClusterBackend:
             else:
                 future.set_result(outcome)
 
-        awaited = Awaited(self._enqueue(call, client, told), future)
+        awaited = Awaited(self._enqueue(call, client, told, until_ms), future)
         self._unanswered[client] += 1
         future.add_done_callback(lambda _: self._note_answered(client))
         return awaited
@@ -369,11 +389,23 @@ class ClusterBackend:
         if not outcome.cancel() and not outcome.cancelled():
             self._undo(ticket, outcome.result())
 
+    def _until_ms(self, client: str) -> int:
+        """Return when a command that is begun now has an effect at the latest."""
+        if client:
+            return self.sent_ms() + DEADLINE_MS
+        return self._clock.monotonic_ms() + _OWN_DEADLINE_MS
+
     def _enqueue(
-        self, call: Call[Any], client: str, told: Callable[[Outcome[Any]], None] | None
+        self,
+        call: Call[Any],
+        client: str,
+        told: Callable[[Outcome[Any]], None] | None,
+        until_ms: int | None = None,
     ) -> Ticket:
         self._check()
-        ticket = self._queue.put(call, client, told)
+        if until_ms is None:
+            until_ms = self._until_ms("" if told is None else client)
+        ticket = self._queue.put(call, client, told, until_ms)
         self._wanted.set()
         # Also for commands without a waiting client, such as those that take back a lease.
         self._work = self._work or self._clock.busy()
@@ -396,6 +428,9 @@ class ClusterBackend:
             await self._wanted.wait()
             self._wanted.clear()
             while tickets := self._queue.take():
+                tickets = self._refuse_late(tickets)
+                if not tickets:
+                    continue
                 number = next(self._numbers)
                 appending = asyncio.create_task(self._append_record(number, tickets))
                 begun_ms = self._clock.monotonic_ms()
@@ -405,16 +440,29 @@ class ClusterBackend:
                     appending.result()
             self._note_resolved()
 
+    def _refuse_late(self, tickets: list[Ticket]) -> list[Ticket]:
+        """Refuse commands whose deadline is near; return the others."""
+        least_ms = self._clock.monotonic_ms() + _LEAST_MS
+        late = [one for one in tickets if one.until_ms < least_ms]
+        self._resolve_failed(late, Unavailable(_LATE))
+        return [one for one in tickets if one.until_ms >= least_ms]
+
     async def _append_record(self, number: int, tickets: list[Ticket]) -> int | None:
         """Append a record; return its number in the log, if that is known."""
         calls = tuple(ticket.encoded for ticket in tickets)
         # Timers that are due now are due when the record is applied, even if the log's clock steps.
-        record = LogRecord(self._name, number, self._clock.now_ms(), calls)
+        now_ms = self._clock.now_ms()
+        left_ms = min(ticket.until_ms for ticket in tickets) - self._clock.monotonic_ms()
+        deadlines_ms = (self._log_clock.now_ms() + left_ms, now_ms + left_ms)
+        record = LogRecord(self._name, number, now_ms, calls, deadlines_ms=deadlines_ms)
         begun = time.perf_counter()
         try:
             sequence = await self.log.append(encode(record), f"{self._name}.{number}")
         except Mq9Error as error:
             self._refuse_appended(number, error)
+            if isinstance(error, LimitReached):
+                self.room.note_refusal(str(error))
+                await sleep(self._timers, _PAUSE_S)  # undone leases are appended again
             return None
         self._progress.follower.expect(sequence)
         self.on_appended(time.perf_counter() - begun)
@@ -448,6 +496,8 @@ class ClusterBackend:
                 except sqlite3.Error as error:
                     self._stop(Unavailable(f"this gateway stopped: {storage_error(error)}"))
                     return
+                for logged in records[: len(applied)]:
+                    self.room.note_record(logged.sequence, len(logged.data))
                 records = records[len(applied) :]
                 self._clock.catch_up(self._replica.now_ms)
                 self._deliver(applied)
@@ -513,7 +563,13 @@ class ClusterBackend:
                 if appended is not None:
                     appended.appending.cancel()  # if the log has not confirmed it yet
                     self._log_clock.follow(one.now_ms, appended.begun_ms)
-                self._resolve(None if appended is None else appended.tickets, one)
+                if one.is_late:
+                    self.late += 1
+                    self._resolve_failed(
+                        [] if appended is None else appended.tickets, Unavailable(_LATE)
+                    )
+                else:
+                    self._resolve(None if appended is None else appended.tickets, one)
             else:
                 for call, outcome in zip(one.calls, one.outcomes, strict=True):
                     self._wake(call, outcome)

@@ -122,6 +122,15 @@ class Gateway:
         self._chores = [asyncio.create_task(self._beat()), asyncio.create_task(self._write_all())]
         await self._joined.wait()
 
+    def sent_ms(self) -> int:
+        """Return the earliest instant at which a request that is read now may have been sent here.
+
+        A connection keeps the order, so it was sent after the last heartbeat that has arrived.
+        """
+        if not self._valid_until_ms:
+            return self._clock.monotonic_ms()
+        return self._valid_until_ms - _VALID_MS
+
     @property
     def is_serving(self) -> bool:
         """Whether it is in the queue group."""

@@ -18,7 +18,7 @@ def gauges(member: Member) -> list[Watched]:
     backend, gateway, snapshots = member.backend, member.gateway, member.snapshots
 
     def of_log(field: str) -> Callable[[], float]:
-        return lambda: 0 if snapshots.log is None else int(getattr(snapshots.log, field))
+        return lambda: getattr(backend.room.log, field, None) or 0
 
     return [
         Watched(
@@ -37,9 +37,24 @@ def gauges(member: Member) -> list[Watched]:
             "Entries of the log that are not records of mq9, since the start.",
             lambda: backend.left_out,
         ),
+        Watched(
+            "mq9_log_late",
+            "Records of this gateway that came to the log after their deadline, since the start.",
+            lambda: backend.late,
+        ),
         Watched("mq9_log_bytes", "Size of the log on each server.", of_log("bytes")),
-        Watched("mq9_log_records", "Records of the log.", of_log("messages")),
-        Watched("mq9_log_first", "The first record that the log still has.", of_log("first_seq")),
+        Watched(
+            "mq9_log_max_bytes",
+            "The limit of that size, max_bytes of the stream; 0 for none.",
+            of_log("max_bytes"),
+        ),
+        Watched(
+            "mq9_log_short",
+            "Whether new mail is refused because the log is nearly full.",
+            lambda: backend.room.is_short,
+        ),
+        Watched("mq9_log_records", "Records of the log.", of_log("records")),
+        Watched("mq9_log_first", "The first record that the log still has.", of_log("first")),
         Watched(
             "mq9_log_verified",
             "The record of the log at which the state was digested last; 0 for none.",

@@ -25,18 +25,21 @@ from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext, api
 
 from mq9.clock import Clock, sleep
-from mq9.cluster.log import Last, Logged, Purged, Replaced
-from mq9.errors import InvalidRequest, OutcomeUnknown, Unavailable
+from mq9.cluster.log import Account, Last, Logged, Purged, Replaced
+from mq9.cluster.room import SERVERS_FULL, refusal_of
+from mq9.errors import InvalidRequest, LimitReached, OutcomeUnknown, Unavailable
 
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
 NAME = "MQ9"
+_ACCOUNT = "$JS.API.INFO"
 _REMEMBERED_S = 120.0  # how long the stream remembers ids of records
 _APPENDING_MS = 20_000  # how long an append is tried; far less than the id is remembered
 _ASKING_MS = 5_000
 _TRY_S = 2.0
 _PAUSE_S = 0.05  # before the next try
+_FULL_MS = 2_000  # in which another server may lead, which has room; less than a client waits
 _LATER_S = 0.5  # for the leader to answer after another server
 _MOVING_MS = 5_000  # without an answer, until the connection moves to another server
 NO_CLUSTER = 10074  # JetStream's code for several replicas on a single server
@@ -52,6 +55,15 @@ _MICROSECOND = timedelta(microseconds=1)
 
 class _NotLeadingError(nats.errors.Error):
     """The server that answered may no longer be the leader."""
+
+
+class _RefusedError(nats.errors.Error):
+    """JetStream answered with an error."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        self.code = int(error.get("err_code", 0))
+        self.description = str(error.get("description", error))
+        super().__init__(self.description)
 
 
 _UNANSWERED = (nats.errors.TimeoutError, nats.errors.NoRespondersError, _NotLeadingError)
@@ -151,20 +163,61 @@ class JetStreamLog:
         self.replicas = info.config.num_replicas or 1
 
     async def append(self, data: bytes, record_id: str) -> int:
-        """Append a record exactly once, with several tries; return its number."""
+        """Append a record exactly once, with several tries; return its number.
+
+        Raises:
+            LimitReached: JetStream has no room for it; it was not stored.
+            OutcomeUnknown: It may have been stored.
+        """
         headers = {api.Header.MSG_ID.value: record_id}
+        begun_ms = self._clock.monotonic_ms()
+        may_have_it = False
 
         async def publish() -> int:
-            reply = await self._client.request(self._append, data, timeout=_TRY_S, headers=headers)
-            return int(_answer(reply)["seq"])
+            nonlocal may_have_it
+            try:
+                request = self._client.request(self._append, data, timeout=_TRY_S, headers=headers)
+                return int(_answer(await request)["seq"])
+            except _RefusedError as error:
+                full = None if may_have_it else refusal_of(error.code, error.description)
+                is_soon = self._clock.monotonic_ms() < begun_ms + _FULL_MS
+                if full is None or (error.code == SERVERS_FULL and is_soon):
+                    raise
+                raise LimitReached(full) from error
+            except nats.errors.NoRespondersError:
+                raise
+            except _STEP_ERRORS:
+                may_have_it = True
+                raise
 
         failed = "the cluster's log did not confirm the request; the outcome is unknown"
         return await self._try(publish, _APPENDING_MS, failed, OutcomeUnknown)
 
     async def last(self) -> Last:
-        """Return the number of the last record, and the time of the log."""
+        """Return the number of the last record, the time of the log, and its size."""
         info = await self._info_of_leader()
-        return Last(int(info["state"]["last_seq"]), _milliseconds(info["ts"]))
+        state, most = info["state"], info["config"]["max_bytes"]
+        return Last(
+            state["last_seq"],
+            _milliseconds(info["ts"]),
+            state["first_seq"],
+            _milliseconds(state["first_ts"]) if state["messages"] else 0,
+            state["bytes"],
+            most if most > 0 else None,
+        )
+
+    async def account(self) -> Account:
+        """Return the storage of the account."""
+
+        async def look() -> Account:
+            info = _answer(await self._client.request(_ACCOUNT, b"", timeout=_TRY_S))
+            # With tiers, an account has a limit for each number of replicas, of which each server
+            # may store as much.
+            tier = info.get("tiers", {}).get(f"R{self.replicas}")
+            most = (tier or info)["limits"]["max_storage"] * (self.replicas if tier else 1)
+            return Account((tier or info)["storage"], most if most > 0 else None, self.replicas)
+
+        return await self._try(look, _ASKING_MS, "JetStream does not report its account")
 
     async def first(self) -> int:
         """Return the number of the first record that the log still has."""
@@ -300,7 +353,7 @@ def _answer(reply: Msg) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise nats.errors.Error(f"not JSON: {error}") from None
     if "error" in answer:
-        raise nats.errors.Error(str(answer["error"].get("description", answer["error"])))
+        raise _RefusedError(answer["error"])
     return dict(answer)
 
 

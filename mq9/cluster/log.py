@@ -22,10 +22,27 @@ class Logged(NamedTuple):
 
 
 class Last(NamedTuple):
-    """The last entry of a log."""
+    """The last entry of a log, the time of the log, and its size."""
 
     sequence: int
     now_ms: int
+    first: int = 1  # the number of the first entry that is not trimmed
+    first_ms: int = 0  # the instant of that entry; 0 without entries
+    bytes: int = 0
+    max_bytes: int | None = None  # None: no limit of its own
+
+    @property
+    def records(self) -> int:
+        """The number of entries that are not trimmed."""
+        return self.sequence - self.first + 1
+
+
+class Account(NamedTuple):
+    """The storage of the JetStream account of a log."""
+
+    used: int  # bytes
+    most: int | None  # bytes; None: no limit of its own
+    replicas: int = 1  # servers that store the log, each of which counts
 
 
 class Purged(Exception):

@@ -37,6 +37,7 @@ from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.commands import Limits
 from mq9.errors import InvalidRequest, Mq9Error, Unavailable, Unreachable
+from mq9.server.limits import SnapshotLimits
 from mq9.version import VERSION
 
 logger = logging.getLogger("mq9.broker")
@@ -93,6 +94,18 @@ class Member:
             await self.snapshots.forget_older()
         return snapshot
 
+    async def trim(self, limits: SnapshotLimits) -> None:
+        """Store a snapshot if one is due, or if the log is short of room."""
+        backend, snapshots = self.backend, self.snapshots
+        log = await backend.log.last()
+        is_due = await snapshots.is_due(backend.changed, log, limits)
+        newest = snapshots.newest
+        if is_due or (backend.room.is_short and backend.changed > newest.sequence):
+            await self.take_snapshot()
+        elif backend.room.is_short and log.first <= newest.sequence:
+            # Nothing was appended since, so the log is not trimmed behind a later one.
+            await snapshots.forget_log(newest.sequence)
+
     def report_digest(self, applied: Applied, digest: str) -> None:
         """Send the digest of the state after a record to the inbox that the record names."""
         if applied.record.verify is None:
@@ -116,7 +129,10 @@ class Member:
         if not self.inboxes.allows(message.reply):
             return
         try:
-            answer: dict[str, Any] = (await self.take_snapshot())._asdict()
+            taken = await self.take_snapshot()
+            if self.backend.room.is_short:  # a gateway that lacks records restarts with it
+                await self.snapshots.forget_log(taken.sequence)
+            answer: dict[str, Any] = taken._asdict()
         except (Mq9Error, OSError) as error:
             answer = {"error": str(error)}
         await self.client.publish(message.reply, orjson.dumps(answer))
@@ -139,6 +155,7 @@ async def joined(
     limits: Limits | None = None,
     reply_prefixes: Sequence[str] = INBOXES,
     has_callers: bool = False,
+    snapshot_limits: SnapshotLimits | None = None,
     **options: Unpack[BrokerOptions],
 ) -> AsyncIterator[Member]:
     """Be a member of a cluster while inside; start its ``gateway`` to serve clients."""
@@ -191,10 +208,13 @@ async def joined(
         copy = copy_on_disk.beside(data, ".snapshot")
         member = Member(name, broker, backend, gateway, client, inboxes, snapshots, copy)
         backend.on_verified = member.report_digest
+        backend.sent_ms = gateway.sent_ms
         keeping = None
         try:
             await member.start()
-            keeping = asyncio.create_task(_keep_snapshots(member, clock))
+            keeping = asyncio.create_task(
+                _keep_snapshots(member, clock, snapshot_limits or SnapshotLimits())
+            )
             yield member
         finally:
             member.is_leaving = True
@@ -296,7 +316,7 @@ def _that_fit(limits: Limits, max_payload: int) -> Limits:
     return replace(limits, max_payload=most)
 
 
-async def _keep_snapshots(member: Member, clock: Clock) -> None:
+async def _keep_snapshots(member: Member, clock: Clock, limits: SnapshotLimits) -> None:
     """Store a snapshot whenever much was appended since the last one of any gateway."""
     pause_s = 0.0
     while not member.is_leaving:  # nats-py may swallow the cancellation of a request
@@ -304,8 +324,7 @@ async def _keep_snapshots(member: Member, clock: Clock) -> None:
         # At random, so that two gateways seldom store the same one.
         pause_s = _LOOK_S * random.uniform(0.5, 1.5)  # noqa: S311  # no secret
         try:
-            if await member.snapshots.is_due(member.backend.sequence):
-                await member.take_snapshot()
+            await member.trim(limits)
         except (Mq9Error, OSError) as error:
             member.failed_snapshots += 1
             logger.warning("no snapshot: %s", error)

@@ -56,6 +56,7 @@ PUBLISH = (
     _api("DIRECT.GET", NAME),
     Trial(f"$O.{STORE}.>", f"$O.{STORE}.{_CHECK}"),
     Trial(f"$JS.FC.{_OBJECTS}.>", f"$JS.FC.{_OBJECTS}.{_CHECK}"),
+    Trial("$JS.API.INFO", "$JS.API.INFO"),
     Trial("$JS.API.STREAM.NAMES", "$JS.API.STREAM.NAMES"),
     _api("STREAM.CREATE", _OBJECTS),
     _api("STREAM.INFO", _OBJECTS),

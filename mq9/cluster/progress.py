@@ -14,6 +14,7 @@ from mq9.clock import Clock, SteadyClock, sleep
 from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.log import LogClock, Logged
 from mq9.cluster.replica import Replica
+from mq9.cluster.room import Room
 from mq9.errors import Mq9Error
 
 _LOOK_S = 2.0  # between two looks at the end of the log
@@ -29,6 +30,7 @@ class Progress:
         log_clock: LogClock,
         clock: SteadyClock,
         timers: Clock,
+        room: Room,
         guarded: Callable[[Callable[[], Awaitable[None]]], Coroutine[Any, Any, None]],
     ) -> None:
         self._log = log
@@ -36,6 +38,7 @@ class Progress:
         self._log_clock = log_clock
         self._clock = clock
         self._timers = timers
+        self._room = room
         self._guarded = guarded
         self.follower = Follower(log, timers, replica.sequence)
         self.asking: asyncio.Task[None] | None = None  # asks for the number of the last record
@@ -70,12 +73,17 @@ class Progress:
             await future
 
     async def look_often(self) -> None:
-        """Look for records that were not delivered, for clients that wait for mail."""
+        """Look for records that were not delivered, for clients that wait for mail.
+
+        Also look for the room of the log.
+        """
         while True:
             await sleep(self._timers, _LOOK_S)
             with contextlib.suppress(Mq9Error):  # the next look may succeed
                 await self.follower.hear_again()
                 await self.catch_up()
+                self._room.try_again()
+                self._room.note_account(await self._log.account(), self._replica.size())
 
     def note_applied(self) -> None:
         """Wake the readers whose records the copy has now."""
@@ -101,6 +109,7 @@ class Progress:
                 last = await self._log.last()
                 self._log_clock.follow(last.now_ms, asked_ms)
                 self.heard_ms = self._clock.monotonic_ms()
+                self._room.note(last)
             except Mq9Error as error:
                 _refuse(curious, error)
             except BaseException:

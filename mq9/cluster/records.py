@@ -7,10 +7,11 @@ from typing import Any
 
 from mq9.engine.codec import DamagedEntry, decode_call, frame, unframe
 from mq9.engine.commands import Call
-from mq9.engine.shapes import INTEGER, RAW, TEXT, Field, Record, optional, tuple_of
+from mq9.engine.shapes import INTEGER, RAW, TEXT, Field, Record, optional, pair_of, tuple_of
 from mq9.protocol.body import Request
 
 ENTRY_BITS = 12
+DEADLINE_MS = 4_000  # of a client's command; a client waits longer, 5 s, unless it chose otherwise
 MOST_CALLS = 256  # in one record; at most 1 << ENTRY_BITS, so that each has an index of its own
 
 
@@ -27,10 +28,25 @@ class LogRecord:
     at_ms: int  # lower bound of the instant at which it is applied, Unix milliseconds
     calls: tuple[bytes, ...] = ()
     verify: str | None = None  # inbox to which every gateway sends its digest
+    # The last instants at which it is applied: of the log, and of the state. They differ after the
+    # clock of the log was set back. A record of an older release has none.
+    deadlines_ms: tuple[int, int] | None = None
 
     def read(self) -> list[Call[Request[Any]]]:
         """Return the calls."""
         return [decode_call(call) for call in self.calls]
+
+    def is_late(self, log_ms: int, state_ms: int) -> bool:
+        """Return whether it came to the log after its deadline.
+
+        Args:
+            log_ms: The instant at which it came to the log.
+            state_ms: The time of the state before it, which never goes back.
+        """
+        if self.deadlines_ms is None:
+            return False
+        of_log_ms, of_state_ms = self.deadlines_ms
+        return of_log_ms < log_ms or of_state_ms < state_ms
 
 
 _RECORD = Record(
@@ -40,6 +56,7 @@ _RECORD = Record(
     Field("at_ms", INTEGER),
     Field("calls", tuple_of(RAW), ()),
     optional("verify", TEXT),
+    optional("deadlines_ms", pair_of(INTEGER, INTEGER)),
 )
 
 

@@ -38,13 +38,14 @@ _CATCHING_UP = 10  # the records span so many times the duration of their commit
 
 
 class Applied(NamedTuple):
-    """A record of the log, and the outcomes of its calls."""
+    """A record of the log, and the outcomes of its calls. A late one was skipped."""
 
     sequence: int
     now_ms: int
     record: LogRecord
     calls: list[Call[Request[Any]]]
     outcomes: list[Outcome[Any]]
+    is_late: bool = False
 
 
 class Snapshot(NamedTuple):
@@ -104,7 +105,7 @@ class Replica:
         except BaseException:
             self._connection.close()
             raise
-        self.sequence = sequence_of(applied)
+        self.sequence = self.changed = sequence_of(applied)
 
     @property
     def is_active(self) -> bool:
@@ -149,6 +150,7 @@ class Replica:
             roll_back(connection)
             raise
         self.sequence = done[-1].sequence
+        self.changed = sequence_of(entries.position.applied)
         self.now_ms, self.limits = entries.position.now_ms, entries.limits
         return done
 
@@ -169,6 +171,11 @@ class Replica:
                 raise
         return changed
 
+    def size(self) -> int:
+        """Return the bytes of the file, and of what SQLite has not written into it yet."""
+        wal = self.path.with_name(self.path.name + "-wal")
+        return sum(one.stat().st_size for one in (self.path, wal) if one.exists())
+
     def copy_to(self, path: Path) -> Snapshot:
         """Copy the state into a new file; return its snapshot."""
         with closing(store.open_reader(self.path)) as source:
@@ -187,6 +194,8 @@ class Replica:
 
 def _apply(entries: machine.Applying, logged: Logged, read: Read) -> Applied:
     record = decode(logged.data)
+    if record.is_late(logged.now_ms, entries.position.now_ms):
+        return Applied(logged.sequence, logged.now_ms, record, [], [], is_late=True)
     now = max(logged.now_ms, record.at_ms)  # the clock of the log may have stepped back
     index = first_index(logged.sequence)
     calls = read(record)

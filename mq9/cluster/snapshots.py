@@ -19,8 +19,10 @@ from nats.js.object_store import ObjectStore
 from mq9.clock import Clock, sleep
 from mq9.cluster import copy_on_disk
 from mq9.cluster.jetstream import NAME
+from mq9.cluster.log import Last
 from mq9.cluster.replica import Snapshot
 from mq9.errors import Unavailable
+from mq9.server.limits import SnapshotLimits
 
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
@@ -32,8 +34,6 @@ _TRY_S = 2.0
 _TRIES = 8
 _PAUSE_S = 0.25
 _FETCHING_S = 600.0
-_RECORDS = 100_000  # until the next snapshot is due
-_LOG_BYTES = 256 * 1024 * 1024  # or so many, if the newest snapshot has fewer
 
 
 @contextmanager
@@ -53,7 +53,6 @@ class Snapshots:
         self.bucket = STORE
         self._jetstream = client.jetstream(timeout=_TIMEOUT_S)
         self._store: ObjectStore | None = None
-        self.log: api.StreamState | None = None  # at the last look
         self.newest = Snapshot(0, 0)  # at the last look
 
     async def open(self, replicas: int | None = None) -> bool:
@@ -106,20 +105,28 @@ class Snapshots:
         taken = [Snapshot(int(one.name), one.size or 0) for one in found if not one.deleted]
         return sorted(taken, reverse=True)
 
-    async def is_due(
-        self, sequence: int, *, records: int = _RECORDS, log_bytes: int = _LOG_BYTES
-    ) -> bool:
-        """Return whether much was appended since the newest snapshot of any gateway."""
+    async def is_due(self, sequence: int, log: Last, limits: SnapshotLimits) -> bool:
+        """Return whether much was appended since the newest snapshot of any gateway, or long ago.
+
+        Args:
+            sequence: The last record with commands that this gateway has applied.
+            log: The end of the log, and its size.
+            limits: The sizes of the log from which a snapshot is due.
+        """
         taken = await self.all()
         newest = self.newest = taken[0] if taken else Snapshot(0, 0)
-        with _unavailable("the log cannot be read"):
-            log = self.log = (await self._jetstream.stream_info(NAME)).state
         behind = sequence - newest.sequence
-        if log.first_seq > newest.sequence + 1:
-            logger.warning("the log was purged up to %d, and no snapshot has it", log.first_seq - 1)
+        if log.first > newest.sequence + 1:
+            logger.warning("the log was purged up to %d, and no snapshot has it", log.first - 1)
             return True
-        kept = max(log.last_seq - log.first_seq + 1, 1)
-        return behind >= records or log.bytes * behind // kept >= max(log_bytes, newest.bytes)
+        if behind <= 0:
+            return False
+        size = log.bytes * behind // max(log.records, 1)
+        return (
+            behind >= limits.snapshot_records
+            or size >= max(limits.snapshot_bytes, newest.bytes)
+            or log.now_ms - log.first_ms >= limits.snapshot_age * 1000
+        )
 
     async def fetch(self, snapshot: Snapshot, path: Path) -> None:
         """Write a snapshot into a new file, which appears when it is complete."""

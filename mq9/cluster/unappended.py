@@ -25,6 +25,7 @@ class Ticket:
     encoded: bytes
     client: str  # its commands stay in order
     told: Callable[[Outcome[Any]], None] | None  # called with the outcome
+    until_ms: int = 0  # of `monotonic_ms`; later it has no effect
     abandoned: bool = False  # the client no longer waits
 
 
@@ -40,6 +41,7 @@ class Undecided:
     """A command that may change nothing, and need not be appended."""
 
     call: Call[Any]
+    until_ms: int  # as in its ticket
     queued: Awaited | None = None  # set by a later command of the same client
 
 
@@ -63,12 +65,16 @@ class Unappended:
         return bool(self._queue or self._left_over)
 
     def put(
-        self, call: Call[Any], client: str, told: Callable[[Outcome[Any]], None] | None
+        self,
+        call: Call[Any],
+        client: str,
+        told: Callable[[Outcome[Any]], None] | None,
+        until_ms: int,
     ) -> Ticket:
         """Queue a command."""
         if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(client):
             raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
-        ticket = Ticket(call, encode_call(call), client, told)
+        ticket = Ticket(call, encode_call(call), client, told, until_ms)
         if len(ticket.encoded) > self._max_record:
             raise LimitReached(
                 f"payload: the request has {len(ticket.encoded)} bytes, more than the "

@@ -1,10 +1,20 @@
-"""Limits of a server for its network."""
+"""Limits of a server for its network, and of a gateway for its log."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 MAX_HEADER_BYTES = 64 * 1024  # of one request; taken apart, headers fill many times as much
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotLimits:
+    """Sizes of a cluster's log at which a gateway stores a snapshot, which lets it be trimmed."""
+
+    snapshot_records: int = 100_000  # records since the newest snapshot
+    # Bytes of the log since then, if the newest snapshot has fewer.
+    snapshot_bytes: int = 256 * 1024 * 1024
+    snapshot_age: float = 86_400.0  # seconds since the oldest record of the log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from mq9.engine.commands import Limits
 from mq9.errors import InvalidRequest
 from mq9.http import is_loopback
 from mq9.protocol.headers import PayloadEncoding
-from mq9.server.limits import ServerLimits
+from mq9.server.limits import ServerLimits, SnapshotLimits
 from mq9.server.users import Guard, OpenGuard, Users
 from mq9.storage.store import Durability
 
@@ -35,6 +35,7 @@ logger = logging.getLogger("mq9.broker")
 PREFIX = "MQ9_"
 _STORED = Limits()
 _NETWORK = ServerLimits()
+_LOG = SnapshotLimits()
 
 
 def _words(value: object) -> object:
@@ -73,6 +74,25 @@ class ServerSettings(BaseSettings):
         ("_INBOX.",),
         title="PREFIX",
         description="Prefix of the reply subjects of a cluster's clients. Repeatable.",
+    )
+    snapshot_records: int = Field(
+        _LOG.snapshot_records,
+        ge=1_000,
+        le=10_000_000,
+        description="Records of a cluster's log until the next snapshot.",
+    )
+    snapshot_bytes: int = Field(
+        _LOG.snapshot_bytes,
+        ge=1024 * 1024,
+        description="Bytes of a cluster's log until the next snapshot.",
+    )
+    snapshot_age: float = Field(
+        _LOG.snapshot_age,
+        ge=60,
+        le=365 * 86_400,
+        allow_inf_nan=False,
+        title="SECONDS",
+        description="Age of a cluster's oldest record until the next snapshot.",
     )
     durability: Durability = Field(
         Durability.NORMAL,
@@ -195,6 +215,11 @@ class ServerSettings(BaseSettings):
         """Limits of the network."""
         return ServerLimits(**self._named_as(ServerLimits))
 
+    @property
+    def snapshot_limits(self) -> SnapshotLimits:
+        """Limits of a cluster's log."""
+        return SnapshotLimits(**self._named_as(SnapshotLimits))
+
     def _named_as(self, limits: type) -> dict[str, Any]:
         """Return the settings that are fields of a dataclass."""
         names = {field.name for field in dataclasses.fields(limits)} & set(type(self).model_fields)
@@ -211,8 +236,9 @@ class ServerSettings(BaseSettings):
             raise InvalidRequest("memory: a gateway of a cluster keeps its copy in a file")
         if self.cluster is not None and self.durability is not Durability.NORMAL:
             raise InvalidRequest("durability: the log of a cluster decides it, not its gateways")
-        if self.cluster is None and "reply_prefix" in self.model_fields_set:
-            raise InvalidRequest("reply-prefix: it is for gateways; give --cluster, too")
+        for name in ("reply_prefix", *self._named_as(SnapshotLimits)):
+            if self.cluster is None and name in self.model_fields_set:
+                raise InvalidRequest(f"{option(name)}: it is for gateways; give --cluster, too")
         if self.auth_token is not None and self.users is not None:
             raise InvalidRequest("users: give either a users file or an auth token")
         if (self.tls_cert is None) != (self.tls_key is None):

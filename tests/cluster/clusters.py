@@ -15,6 +15,7 @@ from mq9 import Mq9Client
 from mq9.cli.app import app
 from mq9.clock import SystemClock
 from mq9.cluster.member import joined
+from mq9.server.limits import SnapshotLimits
 
 
 async def call_cluster(url, *arguments, timeout=30):
@@ -22,6 +23,12 @@ async def call_cluster(url, *arguments, timeout=30):
     command = ["--url", url, "--json", "--timeout", str(timeout), "cluster", *arguments]
     done = await asyncio.to_thread(CliRunner().invoke, app, list(map(str, command)))
     return done.exit_code, json.loads(done.stdout)
+
+
+async def is_due(member, **limits):
+    """Whether a snapshot is due."""
+    log = await member.backend.log.last()
+    return await member.snapshots.is_due(member.backend.changed, log, SnapshotLimits(**limits))
 
 
 class Cluster:

@@ -34,7 +34,9 @@ class FailingLog(MemoryLog):
         is_unreachable: Whether what is appended or asked for does not come there.
         loses_acks: Whether what is appended comes there, and nobody says so.
         is_slow: Whether it takes some time until it has what is appended.
+        delay_s: How long it takes until it has what is appended.
         is_late: Whether it has what is appended only after that was given up.
+        late_s: How long after.
         is_asked_late: Whether it takes some time until it is asked how far it has come.
         damages: Whether it stores something else than what is appended.
         damages_heard: Whether something else is heard of.
@@ -45,7 +47,9 @@ class FailingLog(MemoryLog):
     is_unreachable = False
     loses_acks = False
     is_slow = False
+    delay_s = 0
     is_late = False
+    late_s = 0.5
     is_asked_late = False
     damages = False
     damages_heard = False
@@ -61,8 +65,8 @@ class FailingLog(MemoryLog):
             self._late = asyncio.create_task(self._store_late(data, record_id))
             raise OutcomeUnknown("the outcome is unknown")
         is_lost = self.is_unreachable
-        if self.is_slow:
-            await asyncio.sleep(0.5)
+        if delay_s := 0.5 if self.is_slow else self.delay_s:
+            await asyncio.sleep(delay_s)
         sequence = None if is_lost else await super().append(data, record_id)
         if self.tells_late:
             await asyncio.sleep(0.5)
@@ -78,7 +82,7 @@ class FailingLog(MemoryLog):
         return await super().follow(hear)
 
     async def _store_late(self, data, record_id):
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(self.late_s)
         await super().append(data, record_id)
 
     async def last(self):

@@ -36,7 +36,7 @@ async def test_the_documented_table_names_exactly_the_metrics_of_a_gateway(membe
     metrics = Metrics()
     metrics.watch(gauges(member))
     metrics.watch_appends(member.name, "mail.db")
-    await until(lambda: member.snapshots.log)
+    await until(lambda: member.backend.room.log)
     kinds, values = exposed(metrics)
     assert kinds == dict(ROW.findall(PAGE.read_text("utf-8")))
     assert values["mq9_log_applied"] == values["mq9_log_last"] > 0

@@ -29,11 +29,12 @@ from mq9.errors import (
     UnusableFile,
 )
 from mq9.protocol.headers import PayloadEncoding
+from mq9.server.limits import SnapshotLimits
 from mq9.server.users import User, Users
 from mq9.transport.direct import DirectTransport
 from tests.contract.reading import send_all
 
-from .clusters import Members, call_cluster
+from .clusters import Members, call_cluster, is_due
 from .traffic import everything
 
 pytestmark = pytest.mark.programs
@@ -115,19 +116,44 @@ async def test_a_snapshot_is_due_after_many_records_or_bytes(members):
     for _ in range(9):
         await client.send("inbox", bytes(100))
 
-    async def is_due(**much):
-        return await one.snapshots.is_due(one.backend.sequence, **much)
-
-    assert not await is_due()
-    assert await is_due(records=10)
-    assert not await is_due(records=11)
-    assert await is_due(log_bytes=1_000)
-    assert not await is_due(log_bytes=100_000)
+    assert not await is_due(one)
+    assert await is_due(one, snapshot_records=10)
+    assert not await is_due(one, snapshot_records=11)
+    assert await is_due(one, snapshot_bytes=1_000)
+    assert not await is_due(one, snapshot_bytes=100_000)
     await one.take_snapshot()
-    assert not await is_due(records=1)
+    assert not await is_due(one, snapshot_records=1)
     await client.send("inbox", "x")
-    assert await is_due(records=1)
-    assert not await is_due(log_bytes=1)  # the snapshot is larger
+    assert await is_due(one, snapshot_records=1)
+    assert not await is_due(one, snapshot_bytes=1)  # the snapshot is larger
+
+
+async def test_a_snapshot_is_due_when_the_oldest_record_is_old_and_something_was_appended(members):
+    one = await members.start("one")
+    client = await members.inbox()
+    assert not await is_due(one, snapshot_age=3_600)
+    assert await is_due(one, snapshot_age=0)
+    limits = SnapshotLimits(snapshot_age=0)
+    await one.trim(limits)
+    assert not await is_due(one, snapshot_age=0)  # nothing was appended since
+    await client.send("inbox", "x")
+    await one.trim(limits)
+    assert (await one.backend.log.last()).records == 1
+
+
+async def test_the_log_of_a_gateway_with_options_is_trimmed(members):
+    """Records as small as these cost much in the log, and little in the state."""
+    one = await members.start("one")
+    client = await members.inbox()
+    limits = SnapshotLimits(snapshot_records=1_000)
+    for _ in range(3):
+        await send_all(client, "inbox", *map(str, range(1_000)))
+        while (await one.backend.log.last()).sequence - one.snapshots.newest.sequence < 1_000:
+            await client.send("inbox", "x")
+        await one.trim(limits)
+    log = await one.backend.log.last()
+    assert log.records < 2_100
+    assert log.sequence >= 3_000
 
 
 async def test_gateways_that_begin_a_cluster_at_once_both_serve_it(tmp_path):

@@ -25,7 +25,7 @@ from mq9.engine.codec import encode_call
 from mq9.errors import Forbidden, InvalidRequest, MailboxNotFound, Unauthorized
 from mq9.protocol import requests
 
-from .clusters import Cluster, Members, call_cluster
+from .clusters import Cluster, Members, call_cluster, is_due
 from .traffic import everything
 
 pytestmark = pytest.mark.programs
@@ -115,7 +115,7 @@ async def test_every_role_may_do_what_it_is_for(guarded, tmp_path):
     for number in range(3):  # the third has the older ones, and the log behind them, removed
         assert (await guarded.call("snapshot"))[0] == 0
         await bob.send("inbox", str(number))
-    assert await one.snapshots.is_due(one.backend.sequence, records=1)
+    assert await is_due(one, snapshot_records=1)
     await guarded.stop("two")
     guarded.file("two").unlink()
     await guarded.start("two")  # from a snapshot

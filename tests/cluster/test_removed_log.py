@@ -12,6 +12,7 @@ from mq9.cluster.backend import REPLACED
 from mq9.cluster.jetstream import JetStreamLog
 from mq9.errors import InvalidRequest, Mq9Error, Unreachable
 
+from .clusters import is_due
 from .traffic import everything
 
 pytestmark = pytest.mark.programs
@@ -136,10 +137,10 @@ async def test_a_purge_is_noticed_and_the_next_snapshot_mends_it(members, caplog
 
     with pytest.raises(Unreachable, match="it was purged"):
         await members.start("two")
-    assert await one.snapshots.is_due(one.backend.sequence)
+    assert await is_due(one)
     assert "the log was purged up to" in caplog.text
     await one.take_snapshot()
-    assert not await one.snapshots.is_due(one.backend.sequence)
+    assert not await is_due(one)
     await members.start("two")
     await members.stop("one")
     assert [one.text for one in await everything(client, "g")] == ["kept"]

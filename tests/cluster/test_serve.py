@@ -72,6 +72,24 @@ async def test_one_that_was_stopped_answers_nothing_that_came_meanwhile(cluster)
     await asker.close()
 
 
+async def test_what_reaches_the_port_of_one_that_was_stopped_comes_too_late(cluster):
+    one, two = await cluster.gateway(), await cluster.gateway()
+    client = await cluster.client(two.url)
+    await client.mailbox_create(name="inbox")
+    asker = await nats.connect(one.url)
+    one.process.send_signal(signal.SIGSTOP)
+    asking = asyncio.create_task(asker.request("$mq9.AI.MSG.SEND.inbox", b"first", timeout=30))
+    await asyncio.wait([asking], timeout=5)  # as long as a client waits
+    await client.send("inbox", "second")
+    one.process.send_signal(signal.SIGCONT)
+
+    refused = json.loads((await asking).data)
+    assert refused["code"] == "unavailable"
+    assert "not carried out; try again" in refused["error"]
+    assert [message.text for message in await everything(client, "g")] == ["second"]
+    await asker.close()
+
+
 async def test_nobody_notices_that_one_stops(cluster):
     one, _two = await cluster.gateway(), await cluster.gateway()
     client = await cluster.client(request_timeout=30)  # nobody may have to ask again

@@ -224,9 +224,15 @@ class Client:
                 self._remember(call.request, call.address, answer)
 
     async def surely(self, process, request, address, payload=b"", wait_s=None):
-        """Ask where everything goes well, and return what is answered soon."""
-        call = self._call(request, address, payload)
-        answer = await self._ask(process, call, wait_s=wait_s, patience_s=5)
+        """Ask where everything goes well, and return what is answered soon.
+
+        A gateway whose clock is behind those of the others is refused once.
+        """
+        for _ in range(2):
+            call = self._call(request, address, payload)
+            answer = await self._ask(process, call, wait_s=wait_s, patience_s=5)
+            if not isinstance(answer, Mq9Error) or answer.code != "unavailable":
+                break
         if isinstance(answer, Mq9Error):
             raise answer
         return answer

@@ -13,6 +13,9 @@ from mq9.protocol import replies, requests
 
 GROUPS = ("g", "h")
 _UNKNOWN = {"unavailable", "outcome_unknown", "not_connected"}
+# Seconds from which on a request that reaches a gateway comes after one that reached another.
+# It is the deadline, and twice the longest error of a gateway's clock.
+PATIENCE_S = 8
 
 
 class ClusterModel(Model):
@@ -97,6 +100,7 @@ class Asked:
         asker: With whose calls it is to be in order.
         number: Of the calls that asker began at that gateway, which one it is.
         since: The number of the last record of which somebody had been told something.
+        begun_s: When it reached the gateway.
         before: Calls that the asker had begun there and that were not answered.
         answer: What the client was told; None until then.
         is_cancelled: Whether the gateway knows that nobody waits.
@@ -109,6 +113,7 @@ class Asked:
     number: int
     since: int
     before: list
+    begun_s: float
     answer: object = None
     is_cancelled: bool = False
     ended: int | None = None
@@ -129,22 +134,27 @@ class History:
     Args:
         limits: What the broker takes before somebody says so.
         steady: The mailboxes in which nothing falls due or expires.
+        time: Tells how many seconds have passed.
         trace: Called with a line for each thing that happens.
 
     Attributes:
         model: The state after the last record.
         last: The number of the last record.
         told: The number of the last record of which somebody was told something.
+        late: How many records came too late, and were skipped.
         digests: Of the state after a record, by its number.
     """
 
-    def __init__(self, limits, steady, trace):
+    def __init__(self, limits, steady, time, trace):
         self.model = ClusterModel(limits)
         self.last = 0
         self.told = 0
+        self.late = 0
         self.digests = {}
         self.trace = trace
         self._steady = steady
+        self._time = time
+        self._placed_s = 0.0  # when the latest of the calls in the log was begun
         self._now_ms = 0
         self._asked = {}  # by the token of the call
         self._numbers = Counter()  # of calls, by gateway and asker
@@ -167,6 +177,9 @@ class History:
         try:
             record = decode(logged.data)
         except NoRecord:
+            return
+        if record.is_late(logged.now_ms, self._now_ms):
+            self.late += 1
             return
         if record.calls:
             self._now_ms = max(self._now_ms, logged.now_ms, record.at_ms)
@@ -200,6 +213,10 @@ class History:
     def _place(self, call, answer):
         assert call.token not in self._placed, f"{call} is twice in the log"
         asked = self._asked[call.token]
+        _see_not_refused(asked)
+        late_s = self._placed_s - asked.begun_s
+        assert late_s < PATIENCE_S, f"{call} comes after one that was begun {late_s} s later"
+        self._placed_s = max(self._placed_s, asked.begun_s)
         asker = asked.gateway, asked.asker
         latest = self._latest[asker]
         # What was said to have an unknown outcome may still be on its way.
@@ -214,7 +231,7 @@ class History:
         self._numbers[gateway, asker] += 1
         still = self._open[gateway, asker]
         number = self._numbers[gateway, asker]
-        asked = Asked(call, gateway, asker, number, self.told, list(still))
+        asked = Asked(call, gateway, asker, number, self.told, list(still), self._time())
         self._asked[call.token] = asked
         still.append(asked)
         return asked
@@ -223,6 +240,8 @@ class History:
         """Note what a call came to at its gateway: an answer, or the error."""
         self.trace(f"{asked.gateway} answers {asked.asker}: {asked.call}: {answer!r}")
         asked.answer = answer
+        if asked.call.token in self._placed:
+            _see_not_refused(asked)
         asked.ended = self.last
         self._open[asked.gateway, asked.asker].remove(asked)
 
@@ -377,6 +396,12 @@ class History:
             for group in GROUPS:
                 delivered = (address, group, msg_id) in self._fetched
                 assert delivered, f"{msg_id} of {address} never came to {group}"
+
+
+def _see_not_refused(asked):
+    """See that a call of the log was not said to have changed nothing."""
+    is_refused = isinstance(asked.answer, Mq9Error) and asked.answer.code == "unavailable"
+    assert not is_refused, f"{asked.call} is in the log: {asked.answer}"
 
 
 def _told(fetched, address):

@@ -20,6 +20,7 @@ _WINDOW_MS = 120_000
 _BATCH = 16
 _BELIEVES_S = 12  # that it leads the stream, a server that is cut off from the others
 _APART_S = 1e-6
+_ACCOUNT = "$JS.API.INFO"
 _CONSUME = f"$JS.API.CONSUMER.CREATE.{NAME}."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -77,6 +78,11 @@ class Servers:
     def last(self):
         return len(self._records)
 
+    @property
+    def size(self):
+        """How many bytes there are in the records."""
+        return sum(len(one.data) for one in self._records[self.first - 1 :])
+
     def purge(self, before):
         """Forget what comes before a record."""
         self.first = max(self.first, before)
@@ -112,6 +118,8 @@ class Servers:
                 answer(nats.errors.NoRespondersError())
         elif subject == f"{NAME}.append":
             self._append(data, headers[api.Header.MSG_ID.value], answer)
+        elif subject == _ACCOUNT:
+            answer(_told(storage=self.size, limits={"max_storage": -1}))
         elif subject.startswith(_CONSUME):
             self._consumers.add(orjson.loads(data)["config"]["deliver_subject"])
             answer(_told(delivered={"stream_seq": self.last}))
@@ -125,8 +133,16 @@ class Servers:
             leader: Who leads it, as far as it knows.
             silent_s: How long it has not heard the other servers.
         """
+        kept = self._records[self.first - 1 :]
         told = {
-            "state": {"first_seq": self.first, "last_seq": self.last},
+            "config": {"max_bytes": -1},
+            "state": {
+                "first_seq": self.first,
+                "first_ts": kept[0].stamp if kept else "0001-01-01T00:00:00Z",
+                "last_seq": self.last,
+                "messages": len(kept),
+                "bytes": self.size,
+            },
             "cluster": {"leader": leader, "replicas": [{"active": int(silent_s * 1e9)}] * 2},
             "ts": self._now().isoformat(),
         }
@@ -201,7 +217,7 @@ class _CutOff:
 
     def ask(self, subject, _data, _headers, answer):
         """Answer what can be answered alone, as it was."""
-        if subject == f"{NAME}.append" or subject.startswith(_CONSUME):
+        if subject in {f"{NAME}.append", _ACCOUNT} or subject.startswith(_CONSUME):
             return
         silent_s = self._loop.time() - self._since
         told = self._servers.info("leads" if silent_s < _BELIEVES_S else None, silent_s)

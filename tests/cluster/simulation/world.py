@@ -70,7 +70,7 @@ class World:
         self._tokens = itertools.count(1)
         self._names = itertools.count(1)
         self._trace = trace
-        self.history = History(Limits(), STEADY, self._note)
+        self.history = History(Limits(), STEADY, loop.time, self._note)
         self._clock = SimulatedClock(loop, _START_MS)
         self.servers = Servers(loop, self._clock, self.dice, self.history.stored, self.step)
         self.snapshots = Snapshots()
