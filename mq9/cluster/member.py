@@ -309,11 +309,13 @@ async def _keep_snapshots(member: Member, clock: Clock) -> None:
         await sleep(clock, pause_s)
         # At random, so that two gateways seldom store the same one.
         pause_s = _LOOK_S * random.uniform(0.5, 1.5)  # noqa: S311  # no secret
+        is_due = False
         try:
-            if await member.snapshots.is_due(member.backend.sequence):
+            is_due = await member.snapshots.is_due(member.backend.sequence)
+            if is_due:
                 await member.take_snapshot()
         except (Mq9Error, OSError) as error:
-            member.failed_snapshots += 1
+            member.failed_snapshots += is_due  # whether one is due is unknown without the log
             logger.warning("no snapshot: %s", error)
 
 
