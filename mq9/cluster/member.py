@@ -24,7 +24,7 @@ from mq9.broker.observer import Observer
 from mq9.clock import Clock, SteadyClock, sleep
 from mq9.cluster import copy_on_disk, permissions
 from mq9.cluster.backend import ClusterBackend
-from mq9.cluster.connection import connect
+from mq9.cluster.connection import close, connect
 from mq9.cluster.gateway import (
     GATEWAY_INBOX,
     INBOXES,
@@ -51,6 +51,7 @@ logger = logging.getLogger("mq9.broker")
 _HEADERS_BYTES = 128 * 1024  # for the headers of a message, and for the rest of a reply
 _TRIES = 5
 _QUORUM_S = 1.0  # before the next try
+_ENDED = "the connection to the NATS servers was given up: {}; start the gateway again"
 _LOOK_S = 60.0  # about the interval of the looks whether a snapshot is due
 
 
@@ -153,8 +154,16 @@ async def joined(
     async with AsyncExitStack() as stack:
         stack.enter_context(copy_on_disk.held(data))
         refusals: list[str] = []
-        client = await connect(url, f"mq9 gateway {name}", GATEWAY_INBOX, refusals=refusals)
-        stack.push_async_callback(client.close)
+        made: list[ClusterBackend] = []
+
+        def closed(reason: str) -> None:
+            if made:
+                made[-1].stop(Unavailable(_ENDED.format(reason)))
+
+        client = await connect(
+            url, f"mq9 gateway {name}", GATEWAY_INBOX, refusals=refusals, on_closed=closed
+        )
+        stack.push_async_callback(close, client)
         await permissions.check(client, reply_prefixes, refusals)
         log = JetStreamLog(client, clock)
         snapshots = Snapshots(client, clock)
@@ -166,7 +175,6 @@ async def joined(
             )
         copy_on_disk.remove_unless_of(data, f"{copy_on_disk.current_boot()} {log.created}")
         log_clock = LogClock(clock, (await log.last()).now_ms)
-        made: list[ClusterBackend] = []
         brokers: list[EmbeddedBroker] = []
 
         def make(replica: Replica) -> ClusterBackend:

@@ -19,7 +19,7 @@ from nats.aio.client import Client
 from nats.js import api
 
 from mq9.clock import Clock
-from mq9.cluster.connection import connect
+from mq9.cluster.connection import close, connect
 from mq9.cluster.gateway import OPERATOR_INBOX, SNAPSHOT_SUBJECT, STATUS_SUBJECT
 from mq9.cluster.identity import Identities, found_log, new_identity
 from mq9.cluster.jetstream import NAME, JetStreamLog, inbox_of
@@ -206,7 +206,7 @@ async def operating(url: str, clock: Clock, name: str, seconds: float) -> AsyncI
             ) from error
         raise
     finally:
-        await client.close()
+        await close(client)
 
 
 def _check_unused(file: Path) -> None:
