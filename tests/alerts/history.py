@@ -24,9 +24,9 @@ ALERTS = {
 JOB = "mq9"
 
 
-def firing(alert, *instances):
-    """An alert of the job, or of instances of it, as Prometheus sends it."""
-    labels = [{"instance": one} for one in instances] or [{}]
+def firing(alert, *instances, **labels):
+    """An alert of the job, or of instances of it, as Prometheus sends it, with further labels."""
+    labels = [{"instance": one} for one in instances] or [labels]
     return alert, [{"job": JOB, **one, "severity": _severity(alert)} for one in labels]
 
 
@@ -41,20 +41,25 @@ class History:
         directory: Where it may write.
         targets: The addresses of metrics by the names of their instances; None for a target that is
             known to be down.
+
+    Attributes:
+        state: The label of the state that was scraped last.
     """
 
     def __init__(self, directory, **targets):
         self._directory = directory
         self.targets = targets
+        self.state = None
         self._minutes = 0
         self._series = {}
         self._expected = []
+        self._values = []
 
     async def scrape(self, minutes):
         """Scrape each target now, and take it that it says the same for so many minutes.
 
         Returns:
-            The values of the samples without labels, by instance and name.
+            The values of the samples without labels but the state, by instance and name.
         """
         found = await asyncio.gather(*map(_scraped, self.targets.values()))
         values = {}
@@ -62,7 +67,8 @@ class History:
             self._note(minutes, "up", {}, instance, int(samples is not None))
             for sample in samples or ():
                 self._note(minutes, sample.name, sample.labels, instance, sample.value)
-                if not sample.labels:
+                self.state = sample.labels.get("state", self.state)
+                if not sample.labels.keys() - {"state"}:
                     values[instance, sample.name] = sample.value
         self._minutes += minutes
         return values
@@ -79,8 +85,12 @@ class History:
         """These alerts, and no others, fire at the present minute."""
         self._expected.append((self._minutes - 1, dict(alerts)))
 
+    def expect_value(self, expression, value):
+        """An expression has this value at the present minute, without labels."""
+        self._values.append((self._minutes - 1, expression, value))
+
     def check(self):
-        """See that exactly the expected alerts fired."""
+        """See that exactly the expected alerts fired, and that expressions have their values."""
         tests = {
             "interval": "1m",
             "input_series": [
@@ -98,6 +108,14 @@ class History:
                 }
                 for minute, fired in self._expected
                 for alert in ALERTS
+            ],
+            "promql_expr_test": [
+                {
+                    "eval_time": f"{minute}m",
+                    "expr": expression,
+                    "exp_samples": [{"labels": "{}", "value": value}],
+                }
+                for minute, expression, value in self._values
             ],
         }
         file = self._directory / "rules_test.yaml"

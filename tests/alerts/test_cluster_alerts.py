@@ -145,7 +145,7 @@ async def test_states_that_differ(cluster):
         connection.commit()
     assert (await cluster.call("verify"))[0] == 1
     await history.scrape(11)
-    history.expect(firing("Mq9StatesDiffer"))
+    history.expect(firing("Mq9StatesDiffer", state=history.state))
 
     one.stop()
     assert await one.ended() == 0
@@ -246,7 +246,7 @@ async def test_a_log_that_is_not_trimmed(confined):
     await shows(cluster, lambda value: value("mq9_log_bytes") > 2e9)
     await shows(cluster, lambda value: value("mq9_snapshot_failures") > 0)
     await history.scrape(31)
-    history.expect(firing("Mq9LogGrows", "one"), firing("Mq9SnapshotsFail", "one"))
+    history.expect(firing("Mq9LogGrows", state=history.state), firing("Mq9SnapshotsFail", "one"))
 
     disk.empty()
     for _ in range(2):  # the log is kept behind the second newest
