@@ -26,14 +26,19 @@ $(READY): pyproject.toml constraints.txt
 		--editable '.[all]' --group dev
 	@touch $@
 
-# The nats command of the NATS project, for the tests that type it; they are skipped without Go.
+# The nats command, and Prometheus's tool for rules, for the tests that run them; they are skipped without Go.
 ifneq ($(shell command -v go),)
-NATS := .tools/nats
+GO_TOOLS := .tools/nats .tools/promtool
 endif
 
 .tools/nats: tests/natscli/go.mod tests/natscli/go.sum
 	@echo "Building the nats command (once) ..."
 	@cd tests/natscli && go build -o ../../$@ github.com/nats-io/natscli/nats
+
+# The tag leaves out the clients of all clouds, which take most of the time and do not matter for rules.
+.tools/promtool: tests/alerts/go.mod tests/alerts/go.sum
+	@echo "Building promtool (once) ..."
+	@cd tests/alerts && go build -tags remove_all_sd -o ../../$@ github.com/prometheus/prometheus/cmd/promtool
 
 # What others test an MCP server with. The conformance suite and the inspector bring their own Node;
 # their tests are skipped without npm, as what the official program says of the bundle is. The SDK
@@ -56,7 +61,7 @@ ifneq ($(NEWER_PYTHON),)
 NATS_CORE := .tools/nats-core/.ready
 endif
 ROBUSTMQ := .tools/robustmq/.ready
-TOOLS := $(NATS) $(MCP_TOOLS) $(OLDER) $(UV) $(UVX) $(NATS_CORE) $(ROBUSTMQ) $(CELERY)
+TOOLS := $(GO_TOOLS) $(MCP_TOOLS) $(OLDER) $(UV) $(UVX) $(NATS_CORE) $(ROBUSTMQ) $(CELERY)
 
 .tools/mcp/.ready: $(addprefix $(OUTSIDE)/,package.json package-lock.json .npmrc)
 	@echo "Installing the MCP conformance suite and inspector (once) ..."

@@ -15,11 +15,12 @@ class Key:
         self._keys = nkeys.from_seed(bytearray(self.seed.encode()))
         self.public = self._keys.public_key.decode()
 
-    def jwt(self, name, subject, **claims):
+    def jwt(self, name, subject, *, expires=None, **claims):
         """Return a JWT for another key, which this one signs."""
         head = {"typ": "JWT", "alg": "ed25519-nkey"}
         body = {"iat": int(time.time()), "iss": self.public, "jti": name, "name": name}
         body |= {"sub": subject.public, "nats": {"version": 2, **claims}}
+        body |= {} if expires is None else {"exp": expires}  # a Unix second
         signed = ".".join(_encoded(orjson.dumps(part)) for part in (head, body))
         return f"{signed}.{_encoded(self._keys.sign(signed.encode()))}"
 

@@ -237,7 +237,7 @@ class NatsCluster:
         for number, place in enumerate(places or [Place()] * size):
             config = f'server_name: "n{number}"\nmax_payload: 8MB\n'
             config += 'ping_interval: "2s"\nping_max: 2\n'
-            config += f'jetstream {{ store_dir: "{self.store(number)}", max_file_store: 1GB }}\n'
+            config += f'jetstream {{ store_dir: "{self.store(number)}", max_file_store: 4GB }}\n'
             if size > 1:
                 listen = f"{place.route}:{loopback_port()}"
                 first = first or listen

@@ -515,9 +515,10 @@ class Service:
             is_stopping=lambda: self._stopping,
         )
 
-    async def totals(self) -> Totals:
-        """Return the totals of the broker."""
-        return await self._backend.read(Call(commands.CountAll()))
+    async def totals(self, patterns: Sequence[str] = (), most: int = 0) -> Totals:
+        """Return the totals of the broker, and of at most so many mailboxes that match."""
+        count = commands.CountAll(patterns=tuple(patterns), most=most)
+        return await self._backend.read(Call(count))
 
     async def _fetch(self, asked: Asked) -> Fetched:
         call = cast("Call[requests.Fetch]", asked.call)

@@ -96,9 +96,12 @@ async def import_(
     call: CommandCall, *, file: Path = typer.Argument(..., help="The file. No program may use it.")
 ) -> int:
     """Import an mq9 file into an empty cluster."""
-    return await _show_taken(
-        call, f"importing {file} as", lambda operator: operator.import_file(file)
-    )
+    async with _operating(call) as operator:
+        with call.out.working(f"importing {file} as a snapshot"):
+            taken, digest = await operator.import_file(file)
+    text = f"{_described(taken)}\nDigest, as `mq9 cluster verify` prints it: {digest}"
+    call.out.show({**taken._asdict(), "digest": digest}, text)
+    return 0
 
 
 async def export(
@@ -116,9 +119,12 @@ async def _show_taken(
     async with _operating(call) as operator:
         with call.out.working(f"{doing} a snapshot"):
             taken = await take(operator)
-    text = f"a snapshot of {count(taken.bytes, 'byte')}, up to record {taken.sequence}"
-    call.out.show(taken._asdict(), text)
+    call.out.show(taken._asdict(), _described(taken))
     return 0
+
+
+def _described(taken: Snapshot) -> str:
+    return f"a snapshot of {count(taken.bytes, 'byte')}, up to record {taken.sequence}"
 
 
 async def reset(

@@ -14,6 +14,7 @@ import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
@@ -40,6 +41,7 @@ from mq9.server.metrics import Metrics
 from mq9.server.reloading import Reloader
 from mq9.server.server import Server
 from mq9.server.settings import ServerSettings, option, variable
+from mq9.server.state_metrics import state_of, state_of_file
 from mq9.server.users import Admitted, Guard, Users
 from mq9.signals import call_on_signal, has_terminal, stop_on_signals
 from mq9.transport.direct import DirectTransport
@@ -297,9 +299,11 @@ class Serving:
                 **options,
             )
             member = self.member = await stack.enter_async_context(joining)
+            metrics.state = state_of(member.backend.log.identity)
             metrics.watch(gauges(member))
             member.backend.on_appended = metrics.watch_appends(member.name, self.data)
             return member.broker
+        metrics.state = state_of(secrets.token_hex(8)) if data is None else state_of_file(data)
         if data is None:
             broker = EmbeddedBroker.in_memory(clock, limits=settings.limits, **options)
         else:
@@ -466,6 +470,7 @@ async def _open_admin(
             problem=serving.problem,
             routes=[*routes, *desk],
             hosts=(*settings.admin_allow_host, *settings.mcp_allow_host),
+            count=partial(broker.totals, settings.metrics_mailbox, settings.max_metrics_mailboxes),
         )
         host, port = await stack.enter_async_context(admin)
     except Unreachable as error:

@@ -618,6 +618,11 @@ class ClusterBackend:
         if undo is not None and undo.request.copy == 1:
             self.undo_soon(undo, ticket.client)
 
+    def stop(self, failure: Mq9Error) -> None:
+        """Answer nothing more, as the log can no longer be reached; without effect once closed."""
+        if not self._closed and self.failure is None:
+            self._stop(failure)
+
     def _stop(self, failure: Mq9Error) -> None:
         """Answer nothing more."""
         self._progress.failure = failure

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
-import ssl
+from collections.abc import Callable
 
 import nats.errors
 from nats.aio.client import Client
 
 from mq9.errors import InvalidRequest, Unauthorized, Unreachable
 from mq9.transport import servers
+from mq9.transport.nats_login import Login
 
 logger = logging.getLogger("mq9.broker")
 
@@ -40,6 +42,7 @@ async def connect(
     inbox: str,
     seconds: float = _CONNECT_S,
     refusals: list[str] | None = None,
+    on_closed: Callable[[str], None] = lambda _: None,
 ) -> Client:
     """Return a connection, which goes to another server when its own ends.
 
@@ -50,6 +53,7 @@ async def connect(
         seconds: The longest time to connect.
         refusals: Where to note what the server does not permit: ``publish mq9.append.x``, in small
             letters; the first 100.
+        on_closed: Called with the reason when nats-py has given up the connection.
     """
     wanted = servers.parse(url)
     if wanted.caller is not None:
@@ -61,9 +65,13 @@ async def connect(
     if wanted.ignore_discovered:
         raise InvalidRequest("cluster: ignore_discovered is for clients")
     first = wanted.members[0]
-    context: ssl.SSLContext | None = servers.tls_context(wanted) if wanted.must_encrypt else None
-    attempt = _Attempt(refusals)
-    client = Client()
+    login = await asyncio.to_thread(Login.read, wanted)  # nats-py reads its files again each time
+    attempt = _Attempt(refusals, login)
+    client = _Client()
+
+    async def closed() -> None:
+        on_closed(str(client.last_error or "no reason").removeprefix("nats: "))
+
     try:
         # By itself it would try for ever to reach a first server.
         async with asyncio.timeout(seconds) as attempt.deadline:
@@ -73,11 +81,12 @@ async def connect(
                 user=first.user,
                 password=first.password,
                 token=first.token,
-                tls=context,
+                tls=login.context,
                 tls_handshake_first=wanted.tls_first,
                 user_credentials=wanted.creds,
                 nkeys_seed=wanted.nkey,
                 error_cb=attempt.note,
+                closed_cb=closed,
                 connect_timeout=_CONNECT_S,  # type: ignore[arg-type]  # takes fractions
                 reconnect_time_wait=_PAUSE_S,  # type: ignore[arg-type]  # takes fractions
                 max_reconnect_attempts=-1,
@@ -89,19 +98,25 @@ async def connect(
         attempt.deadline = None
         _check_version(client, servers.without_secrets(url))
     except (nats.errors.Error, OSError) as error:
-        await client.close()
+        await close(client)
         shown = servers.without_secrets(url)
         if attempt.refusal is not None:
-            raise Unauthorized(f"cluster: {shown} refuses the credentials") from error
+            raise Unauthorized(f"cluster: {shown} refused {login.refused}") from error
         met = attempt.error or error
         said = met.strerror if isinstance(met, OSError) and met.strerror else repr(met)
         raise Unreachable(
             f"cluster: no server answers at {shown} within {seconds:g} s: {said}"
         ) from error
     except BaseException:
-        await client.close()
+        await close(client)
         raise
     return client
+
+
+async def close(client: Client) -> None:
+    """Close a connection, even if the server has cut it."""
+    with contextlib.suppress(OSError):
+        await client.close()
 
 
 def _check_version(client: Client, shown: str) -> None:
@@ -114,11 +129,39 @@ def _check_version(client: Client, shown: str) -> None:
         )
 
 
+def _is_of_credentials(error: Exception) -> bool:
+    said = str(error).lower()
+    return "authorization" in said or "user authentication" in said
+
+
+class _Client(Client):
+    """Reconnects after each error of a server by which the connection ends.
+
+    By itself nats-py is closed for good by the errors that it does not know, such as an expired
+    user, unless it notices the end of the connection first.
+    """
+
+    async def _process_err(self, err_msg: str) -> None:
+        if self.is_connected and not _REFUSED.search(err_msg):
+            error = nats.errors.Error(err_msg.strip("'"))
+            await self._error_cb(error)
+            await self._process_op_err(error)
+        else:
+            await super()._process_err(err_msg)
+
+    async def _select_next_server(self) -> None:
+        if self._transport is not None:
+            # That of an attempt which failed.
+            self._transport.close()  # type: ignore[no-untyped-call]  # nats-py has no type for it
+        await super()._select_next_server()
+
+
 class _Attempt:
     """Events of a connection, from the first attempt on."""
 
-    def __init__(self, refusals: list[str] | None) -> None:
+    def __init__(self, refusals: list[str] | None, login: Login) -> None:
         self._refusals = refusals
+        self._login = login
         self.deadline: asyncio.Timeout | None = None
         self.error: Exception | None = None
         self.refusal: Exception | None = None  # of the credentials: final
@@ -128,10 +171,13 @@ class _Attempt:
         if refused and self._refusals is not None and len(self._refusals) < _MOST_REFUSALS:
             verb = "publish" if refused[1].lower() == "publish" else "subscribe"
             self._refusals.append(f"{verb} {refused[2].lower()}")
+        if self.deadline is None and _is_of_credentials(error):
+            logger.warning("the cluster: a NATS server refused %s", self._login.refused)
+            return
         if self.deadline is None:
             logger.warning("the cluster: %r", error)
             return
-        if self.refusal is None and "authorization" in str(error).lower():
+        if self.refusal is None and _is_of_credentials(error):
             self.refusal = error
             # When the client has let go of this server, and waits before it tries the next.
             self.deadline.reschedule(asyncio.get_running_loop().time() + _PAUSE_S / 2)

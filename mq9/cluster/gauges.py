@@ -42,38 +42,50 @@ def gauges(member: Member) -> list[Watched]:
             "Records of this gateway that came to the log after their deadline, since the start.",
             lambda: backend.late,
         ),
-        Watched("mq9_log_bytes", "Size of the log on each server.", of_log("bytes")),
+        Watched(
+            "mq9_log_bytes", "Size of the log on each server.", of_log("bytes"), is_shared=True
+        ),
         Watched(
             "mq9_log_max_bytes",
             "The limit of that size, max_bytes of the stream; 0 for none.",
             of_log("max_bytes"),
+            is_shared=True,
         ),
         Watched(
             "mq9_log_short",
             "Whether new mail is refused because the log is nearly full.",
             lambda: backend.room.is_short,
         ),
-        Watched("mq9_log_records", "Records of the log.", of_log("records")),
-        Watched("mq9_log_first", "The first record that the log still has.", of_log("first")),
+        Watched("mq9_log_records", "Records of the log.", of_log("records"), is_shared=True),
+        Watched(
+            "mq9_log_first",
+            "The first record that the log still has.",
+            of_log("first"),
+            is_shared=True,
+        ),
         Watched(
             "mq9_log_verified",
             "The record of the log at which the state was digested last; 0 for none.",
             lambda: (member.verified or _NO_DIGEST)[0],
+            is_shared=True,
         ),
         Watched(
             "mq9_log_digest",
             "The first 32 bits of that digest, as a number; 0 for none.",
             lambda: int((member.verified or _NO_DIGEST)[1][:8], 16),
+            is_shared=True,
         ),
         Watched(
             "mq9_snapshot_record",
             "The last record in the newest snapshot; 0 for none.",
             lambda: snapshots.newest.sequence,
+            is_shared=True,
         ),
         Watched(
             "mq9_snapshot_bytes",
             "Size of the newest snapshot; 0 for none.",
             lambda: snapshots.newest.bytes,
+            is_shared=True,
         ),
         Watched(
             "mq9_snapshot_failures",

@@ -24,7 +24,7 @@ from mq9.broker.observer import Observer
 from mq9.clock import Clock, SteadyClock, sleep
 from mq9.cluster import copy_on_disk, permissions
 from mq9.cluster.backend import ClusterBackend
-from mq9.cluster.connection import connect
+from mq9.cluster.connection import close, connect
 from mq9.cluster.gateway import QUEUE, SNAPSHOT_SUBJECT, STATUS_SUBJECT, Gateway
 from mq9.cluster.identity import Identities, found_log
 from mq9.cluster.inboxes import GATEWAY_INBOX, INBOXES, ReplySubjects
@@ -45,6 +45,7 @@ logger = logging.getLogger("mq9.broker")
 _HEADERS_BYTES = 128 * 1024  # for the headers of a message, and for the rest of a reply
 _TRIES = 5
 _QUORUM_S = 1.0  # before the next try
+_ENDED = "the connection to the NATS servers was given up: {}; start the gateway again"
 _LOOK_S = 60.0  # about the interval of the looks whether a snapshot is due
 
 
@@ -101,7 +102,11 @@ class Member:
         is_due = await snapshots.is_due(backend.changed, log, limits)
         newest = snapshots.newest
         if is_due or (backend.room.is_short and backend.changed > newest.sequence):
-            await self.take_snapshot()
+            try:
+                await self.take_snapshot()
+            except (Mq9Error, OSError):
+                self.failed_snapshots += 1
+                raise
         elif backend.room.is_short and log.first <= newest.sequence:
             # Nothing was appended since, so the log is not trimmed behind a later one.
             await snapshots.forget_log(newest.sequence)
@@ -164,8 +169,16 @@ async def joined(
     async with AsyncExitStack() as stack:
         stack.enter_context(copy_on_disk.held(data))
         refusals: list[str] = []
-        client = await connect(url, f"mq9 gateway {name}", GATEWAY_INBOX, refusals=refusals)
-        stack.push_async_callback(client.close)
+        made: list[ClusterBackend] = []
+
+        def closed(reason: str) -> None:
+            if made:
+                made[-1].stop(Unavailable(_ENDED.format(reason)))
+
+        client = await connect(
+            url, f"mq9 gateway {name}", GATEWAY_INBOX, refusals=refusals, on_closed=closed
+        )
+        stack.push_async_callback(close, client)
         await permissions.check(client, reply_prefixes, refusals, has_callers=has_callers)
         log = JetStreamLog(client, clock)
         snapshots = Snapshots(client, clock)
@@ -177,7 +190,6 @@ async def joined(
             )
         copy_on_disk.remove_unless_of(data, f"{copy_on_disk.current_boot()} {log.created}")
         log_clock = LogClock(clock, (await log.last()).now_ms)
-        made: list[ClusterBackend] = []
         brokers: list[EmbeddedBroker] = []
 
         def make(replica: Replica) -> ClusterBackend:
@@ -326,7 +338,6 @@ async def _keep_snapshots(member: Member, clock: Clock, limits: SnapshotLimits) 
         try:
             await member.trim(limits)
         except (Mq9Error, OSError) as error:
-            member.failed_snapshots += 1
             logger.warning("no snapshot: %s", error)
 
 

@@ -19,7 +19,7 @@ from nats.aio.client import Client
 from nats.js import api
 
 from mq9.clock import Clock
-from mq9.cluster.connection import connect
+from mq9.cluster.connection import close, connect
 from mq9.cluster.gateway import SNAPSHOT_SUBJECT, STATUS_SUBJECT
 from mq9.cluster.identity import Identities, found_log, new_identity
 from mq9.cluster.inboxes import OPERATOR_INBOX
@@ -28,6 +28,7 @@ from mq9.cluster.member import largest_payload, max_payload_for
 from mq9.cluster.records import LogRecord, decode, encode, first_index
 from mq9.cluster.replica import Snapshot
 from mq9.cluster.snapshots import Snapshots
+from mq9.engine import state
 from mq9.engine.codec import UnreadableEntry
 from mq9.errors import Forbidden, InvalidRequest, Mq9Error, Unavailable, UnusableFile
 from mq9.storage import store
@@ -110,8 +111,12 @@ class Operator:
             raise Unavailable(answer["error"])
         return Snapshot(answer["sequence"], answer["bytes"])
 
-    async def import_file(self, file: Path) -> Snapshot:
-        """Begin a cluster with the contents of a file. An interrupted import can be repeated."""
+    async def import_file(self, file: Path) -> tuple[Snapshot, str]:
+        """Begin a cluster with the contents of a file. An interrupted import can be repeated.
+
+        Returns:
+            The snapshot, and the digest that gateways report of it until the first change.
+        """
         if gateways := await self.status(1.0):
             raise InvalidRequest(f"import: {len(gateways)} gateways are running; stop them first")
         has_begun = await self._has_begun_to_import()
@@ -123,7 +128,8 @@ class Operator:
             )
         with TemporaryDirectory(prefix="mq9-") as directory:
             copy = Path(directory) / "import.db"
-            await asyncio.to_thread(_copy, file, copy, largest_payload(self._client.max_payload))
+            most = largest_payload(self._client.max_payload)
+            digest = await asyncio.to_thread(_copy, file, copy, most)
             snapshot = Snapshot(_FIRST, copy.stat().st_size)
             await found_log(self._log, self._identities, [], self._clock)
             await self._snapshots.open(self._log.replicas)
@@ -134,14 +140,14 @@ class Operator:
                 raise InvalidRequest("import: a gateway has begun the log in the meantime")
         # The log begins after the snapshot, so every gateway starts from the snapshot.
         await self._snapshots.forget_log(_FIRST)
-        return snapshot
+        return snapshot, digest
 
     async def _has_begun_to_import(self) -> bool:
         """Return whether the log has only the record of an interrupted import."""
-        state = await self._log_state()
-        if state is None or not state.last_seq:
+        found = await self._log_state()
+        if found is None or not found.last_seq:
             return False
-        if state.first_seq == state.last_seq == _FIRST:
+        if found.first_seq == found.last_seq == _FIRST:
             [begun, *_] = await self._log.read(_FIRST)
             with contextlib.suppress(UnreadableEntry):  # another entry is not of an import
                 record = decode(begun.data)
@@ -207,7 +213,7 @@ async def operating(url: str, clock: Clock, name: str, seconds: float) -> AsyncI
             ) from error
         raise
     finally:
-        await client.close()
+        await close(client)
 
 
 def _check_unused(file: Path) -> None:
@@ -228,8 +234,11 @@ def _check_unused(file: Path) -> None:
                 ) from None
 
 
-def _copy(file: Path, to: Path, most: int) -> None:
-    """Copy a file, as the state after the first record of a log."""
+def _copy(file: Path, to: Path, most: int) -> str:
+    """Copy a file, as the state after the first record of a log; return the digest of the copy.
+
+    Messages are limited to ``most`` bytes, which gateways would set as their first change.
+    """
     _check_unused(file)
     longer, longest = store.look_into(file, lambda one: one.execute(_LONGER, [most]).fetchone())
     if longer:
@@ -241,7 +250,11 @@ def _copy(file: Path, to: Path, most: int) -> None:
     try:
         with closing(store.open_reader(file)) as source, closing(sqlite3.connect(to)) as target:
             source.backup(target)
-            target.execute("UPDATE state SET applied=?", [first_index(_FIRST)])
+            target.execute(
+                "UPDATE state SET applied=?, max_payload=min(max_payload, ?)",
+                [first_index(_FIRST), most],
+            )
             target.commit()
+            return state.digest(target)
     except sqlite3.Error as error:
         raise UnusableFile(f"{file} cannot be copied into {to.parent}: {error}") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import api
@@ -19,7 +20,7 @@ from mq9.cluster.identity import BUCKET
 from mq9.cluster.inboxes import GATEWAY_INBOX
 from mq9.cluster.jetstream import NAME
 from mq9.cluster.snapshots import STORE
-from mq9.errors import Forbidden
+from mq9.errors import Forbidden, Unreachable
 from mq9.protocol import subjects
 
 _CHECK = "mq9check"
@@ -93,14 +94,19 @@ async def check(
     """
     replies = [Trial(f"{prefix}>", f"{prefix}{_CHECK}") for prefix in reply_prefixes]
     publish = [*PUBLISH, *replies]
-    for one in publish:
-        await client.publish(one.subject, _NO_JSON, headers=_NO_STREAM)
     subscribe = [*SUBSCRIBE, *([CALLERS] if has_callers else [])]
-    for one in subscribe:
-        subscription = await client.subscribe(one.subject, cb=_ignore)
-        await subscription.unsubscribe()
-    for _ in range(2):  # the first PING may overtake what is still in the buffer of nats-py
-        await client.flush()
+    try:
+        for one in publish:
+            await client.publish(one.subject, _NO_JSON, headers=_NO_STREAM)
+        for one in subscribe:
+            subscription = await client.subscribe(one.subject, cb=_ignore)
+            await subscription.unsubscribe()
+        for _ in range(2):  # the first PING may overtake what is still in the buffer of nats-py
+            await client.flush()
+    except (nats.errors.Error, OSError) as error:
+        raise Unreachable(
+            f"cluster: the connection ended while the gateway tried its permissions: {error!r}"
+        ) from error
     # The client reports what it has refused in small letters.
     missing = [
         f"{verb} {one.permission}"

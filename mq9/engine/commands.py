@@ -435,6 +435,9 @@ class Look(Request[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountAll(Request[Totals]):
-    """Count the contents of the broker."""
+    """Count the contents of the broker, and those of the first mailboxes that match a pattern."""
 
     is_bounded: ClassVar[bool] = False  # only the broker itself makes this request
+
+    patterns: tuple[str, ...] = ()
+    most: int = 0

@@ -21,6 +21,7 @@ from mq9.engine.commands import (
     WhyEmpty,
 )
 from mq9.engine.groups import Group
+from mq9.engine.mailbox_counts import count_named
 from mq9.engine.mailboxes import MailboxRow
 from mq9.models import (
     PRIORITIES,
@@ -439,12 +440,13 @@ def look(db: Connection, _call: Call[Look], _now: int) -> None:
     db.execute("SELECT 1 FROM mailboxes LIMIT 1").fetchone()
 
 
-def count_all(db: Connection, _call: Call[CountAll], now: int) -> Totals:
+def count_all(db: Connection, call: Call[CountAll], now: int) -> Totals:
     """Count the contents of the broker.
 
     Expired mailboxes, groups and agents that are not removed yet do not count; expired messages
     may.
     """
+    patterns = call.request.patterns
     at: dict[str, int | str] = {
         "now": now,
         "unused": now - groups.FORGOTTEN_MS,
@@ -489,6 +491,7 @@ def count_all(db: Connection, _call: Call[CountAll], now: int) -> Totals:
         backlog=Unread(*backlog),
         removed=Removed(*removed),
         dropped=dropped,
+        named=count_named(db, patterns, call.request.most, now) if patterns else None,
     )
 
 

@@ -239,6 +239,26 @@ class MailboxStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MailboxTotals:
+    """Totals of one mailbox, with all its groups."""
+
+    mail_address: str
+    messages: int = 0
+    delayed_messages: int = 0
+    stored_bytes: int = 0
+    leases: int = 0
+    backlog: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTotals:
+    """Totals of the mailboxes that an operator named, and how many are beyond the limit."""
+
+    mailboxes: tuple[MailboxTotals, ...]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
     """Totals of a broker.
 
@@ -254,6 +274,7 @@ class Totals:
             except for the group of redrives.
         removed: Number of messages removed so far, by reason.
         dropped: Number of messages removed with their mailbox.
+        named: The counts of the mailboxes that the operator named; None if they named none.
     """
 
     mailboxes: int = 0
@@ -266,6 +287,7 @@ class Totals:
     backlog: Unread = Unread()
     removed: Removed = Removed()
     dropped: int = 0
+    named: NamedTotals | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from mq9.broker.embedded import EmbeddedBroker
 from mq9.errors import Mq9Error
 from mq9.http import names_this_server
 from mq9.http.port import HttpLimits, listening, serving
+from mq9.models import Totals
 from mq9.server import metrics as exposition
 from mq9.server.metrics import Metrics, StorageSnapshot
 
@@ -93,11 +94,12 @@ class Health:
         problem: Callable[[], str | None],
         timeout_s: float,
         hung_s: float,
+        count: Callable[[], Coroutine[Any, Any, Totals]],
     ) -> None:
         self._problem = problem
         self._hung_s = hung_s
         self._check = _Probe(broker.check, timeout_s)
-        self._totals = _Probe(broker.totals, timeout_s)
+        self._totals = _Probe(count, timeout_s)
 
     async def problem(self) -> str | None:
         """Return why the server should get no traffic, such as ``draining`` or ``storage``."""
@@ -173,18 +175,20 @@ async def serve_admin(
     hung_s: float = HUNG_S,
     hosts: Collection[str] = (),
     limits: HttpLimits = HttpLimits(),
+    count: Callable[[], Coroutine[Any, Any, Totals]] | None = None,
 ) -> AsyncIterator[tuple[str, int]]:
     """Serve metrics, health and routes on the running event loop, and yield host and port.
 
     The lifespan of the routes is not run. ``problem`` returns why the server cannot serve, in a
     word or two. A storage without an answer in ``hung_s`` counts as failing. ``hosts`` are names of
-    this machine, in addition to ``localhost`` and its addresses.
+    this machine, in addition to ``localhost`` and its addresses. ``count`` returns the totals, by
+    default those of the broker alone.
     """
     if listener is None:
         listener = await listening("admin_port", host, port)
     with listener:
         bound_host, bound_port = listener.getsockname()[:2]
-        health = Health(broker, problem, timeout_s, hung_s)
+        health = Health(broker, problem, timeout_s, hung_s, count or broker.totals)
         try:
             app = _app(health, metrics, routes, {host.lower(), *map(str.lower, hosts)})
             async with serving(app, listener, limits=limits, always=PATHS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,19 +18,14 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mq9.broker.observer import OK
 from mq9.dialects import OLDER
 from mq9.errors import Mq9Error
-from mq9.models import PRIORITIES
 from mq9.protocol.verbs import VERBS
+from mq9.server import state_metrics
 from mq9.version import VERSION
 
 if TYPE_CHECKING:
@@ -74,6 +69,7 @@ class Watched(NamedTuple):
     name: str
     text: str
     value: Callable[[], float]
+    is_shared: bool = False  # whether each gateway of a cluster reports the same
 
 
 class Metrics:
@@ -84,6 +80,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
+        self.state = ""  # the id of the state that the server describes
         registry = CollectorRegistry()
         self._registry = registry
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
@@ -131,7 +128,9 @@ class Metrics:
     def watch(self, gauges: Iterable[Watched]) -> None:
         """Expose gauges whose values functions return at each scrape."""
         for one in gauges:
-            Gauge(one.name, one.text, registry=self._registry).set_function(one.value)
+            names = [state_metrics.STATE] if one.is_shared else []
+            gauge = Gauge(one.name, one.text, names, registry=self._registry)
+            (gauge.labels(self.state) if one.is_shared else gauge).set_function(one.value)
 
     def watch_appends(self, gateway: str, file: str) -> Callable[[float], None]:
         """Expose a gateway and its appends; return a function that is called with their seconds."""
@@ -179,7 +178,7 @@ class Metrics:
 
     def render(self, snapshot: StorageSnapshot) -> bytes:
         """Return all metrics as ``CONTENT_TYPE``; without totals, their gauges are left out."""
-        return generate_latest(_Everything(self._registry, snapshot))
+        return generate_latest(_Everything(self._registry, snapshot, self.state))
 
 
 class _Durations(Collector):
@@ -214,9 +213,10 @@ class _Durations(Collector):
 class _Everything(Collector):
     """The counters, and the totals of the broker at one instant."""
 
-    def __init__(self, counters: CollectorRegistry, snapshot: StorageSnapshot) -> None:
+    def __init__(self, counters: CollectorRegistry, snapshot: StorageSnapshot, state: str) -> None:
         self._counters = counters
         self._snapshot = snapshot
+        self._state = state
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
@@ -233,32 +233,7 @@ class _Everything(Collector):
                 "Age of the counts that follow.",
                 value=self._snapshot.age_s,
             )
-            yield from _gauges(self._snapshot.totals)
-
-
-def _gauges(totals: Totals) -> Iterator[Metric]:
-    for name, text, value in (
-        ("mailboxes", "Mailboxes.", totals.mailboxes),
-        ("agents", "Registered agents.", totals.agents),
-        ("groups", "Consumer groups.", totals.groups),
-        ("messages", "Messages stored, without delayed ones.", totals.messages),
-        ("delayed_messages", "Messages that wait for their due time.", totals.delayed),
-        ("stored_bytes", "Size of all messages, delayed ones included.", totals.bytes),
-        ("leases", "Messages that a consumer holds.", totals.leases),
-    ):
-        yield GaugeMetricFamily(f"mq9_{name}", text, value=value)
-    backlog = GaugeMetricFamily(
-        "mq9_backlog", "Messages that could be delivered to groups now.", labels=["priority"]
-    )
-    for priority in PRIORITIES:
-        backlog.add_metric([priority.value], getattr(totals.backlog, priority.value))
-    yield backlog
-    removed = CounterMetricFamily(
-        "mq9_messages_removed", "Messages that are no longer stored.", labels=["reason"]
-    )
-    for reason, count in (*asdict(totals.removed).items(), ("dropped", totals.dropped)):
-        removed.add_metric([reason], count)
-    yield removed
+            yield from state_metrics.families(self._snapshot.totals, self._state)
 
 
 def _codes(kind: type[Mq9Error]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from mq9.discovery.embeddings import Embeddings, checked, default_embeddings
 from mq9.engine.commands import Limits
 from mq9.errors import InvalidRequest
 from mq9.http import is_loopback
+from mq9.protocol.address_patterns import AddressPatterns
 from mq9.protocol.headers import PayloadEncoding
 from mq9.server.limits import ServerLimits, SnapshotLimits
 from mq9.server.users import Guard, OpenGuard, Users
@@ -122,6 +123,14 @@ class ServerSettings(BaseSettings):
         (),
         title="NAME",
         description="Host name under which metrics and health may be called. Repeatable.",
+    )
+    metrics_mailbox: Names = Field(
+        (),
+        title="PATTERN",
+        description="Mailboxes with metrics of their own, such as team.*. Repeatable.",
+    )
+    max_metrics_mailboxes: Annotated[Count, Field(le=1_000)] = Field(
+        100, description="Most mailboxes with metrics of their own, the first by address."
     )
     mcp: bool = Field(False, description="Also serve MCP, at /mcp of the admin port.")
     mcp_agent: str | None = Field(
@@ -245,6 +254,7 @@ class ServerSettings(BaseSettings):
             raise InvalidRequest("tls-key: TLS needs both a certificate and its key")
         if self.memory and self.durability is not Durability.NORMAL:
             raise InvalidRequest("durability: what is kept in memory survives nothing")
+        AddressPatterns("metrics-mailbox", self.metrics_mailbox)
         self._check_mcp()
         self._check_desk()
         if not self.insecure:

@@ -9,8 +9,11 @@ import base64
 import re
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from mq9.errors import InvalidRequest
 from mq9.transport.servers import ServerAddress, Servers, tls_context
@@ -31,6 +34,7 @@ class Login:
     tls_first: bool = False
     jwt: str | None = None
     keys: Any = None  # a KeyPair of nkeys
+    file: str | None = None  # that has the key
 
     @classmethod
     def read(cls, servers: Servers) -> Login:
@@ -51,7 +55,19 @@ class Login:
             keys = _keys("creds", servers.creds, sections[1])
         elif servers.nkey is not None:
             keys = _keys("nkey", servers.nkey, _text("nkey", servers.nkey))
-        return cls(context, servers.tls_first, jwt, keys)
+        return cls(context, servers.tls_first, jwt, keys, servers.creds or servers.nkey)
+
+    @property
+    def refused(self) -> str:
+        """What a server refused, and why that may be."""
+        if self.keys is None:
+            return "the user or token"
+        if self.jwt is None:
+            return f"the NKey of {self.file}: the server has no such user"
+        return (
+            f"the JWT of {self.file}, valid {_validity(self.jwt)}: it has expired, is revoked, or "
+            "belongs to another account"
+        )
 
     @property
     def is_signed(self) -> bool:
@@ -73,6 +89,17 @@ class Login:
         if self.jwt is not None:
             return {"jwt": self.jwt, "sig": signature}
         return {"nkey": self.keys.public_key.decode(), "sig": signature}
+
+
+def _validity(jwt: str) -> str:
+    """Return until when a JWT is valid, as it claims itself."""
+    try:
+        encoded = jwt.split(".")[1]
+        claims = orjson.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+        expires = datetime.fromtimestamp(claims.get("exp", 0), UTC)
+    except (LookupError, AttributeError, TypeError, ValueError, OverflowError, OSError):
+        return "for an unreadable time"
+    return f"until {expires:%Y-%m-%d %H:%M:%S} UTC" if expires.timestamp() else "without end"
 
 
 def _text(option: str, file: str) -> str:

@@ -31,8 +31,7 @@ def not_connected(
     if isinstance(error, Refused) and _is_of_credentials(str(error)):
         if not server.has_credentials and login.keys is None:
             return Unauthorized(f"{server.url} wants a user or token, and the URL names none")
-        whom = "user or token" if login.keys is None else "NKey" if login.jwt is None else "JWT"
-        return Unauthorized(f"{server.url} refused the {whom}")
+        return Unauthorized(f"{server.url} refused {login.refused}")
     if isinstance(error, NoNonce):
         return Unauthorized(f"{server.url} takes neither NKeys nor JWTs")
     for kind, tell in _REASONS.items():

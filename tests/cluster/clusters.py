@@ -119,18 +119,19 @@ class Members(Cluster):
         """The file of a gateway's copy of the state."""
         return self.directory / f"{name}.db"
 
-    async def start(self, name, *, gateway=(), **options):
+    async def start(self, name, *, url=None, gateway=(), **options):
         """Start one, with the file that it had before, if it had one.
 
         Args:
             name: Of the file.
+            url: Of the servers; that of all others by default.
             gateway: What the gateway is started with.
             options: What it joins with.
         """
         own = self._stacks[name] = await self.stack.enter_async_context(AsyncExitStack())
         if gateway and gateway[0] is not None:
             options["has_callers"] = gateway[0].has_callers
-        joining = joined(self.url, self.file(name), SystemClock(), **options)
+        joining = joined(url or self.url, self.file(name), SystemClock(), **options)
         member = await own.enter_async_context(joining)
         await member.gateway.start(*gateway)
         return member

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.programs
 PAGE = Path(__file__).parents[2] / "docs/how-to/operate.md"
 SECTION = re.compile(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DIGEST = re.compile(r"\b[0-9a-f]{32}\b")
 DRILLS = {
     heading: BLOCK.findall(text)
     for heading, text in SECTION.findall(PAGE.read_text("utf-8"))
@@ -69,11 +70,16 @@ async def test_back_up_and_restore(served, members, drill):
     assert re.match(r"[0-9a-f]{64}\n|[0-9a-f]{32}\n", digest), digest
     await served.send("inbox", "after the backup")
     await members.stop("one")
-    await drill("Restore a cluster")
+    *_, imported = await drill("Restore a cluster")
     for name in ("one", "two"):
         await members.start(name)
-    await drill("Restore a cluster")
-    assert await texts(served) == ["kept"]
+    [verified] = await drill("Restore a cluster")
+    digest = DIGEST.search(imported)[0]
+    assert DIGEST.findall(verified) == [digest] * 2  # of both gateways
+    await served.send("inbox", "a change")
+    _, changed = await members.call("verify")
+    assert digest not in {one["digest"] for one in changed["gateways"]}
+    assert await texts(served) == ["kept", "a change"]
 
 
 async def test_a_lost_log(served, members, drill):
@@ -95,8 +101,10 @@ async def test_all_servers_lost(served, members, drill, tmp_path):
     server.start()
     [digest] = await drill("All NATS servers lost")
     assert digest
-    await drill("All NATS servers lost")
+    [imported] = await drill("All NATS servers lost")
     await members.start("one")
+    _, verified = await members.call("verify")
+    assert [one["digest"] for one in verified["gateways"]] == DIGEST.findall(imported)
     assert await texts(await members.client()) == ["kept"]
 
 

@@ -239,8 +239,8 @@ USERS = "authorization { users: [ {user: ada, password: right} ] }"
     ("config", "credentials", "kind", "told"),
     [
         ("", "", "unavailable", "cluster: JetStream does not answer: it is off"),
-        (USERS, "", "unauthorized", "refuses the credentials"),
-        (USERS, "ada:wrong@", "unauthorized", "refuses the credentials"),
+        (USERS, "", "unauthorized", "refused the user or token"),
+        (USERS, "ada:wrong@", "unauthorized", "refused the user or token"),
     ],
 )
 async def test_a_server_that_serves_no_operator_is_told_at_once(

@@ -27,6 +27,8 @@ ROW = re.compile(r"^\| `((?:mq9|process)_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILI
 
 FETCH = {"group_name": "g", "deliver": "earliest", "config": {"max_wait_ms": 0}}
 
+MAILBOX_GAUGES = ("messages", "delayed_messages", "stored_bytes", "leases", "backlog")
+
 
 class Watched:
     """A broker in memory with its metrics."""
@@ -164,6 +166,43 @@ async def test_gauges_say_what_the_broker_holds(watched):
     assert seen["mq9_storage_up",] == 1
 
 
+async def test_named_mailboxes_have_gauges_of_their_own_up_to_a_limit(watched):
+    await watched.make("inbox", "team.a", "team.b", "team.c", "other")
+    await watched.ask("MSG.SEND.team.a", b"12345")
+    await watched.ask("MSG.FETCH.team.a", FETCH)
+    await watched.ask("MSG.FETCH.team.a", {**FETCH, "group_name": REDRIVE_GROUP})
+    for body in (b"1", b"123"):
+        await watched.ask("MSG.SEND.team.a", body)
+    await watched.ask("MSG.SEND.team.a", b"12", ("mq9-delay", "90"))
+    await watched.ask("MSG.SEND.team.b", b"1")
+
+    async def of(patterns, most):
+        totals = await watched.broker.totals(patterns, most)
+        seen = values(watched.metrics.render(StorageSnapshot(is_up=True, totals=totals)))
+        return {key: value for key, value in seen.items() if key[0].startswith("mq9_mailbox_")}
+
+    named = await of(["team.?", "inbox"], 3)
+    assert named["mq9_mailbox_metrics_left_out",] == 1
+    assert {key[1] for key in named if len(key) > 1} == {"inbox", "team.a", "team.b"}
+    assert named["mq9_mailbox_messages", "team.a"] == 3
+    assert named["mq9_mailbox_delayed_messages", "team.a"] == 1
+    assert named["mq9_mailbox_stored_bytes", "team.a"] == 5 + 1 + 3 + 2
+    assert named["mq9_mailbox_leases", "team.a"] == 2
+    assert named["mq9_mailbox_backlog", "team.a"] == 2
+    assert named["mq9_mailbox_backlog", "team.b"] == named["mq9_mailbox_backlog", "inbox"] == 0
+    assert set(await of(["team.[!ab]"], 3)) == {
+        *((f"mq9_mailbox_{name}", "team.c") for name in MAILBOX_GAUGES),
+        ("mq9_mailbox_metrics_left_out",),
+    }
+    assert await of([], 3) == {}
+
+    await watched.clock.advance(61)  # the leases end
+    named = await of(["team.a"], 1)
+    assert named["mq9_mailbox_leases", "team.a"] == 0
+    assert named["mq9_mailbox_backlog", "team.a"] == 3
+    assert named["mq9_mailbox_metrics_left_out",] == 0
+
+
 async def test_without_totals_the_counters_stand_and_the_gauges_are_not_made_up(watched):
     await watched.ask("MAILBOX.CREATE", {"name": "inbox"})
     with_totals = families(
@@ -229,10 +268,12 @@ def test_the_broker_and_its_log_do_without_the_packages_of_this_port():
 
 async def test_the_documented_table_names_exactly_what_is_exposed(watched):
     exposed = {}
+    watched.metrics.state = "x"
+    await watched.make("inbox")
+    totals = await watched.broker.totals(["*"], 1)
     watched.metrics.watch_clock(lambda: watched.broker.clock_offset_ms / 1000)
-    for family in families(
-        watched.metrics.render(StorageSnapshot(is_up=True, totals=await watched.broker.totals()))
-    ).values():
+    snapshot = StorageSnapshot(is_up=True, totals=totals)
+    for family in families(watched.metrics.render(snapshot)).values():
         labels = {label for one in family.samples for label in one.labels} - {"le"}
         suffix = "_total" if family.type == "counter" else ""
         exposed[family.name + suffix] = (family.type, tuple(sorted(labels)))
