@@ -14,6 +14,7 @@ from waiting import until
 from mq9 import Mq9Error
 from tests.cluster.clusters import Programs
 from tests.cluster.faults import LONG
+from tests.cluster.test_log_room import limit_stream, send_until_refused
 
 from .history import PROMTOOL, History, firing
 
@@ -169,6 +170,29 @@ async def test_another_program_publishes_on_the_log(cluster):
     history.expect(firing("Mq9ForeignRecords", "one", "two"))
 
     await history.scrape(60)  # nothing more comes from it
+    history.expect()
+    history.check()
+
+
+async def test_a_log_that_is_nearly_full(cluster):
+    history, client = cluster.history, cluster.inbox_client
+    await is_healthy(history)
+
+    async def is_short(wanted):
+        values = await History(cluster.directory, **history.targets).scrape(1)
+        return {values[one, "mq9_log_short"] for one in history.targets} == {wanted}
+
+    await limit_stream(cluster, 6_000_000)
+    sent, _ = await send_until_refused(client)
+    await until(lambda: is_short(1))
+    await history.scrape(1)
+    history.expect(firing("Mq9LogFull"))
+
+    for number in (1, 2):  # the log is kept behind the second newest
+        await client.delete("inbox", sent[-number])
+        assert (await cluster.call("snapshot"))[0] == 0
+    await until(lambda: is_short(0))
+    await history.scrape(1)
     history.expect()
     history.check()
 
