@@ -66,7 +66,7 @@ class Batches:
 class RequestIds:
     """Makes ids that no other client makes, in a forked child neither.
 
-    Each is a random beginning and a number: 24 hexadecimal digits. Whoever knows one can tell the
+    Each is a random beginning and a number: 24 hexadecimal digits. A reader of one can tell the
     next, so they are for the broker alone. Being random throughout would cost each a system call,
     at which a thread that writes may take the interpreter.
     """

@@ -66,7 +66,7 @@ class ErrorAnswer:
     Attributes:
         code: A word for programs: one of ``Failure``, or one that a later release knows.
         reason: Why, for people: the text of a ``Reject``, else the name of an error's class.
-        reference: What stands in the log of whoever gave the message up, too.
+        reference: The reference that the log of the giving-up consumer also has.
     """
 
     code: str

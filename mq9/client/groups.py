@@ -297,7 +297,7 @@ class GroupMethods(ClientBase):
             msg_id: The message.
             batch: The token of the fetch; the client knows it for what it fetched itself.
             delay_ms: Milliseconds in which nobody gets it, 0 to 86 400 000; 0 by default.
-            reason: Why, up to 1 024 characters; whoever may look sees it.
+            reason: The reason, up to 1 024 characters, for everybody who may look into the mailbox.
             consumer: Who fetched it, when not this client as such.
             delay: For a message: seconds in which nobody gets it, 0 to 86 400; 0 by default.
 

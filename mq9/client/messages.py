@@ -196,7 +196,7 @@ class MessageMethods(ClientBase):
         Args:
             mail_address: The mailbox that it was sent to.
             delayed_id: The number that ``send_detailed`` returned, and ``sent`` lists.
-            sender: Who sent it: a claim, unless the connection has authenticated. Whoever may take
+            sender: The sender: a claim, unless the connection has authenticated. Everybody who may take
                 messages from the mailbox need not be the sender.
 
         Raises:

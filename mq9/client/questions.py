@@ -177,7 +177,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
 
         Raises:
             InvalidRequest: The message says no ``reply_to``.
-            ReplyMailboxNotFound: Whoever asked no longer waits for an answer.
+            ReplyMailboxNotFound: The sender of the question no longer waits for an answer.
             IdConflict: The message has been answered with another body, and this is its first
                 delivery, or the id was given.
             ReplyForbidden: The connection's agent may not send to the mailbox in ``reply_to``.

@@ -33,7 +33,7 @@ class MessageSource(Protocol):
 
 
 class WholeMailbox:
-    """All messages of a mailbox, whoever else reads them."""
+    """All messages of a mailbox, independent of its other readers."""
 
     logs_failures: ClassVar[bool] = False
 

@@ -302,7 +302,7 @@ class ClientSession:
             self.connection.write(encoder.error(text))
             return
         if frame.reply is not None and frame.reply.partition(".")[0] == RESERVED:
-            # Whoever answers would make a request of mq9, as whom they are, without knowing.
+            # A client that answers would make a request of mq9 under its own name, without knowing it.
             text = f'Permissions Violation for Publish with Reply of "{frame.reply}"'
             self.connection.write(encoder.error(text))
             return

@@ -185,8 +185,8 @@ class FakeBroker:
     def duplicate_next_delivery(self) -> None:
         """Let the next FETCH reply with messages be delivered twice.
 
-        The next FETCH of the same mailbox gets the same reply again, whoever makes it and whatever
-        was acked in between: what at-least-once delivery allows, and a handler must bear.
+        The next FETCH of the same mailbox, from any client, gets the same reply again, even if its
+        messages were acked in between. At-least-once delivery allows this.
         """
         self._duplicate = True
 

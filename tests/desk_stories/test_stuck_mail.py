@@ -94,7 +94,7 @@ async def test_a_message_that_somebody_holds_too_long_is_freed(orders, desk, win
     await sees(page, "group orders")
     await page.get_by_label("choose").check()
     await press(page, "Give back")
-    await sees(page, "Take this message from whoever holds it, for the next one?")
+    await sees(page, "Take this message from its consumer, for the next one?")
     await press(page, "Give back")
     await sees(page, "Message 0 of orders")
     [again] = await orders.fetch("orders", group_name="orders", consumer="worker/8")
@@ -143,7 +143,7 @@ async def test_a_run_is_stopped_and_its_asker_is_told(client, desk, windows):
         await press(page, "Agents", "link")
         await loads_until(page, "message 0 of lawyer")
         await press(page, "Stop this run", "link")
-        await sees(page, "Stop the run of this message, and tell whoever asked?")
+        await sees(page, "Stop the run of this message, and tell the sender?")
         assert not endless.cancelled.is_set()  # asking changes nothing
         await press(page, "Stop the run")
         await sees(page, "The run of lawyer is stopped.")

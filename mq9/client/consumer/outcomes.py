@@ -18,7 +18,7 @@ class Reject(Exception):
     is reported as an error.
 
     Args:
-        reason: Why, for whoever reads the dead-letter mailbox.
+        reason: The reason, for readers of the dead-letter mailbox.
     """
 
     def __init__(self, reason: str = "rejected by its handler") -> None:
@@ -31,7 +31,7 @@ class Retry(Exception):
     Counts as a delivery: after ``max_deliveries`` the message moves to the dead-letter mailbox.
 
     Args:
-        reason: Why, for whoever reads the dead-letter mailbox.
+        reason: The reason, for readers of the dead-letter mailbox.
         after: Seconds until the next delivery, 0 to 86 400; as after an error when not given.
 
     Raises:

@@ -356,7 +356,7 @@ class Processor:
                 return
             await self._enter(handling)
             if handling.is_alone and not handling.is_leased:
-                return  # whoever has it now handles it
+                return  # its present holder handles it
             with handling, self._promising(handling):
                 begun_ms = self._clock.monotonic_ms()
                 error = await self._attempt(handling)

@@ -45,10 +45,10 @@ class What:
 WHATS = {
     "redrive": What("Redrive", "Move {} back to where it came from?", ("dead",)),
     "give_back": What(
-        "Give back", "Take {} from whoever holds it, for the next one?", ("leased", "overdue")
+        "Give back", "Take {} from its consumer, for the next one?", ("leased", "overdue")
     ),
     "stop": What(
-        "Stop the run", "Stop the run of {}, and tell whoever asked?", ("leased", "overdue")
+        "Stop the run", "Stop the run of {}, and tell the sender?", ("leased", "overdue")
     ),
     "error": What("Answer with an error", "Answer {} with an error, and drop it?", STUCK_KINDS),
     "drop": What("Drop", "Drop {}? Nobody will be given it.", STUCK_KINDS),

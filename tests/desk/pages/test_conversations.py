@@ -180,7 +180,7 @@ async def test_a_run_that_is_worked_on_can_be_stopped(client, desk):
     page = await desk.ok("conversations/one", id="q-1")
     [stop] = [one for one in page.links if one and "what=stop" in one]
     asked = await desk.ok(stop)
-    assert "Stop the run of this message, and tell whoever asked?" in asked.seen
+    assert "Stop the run of this message, and tell the sender?" in asked.seen
     await desk.post("stuck/settle", what="stop", item="worker/0/worker")
     [told] = await client.query("ada")
     assert told.json()["reason"] == "stopped by boss"
