@@ -82,7 +82,7 @@ class ListingMethods(ClientBase):
         Args:
             id: The ``id`` of a ``Conversation``, or ``/mail_address/msg_id`` for the conversation
                 of a message. An unknown id has no messages.
-            after: The ``more`` of the previous part. Default: the first part.
+            after: The ``more`` of the previous part, an address. Default: the first part.
             limit: Maximum number of messages to return, 1 to 1 000. Default: 100.
             max_bytes: Maximum size of the reply in bytes, up to 64 MiB. Default: 4 MiB. The reply
                 always has room for one message.
@@ -139,7 +139,7 @@ class ListingMethods(ClientBase):
         Args:
             kind: Only messages of this kind; see ``StuckMessage``.
             mail_address: Only messages in this mailbox.
-            after: The ``more`` of the previous page. Default: the first page.
+            after: The ``more`` of the previous page, an address. Default: the first page.
             limit: Maximum number of messages to return, 1 to 1 000. Default: 100.
             leased_longer_s: Seconds after which a message counts as held too long by one consumer,
                 and a mailbox as unread. Default: 600.

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of both clients run, against a broker with a garden."""
+"""The examples in the docstrings of the clients run, against a broker with a garden."""
 
 import ast
 import inspect
@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from mq9 import Mq9Client, SyncMq9Client
+from mq9 import Mailbox, Mq9Client, SyncMq9Client
 from mq9.testing import FakeBroker
 
 FENCED = re.compile(r"^Example:\n    ```python\n(.*?)^    ```$", re.MULTILINE | re.DOTALL)
@@ -56,3 +56,11 @@ def test_an_example_of_the_blocking_client_runs(code, tmp_path):
         consumer = client.run(prepared)
         exec(compile(code, "example", "exec"), {"client": client})  # noqa: S102  # our own
         client.run(lambda _client: consumer.stop())
+
+
+@pytest.mark.parametrize("code", examples(Mailbox))
+def test_an_example_of_the_mailbox_runs(code, tmp_path):
+    with Mailbox(f"sqlite:///{tmp_path}/mail.db") as mailbox:
+        mailbox.create(name="garden", public=True)
+        mailbox.send("garden", "Water the roses.")
+        exec(compile(code, "example", "exec"), {"mailbox": mailbox})  # noqa: S102  # our own
