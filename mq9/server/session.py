@@ -302,7 +302,7 @@ class ClientSession:
             self.connection.write(encoder.error(text))
             return
         if frame.reply is not None and frame.reply.partition(".")[0] == RESERVED:
-            # A client that answers would make a request of mq9 under its own name, without knowing it.
+            # A client that answers would make a request of mq9 under its own name, unknowingly.
             text = f'Permissions Violation for Publish with Reply of "{frame.reply}"'
             self.connection.write(encoder.error(text))
             return

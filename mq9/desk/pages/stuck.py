@@ -47,9 +47,7 @@ WHATS = {
     "give_back": What(
         "Give back", "Take {} from its consumer, for the next one?", ("leased", "overdue")
     ),
-    "stop": What(
-        "Stop the run", "Stop the run of {}, and tell the sender?", ("leased", "overdue")
-    ),
+    "stop": What("Stop the run", "Stop the run of {}, and tell the sender?", ("leased", "overdue")),
     "error": What("Answer with an error", "Answer {} with an error, and drop it?", STUCK_KINDS),
     "drop": What("Drop", "Drop {}? Nobody will be given it.", STUCK_KINDS),
 }
