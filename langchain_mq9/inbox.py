@@ -129,7 +129,7 @@ _LONGEST_SENDER = 40  # characters
 
 
 class _Notice(Result):
-    """A notice of unread mail; ``unread`` is the number of messages."""
+    """A notice of unread mail, with the number of messages."""
 
     untrusted_senders: list[str] | None = None
 

@@ -200,7 +200,7 @@ class AgentOptions(TypedDict, total=False):
         registration_ttl: Seconds of silence after which the agent's registration expires. 0 means
             never. Default: 30 days.
         max_hops: Maximum number of agents in the path of a conversation, 1 to 63. Default: 32.
-        dead_letter: The mailbox for messages of conversations that run in a circle or too far.
+        dead_letter: The mailbox for messages of conversations that loop or exceed ``max_hops``.
             Default: the agent's own with the suffix ``.dead``.
         inbox: With ``"thread"``, answers to a LangGraph thread go to its private mailbox. The
             thread fetches from there first. With ``"agent"``, threads share the agent's mailbox.
@@ -405,7 +405,7 @@ class Session:
         await client.agent_unregister(name=self._identity.name)
 
     def _caller(self, config: RunnableConfig) -> Callable[[Mq9Client], Caller]:
-        """Return a function that makes the caller of a configuration from a client."""
+        """Return a function that creates the caller of a configuration for a client."""
         # Only the caller's thread knows the runs of LangGraph and LangSmith.
         consumer, run = self._consumers.current(config)
         thread, identity = thread_of(config), self._identity

@@ -352,11 +352,11 @@ class Mq9Toolkit(BaseToolkit):
             NoReply: Fewer than ``minimum`` answers arrived in time. They are in ``gathered``.
             RequestFailed: Too many agents gave their question up. ``gathered`` has the answers.
             AgentNotFound: No agent has the capability in one of the questions.
-            Mq9Error: Too many questions cannot be sent.
+            Mq9Error: ``minimum`` is out of reach because questions cannot be sent.
 
         Example:
             ```python
-            questions = [Question("Roses?", to="florist"), Question("Oak?", to="carpenter")]
+            questions = [Question("Roses?", to="florist"), Question("Tulips?", to="florist")]
             answers = toolkit.gather(questions, timeout=60, minimum=1)
             ```
         """

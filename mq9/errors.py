@@ -163,7 +163,8 @@ class ReplyForbidden(Forbidden):
 class Unavailable(Mq9Error):
     """The broker cannot serve the request now.
 
-    As this class itself, nothing was done: try again soon. Each subclass names another next step.
+    The class itself means that nothing was done: try again soon. Each subclass has its own next
+    step.
     """
 
     code = "unavailable"
@@ -176,7 +177,7 @@ class OutcomeUnknown(Unavailable):
 
 
 class BrokerFailed(Unavailable):
-    """The broker failed, as with a full disk. Nothing was done, and an operator must act."""
+    """The broker failed, for example with a full disk. Nothing was done: an operator must act."""
 
     code = "broker_failed"
 
@@ -210,7 +211,7 @@ class NoReply(Mq9Error, TimeoutError):
 
     Args:
         text: The message of the error.
-        gathered: For several questions, the answers that arrived, as a ``Gathered``; else None.
+        gathered: For several questions, the answers that arrived, as a ``Gathered``, or None.
     """
 
     code = "no_reply"
@@ -228,7 +229,7 @@ class RequestFailed(Mq9Error):
         failure: The reason for programs: ``rejected``, ``failed`` or ``expired``.
         reason: The reason in the words of the agent, or the class of its error.
         reference: An id that is also in that agent's log.
-        gathered: For several questions, the answers that arrived, as a ``Gathered``; else None.
+        gathered: For several questions, the answers that arrived, as a ``Gathered``, or None.
     """
 
     code = "request_failed"

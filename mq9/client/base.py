@@ -15,7 +15,7 @@ from mq9.clock import Clock
 from mq9.models import FetchResult, Message
 
 _MOST = 10_000  # tokens after which the older half is forgotten
-# Mailbox, group, msg_id, and the consumer that fetched it; None for any.
+# Mailbox, group, msg_id, and the consumer that fetched it. None for any.
 _Fetched = tuple[str, str, int, str | None]
 
 

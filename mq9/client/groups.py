@@ -101,8 +101,8 @@ class GroupMethods(ClientBase):
         """Fetch messages, most urgent first. If there are none, wait for one.
 
         With a group, the messages are leased to this consumer until it acks them or the lease ends.
-        Other consumers of the group do not get them in that time. Without a group, the broker
-        leases and remembers nothing. If you cancel a fetch, it leases nothing.
+        Other consumers of the group do not get them in that time. Without a group, it
+        leases no messages and stores no position. A cancelled fetch leases no messages.
 
         Args:
             mail_address: The mailbox to read.

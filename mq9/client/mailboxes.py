@@ -131,8 +131,8 @@ class MailboxMethods(ClientBase):
 
         Args:
             mail_address: The mailbox.
-            group_name: A consumer group to describe also.
-            msg_id: A message whose history to return also.
+            group_name: A consumer group. The result then has its state.
+            msg_id: A message. The result then has its history.
 
         Raises:
             MailboxNotFound: The mailbox does not exist.
@@ -158,7 +158,7 @@ class MailboxMethods(ClientBase):
     ) -> Granted:
         """Set which other agents may use a mailbox, in addition to its creator.
 
-        Grants matter where clients authenticate as agents. There, only the creator of a mailbox and
+        Grants take effect if clients authenticate as agents. Then only the creator of a mailbox and
         the agents that it grants access can read it. Every agent may send to it, unless its policy
         forbids that. Each list replaces the previous one and has at most 64 agents. A list that
         you omit stays unchanged. Only our broker has this verb.

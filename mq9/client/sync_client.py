@@ -20,7 +20,7 @@ from mq9.concurrency.portal import Portal, Stopped
 from mq9.errors import NoReply, NotConnected, RequestFailed
 from mq9.models import ConversationMessage, ConversationMessages, FetchResult, Gathered, Message
 
-# A plain function may block, and so may the methods of its message; a coroutine function awaits.
+# A plain function may block, and so may the methods of its message. A coroutine function awaits.
 SyncHandler: TypeAlias = (
     Callable[[SyncMessage], object] | Callable[[Message], Coroutine[Any, Any, object]]
 )
@@ -425,7 +425,7 @@ class SyncConsumer:
 
     @property
     def is_running(self) -> bool:
-        """Whether it fetches, or still finishes what it fetched."""
+        """Whether it fetches, or still finishes fetched messages."""
         return self._process == os.getpid() and self._consumer.is_running
 
     @property

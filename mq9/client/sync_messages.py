@@ -77,7 +77,7 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(StoredMessage))
 
 
 def as_sync(message: StoredMessage, client: SyncMq9Client) -> SyncMessage:
-    """Return a message as one whose methods block, and that remembers a client."""
+    """Return a message with blocking methods, attached to a client."""
     made = SyncMessage(**{name: getattr(message, name) for name in _FIELDS})
     object.__setattr__(made, "_client", client)
     return made

@@ -124,7 +124,7 @@ class GroupStatus:
 
     Attributes:
         group_name: The group.
-        exists: False if no FETCH has created it; the other fields then show a group that starts
+        exists: False if no FETCH has created it. The other fields then show a group that starts
             ``earliest``.
         pending: Number of messages that could be delivered to it now.
         leased: The leased messages by consumer.
@@ -154,10 +154,10 @@ class MessageHistory:
         expires: When it expires.
         priority: Its priority.
         key: Its key.
-        answer_by: The deadline for the answer; None if it is no longer stored.
+        answer_by: The deadline for the answer. None if it is no longer stored.
         replaced_by: The newer message that took its key, or its place in a mailbox of type
             ``latest``.
-        moved: Its former place, if it was moved to this mailbox; None if it is no longer stored.
+        moved: Its former place, if it was moved to this mailbox. None if it is no longer stored.
         groups: Its state in each group, by name, at most 100. For a message that is no longer
             stored, it is known for an hour after the delivery.
         notices: The notices about it to sessions of hosts, reported or held back, oldest first, at
@@ -283,7 +283,7 @@ class ListedMailbox:
     Attributes:
         mail_address: The mailbox.
         desc: Its description by the creator.
-        creator: The authenticated agent that created it; None without one.
+        creator: The authenticated agent that created it. None without one.
         stored: Number of visible messages.
         delayed: Number of messages that wait for their due time.
         expires_at: When it expires, in Unix seconds.

@@ -52,7 +52,7 @@ class Deliver(StrEnum):
 
 
 class MessageHeaders(Mapping[str, str]):
-    """The headers of a message: immutable, with names in lower case; lookups ignore case.
+    """The headers of a message: immutable, with names in lower case. Lookups ignore case.
 
     Args:
         values: Value by name.
@@ -87,7 +87,7 @@ class Moved:
     """The former place of a message that was moved.
 
     Attributes:
-        mailbox: The mailbox it was moved from.
+        mailbox: Its former mailbox.
         group: The consumer group that acked it there.
         msg_id: Its number there.
         by: The agent that moved it: a claim, unless ``by_verified``.
@@ -115,7 +115,7 @@ class Promise:
 
     Attributes:
         until: The deadline, in whole Unix seconds.
-        done: The work done so far, in the holder's words; up to 1 024 characters.
+        done: The work done so far, in the holder's words, up to 1 024 characters.
         by: The consumer that promised it, filled in by the broker.
     """
 
@@ -136,9 +136,9 @@ class Standing:
             stored: ``acked``, ``moved``, or ``delivered`` without an ack.
         consumer: The holder of the lease.
         until: When the lease or the delay ends, in Unix seconds.
-        deliveries: How often it was delivered to the group; 0 after it was acked.
-        ahead: Number of messages to be delivered before a pending one. Only STATUS counts them;
-            in results of QUERY it is 0.
+        deliveries: How often it was delivered to the group. 0 after it was acked.
+        ahead: Number of messages to be delivered before a pending one. Only STATUS counts them.
+            In results of QUERY it is 0.
         moved_to: The mailbox that it was moved to.
         moved_as: The msg_id of its copy there.
         moved: The move with its agent, time and reason. None if it is no longer stored, and in
@@ -173,32 +173,32 @@ class StoredMessage(_ClientSlot):
     """A message of FETCH or QUERY. ``Message`` and ``SyncMessage`` add actions.
 
     Attributes:
-        msg_id: Its number in its mailbox; grows in the order in which messages become visible.
+        msg_id: Its number in its mailbox. Messages that become visible later have higher numbers.
         payload: The body, byte for byte as it was sent.
         priority: Its priority.
         create_time: When it became visible, in whole Unix seconds.
-        key: Its key; at most one visible message has it.
+        key: Its key. At most one visible message has it.
         tags: Its tags.
         sender: Its sender: a claim, unless ``sender_verified``.
         sender_verified: Whether the broker itself knows the sender.
         from_mailbox: A mailbox that the sender may take messages from. The broker has checked that
-            if ``sender_verified``; otherwise it is a claim.
+            if ``sender_verified``. Otherwise it is a claim.
         reply_to: The address for the answer.
         correlation_id: The id of a question, which its answer repeats.
         path: The agents that this conversation has passed through, in order.
         headers: Its other headers, such as ``traceparent``.
-        moved: Its former place, if it was moved here; None for one that was sent here.
+        moved: Its former place, if it was moved here. None for one that was sent here.
         answer_by: The deadline for the answer, in whole Unix seconds.
         overdue: Whether it is the broker's notice of a question without an answer. Clients cannot
             send such a notice.
-        standing: Its state in the group that a query named; None without one.
-        delivery_count: How often it was delivered to this group; 0 outside groups.
+        standing: Its state in the group that a query named. None without one.
+        delivery_count: How often it was delivered to this group. 0 outside groups.
         deaths: Number of leases of this group that ended after the handling had begun. Each one
             suggests that a worker died while it handled the message.
-        batch: The token of the FETCH reply it came in; None outside groups.
+        batch: The token of its FETCH reply. None outside groups.
         mail_address: The mailbox it is stored in.
-        group_name: The consumer group that fetched it; None outside groups.
-        consumer: The consumer that fetched it; None outside groups.
+        group_name: The consumer group that fetched it. None outside groups.
+        consumer: The consumer that fetched it. None outside groups.
     """
 
     msg_id: int
@@ -242,7 +242,7 @@ class StoredMessage(_ClientSlot):
 
     @property
     def conversation(self) -> str | None:
-        """The name of its conversation; None if the message is a conversation by itself."""
+        """The name of its conversation. None if the message is a conversation by itself."""
         named = self.headers.get(PART_OF) or self.headers.get(CONVERSATION)
         return named or self.correlation_id
 
@@ -326,6 +326,11 @@ class Message(StoredMessage):
         Raises:
             InvalidRequest: No group fetched it.
             MailboxNotFound: The mailbox does not exist.
+
+        Example:
+            ```python
+            await message.ack()
+            ```
         """
         return await self._its_client().ack(self, individual=individual)
 
@@ -339,6 +344,11 @@ class Message(StoredMessage):
         Raises:
             InvalidRequest: No group fetched it.
             MailboxNotFound: The mailbox does not exist.
+
+        Example:
+            ```python
+            await message.nack(delay=60, reason="It is raining.")
+            ```
         """
         await self._its_client().nack(self, delay=delay, reason=reason)
 
@@ -355,6 +365,11 @@ class Message(StoredMessage):
         Raises:
             InvalidRequest: No group fetched it.
             MailboxNotFound: The mailbox does not exist.
+
+        Example:
+            ```python
+            await message.extend(lease=300)
+            ```
         """
         return await self._its_client().extend(self, lease=lease, promise=promise)
 
@@ -374,6 +389,11 @@ class Message(StoredMessage):
         Raises:
             InvalidRequest: No group fetched it.
             MailboxNotFound: The mailbox does not exist.
+
+        Example:
+            ```python
+            await message.promise(message.create_time + 3600, "Half of the roses")
+            ```
         """
         return await self.extend(lease=lease, promise=Promise(until=ceil(until), done=done))
 
@@ -392,6 +412,11 @@ class Message(StoredMessage):
             InvalidRequest: No group fetched it.
             MailboxNotFound: One of the mailboxes does not exist.
             MailboxFull: The target mailbox is at its limit.
+
+        Example:
+            ```python
+            await message.move("florist", reason="A question about roses")
+            ```
         """
         return await self._its_client().move(self, to=to, reason=reason)
 
@@ -423,6 +448,11 @@ class Message(StoredMessage):
             ReplyMailboxNotFound: The sender no longer waits for an answer.
             ReplyForbidden: The agent may not send to the mailbox in ``reply_to``.
             IdConflict: It was answered with another body; see ``Mq9Client.reply``.
+
+        Example:
+            ```python
+            await message.reply("Done.")
+            ```
         """
         return await self._its_client().reply(
             self,
@@ -497,7 +527,7 @@ class Waiting:
         stored: Number of visible messages in the mailbox.
         delayed: Number of messages that wait for their due time.
         next_due: When the next of those is due, in Unix seconds.
-        leased: The leased messages by consumer; empty for a read without a group.
+        leased: The leased messages by consumer. Empty for a read without a group.
         acked: Number of stored messages that this group has acked.
         moved: Number of stored messages that this group has moved to another mailbox.
         skipped: Number of stored messages before the start of the group (or of the read).
@@ -519,8 +549,8 @@ class FetchResult(list[M]):
     comprehension or ``list(result)`` like the result.
 
     Attributes:
-        batch: The token that acknowledges them together; None without a group or messages.
-        lease_until: When their leases end, in Unix seconds; None without a group or messages.
+        batch: The token for acking them together. None without a group or messages.
+        lease_until: When their leases end, in Unix seconds. None without a group or messages.
         more: Whether the reply was cut, so that another FETCH would return more at once.
         waiting: Why there are no messages, if there are none.
         held: Other messages that the group's consumers hold, soonest to end first, at most 100.

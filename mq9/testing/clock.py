@@ -66,7 +66,7 @@ class _Rest:
 
 
 class ManualClock:
-    """A clock that stands still until a test moves it, or until nothing can run before it moves.
+    """A clock that moves when a test moves it or, with ``autojump``, when no code can run.
 
     It knows which code can run: event loops that use it, their work on threads of the broker and of
     consumers, and threads that wait in a synchronous call for another one. The test's own threads
@@ -74,9 +74,9 @@ class ManualClock:
 
     Args:
         start: The first instant, in seconds since the Unix epoch. Default: 1 800 000 000.
-        autojump: Whether the clock jumps to the next awaited instant when nothing can run before
-            it. An asyncio timer that is due sooner stops the clock during the timer's last second,
-            so a test may sleep for a moment. The clock treats a longer timer as a timeout. Default:
+        autojump: Whether the clock jumps to the next awaited instant when no code can run. An
+            asyncio timer that is due sooner stops the clock during the timer's last second, so a
+            test may sleep for a moment. The clock treats a longer timer as a timeout. Default:
             False.
         in_transit: Function that returns whether data is on its way to an event loop that cannot
             see it yet. While it returns True, the clock waits. Default: none.

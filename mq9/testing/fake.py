@@ -42,17 +42,16 @@ class FakeBroker:
     """A broker for tests: the real one, deterministic, on its own file.
 
     Use it as a context manager, with or without ``async``. No code in it sleeps: TTLs, delays,
-    leases and long polls use ``clock``. It stands still until the test advances it, or until
-    nothing can run before it moves. Clients connect by ``client()``, or by ``url`` from anywhere in
-    the process.
+    leases and long polls use ``clock``. The test advances it. By default it also jumps when no code
+    can run. Clients connect by ``client()``, or by ``url`` from anywhere in the process.
 
     Args:
         start: The first instant, in seconds since the Unix epoch. Default: 1 800 000 000.
         limits: The limits of the broker. Default: those of a server.
         seed: The seed of ids and addresses. The same seed gives the same ones. Default: 0.
         path: The file, which is kept. Default: a temporary one.
-        autojump: Whether the clock jumps to the next awaited instant when nothing can run before
-            it. Waits then end by themselves. Default: True.
+        autojump: Whether the clock jumps to the next awaited instant when no code can run. Waits
+            then end by themselves. Default: True.
         embeddings: The model for search by meaning. Default: search by words.
 
     Attributes:
@@ -144,6 +143,12 @@ class FakeBroker:
         Args:
             agent: The agent that the client authenticates as. Default: none.
             options: Further arguments of ``Mq9Client``. Default of ``reconnect_delay``: 0 seconds.
+
+        Example:
+            ```python
+            async with broker.client(agent="ada") as client:
+                await client.send("garden", "Cut the hedge.", delay=60)
+            ```
         """
         consumer = f"session.{self._randomness(8).hex()}"
         agents = options.get("agents")
@@ -163,6 +168,11 @@ class FakeBroker:
         """Kill the broker and start it again on the same file.
 
         The results of answered requests stay. Open requests get no reply.
+
+        Example:
+            ```python
+            await broker.restart()
+            ```
         """
         self._stop()
         self._start()
@@ -177,6 +187,12 @@ class FakeBroker:
 
         Raises:
             ValueError: The verb does not exist.
+
+        Example:
+            ```python
+            broker.lose_next_reply()
+            await client.send("garden", "Stored once.")  # the client repeats it
+            ```
         """
         self._lost_replies.append(_verb(verb))
 
@@ -185,6 +201,12 @@ class FakeBroker:
 
         It starts again at once. The leases stay. If the client repeats the request, it gets the
         same batch.
+
+        Example:
+            ```python
+            broker.crash_after_next_fetch()
+            await client.fetch("garden", group_name="helpers")
+            ```
         """
         self._crash_after_fetch = True
 
@@ -193,6 +215,13 @@ class FakeBroker:
 
         The next FETCH of the same mailbox, from any client, gets the same reply again, even if its
         messages were acked in between. At-least-once delivery allows this.
+
+        Example:
+            ```python
+            broker.duplicate_next_delivery()
+            first = await client.fetch("garden", group_name="helpers")
+            assert await client.fetch("garden", group_name="helpers") == first
+            ```
         """
         self._duplicate = True
 
@@ -206,13 +235,18 @@ class FakeBroker:
 
         Args:
             client: An ``Mq9Client``, on whose event loop you call this, or a ``SyncMq9Client``.
+
+        Example:
+            ```python
+            broker.kill(client)
+            ```
         """
         client.abort()
 
     def kill_before(self, client: Mq9Client, verb: str, *, count: int = 1) -> None:
         """Kill a client when it makes a request, before the broker carries it out.
 
-        With ``kill_before(client, "MSG.ACK")`` a consumer dies after its handler has returned.
+        Use it to let a consumer die after its handler has returned.
 
         Args:
             client: The client.
@@ -222,13 +256,18 @@ class FakeBroker:
 
         Raises:
             ValueError: The verb does not exist, or ``count`` is not positive.
+
+        Example:
+            ```python
+            broker.kill_before(client, "MSG.ACK")
+            ```
         """
         self._order(client, verb, count, is_after=False)
 
     def kill_after(self, client: Mq9Client, verb: str, *, count: int = 1) -> None:
         """Kill a client after the broker has carried out its request, before it gets the reply.
 
-        With ``kill_after(client, "MSG.SEND")`` a consumer dies after its answer, before its ack.
+        Use it to let a consumer die after its answer, before its ack.
 
         Args:
             client: The client.
@@ -238,6 +277,11 @@ class FakeBroker:
 
         Raises:
             ValueError: The verb does not exist, or ``count`` is not positive.
+
+        Example:
+            ```python
+            broker.kill_after(client, "MSG.SEND")
+            ```
         """
         self._order(client, verb, count, is_after=True)
 
@@ -270,6 +314,11 @@ class FakeBroker:
         Raises:
             ValueError: The verb does not exist.
             InvalidRequest: ``seconds`` is not a number of seconds.
+
+        Example:
+            ```python
+            broker.slow_down(5, "MSG.SEND")
+            ```
         """
         self._delays[None if verb is None else _verb(verb)] = checks.seconds()("seconds", seconds)
 
