@@ -267,7 +267,8 @@ class ConsumerNames:
         if run is not None:
             if run not in self._runs:
                 name = self._runs[run] = f"run-{secrets.token_hex(4)}"
-                weakref.finalize(run, _tell, self._run_ended, self._named(name)).atexit = False
+                ended = weakref.finalize(run, _call_if_alive, self._run_ended, self._named(name))
+                ended.atexit = False
             return self._runs[run]
         if self._process != os.getpid():  # a forked child is another consumer
             self._process = os.getpid()
@@ -287,7 +288,7 @@ def _stream_writer() -> Any:
         return None
 
 
-def _tell(method: weakref.WeakMethod[Callable[[str], None]], run: str) -> None:
-    told = method()
-    if told is not None:
-        told(run)
+def _call_if_alive(method: weakref.WeakMethod[Callable[[str], None]], run: str) -> None:
+    run_ended = method()
+    if run_ended is not None:
+        run_ended(run)

@@ -26,11 +26,12 @@ class Mq9Client(GatherMethods, AgentMethods, ListingMethods):
     Mq9Client.connect(url)`` creates and connects a client. All methods may run concurrently on the
     event loop that connected it. Each instance is one consumer with a random name.
 
-    The client repeats a request that it could not send. If a reply is lost, it repeats the request
-    only if that cannot change the outcome: reads, send (with its idempotency id), ack, register,
-    and create with ``name`` and ``renew``. Any other lost reply raises ``OutcomeUnknown``. The
-    client also repeats, after a pause, a request that the broker refused as ``unavailable``. It
-    does not repeat requests that raise ``BrokerFailed`` or ``TooExpensive``.
+    The client repeats a request that it could not send. If a reply is lost, it repeats only
+    requests whose outcome cannot change: reads, ``send`` (with its idempotency id), ``fetch``,
+    ``ack``, ``move``, grants, ``agent_register``, and ``mailbox_create`` with ``name`` and
+    ``renew``. After any other lost reply it raises ``OutcomeUnknown``. After a pause, the client
+    also repeats a request that the broker refused as ``unavailable``. It does not repeat requests
+    that raise ``BrokerFailed`` or ``TooExpensive``.
 
     Units in this package: durations are in seconds, and instants in seconds since the Unix epoch.
     Names that end in ``_ms`` are in milliseconds. Sizes in bytes have names that end in ``bytes``.

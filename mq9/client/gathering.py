@@ -208,9 +208,9 @@ def _gathered(
     failed: dict[str, RequestFailed] = {}
     for one in wanted:
         answer = found.get(one.correlation_id)
-        told = None if answer is None else ErrorAnswer.read(answer)
-        if told is not None:
-            failed[one.correlation_id] = told.as_error(one.mail_address)
+        failure = None if answer is None else ErrorAnswer.read(answer)
+        if failure is not None:
+            failed[one.correlation_id] = failure.as_error(one.mail_address)
     places = {one.correlation_id: place for place, one in enumerate(wanted)}
     gathered = Gathered(
         (None if one.correlation_id in failed else found.get(one.correlation_id) for one in wanted),

@@ -101,7 +101,7 @@ class GroupMethods(ClientBase):
         """Fetch messages, most urgent first. If there are none, wait for one.
 
         With a group, the messages are leased to this consumer until it acks them or the lease ends.
-        Other consumers of the group do not get them in that time. Without a group, it
+        Other consumers of the group do not get them in that time. Without a group, the broker
         leases no messages and stores no position. A cancelled fetch leases no messages.
 
         Args:
@@ -124,9 +124,9 @@ class GroupMethods(ClientBase):
             redeliver_own: Whether to return again the messages that this consumer has not acked.
                 Default: True.
             begun: Whether this consumer starts to handle the messages at once. If a lease then ends
-                before the message is acked or given back, that counts as one of its ``deaths``. The
-                fetch leaves out messages that have deaths: mark those with ``extend``. Default:
-                False.
+                before the message is acked or given back, that counts as one of its ``deaths``. A
+                message that has deaths already comes without this mark: set it with ``extend``.
+                Default: False.
             list_held: Whether ``held`` lists the other messages that the group's consumers hold.
                 Default: False.
             min_msgs: With a group: wait until this many messages can be delivered, 1 to

@@ -68,8 +68,8 @@ class _Rest:
 class ManualClock:
     """A clock that moves when a test moves it or, with ``autojump``, when no code can run.
 
-    It knows which code can run: event loops that use it, their work on threads of the broker and of
-    consumers, and threads that wait in a synchronous call for another one. The test's own threads
+    It knows the event loops that use it, and their work on threads of the broker and of consumers.
+    It also knows which threads wait in a synchronous call for another one. The test's own threads
     do not stop it.
 
     Args:

@@ -22,8 +22,8 @@ _logger = logging.getLogger("mq9.consumer")
 class ErrorAnswers:
     """Sends error answers, if this group is the one that answers its messages.
 
-    The option ``error_answers`` decides that. By default a group answers if it has the name of the
-    mailbox, if its handler has answered a message, or if it is the only group of the mailbox. So a
+    The option ``error_answers`` decides that. By default a group answers in these cases: it has the
+    name of the mailbox, its handler has answered a message, or it is the mailbox's only group. So a
     group that only listens sends no error answers.
     """
 

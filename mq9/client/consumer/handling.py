@@ -37,7 +37,7 @@ class Handling:
         self.is_waiting = False  # the handler waits without a slot
         self.is_alone = message.deaths > 0
         self.is_at_work = False
-        # Whether the broker knows this. A FETCH with `begun` leaves out messages with deaths.
+        # Whether the broker knows this. A FETCH with `begun` does not mark messages with deaths.
         self.is_marked_idle = self.is_alone
         self.is_answered = False
         self.is_redelivered = False  # to this consumer, after the lease ended
