@@ -41,7 +41,7 @@ async def reason_after(client, graph, body=None, **options):
 
 async def test_a_graph_over_messages_takes_nothing_but_text(client):
     reason = await reason_after(client, echo(), b"\xff")
-    assert reason.startswith("the body is no text in UTF-8: ")
+    assert reason.startswith("the body is not UTF-8 text: ")
 
 
 async def test_a_final_state_that_is_no_json_is_told_of(client):
