@@ -1,4 +1,4 @@
-"""mq9 for LangChain and LangGraph: tools with which agents find and write to each other.
+"""mq9 for LangChain and LangGraph: tools for agents to find each other and exchange messages.
 
 ::
 
@@ -32,7 +32,7 @@ __all__ = [
 ]
 __all__ += tools.__all__
 
-if not TYPE_CHECKING:  # what most programs do not need is loaded when it is used
+if not TYPE_CHECKING:  # loaded on first use, since most programs do not need it
     __getattr__, __dir__ = lazy_names(
         __name__, {"worker": ("MailboxWorker", "WorkerCounters", "WorkerOptions")}
     )

@@ -1,4 +1,4 @@
-"""One call of a tool: its LangGraph thread and branch, the consumer it fetches as, its headers."""
+"""One call of a tool: its LangGraph thread and branch, its consumer, and its message headers."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from mq9.operations.conversations import Before
 from mq9.operations.identity import agent_key, code
 from mq9.protocol import checks
 
-# In a run's configuration: the path of the message that the run works on, and its conversation.
+# In the configuration of a run: the path of its message, and the conversation of that message.
 PATH = "mq9_path"
 CONVERSATION_OF = "mq9_conversation"
-# In the metadata of a worker's run, and so of its checkpoints: the key of its message, which begins
-# with the mailbox that the message came to.
+# In the metadata of a worker's run, and so of its checkpoints: the key of its message. It begins
+# with the mailbox of that message.
 MESSAGE = "mq9_message"
-# In the metadata of a worker's checkpoints: the number of the turn that they were made in.
+# In the metadata of a worker's checkpoints: the number of their turn.
 TURN = "mq9_turn"
-# In the configuration of a call: the ids of one step of its node, and of the model's tool call.
+# In the configuration of a call: the ids of a step of its node, and of the model's tool call.
 _STEP = "mq9_step_id"
 _TOOL_CALL = "mq9_tool_call_id"
 
@@ -44,7 +44,7 @@ def thread_of(config: RunnableConfig) -> str | None:
 
 
 def task_of(config: RunnableConfig) -> Before | None:
-    """Tell of the message that a run works on, if that is known."""
+    """Return the message that a run works on, if it is known."""
     configurable = config.get("configurable", {})
     task = Before(tuple(configurable.get(PATH) or ()), configurable.get(CONVERSATION_OF))
     return None if task == Before() else task
@@ -58,7 +58,7 @@ def worked_mailbox(config: RunnableConfig) -> str | None:
 
 @contextmanager
 def hops_limited(most: int | None) -> Iterator[None]:
-    """Limit how many names the path of messages sent inside may have; None for any number."""
+    """Limit the number of names in the path of messages sent inside. None means no limit."""
     token = send_hops.set(most)
     try:
         yield
@@ -69,7 +69,7 @@ def hops_limited(most: int | None) -> Iterator[None]:
 def with_call(
     config: RunnableConfig, *, tool_call: str | None = None, step: str | None = None
 ) -> RunnableConfig:
-    """Return a configuration that names the model's tool call, or one step of a node."""
+    """Return a configuration that names the model's tool call, or a step of a node."""
     named = {_TOOL_CALL: tool_call, _STEP: step}
     given = {key: value for key, value in named.items() if value is not None}
     configurable = {**config.get("configurable", {}), **given}
@@ -81,9 +81,9 @@ def _tool_call(config: RunnableConfig) -> str | None:
 
 
 def idempotency_id(config: RunnableConfig) -> str | None:
-    """Return the id of a tool call, the same when its thread is resumed and makes it again.
+    """Return the id of a tool call. A resumed thread that repeats the call gets the same id.
 
-    Some models count their calls from one in each step, so the digest covers the step, too.
+    Some models count their calls from one in each step, so the digest also covers the step.
     """
     namespace = config.get("configurable", {}).get("checkpoint_ns")
     parts = (thread_of(config), namespace, _tool_call(config))
@@ -97,9 +97,9 @@ PROGRESS_OF = "progress-of"  # names the question that such a message belongs to
 
 
 def run_headers() -> dict[str, str]:
-    """Return the headers of LangSmith's distributed tracing; none outside of a traced run."""
+    """Return the headers of LangSmith's distributed tracing. Empty outside of a traced run."""
     if "langsmith.run_helpers" not in sys.modules:
-        return {}  # nothing is traced, and importing it takes its time
+        return {}  # there is no trace, and the import would take time
     from langsmith.run_helpers import get_current_run_tree  # noqa: PLC0415  # see above
 
     run = get_current_run_tree()
@@ -112,17 +112,17 @@ def _fits(value: str) -> bool:
     return 1 <= len(value) <= checks.HEADER_VALUE_LENGTH and value.isprintable()
 
 
-_MOST = 10_000  # graphs whose step is remembered
-_SENT = "__pregel_push"  # what triggers a task that was sent with ``Send``
-_TOOL_NODE = "tools"  # what agents call theirs, to which they send each tool call by itself
+_MOST = 10_000  # graphs to remember
+_SENT = "__pregel_push"  # the trigger of a task that ``Send`` created
+_TOOL_NODE = "tools"  # the name of an agent's tool node, which gets each tool call separately
 
 
 class Branches:
     """Numbers the tasks that use tools in one step of a graph.
 
-    The tasks of a step run at the same time; when the next step begins, all of them have ended.
-    So consecutive tasks have the same number, 0. A branch of ``Send`` has the number that it was
-    sent as, also after a crash; others are numbered as they first use a tool.
+    The tasks of a step run at the same time. All of them end before the next step begins. So
+    consecutive tasks have the same number, 0. A branch of ``Send`` keeps its number from the send,
+    even after a crash. Other branches get numbers when they first use a tool.
 
     Usable from several threads.
     """
@@ -132,10 +132,11 @@ class Branches:
         self._steps: OrderedDict[tuple[str, str], _Step] = OrderedDict()
 
     def current(self, run: str, config: RunnableConfig) -> tuple[int, ...]:
-        """Return the numbers of the tasks that a tool is called in, outermost first.
+        """Return the numbers of the tasks around a tool call, outermost first.
 
-        Trailing zeros are left out: the first branch has the number of its graph. The tool calls of
-        one message of a model, which an agent sends to its tool node one by one, share a number.
+        Trailing zeros are left out, so the first branch has the number of its graph. The tool calls
+        of one model message share a number, although the agent sends them to its tool node one by
+        one.
         """
         configurable = config.get("configurable", {})
         checkpoints = configurable.get("checkpoint_map") or {}
@@ -145,7 +146,7 @@ class Branches:
         numbers = []
         for index, task in enumerate(parts):
             graph = "|".join(parts[:index])
-            # A part that is a number counts the subgraphs which one task runs.
+            # A numeric part counts the subgraphs of one task.
             if task and not task.isdigit() and graph in checkpoints:
                 wanted = _number_of_send(config) if index == len(parts) - 1 else None
                 numbers.append(self._number(run, graph, str(checkpoints[graph]), task, wanted))
@@ -165,7 +166,7 @@ class Branches:
 
 
 class _Step:
-    """The numbers of the tasks of one step, which began with a checkpoint."""
+    """The numbers of the tasks of one step. A step begins with a checkpoint."""
 
     def __init__(self, checkpoint: str) -> None:
         self.checkpoint = checkpoint
@@ -173,7 +174,7 @@ class _Step:
         self._used: set[int] = set()
 
     def number(self, task: str, wanted: int | None) -> int:
-        """Return the number of a task: the wanted one, or else the next free one."""
+        """Return the number of a task: the wanted one, otherwise the next free one."""
         if task not in self._tasks:
             found = len(self._tasks) if wanted is None else wanted
             while found in self._used:
@@ -184,7 +185,7 @@ class _Step:
 
 
 def _number_of_send(config: RunnableConfig) -> int | None:
-    """Return which ``Send`` of the step runs the task, if any."""
+    """Return the index of the ``Send`` that runs the task, if any."""
     match config.get("metadata", {}).get("langgraph_path"):
         case (trigger, int(number), *_) if trigger == _SENT:
             return number
@@ -209,10 +210,10 @@ def thread_mailbox(agent: str, thread_id: str) -> str:
 
 
 def thread_step(agent: str, config: RunnableConfig) -> Step | None:
-    """Return the step of an agent's thread, the same when it is repeated; None without a thread.
+    """Return the step of an agent's thread. A repetition is the same step. None without a thread.
 
-    LangGraph names a step in the checkpoint namespace. A tool call in it, and a step id, are steps
-    of their own. The answers come to a mailbox apart from the one whose mail the model reads.
+    LangGraph names a step in the checkpoint namespace. A tool call or a step id within it is a step
+    of its own. Answers go to another mailbox than the mail that the model reads.
     """
     configurable = config.get("configurable", {})
     thread, namespace = thread_of(config), configurable.get("checkpoint_ns")
@@ -233,8 +234,8 @@ _BRANCH = "#"  # before the number of a branch
 class ConsumerNames:
     """Names a consumer for each LangGraph thread, or for each run of a graph without a thread.
 
-    A run that is repeated in its thread is the same consumer, and gets the messages that it has not
-    acked. Its parallel branches, except the first, are further consumers.
+    A repeated run in its thread is the same consumer, and gets its unacked messages again. Its
+    parallel branches, except the first, are further consumers.
     """
 
     def __init__(self, agent: str | None, run_ended: Callable[[str], None]) -> None:
@@ -246,7 +247,7 @@ class ConsumerNames:
         self._process = os.getpid()
 
     def current(self, config: RunnableConfig) -> tuple[str, str]:
-        """Return the name of the consumer, and the prefix that all branches of the run share."""
+        """Return the name of the consumer, and the common prefix of all branches of the run."""
         thread = thread_of(config)
         run = self._named(self._run() if thread is None else thread)
         numbers = self._branches.current(run, config)
@@ -261,12 +262,13 @@ class ConsumerNames:
         return name
 
     def _run(self) -> str:
-        """Name the current run of a graph, or else this process."""
+        """Return the name of the current graph run. Without one, return that of this process."""
         run = _stream_writer()
         if run is not None:
             if run not in self._runs:
                 name = self._runs[run] = f"run-{secrets.token_hex(4)}"
-                weakref.finalize(run, _tell, self._run_ended, self._named(name)).atexit = False
+                ended = weakref.finalize(run, _call_if_alive, self._run_ended, self._named(name))
+                ended.atexit = False
             return self._runs[run]
         if self._process != os.getpid():  # a forked child is another consumer
             self._process = os.getpid()
@@ -275,7 +277,7 @@ class ConsumerNames:
 
 
 def _stream_writer() -> Any:
-    """Return LangGraph's stream writer of the present run, if a graph runs."""
+    """Return LangGraph's stream writer of the current run, if a graph runs."""
     if "langgraph.runtime" not in sys.modules:
         return None
     from langgraph.runtime import get_runtime  # noqa: PLC0415  # see above
@@ -286,7 +288,7 @@ def _stream_writer() -> Any:
         return None
 
 
-def _tell(method: weakref.WeakMethod[Callable[[str], None]], run: str) -> None:
-    told = method()
-    if told is not None:
-        told(run)
+def _call_if_alive(method: weakref.WeakMethod[Callable[[str], None]], run: str) -> None:
+    run_ended = method()
+    if run_ended is not None:
+        run_ended(run)

@@ -1,4 +1,4 @@
-"""Hooks for ``langgraph.prebuilt.create_react_agent`` that put unread mail before the model."""
+"""Hooks for ``langgraph.prebuilt.create_react_agent`` that show unread mail to the model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ State = Mapping[str, Any]
 
 
 class InboxHooks:
-    """The hooks of ``create_react_agent`` that do the work of ``InboxMiddleware``.
+    """The hooks of ``create_react_agent`` with the function of ``InboxMiddleware``.
 
     ::
 
@@ -36,22 +36,22 @@ class InboxHooks:
             post_model_hook=hooks.post_model_hook,
         )
 
-    The post-model hook confirms the mail of the turn, and is needed with ``mode="messages"``. A
-    failed turn does not give its mail back: the next one of its thread goes on with it, and others
-    get it when the leases have ended.
+    The post-model hook acks the mail of the turn. ``mode="messages"`` needs it. A failed turn does
+    not give its mail back: the next turn of its thread continues with it. Other consumers get the
+    mail after the leases end.
 
     Args:
-        toolkit: The agent's tools; it belongs to an agent, and need not be given to the model.
-        mode: ``notice`` or ``messages``; see ``InboxMiddleware``.
-        max_chars: Most characters of bodies that one turn shows, 100 to 10 000 000.
-        max_messages: Most messages that one turn shows, 1 to 100.
+        toolkit: The agent's tools. It needs an agent. The model does not need the tools.
+        mode: ``notice`` or ``messages``; see ``InboxMiddleware``. Default: ``notice``.
+        max_chars: Maximum characters of bodies in one turn, 100 to 10 000 000. Default: 4 000.
+        max_messages: Maximum number of messages in one turn, 1 to 100. Default: 10.
 
     Attributes:
-        pre_model_hook: Puts unread mail before the model.
-        post_model_hook: Confirms it when the model has answered without calling a tool.
+        pre_model_hook: Shows unread mail to the model.
+        post_model_hook: Acks the mail after the model has answered without a tool call.
 
     Raises:
-        InvalidRequest: An argument is invalid, or the toolkit belongs to no agent.
+        InvalidRequest: An argument is invalid, or the toolkit has no agent.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class InboxHooks:
 
 
 def _noticing(messages: list[BaseMessage], notice: HumanMessage | None) -> dict[str, Any]:
-    # It is not kept between calls of the model, and must be returned each time.
+    # The notice is not kept between calls of the model, so each call must return it.
     return {"llm_input_messages": messages if notice is None else [*messages, notice]}
 
 
 def _held_at_the_end(messages: list[BaseMessage]) -> list[str]:
-    """Return the ids of the mail of a turn that ends with the last message; none before that."""
+    """Return the ids of a turn's mail if the last message ends the turn. Otherwise none."""
     last = messages[-1]
     ends = isinstance(last, AIMessage) and not last.tool_calls
     return of_this_turn(messages[:-1]) if ends else []

@@ -1,4 +1,4 @@
-"""Puts unread mail before a model, and confirms it when the model's turn has ended."""
+"""Show unread mail to a model, and ack it when the model's turn has ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mq9.protocol import checks
 if TYPE_CHECKING:
     from langchain_mq9.toolkit import Mq9Toolkit
 
-_MOST_LOOKED_AT = 10  # messages of a mailbox, the newest
+_MOST_LOOKED_AT = 10  # newest messages of a mailbox
 _LOOK_BYTES = 256 * 1024
 
 
@@ -39,11 +39,11 @@ class _MailWaiting:
 
     mail_address: str
     unread: Unread
-    is_all: bool  # whether nothing else is stored there
+    is_all: bool  # no other message is stored there
 
 
 async def _waiting_for(caller: Caller) -> list[_MailWaiting]:
-    """Return the unread mail of an agent, in the thread that calls and in its own mailbox."""
+    """Return the unread mail in the private mailbox of the current thread and in the agent's."""
     group = caller.require_identity().mail_address
     found = []
     for address in caller.inboxes:
@@ -58,12 +58,12 @@ async def _waiting_for(caller: Caller) -> list[_MailWaiting]:
 
 
 async def unread_of(caller: Caller) -> Unread:
-    """Return how much waits for an agent, in the thread that calls and in its own mailbox."""
+    """Count the unread mail in the private mailbox of the current thread and in the agent's."""
     return _total(await _waiting_for(caller))
 
 
 def _total(waiting: Iterable[_MailWaiting]) -> Unread:
-    """Return how much waits in some mailboxes together."""
+    """Return the sum of the unread mail of some mailboxes."""
     found = [one.unread for one in waiting]
     return Unread(
         critical=sum(one.critical for one in found),
@@ -73,7 +73,7 @@ def _total(waiting: Iterable[_MailWaiting]) -> Unread:
 
 
 async def _senders_of(caller: Caller, waiting: _MailWaiting) -> list[str]:
-    """Return the senders of the newest unread mail in a mailbox, the latest first."""
+    """Return the senders of the newest unread messages of a mailbox, the latest first."""
     if not waiting.unread.total:
         return []
     newest = await caller.client.query(
@@ -110,7 +110,7 @@ DEFAULT_MAX_CHARS = 4_000
 DEFAULT_MAX_MESSAGES = 10
 _FEWEST_CHARS = 100
 _MOST_FETCHES = 10  # before one call of the model
-_DECLINED_S = 60  # in which others may take messages that the model gave back
+_DECLINED_S = 60  # for others to take messages that the model gave back
 _MOST_MESSAGES = 100
 
 _PREFIX = "mq9"
@@ -129,7 +129,7 @@ _LONGEST_SENDER = 40  # characters
 
 
 class _Notice(Result):
-    """A notice of unread mail; ``unread`` is the number of messages."""
+    """A notice of unread mail, with the number of messages."""
 
     untrusted_senders: list[str] | None = None
 
@@ -143,10 +143,10 @@ class Shown:
 
 
 class Inbox:
-    """The inbox of an agent, for models that do not have to fetch from it themselves.
+    """The inbox of an agent, for models that do not fetch by themselves.
 
-    The id of each mail in the conversation names its mailbox and number, so that it stands there
-    once, however often it is delivered.
+    The id of a message in the conversation has its mailbox and number. So the conversation has it
+    only once, even if it is delivered several times.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Inbox:
     def run(
         self, config: RunnableConfig, work: Callable[[Caller], Coroutine[Any, Any, T]], failed: T
     ) -> T:
-        """Use the inbox. If that fails, log why and return ``failed``."""
+        """Use the inbox. If that fails, log the error and return ``failed``."""
         try:
             return self.session.run(work, config)
         except Mq9Error as error:
@@ -178,7 +178,7 @@ class Inbox:
     async def arun(
         self, config: RunnableConfig, work: Callable[[Caller], Coroutine[Any, Any, T]], failed: T
     ) -> T:
-        """Do the same in async code."""
+        """Use the inbox from async code; see ``run``."""
         try:
             return await self.session.arun(work, config)
         except Mq9Error as error:
@@ -187,11 +187,11 @@ class Inbox:
     def taking(
         self, conversation: Sequence[BaseMessage], held: list[str]
     ) -> tuple[Callable[[Caller], Coroutine[Any, Any, Shown]], Shown]:
-        """Return the last arguments of ``run`` to take mail, given the ids of the held mail."""
+        """Return the last arguments of ``run`` for taking mail, given the ids of held mail."""
         return partial(self._take, conversation=conversation, held=held), Shown([], held)
 
     async def notice(self, caller: Caller) -> HumanMessage | None:
-        """Return a line about the unread mail, if there is any."""
+        """Return a line about the unread mail, or None."""
         await caller.ensure_mailbox()
         found = await _waiting_for(caller)
         line = unread_line(_total(found), caller)
@@ -205,10 +205,10 @@ class Inbox:
     async def _take(
         self, caller: Caller, conversation: Sequence[BaseMessage], held: Sequence[str]
     ) -> Shown:
-        """Take unread mail up to the limit of the turn.
+        """Take unread mail up to the limits of the turn.
 
-        Mail that others have taken in the meantime is withdrawn. Mail of earlier turns is confirmed
-        again. Mail that this turn has given back is left to others.
+        Withdraw mail that other consumers have taken in the meantime. Ack mail of earlier turns
+        again. Leave mail that the model gave back in this turn to others.
         """
         await caller.ensure_mailbox()
         seen = {str(one.id): str(one.content) for one in conversation if _is_mail(one.id)}
@@ -238,7 +238,7 @@ class Inbox:
                 if (result.mail_address, view.msg_id) in declined:
                     refused.append(base)
                 elif lost.pop(base, None) is not None:
-                    continue  # no other consumer had taken it
+                    continue  # still available: no other consumer has taken it
                 elif base in dealt_with:
                     confirmed.append(base)
                 elif view.cut is not None and (held or new):
@@ -246,7 +246,7 @@ class Inbox:
                 else:
                     text = _written(caller, result.mail_address, view)
                     id_ = base
-                    while id_ in seen:  # it was withdrawn before
+                    while id_ in seen:  # it was withdrawn earlier
                         id_ += _AGAIN
                     new.append(HumanMessage(text, id=id_))
                     used += len(view.untrusted_content)
@@ -262,17 +262,17 @@ class Inbox:
     async def confirm(
         self, caller: Caller, conversation: Sequence[BaseMessage], held: Sequence[str]
     ) -> None:
-        """Confirm the mail of a turn, except what the model has given back."""
+        """Ack the mail of a turn, except messages that the model has given back."""
         given_back = set(_given_back(_this_turn(conversation[:-1])))
         await _ack(caller, [id_ for id_ in held if _place(id_) not in given_back])
 
     async def give_back(self, caller: Caller, held: Sequence[str]) -> None:
-        """Give back the mail of a turn that has failed."""
+        """Give back the mail of a failed turn."""
         await _ack(caller, held, outcome="give_back")
 
 
 def of_this_turn(conversation: Sequence[BaseMessage]) -> list[str]:
-    """Return the ids of the mail that was shown since the model last ended its turn."""
+    """Return the ids of the mail in the current turn, since the model's last answer."""
     return [
         str(one.id)
         for one in _this_turn(conversation)
@@ -294,12 +294,12 @@ def _is_mail(id_: str | None) -> bool:
 
 
 def _base(id_: str) -> str:
-    """Return the id of a mail without the marks of earlier withdrawals."""
+    """Return the id of a message without the marks of earlier withdrawals."""
     return id_.replace(_AGAIN, "")
 
 
 def _place(id_: str) -> tuple[str, int]:
-    """Return the mailbox and the number in the id of a mail."""
+    """Return the mailbox and the number in the id of a message."""
     _, address, msg_id, _ = id_.split(":", 3)
     return address, int(msg_id)
 
@@ -311,12 +311,12 @@ async def _fetch(
         limit=most, wait_seconds=0, max_chars=max_chars, include_held=include_held
     )
     try:
-        # The results name all tools: the agent need not have any. Of the fetches of one step, each
-        # is a call of its own.
+        # The results name all tools, even if the agent has none. Each fetch of a step is a call of
+        # its own.
         fetching = replace(caller, tools=ToolNames(), step=None, idempotency_id=None)
         result = await _FETCH.function(fetching, arguments)
     except MailboxNotFound:
-        caller.require_identity().has_mailbox = False  # if it is its own, it is made again
+        caller.require_identity().has_mailbox = False  # recreate the agent's own mailbox
         raise
     caller.answered()
     return result
@@ -329,7 +329,7 @@ async def _ack(
     outcome: Literal["done", "give_back", "more_time"] = "done",
     seconds: int | None = None,
 ) -> list[tuple[str, int]]:
-    """Confirm mail, give it back or hold it longer; return the mail for which that succeeded."""
+    """Ack, give back or hold mail. Return the mail for which that succeeded."""
     by_mailbox: dict[str, list[int]] = defaultdict(list)
     for address, msg_id in map(_place, ids):
         by_mailbox[address].append(msg_id)
@@ -345,7 +345,7 @@ async def _ack(
 
 
 def _written(caller: Caller, address: str, view: MessageView) -> str:
-    """Return a mail as text for the model."""
+    """Return a message as text for the model."""
     if view.cut is not None:
         how = caller.tools.text(_REST)
         rest = how.format(address=address, msg_id=view.msg_id, chars=view.cut.of)
@@ -355,21 +355,21 @@ def _written(caller: Caller, address: str, view: MessageView) -> str:
 
 
 def _body_length(text: str) -> int:
-    """Return how many characters the body of a shown mail has."""
+    """Return the number of characters in the body of a shown message."""
     try:
         return len(json.loads(text.partition("\n")[2])["untrusted_content"])
     except (ValueError, KeyError):
-        return len(text)  # somebody has rewritten it
+        return len(text)  # another program has changed the text
 
 
 def _given_back(conversation: Sequence[BaseMessage]) -> Iterable[tuple[str, int]]:
-    """Return the mail that the model itself gave back, by mailbox and number."""
+    """Return the mail that the model itself gave back, as mailbox and number."""
     for message in conversation:
         if isinstance(message, ToolMessage) and message.name == ack_messages.name:
             try:
                 said = json.loads(str(message.content))
             except ValueError:
-                continue  # an error, in words
+                continue  # a plain error text
             for msg_id in said.get("given_back", ()):
                 yield said["mail_address"], msg_id
 

@@ -1,12 +1,12 @@
 """Middleware for ``langchain.agents.create_agent``: unread mail, and limits for sent messages.
 
-It needs LangChain, which the extra ``agents`` installs.
+Install: ``pip install '.[agents]'`` in a clone of this package.
 """
 
 from __future__ import annotations
 
 try:
-    import langchain.agents.middleware  # noqa: F401  # tells what is missing before anything else
+    import langchain.agents.middleware  # noqa: F401  # a missing package must be reported first
 except ModuleNotFoundError as error:
     if error.name != "langchain":
         raise
@@ -68,29 +68,37 @@ class InboxState(AgentState[Any]):
 
 
 class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
-    """Puts unread mail before the model, so that it does not have to look for it.
+    """Shows unread mail to the model, so that it need not look for mail.
 
-    With ``mode="notice"`` each call of the model ends with a line that says how much waits and
-    from whom; it does not stay in the conversation. With ``mode="messages"`` the mail itself is put
-    into the conversation, marked as written by others. It is leased, confirmed when the agent has
-    answered, and given back when the model or a tool raises an error. Mail that was given back, or
-    held by a killed process, is delivered again. A message that the model has given back with
-    ``ack_messages`` is left so.
+    With ``mode="notice"``, each call of the model ends with a line about the number and the senders
+    of unread messages. The line does not stay in the conversation.
 
-    If the broker cannot be reached, that is logged, and the agent goes on without its mail.
+    With ``mode="messages"``, the messages themselves become part of the conversation, marked as
+    written by others. The middleware leases them, acks them after the agent has answered, and gives
+    them back if the model or a tool raises an error. The broker redelivers messages that were given
+    back, or that a killed process held. Messages that the model has given back with
+    ``ack_messages`` stay given back.
 
-    List it before middleware that repeats failed calls: the error of a call that is repeated
-    outside of it gives the mail back, too.
+    If the broker is out of reach, the middleware logs that, and the agent continues without mail.
+
+    List it before middleware that repeats failed calls. Otherwise the error of a repeated call also
+    gives the mail back.
 
     Args:
-        toolkit: The agent's tools; it belongs to an agent, and need not be given to the model.
-        mode: ``notice`` or ``messages``.
-        max_chars: Most characters of bodies that one turn shows, 100 to 10 000 000. More
-            stays unread; a single body that is longer is cut.
-        max_messages: Most messages that one turn shows, 1 to 100.
+        toolkit: The agent's tools. It needs an agent. The model does not need the tools.
+        mode: ``notice`` or ``messages``. Default: ``notice``.
+        max_chars: Maximum characters of bodies in one turn, 100 to 10 000 000. Further mail stays
+            unread. A single longer body is cut. Default: 4 000.
+        max_messages: Maximum number of messages in one turn, 1 to 100. Default: 10.
 
     Raises:
-        InvalidRequest: An argument is invalid, or the toolkit belongs to no agent.
+        InvalidRequest: An argument is invalid, or the toolkit has no agent.
+
+    Example:
+        ```python
+        toolkit = Mq9Toolkit(agent="planner")
+        create_agent(model, toolkit.get_tools(), middleware=[InboxMiddleware(toolkit)])
+        ```
     """
 
     state_schema = InboxState
@@ -107,7 +115,7 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
         self._inbox = Inbox(toolkit, mode=mode, max_chars=max_chars, max_messages=max_messages)
 
     def before_model(self, state: InboxState, runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """Put new mail into the conversation."""
+        """Add new mail to the conversation."""
         if self._inbox.mode == "notice":
             return None
         work = self._inbox.taking(state["messages"], _held(state))
@@ -116,7 +124,7 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
     async def abefore_model(
         self, state: InboxState, runtime: Runtime[Any]
     ) -> dict[str, Any] | None:
-        """Put new mail into the conversation."""
+        """Add new mail to the conversation."""
         if self._inbox.mode == "notice":
             return None
         work = self._inbox.taking(state["messages"], _held(state))
@@ -125,7 +133,7 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
-        """Show unread mail to the model, or give the mail back if it fails."""
+        """Show unread mail to the model. If the model fails, give the mail back."""
         config = get_config()
         if self._inbox.mode == "notice":
             return handler(_noticing(request, self._inbox.run(config, self._inbox.notice, None)))
@@ -137,7 +145,7 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
         request: ModelRequest[Any],
         handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     ) -> ModelResponse[Any]:
-        """Show unread mail to the model, or give the mail back if it fails."""
+        """Show unread mail to the model. If the model fails, give the mail back."""
         config = get_config()
         if self._inbox.mode == "notice":
             notice = await self._inbox.arun(config, self._inbox.notice, None)
@@ -150,7 +158,7 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
         request: ToolCallRequest,
         handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]],
     ) -> ToolMessage | Command[Any]:
-        """Give the mail back when a tool fails the run."""
+        """Give the mail back if a tool fails the run."""
         with self._given_back(request.state, request.runtime.config):
             return handler(request)
 
@@ -159,12 +167,12 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
         request: ToolCallRequest,
         handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
     ) -> ToolMessage | Command[Any]:
-        """Give the mail back when a tool fails the run."""
+        """Give the mail back if a tool fails the run."""
         async with self._agiven_back(request.state, request.runtime.config):
             return await handler(request)
 
     def after_agent(self, state: InboxState, runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """Confirm the mail of the turn."""
+        """Ack the mail of the turn."""
         if not (held := _held(state)):
             return None
         confirm = partial(self._inbox.confirm, conversation=state["messages"], held=held)
@@ -172,7 +180,7 @@ class InboxMiddleware(AgentMiddleware[InboxState, Any, Any]):
         return {"mq9_held": []}
 
     async def aafter_agent(self, state: InboxState, runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """Confirm the mail of the turn."""
+        """Ack the mail of the turn."""
         if not (held := _held(state)):
             return None
         confirm = partial(self._inbox.confirm, conversation=state["messages"], held=held)
@@ -224,41 +232,48 @@ _limit = checks.optional(checks.whole(0, 1_000_000))
 _ADVICE = "Do not send it again; go on without it, or tell the user."
 
 
-class SendLimitExceeded(Exception):  # named as the errors of mq9 are
-    """A run wanted to send more than it may."""
+class SendLimitExceeded(Exception):  # without a suffix, like the errors of mq9
+    """A run tried to send more messages than its limit."""
 
 
 class SendLimitState(AgentState[Any]):
     """The state of an agent with ``SendLimitMiddleware``."""
 
-    mq9_sent: NotRequired[Annotated[int, PrivateStateAttr]]  # by the thread
-    # By the run, to each recipient.
+    mq9_sent: NotRequired[Annotated[int, PrivateStateAttr]]  # messages of the thread
+    # Messages of the run, by recipient.
     mq9_sent_in_run: NotRequired[Annotated[dict[str, int], UntrackedValue, PrivateStateAttr]]
 
 
 class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
     """Limits the messages that an agent sends.
 
-    Calls of ``send_message`` and ``ask_agent`` are counted when the model makes them, failed ones
-    included. What exceeds a limit is not sent. As in LangChain's ``ToolCallLimitMiddleware``, which
-    limits any tool, the model is told so and goes on, or the run ends, or it fails.
+    It counts the model's calls of ``send_message`` and ``ask_agent``, including failed ones. A
+    message beyond a limit is not sent. As with LangChain's ``ToolCallLimitMiddleware``, the model
+    gets an error and continues, or the run ends, or the run fails.
 
     Args:
-        run_limit: Most messages that one run may send.
-        thread_limit: Most messages that a thread may send in all its runs. Without a
-            checkpointer it is the same as ``run_limit``.
-        per_recipient: Most messages that one run may send to one mailbox or agent.
-        max_hops: Most names in the path of a message, the agent's own included, 1 to 63. The model
-            always gets an error for a message beyond this limit.
-        exit_behavior: ``continue`` fails the tool call for a message beyond a limit; ``end`` ends
-            the run with an answer that says why, and carries out none of the calls beside it;
-            ``error`` raises ``SendLimitExceeded``.
-        tool_names: The tools that send. Their argument ``to``, or ``capability`` in its place, is
-            the recipient; with ``reply_to_msg`` it is where that message wants its answer, as a
-            result in the run says. A call with a ``question_id`` only waits for an answer.
+        run_limit: Maximum number of messages of one run. Default: no limit.
+        thread_limit: Maximum number of messages of a thread in all its runs. Without a checkpointer
+            it acts like ``run_limit``. Default: no limit.
+        per_recipient: Maximum number of messages of one run to one mailbox or agent. Default: no
+            limit.
+        max_hops: Maximum number of names in the path of a message, including the agent's own, 1 to
+            63. Beyond this limit, the model always gets an error. Default: no limit.
+        exit_behavior: ``continue`` fails the tool call of a message beyond a limit. ``end`` ends
+            the run with an answer that gives the reason, and runs none of the model's other calls.
+            ``error`` raises ``SendLimitExceeded``. Default: ``continue``.
+        tool_names: The tools that send. The recipient is their argument ``to`` or ``capability``.
+            With ``reply_to_msg``, it is the reply address of that message in an earlier result. A
+            call with a ``question_id`` only waits for an answer. Default: ``send_message`` and
+            ``ask_agent``.
 
     Raises:
-        InvalidRequest: No limit is given, or an argument is not what it must be.
+        InvalidRequest: No limit is set, or an argument is invalid.
+
+    Example:
+        ```python
+        create_agent(model, tools, middleware=[SendLimitMiddleware(run_limit=10)])
+        ```
     """
 
     state_schema = SendLimitState
@@ -295,7 +310,7 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
 
     @hook_config(can_jump_to=["end"])
     def after_model(self, state: SendLimitState, runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """Count the calls of the model that send, and answer those that exceed a limit."""
+        """Count the model's calls that send, and answer those beyond a limit."""
         said = next(
             (one for one in reversed(state["messages"]) if isinstance(one, AIMessage)), None
         )
@@ -322,7 +337,7 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
         if self._exit_behavior == "end":
             ended = "Not carried out: the run has ended."
             answers = [_answer(call, refused.get(call["id"], ended)) for call in calls]
-            # No call is carried out, so the counts stay as they are.
+            # No call runs, so the counts stay unchanged.
             return {"jump_to": "end", "messages": [*answers, AIMessage(first)]}
         answers = [_answer(call, refused[call["id"]]) for call in calls if call["id"] in refused]
         return {**counts, "messages": answers}
@@ -331,7 +346,7 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
     async def aafter_model(
         self, state: SendLimitState, runtime: Runtime[Any]
     ) -> dict[str, Any] | None:
-        """Do the same in async code."""
+        """Count the calls from async code; see ``after_model``."""
         return self.after_model(state, runtime)
 
     def wrap_tool_call(
@@ -339,7 +354,7 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
         request: ToolCallRequest,
         handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]],
     ) -> ToolMessage | Command[Any]:
-        """Limit the path of messages that a tool sends."""
+        """Limit the path of the messages that a tool sends."""
         with hops_limited(self._max_hops):
             return handler(request)
 
@@ -348,12 +363,12 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
         request: ToolCallRequest,
         handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
     ) -> ToolMessage | Command[Any]:
-        """Limit the path of messages that a tool sends."""
+        """Limit the path of the messages that a tool sends."""
         with hops_limited(self._max_hops):
             return await handler(request)
 
     def _exceeded(self, in_thread: int, in_run: Counter[str], recipient: str) -> str | None:
-        """Return the message about the first limit that one more message would exceed, if any."""
+        """Return an error about the first limit that one more message would exceed, or None."""
         for limit, sent, who, whom in (
             (self._run_limit, in_run.total(), "run", ", and has"),
             (self._thread_limit, in_thread, "conversation", ", and has"),
@@ -370,7 +385,7 @@ class SendLimitMiddleware(AgentMiddleware[SendLimitState, Any, Any]):
 
 
 def _recipient(call: ToolCall, messages: Sequence[BaseMessage]) -> str:
-    """Return one word for the address and the name of a recipient, as far as they are alike."""
+    """Return one word for the address and the name of a recipient, if both are similar."""
     arguments = call["args"]
     named = (arguments.get(name) for name in ("to", *SendArguments.FORMER, "capability"))
     given = str(
@@ -383,7 +398,7 @@ def _recipient(call: ToolCall, messages: Sequence[BaseMessage]) -> str:
 
 
 def _asks_at(msg_id: object, messages: Sequence[BaseMessage]) -> str | None:
-    """Return where the message of a result wants its answer."""
+    """Return the reply address of a message in an earlier result."""
     for message in reversed(messages):
         result = message.artifact if isinstance(message, ToolMessage) else None
         for one in result.messages if isinstance(result, FetchMessagesResult) else ():

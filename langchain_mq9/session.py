@@ -1,4 +1,4 @@
-"""The identity, limits and connection that the tools of one agent share."""
+"""The identity, limits and connection of one agent's tools."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def _toolkit_closed() -> NotConnected:
 
 
 class ToolConnection:
-    """A client on a background thread, connected when it is first used.
+    """A client on a background thread. It connects on first use.
 
-    An event loop that has entered has another one, which is closed there. A forked child connects
-    again. Usable from several threads and event loops at once.
+    An event loop that has entered has a client of its own, which it must leave. A forked child
+    connects again. Usable from several threads and event loops at once.
     """
 
     def __init__(self, make_client: Callable[[], Mq9Client]) -> None:
-        make_client()  # so that a wrong argument is refused now, not during a run
+        make_client()  # refuses a wrong argument now instead of during a run
         self._make_client = make_client
         self._portal = Portal("mq9-tools")
         self._client: Mq9Client | None = None
@@ -66,7 +66,7 @@ class ToolConnection:
         self.is_closed = False
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the background loop, and block; ``NotConnected`` once it is closed."""
+        """Run a coroutine on the background loop, and block. After ``close``: ``NotConnected``."""
         self._forget_parents_client()
         try:
             return self._portal.call(work)
@@ -74,7 +74,7 @@ class ToolConnection:
             raise _toolkit_closed() from None
 
     async def await_(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the background loop, awaited on any other."""
+        """Run a coroutine on the background loop, awaited on any other loop."""
         self._forget_parents_client()
         try:
             return await self._portal.await_(work)
@@ -84,7 +84,7 @@ class ToolConnection:
     async def client_here(self, known: Mq9Client | None) -> Mq9Client | None:
         """Return a connected client for the running event loop.
 
-        None if this loop has none, or if ``client`` would now return another one than ``known``.
+        None if this loop has none, or if ``client`` would now return another client than ``known``.
         """
         self._forget_parents_client()
         if known is None or known is not self._client:
@@ -95,19 +95,19 @@ class ToolConnection:
         return None if own is None else await own.open()
 
     def enter(self) -> None:
-        """Let the running event loop have a client of its own until ``leave``."""
+        """Give the running event loop a client of its own until ``leave``."""
         loop = asyncio.get_running_loop()
         if loop not in self._own:
             self._own[loop] = self._make_client()
 
     async def leave(self) -> None:
-        """Close the client of the running event loop, if it has one. May be repeated."""
+        """Close the client of the running event loop, if it has one. You may repeat this."""
         own = self._own.pop(asyncio.get_running_loop(), None)
         if own is not None:
             await own.close()
 
     async def client(self) -> Mq9Client:
-        """Return the client, connected; to be awaited on the background loop."""
+        """Return the connected client. Await this on the background loop."""
         if self.is_closed:
             raise _toolkit_closed()
         if self._client is None:
@@ -119,7 +119,7 @@ class ToolConnection:
         return client
 
     def close(self) -> None:
-        """Close the client and end the thread. May be repeated."""
+        """Close the client and end the thread. You may repeat this."""
         self._forget_parents_client()
         self.is_closed = True
         try:
@@ -136,7 +136,7 @@ class ToolConnection:
             await client.close()
 
     def _forget_parents_client(self) -> None:
-        """In a forked child, forget the client, which is the parent's."""
+        """In a forked child, forget the client: it belongs to the parent."""
         if self._process != os.getpid():
             self._process = os.getpid()
             self._client = None
@@ -147,11 +147,11 @@ T = TypeVar("T")
 
 Inbox = Literal["thread", "agent"]
 _INBOXES = ("thread", "agent")
-_MOST_THREADS = 10_000  # whose mailboxes are remembered
+_MOST_THREADS = 10_000  # threads whose mailboxes are remembered
 
 
 class PrivateMailboxes:
-    """The private mailboxes of an agent's threads; usable from several threads."""
+    """The private mailboxes of an agent's threads. Usable from several threads."""
 
     def __init__(self, agent: str) -> None:
         self._desc = description(agent)
@@ -170,7 +170,7 @@ class PrivateMailboxes:
             return found
 
     def forget(self) -> None:
-        """Assume that none of them exists, as on another connection."""
+        """Assume that no private mailbox exists, for example on another connection."""
         with self._lock:
             self._known.clear()
 
@@ -191,22 +191,24 @@ class AgentOptions(TypedDict, total=False):
     Attributes:
         mail_address: The agent's mailbox. Default: the slug of its name.
         allow_read: Patterns of further mailboxes that the agent may read, such as ``team.*``.
+            Default: none.
         allow_send: Patterns of mailboxes that the agent may send to. Default: all.
-        lease_ms: Milliseconds that fetched messages stay leased, 1 000 to 86 400 000. Default:
-            60 000.
-        max_chars: Most characters of message bodies in one result, at least 100.
-            Default: 20 000.
-        registration_ttl: After how many seconds of silence the agent's registration expires; 0 for
+        lease_ms: Milliseconds until the leases of fetched messages end, 1 000 to 86 400 000.
+            Default: 60 000.
+        max_chars: Maximum characters of message bodies in one result, at least 100. Default:
+            20 000.
+        registration_ttl: Seconds of silence after which the agent's registration expires. 0 means
             never. Default: 30 days.
-        max_hops: Most agents that a conversation may have passed through, 1 to 63. Default: 32.
-        dead_letter: The mailbox for messages whose conversation goes in a circle or too far.
-            Default: the agent's own with ``.dead`` behind it.
-        inbox: ``"thread"``: answers to a LangGraph thread come to its private mailbox, from which
-            it fetches first. ``"agent"``: threads share the agent's mailbox. Default: ``"thread"``.
-        stranger_claims: Most urgent or critical messages of unknown senders that come first in one
-            result. Default: 3.
-        hold: For how many seconds after its fetch the lease of an unfinished message is renewed,
-            while this process lives; 0 for none. Default: an hour.
+        max_hops: Maximum number of agents in the path of a conversation, 1 to 63. Default: 32.
+        dead_letter: The mailbox for messages of conversations that loop or exceed ``max_hops``.
+            Default: the agent's own with the suffix ``.dead``.
+        inbox: With ``"thread"``, answers to a LangGraph thread go to its private mailbox. The
+            thread fetches from there first. With ``"agent"``, threads share the agent's mailbox.
+            Default: ``"thread"``.
+        stranger_claims: Maximum number of messages of an unknown sender that count as urgent or
+            critical in one result. Default: 3.
+        hold: Seconds after a fetch in which this process renews the lease of an unfinished message.
+            0 means no renewal. Default: an hour.
     """
 
     mail_address: Annotated[str | None, Option(None, _unchecked)]
@@ -225,7 +227,7 @@ class AgentOptions(TypedDict, total=False):
 
 
 class SessionOptions(AgentOptions, total=False):
-    """Arguments of ``Session`` that a tool by itself takes."""
+    """Arguments of ``Session`` for a single tool."""
 
     server: str | None
     agent: str | None
@@ -233,21 +235,21 @@ class SessionOptions(AgentOptions, total=False):
 
 
 class Session:
-    """An agent at a broker, shared by any number of tools.
+    """An agent at a broker. Any number of tools can share it.
 
     Usable from several threads and event loops at once.
 
     Args:
         server: See ``Mq9Client``.
-        agent: The agent that the tools act as.
+        agent: The agent of the tools. Default: none.
         client_options: Further arguments of ``Mq9Client``.
-        tools: The names of the operations that the agent has tools for; all by default.
-        connection: The connection of another session, to be used instead of one to ``server`` and
-            left open when this session is closed.
-        options: What the tools may do, and how; see ``AgentOptions``.
+        tools: The names of the operations that the agent has tools for. Default: all.
+        connection: The connection of another session, instead of one to ``server``. Closing this
+            session leaves it open.
+        options: The rights and limits of the tools; see ``AgentOptions``.
 
     Raises:
-        InvalidRequest: An argument is not what it must be.
+        InvalidRequest: An argument is invalid.
     """
 
     @takes(AgentOptions)
@@ -294,7 +296,7 @@ class Session:
 
     @property
     def agent(self) -> str | None:
-        """The agent that the tools act as; None where they belong to none."""
+        """The agent of the tools. None without an agent."""
         return None if self._identity is None else self._identity.name
 
     def for_agent(
@@ -311,7 +313,7 @@ class Session:
         For the arguments see ``Session``.
 
         Raises:
-            InvalidRequest: An argument is not what it must be.
+            InvalidRequest: An argument is invalid.
         """
         options: Any = {
             **self._options,
@@ -325,7 +327,7 @@ class Session:
     def perform(
         self, operation: Operation[Any, R], arguments: Arguments, config: RunnableConfig
     ) -> R:
-        """Perform an operation and block until it is done.
+        """Perform an operation, and block until it is done.
 
         Args:
             operation: The operation, out of ``mq9.operations``.
@@ -336,7 +338,7 @@ class Session:
             The result of the operation.
 
         Raises:
-            Mq9Error: The broker refuses, or cannot be reached.
+            Mq9Error: The broker refuses the request, or is out of reach.
         """
         work = self._perform(operation, arguments, self._caller(config))
         try:
@@ -368,7 +370,7 @@ class Session:
 
         Raises:
             NotConnected: The session is closed, or was closed during the work.
-            Mq9Error: The broker refuses, or cannot be reached.
+            Mq9Error: The broker refuses the request, or is out of reach.
         """
         return self._connection.call(self._run(work, self._caller(config)))
 
@@ -382,29 +384,29 @@ class Session:
         return await work(replace(caller(await self._connected()), reads_results=False))
 
     def unregister(self) -> None:
-        """Take the agent out of the registry, and block until that is done.
+        """Remove the agent from the registry, and block until that is done.
 
         Raises:
-            InvalidRequest: The tools belong to no agent.
-            AgentNotFound: It is not registered.
-            Mq9Error: The broker refuses, or cannot be reached.
+            InvalidRequest: The tools have no agent.
+            AgentNotFound: The agent is not registered.
+            Mq9Error: The broker refuses the request, or is out of reach.
         """
         self._connection.call(self._unregister())
 
     async def aunregister(self) -> None:
-        """Do the same, awaited on any event loop."""
+        """Remove the agent from the registry, from async code; see ``unregister``."""
         await self._connection.await_(self._unregister())
 
     async def _unregister(self) -> None:
         if self._identity is None:
             raise InvalidRequest("agent: these tools belong to no agent that could be unregistered")
         client = await self._connected()
-        # By its name alone: somebody else may be registered at its mailbox, too.
+        # Only by its name: another agent may also be registered at its mailbox.
         await client.agent_unregister(name=self._identity.name)
 
     def _caller(self, config: RunnableConfig) -> Callable[[Mq9Client], Caller]:
-        """Return a function that makes the caller of a configuration from a client."""
-        # The run of LangGraph, and that of LangSmith, are known on the caller's thread alone.
+        """Return a function that creates the caller of a configuration for a client."""
+        # Only the caller's thread knows the runs of LangGraph and LangSmith.
         consumer, run = self._consumers.current(config)
         thread, identity = thread_of(config), self._identity
         known: dict[str, Any] = {
@@ -460,10 +462,10 @@ class Session:
     async def _client_here(
         self, operation: Operation[Any, Any], arguments: Arguments
     ) -> Mq9Client | None:
-        """Return a client with which the running event loop may perform an operation, if any.
+        """Return a client for an operation on the running event loop, or None.
 
-        That spares two threads waking each other. Leases stay with the background loop, which
-        renews them while no loop of the caller's runs.
+        Such a client avoids a switch between two threads. Operations on leases stay on the
+        background loop, which renews leases while none of the caller's loops runs.
         """
         if operation.uses_leases(arguments) or self._closed:
             return None
@@ -488,14 +490,14 @@ class Session:
                 self._identity.has_mailbox = False
             if self._private is not None:
                 self._private.forget()
-            self._client = client  # last: from now on other event loops use it
+            self._client = client  # last, because other event loops use it from now on
         return client
 
     def close(self) -> None:
-        """End the session, and the connection if it is its own. Harmless when repeated.
+        """End the session, and its own connection if it has one. You may repeat this.
 
-        What it holds is not given back, since its threads may be resumed in another process; the
-        leases are no longer renewed.
+        It gives no messages back, because its threads may resume in another process. It stops
+        renewing their leases.
         """
         self._closed = True
         if self._keeper is not None:
@@ -504,7 +506,7 @@ class Session:
             self._connection.close()
 
     async def aclose(self) -> None:
-        """Do the same as ``close``, from async code."""
+        """End the session from async code; see ``close``."""
         try:
             await asyncio.to_thread(self.close)
         finally:
@@ -512,6 +514,6 @@ class Session:
                 await self._connection.leave()
 
     def enter(self) -> None:
-        """Let calls on the running event loop use a connection of its own, until ``aclose``."""
+        """Give calls on the running event loop a connection of its own, until ``aclose``."""
         if self._owns_connection:
             self._connection.enter()

@@ -1,4 +1,4 @@
-"""A chat model that plays a script, so that agents can be run and tested without a real one."""
+"""A chat model that plays a script, to run and test agents without a real model."""
 
 from __future__ import annotations
 
@@ -28,10 +28,15 @@ def call(tool: str, **arguments: Any) -> AIMessage:
 
 
 class ScriptedModel(BaseChatModel):
-    """Returns one step of its script at each call, whatever the input.
+    """Returns one step of its script for each call, whatever the input.
 
     Args:
-        steps: Its outputs, in order; ``call`` makes a step that calls a tool.
+        steps: Its outputs, in order. ``call`` makes a step that calls a tool.
+
+    Example:
+        ```python
+        model = ScriptedModel(call("fetch_messages"), "No new mail.")
+        ```
     """
 
     _steps: list[Step] = PrivateAttr()
@@ -47,7 +52,7 @@ class ScriptedModel(BaseChatModel):
         return "scripted"
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> ScriptedModel:
-        """Return the model itself: the script knows the tools it calls."""
+        """Return the model itself: the script knows its tools."""
         return self
 
     def _generate(

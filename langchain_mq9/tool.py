@@ -1,7 +1,7 @@
-"""A LangChain tool made of an operation."""
+"""A LangChain tool for an operation."""
 
-# Annotations stay what they are: LangChain reads those of ``_run`` and ``_arun`` with every call,
-# and would compile each that is a text.
+# Annotations must not be text: LangChain reads those of ``_run`` and ``_arun`` with every call and
+# would compile each text.
 
 from types import new_class
 from typing import Any, ClassVar, Literal, Unpack
@@ -19,15 +19,15 @@ from mq9.operations.tool_names import ToolNames
 
 
 class Mq9Tool(BaseTool):
-    """A tool made of an operation.
+    """A tool for an operation.
 
-    The content is compact JSON for the model, the artifact the result as a typed object. An error
-    reaches the model as a message with the next step; the run continues.
+    The content is compact JSON for the model. The artifact is the result as a typed object. An
+    error reaches the model as a message with the next step, and the run continues.
 
     Args:
-        session: The connection to share; ``Mq9Toolkit`` gives all its tools the same one.
-        options: Without a session, the arguments of one of the tool's own (see ``Session``), which
-            ``close`` closes.
+        session: The connection to share. ``Mq9Toolkit`` gives all its tools the same one.
+        options: Without ``session``, the arguments of the tool's own (see ``Session``). ``close``
+            closes it.
     """
 
     operation: ClassVar[Operation[Any, Any]]
@@ -54,12 +54,12 @@ class Mq9Tool(BaseTool):
         self._own_session = used if session is None else None
 
     def close(self) -> None:
-        """Close the tool's own connection, and leave a shared one open. May be repeated."""
+        """Close the tool's own connection. A shared connection stays open. You may repeat this."""
         if self._own_session is not None:
             self._own_session.close()
 
     async def aclose(self) -> None:
-        """Close the tool's own connection, and leave a shared one open. May be repeated."""
+        """Close the tool's own connection. A shared connection stays open. You may repeat this."""
         if self._own_session is not None:
             await self._own_session.aclose()
 
@@ -94,11 +94,11 @@ class Mq9Tool(BaseTool):
     ) -> str | dict[str, Any]:
         if isinstance(tool_input, str):
             return super()._parse_input(tool_input, tool_call_id)
-        # ``BaseTool`` would search all annotations for arguments to inject; there are none.
+        # ``BaseTool`` would search all annotations for injected arguments. There are none.
         return {"arguments": self.operation.arguments.model_validate(tool_input)}
 
     def _filter_injected_args(self, tool_input: dict[str, Any]) -> dict[str, Any]:
-        return dict(tool_input)  # for callbacks: none is injected
+        return dict(tool_input)  # for callbacks: no argument is injected
 
     def _run(
         self, *, config: RunnableConfig, arguments: Arguments | None = None
@@ -124,7 +124,7 @@ class Mq9Tool(BaseTool):
 
 
 def tool_class(operation: Operation[Any, Any], module: str) -> type[Mq9Tool]:
-    """Make the tool class of an operation for a module, such as ``SendMessageTool``."""
+    """Create the tool class of an operation for a module, such as ``SendMessageTool``."""
     description = ToolNames().text(operation.description)
     namespace = {
         "__module__": module,

@@ -1,4 +1,4 @@
-"""The tools of an agent, on one connection, and how nodes of its graphs ask other agents."""
+"""The tools of an agent on one connection, and questions from graph nodes to other agents."""
 
 from __future__ import annotations
 
@@ -39,14 +39,15 @@ Mode = Literal["wait", "interrupt"]
 
 
 class AskAgentTool(Mq9Tool):
-    """Asks an agent, found by its address, its name or what it can do, and returns its answer.
+    """Asks an agent and returns its answer. The model gives an address, a name or a capability.
 
-    It is not among the tools that ``Mq9Toolkit.get_tools`` returns; ``ask_agent_tool`` returns it.
+    ``Mq9Toolkit.get_tools`` does not return this tool. ``Mq9Toolkit.ask_agent_tool`` does.
 
     Args:
         session: The connection to share.
-        mode: ``wait`` to wait for the answer; ``interrupt`` to interrupt the graph, which a
-            ``MailboxWorker`` resumes with the answer, however late.
+        mode: ``wait`` waits for the answer. ``interrupt`` interrupts the graph, and a
+            ``MailboxWorker`` resumes it when the answer arrives, without a time limit. Default:
+            ``wait``.
     """
 
     operation: ClassVar[Operation[Any, Any]] = ask_agent
@@ -87,7 +88,7 @@ def _checked(mode: Mode) -> Mode:
 
 
 async def _ask(caller: Caller, question: Question, mode: Mode, timeout: float) -> Any:
-    """Return the answer; in the mode ``interrupt``, whom to ask."""
+    """Return the answer. In the mode ``interrupt``, return the address to ask."""
     if mode == "interrupt":
         return await recipient(caller, question)
     gathered = await ask_all(caller, [question], timeout=timeout)
@@ -96,8 +97,8 @@ async def _ask(caller: Caller, question: Question, mode: Mode, timeout: float) -
 
 
 def _interrupt(address: str, question: Question) -> Any:
-    """Interrupt the graph with a question; return the answer when it is resumed."""
-    from langgraph.types import interrupt  # noqa: PLC0415  # only graphs load it
+    """Interrupt the graph with a question. Return the answer after the graph resumes."""
+    from langgraph.types import interrupt  # noqa: PLC0415  # loaded only in graphs
 
     content = question.content
     said = {"text": content} if isinstance(content, str) else {"content": content}
@@ -116,28 +117,35 @@ def _interrupted(address: str, question: Question) -> tuple[str, Result]:
 
 
 class ToolkitOptions(AgentOptions, ClientOptions, total=False):
-    """The options of an agent's tools, and those of the client that they share."""
+    """The options of an agent's tools, and of the client that they share."""
 
 
 class Mq9Toolkit(BaseToolkit):
     """Gives an agent its mailbox, as tools for ``create_react_agent`` or ``create_agent``.
 
-    All tools share one connection, made when it is first needed, and work in sync and async code,
-    in several threads and on several event loops. Close it with ``close``, ``aclose`` or a ``with``
-    block; a forgotten one closes with the process. Inside ``async with`` calls on that event loop
-    have a further connection to a server, and take less time.
+    All tools share one connection, opened on first use. They work in sync and async code, in
+    several threads and on several event loops. Close it with ``close``, ``aclose`` or a ``with``
+    block. Otherwise it closes with the process. Inside ``async with``, calls on that event loop
+    have a further connection to a server and are faster.
 
     Args:
-        server: ``memory://name`` or ``sqlite:///path``. Default: the environment's ``MQ9_SERVER``,
-            else one file per user.
-        agent: The agent that the tools act as: the sender of its messages. Its mailbox (the slug of
-            its name, made if it is missing) and group are the defaults, and it reads only its own
-            mailbox and those it made. Without it every tool takes explicit addresses.
-        tools: The names of the tools to give. Default: all.
+        server: ``memory://name`` or ``sqlite:///path``. Default: the environment variable
+            ``MQ9_SERVER``, or else one file per user.
+        agent: The agent of the tools, which is the sender of its messages. Tools use its mailbox
+            (the slug of its name) and group by default, and create the mailbox if it is missing.
+            The agent reads only its own mailbox and those that it created. Without an agent, every
+            tool needs explicit addresses. Default: none.
+        tools: The names of the tools. Default: all.
         options: See ``AgentOptions``, and further arguments of ``Mq9Client``.
 
     Raises:
         InvalidRequest: An argument is invalid.
+
+    Example:
+        ```python
+        toolkit = Mq9Toolkit(agent="planner")
+        app = create_agent(model, toolkit.get_tools())
+        ```
     """
 
     _session: Session = PrivateAttr()
@@ -178,20 +186,25 @@ class Mq9Toolkit(BaseToolkit):
     ) -> Self:
         """Return a toolkit for another agent, on the connection of this one.
 
-        It has its own identity and its own memory of fetched messages, and shares all limits with
-        this toolkit. Closing it leaves the connection open; closing this one closes both. A server
-        that authenticates agents takes both for the agent of the connection: give each agent a
-        toolkit of its own there.
+        It has its own identity and its own memory of fetched messages, and the same limits as this
+        toolkit. Closing it leaves the connection open. Closing this toolkit closes both. A server
+        that authenticates agents sees both as the agent of the connection. There, create a toolkit
+        for each agent instead.
 
         Args:
             agent: The other agent.
             mail_address: Its mailbox. Default: the slug of its name.
-            tools: The names of the tools to give. Default: all.
-            allow_read: Patterns of further mailboxes that it may read.
+            tools: The names of the tools. Default: all.
+            allow_read: Patterns of further mailboxes that it may read. Default: none.
             allow_send: Patterns of mailboxes that it may send to. Default: all.
 
         Raises:
             InvalidRequest: An argument is invalid.
+
+        Example:
+            ```python
+            reviewer = toolkit.for_agent("reviewer").get_tools()
+            ```
         """
         kinds = _chosen(tools)
         session = self._session.for_agent(
@@ -210,7 +223,7 @@ class Mq9Toolkit(BaseToolkit):
         self._tools = [kind(session=session) for kind in kinds]
 
     def get_tools(self) -> list[BaseTool]:
-        """Return the tools; the same ones each time."""
+        """Return the tools. Each call returns the same ones."""
         return list(self._tools)
 
     @property
@@ -219,26 +232,32 @@ class Mq9Toolkit(BaseToolkit):
         return self._session
 
     def unread(self, config: RunnableConfig | None = None) -> Unread:
-        """Return how much mail waits for the agent, without taking any.
+        """Count the unread messages of the agent, without leasing them.
 
         Args:
-            config: The configuration of a run, whose thread's private mailbox counts, too.
+            config: The configuration of a run. The private mailbox of its thread also counts.
+                Default: none.
 
         Raises:
-            InvalidRequest: The tools belong to no agent.
-            Mq9Error: The broker refuses, or cannot be reached.
+            InvalidRequest: The tools have no agent.
+            Mq9Error: The broker refuses the request, or is out of reach.
+
+        Example:
+            ```python
+            print(toolkit.unread().total)
+            ```
         """
         return self._session.run(unread_of, config or {})
 
     async def aunread(self, config: RunnableConfig | None = None) -> Unread:
-        """Return how much mail waits for the agent, from async code; see ``unread``."""
+        """Count the unread messages of the agent, from async code; see ``unread``."""
         return await self._session.arun(unread_of, config or {})
 
     def ask_agent_tool(self, mode: Mode = "wait") -> AskAgentTool:
-        """Return a tool with which a model asks an agent; see ``AskAgentTool``.
+        """Return a tool for a model to ask an agent; see ``AskAgentTool``.
 
         Args:
-            mode: ``wait`` or ``interrupt``; see ``ask_agent``.
+            mode: ``wait`` or ``interrupt``; see ``ask_agent``. Default: ``wait``.
         """
         return AskAgentTool(session=self.session, mode=mode)
 
@@ -253,29 +272,35 @@ class Mq9Toolkit(BaseToolkit):
         id: str | None = None,  # noqa: A002  # as gather calls it
         config: RunnableConfig | None = None,
     ) -> Any:
-        """Ask an agent in a node of a graph, and return its answer: its JSON, or else its text.
+        """Ask an agent in a node of a graph, and return its answer as parsed JSON or text.
 
-        In a thread the same question in the same step is asked once: a node that is run again, also
-        after a crash, asks the same agent and gets the answer that came in the meantime.
+        A thread asks the same question in the same step only once. If the node runs again, even
+        after a crash, it asks the same agent and gets the answer that arrived in the meantime.
 
         Args:
-            content: The question: text, bytes, or anything that JSON can write.
+            content: The question: text, bytes, or any JSON value.
             to: The mailbox address of the agent, or the name of a registered one.
-            capability: Instead, what the agent must be able to do, in words of its own card.
-            timeout: Seconds to wait for the answer; more than 0.
+            capability: Instead of ``to``, the capability of the agent in the words of its card.
+            timeout: Seconds to wait for the answer, more than 0. Default: 60.
             mode: ``wait``, or ``interrupt`` to interrupt the graph with ``{"type": "question",
-                "to": …, "text": …}``, or ``"content"`` in place of ``"text"`` for other bodies.
-                A ``MailboxWorker`` mails that and resumes the graph with the answer, however late.
+                "to": …, "text": …}``. For other bodies it has ``"content"`` instead of ``"text"``.
+                A ``MailboxWorker`` mails the question and resumes the graph when the answer
+                arrives, without a time limit. Default: ``wait``.
             id: Distinguishes the question from the same one elsewhere in the node.
             config: The configuration of the node. Default: that of the current run.
 
         Raises:
-            NoReply: No answer came in time; a node that is run again waits for it again.
-            RequestFailed: The other agent gave the question up. A node that is run again raises it
-                again, unless a good answer has come.
-            AgentNotFound: No agent can do that.
+            NoReply: No answer arrived in time. If the node runs again, it waits again.
+            RequestFailed: The other agent gave the question up. If the node runs again, it raises
+                this again, unless a good answer has arrived.
+            AgentNotFound: No agent has the capability.
             MailboxNotFound: The mailbox does not exist.
             Mq9Error: The question cannot be sent.
+
+        Example:
+            ```python
+            answer = toolkit.ask_agent("How many roses are left?", to="florist")
+            ```
         """
         question = Question(content, to=to, capability=capability)
         ask = partial(_ask, question=question, mode=_checked(mode), timeout=timeout)
@@ -293,7 +318,7 @@ class Mq9Toolkit(BaseToolkit):
         id: str | None = None,  # noqa: A002  # as gather calls it
         config: RunnableConfig | None = None,
     ) -> Any:
-        """Ask an agent in a node of a graph, awaited on any event loop; see ``ask_agent``."""
+        """Ask an agent in a node of a graph, from async code; see ``ask_agent``."""
         question = Question(content, to=to, capability=capability)
         ask = partial(_ask, question=question, mode=_checked(mode), timeout=timeout)
         found = await self.session.arun(ask, with_call(ensure_config(config), step=id))
@@ -310,24 +335,30 @@ class Mq9Toolkit(BaseToolkit):
     ) -> Gathered:
         """Ask several agents at once in a node of a graph, and return their answers.
 
-        In a thread each question is asked once: a node that is run again gets the answers that came
-        in the meantime.
+        A thread asks each question only once. If the node runs again, it gets the answers that
+        arrived in the meantime.
 
         Args:
             questions: The questions, up to 1 000.
-            timeout: Seconds to wait for the answers; more than 0.
-            minimum: Number of answers that is enough when the time is over. Default: all.
+            timeout: Seconds to wait for the answers, more than 0. Default: 60.
+            minimum: The number of answers that are enough at the end of ``timeout``. Default: all.
             id: Distinguishes them from the same questions elsewhere in the node.
             config: The configuration of the node. Default: that of the current run.
 
         Returns:
-            The messages in the order of the questions; None for a missing answer.
+            The messages in the order of the questions. None for a missing answer.
 
         Raises:
-            NoReply: Fewer than ``minimum`` answers came in time; ``gathered`` has them.
-            RequestFailed: Too many agents gave their question up; ``gathered`` has the answers.
-            AgentNotFound: No agent can do what one of them asks for.
-            Mq9Error: Too many questions cannot be sent.
+            NoReply: Fewer than ``minimum`` answers arrived in time. They are in ``gathered``.
+            RequestFailed: Too many agents gave their question up. ``gathered`` has the answers.
+            AgentNotFound: No agent has the capability in one of the questions.
+            Mq9Error: ``minimum`` is out of reach because questions cannot be sent.
+
+        Example:
+            ```python
+            questions = [Question("Roses?", to="florist"), Question("Tulips?", to="florist")]
+            answers = toolkit.gather(questions, timeout=60, minimum=1)
+            ```
         """
         ask = partial(ask_all, questions=questions, timeout=timeout, minimum=minimum)
         return self.session.run(ask, with_call(ensure_config(config), step=id))
@@ -341,26 +372,26 @@ class Mq9Toolkit(BaseToolkit):
         id: str | None = None,  # noqa: A002  # as Mq9Client.gather calls it
         config: RunnableConfig | None = None,
     ) -> Gathered:
-        """Ask several agents at once, awaited on any event loop; see ``gather``."""
+        """Ask several agents at once, from async code; see ``gather``."""
         ask = partial(ask_all, questions=questions, timeout=timeout, minimum=minimum)
         return await self.session.arun(ask, with_call(ensure_config(config), step=id))
 
     def unregister(self) -> None:
-        """Take the agent out of the registry; its mailbox stays.
+        """Remove the agent from the registry. Its mailbox stays.
 
         Raises:
-            InvalidRequest: The tools belong to no agent.
-            AgentNotFound: It is not registered.
-            Mq9Error: The broker refuses, or cannot be reached.
+            InvalidRequest: The tools have no agent.
+            AgentNotFound: The agent is not registered.
+            Mq9Error: The broker refuses the request, or is out of reach.
         """
         self._session.unregister()
 
     async def aunregister(self) -> None:
-        """Take the agent out of the registry, from async code; see ``unregister``."""
+        """Remove the agent from the registry, from async code; see ``unregister``."""
         await self._session.aunregister()
 
     def close(self) -> None:
-        """Close the connection, unless it is another toolkit's. May be repeated."""
+        """Close the connection, unless it is another toolkit's. You may repeat this."""
         self._session.close()
 
     async def aclose(self) -> None:
@@ -382,12 +413,12 @@ class Mq9Toolkit(BaseToolkit):
 
 
 def _chosen(tools: Sequence[str] | None) -> list[type[Mq9Tool]]:
-    """Return the kinds of tools of these names; all when None are given."""
+    """Return the tool classes with these names. None means all."""
     if isinstance(tools, str):
         raise InvalidRequest(f"tools: {tools!r} is one text; give a list of names")
     known = {tool.operation.name: tool for tool in TOOLS}
     wanted = list(known) if tools is None else list(tools)
     for name in wanted:
-        if name not in list(known):  # even what cannot be hashed
+        if name not in list(known):  # a list, because the name may be unhashable
             raise InvalidRequest(f"tools: {name!r} is not one of {', '.join(known)}")
     return [known[name] for name in wanted]

@@ -1,4 +1,4 @@
-"""The tool classes, such as ``SendMessageTool``: one for each operation of the catalogue.
+"""The tool classes, such as ``SendMessageTool``: one for each operation in the catalogue.
 
 Type checkers and editors read ``tools.pyi``, which ``make generated`` writes.
 """

@@ -17,19 +17,19 @@
     ├── Unauthorized              unauthorized
     ├── Forbidden                 forbidden
     │   └── ReplyForbidden        reply_forbidden    (raised by the client)
-    ├── Unavailable               unavailable        (nothing was done; try again soon)
+    ├── Unavailable               unavailable        (nothing was done: try again soon)
     │   ├── OutcomeUnknown        outcome_unknown    (it may have been done)
-    │   ├── BrokerFailed          broker_failed      (nothing was done; an operator must act)
-    │   └── TooExpensive          too_expensive      (nothing was done; ask for less)
+    │   ├── BrokerFailed          broker_failed      (nothing was done: an operator must act)
+    │   └── TooExpensive          too_expensive      (nothing was done: ask for less)
     ├── BadReply                  bad_reply          (the broker does not speak the protocol)
     ├── NotConnected              not_connected      (nothing was sent)
     │   └── Unreachable           unreachable        (no broker answers there)
     ├── NoReply                   no_reply           (also a TimeoutError)
-    ├── RequestFailed             request_failed     (the agent that was asked gave it up)
+    ├── RequestFailed             request_failed     (the other agent gave it up)
     └── UnusableFile              unusable_file      (nothing was changed)
 
-The codes down to ``too_expensive`` travel on the wire; the last six arise in the client. Text is
-for people and may change, ``code`` is for programs and does not.
+The codes down to ``too_expensive`` travel on the wire. The last six arise in the client. The text
+of an error is for people and may change. Its ``code`` is for programs and stays the same.
 """
 
 from __future__ import annotations
@@ -77,37 +77,37 @@ class Mq9Error(Exception):
 
 
 class InvalidRequest(Mq9Error, ValueError):
-    """A field is missing, of the wrong type or out of range; nothing was changed."""
+    """A field is missing, of the wrong type or out of range. Nothing was changed."""
 
     code = "invalid_request"
 
 
 class InvalidAddress(InvalidRequest):
-    """A mail_address breaks the rules for addresses; nothing was sent."""
+    """A mail_address breaks the rules for addresses. Nothing was sent."""
 
     code = "invalid_address"
 
 
 class MailboxExists(Mq9Error):
-    """A mailbox of that name is already there."""
+    """A mailbox of that name exists."""
 
     code = "mailbox_exists"
 
 
 class MailboxNotFound(Mq9Error):
-    """The mailbox was never created, was dropped, or its TTL has passed."""
+    """The mailbox was never created, was dropped, or has expired."""
 
     code = "mailbox_not_found"
 
 
 class ReplyMailboxNotFound(MailboxNotFound):
-    """The mailbox for the answer of a message does not exist: no client waits for it."""
+    """The mailbox for the answer to a message does not exist: no client waits for it."""
 
     code = "reply_mailbox_not_found"
 
 
 class MessageNotFound(Mq9Error):
-    """No such message, or none that was delivered to that consumer group."""
+    """The message does not exist, or was not delivered to that consumer group."""
 
     code = "message_not_found"
 
@@ -119,43 +119,43 @@ class AgentNotFound(Mq9Error):
 
 
 class LimitReached(Mq9Error):
-    """A limit of the broker was met; the message names the limit and the value."""
+    """The request exceeds a limit of the broker. The text has the limit and the value."""
 
     code = "limit_reached"
 
 
 class MailboxFull(LimitReached):
-    """The mailbox is at its limit and holds nothing that may make room."""
+    """The mailbox is at its limit, and no message in it may be evicted."""
 
     code = "mailbox_full"
 
 
 class PayloadTooLarge(LimitReached):
-    """The payload is larger than the broker takes."""
+    """The payload is larger than the broker accepts."""
 
     code = "payload_too_large"
 
 
 class IdConflict(Mq9Error):
-    """The idempotency id was used before, with another body."""
+    """The idempotency id was used before with another body."""
 
     code = "id_conflict"
 
 
 class Unauthorized(Mq9Error):
-    """The broker does not know who is asking."""
+    """The broker refuses the credentials of the client."""
 
     code = "unauthorized"
 
 
 class Forbidden(Mq9Error):
-    """The broker knows who is asking, and that agent may not do this."""
+    """The broker knows the agent, and that agent may not do this."""
 
     code = "forbidden"
 
 
 class ReplyForbidden(Forbidden):
-    """The agent may not send to the mailbox that a message names for its answer."""
+    """The agent may not send to the mailbox in ``reply_to``."""
 
     code = "reply_forbidden"
 
@@ -163,20 +163,21 @@ class ReplyForbidden(Forbidden):
 class Unavailable(Mq9Error):
     """The broker cannot serve the request now.
 
-    As this class itself, nothing was done: try again soon. Each subclass names another next step.
+    The class itself means that nothing was done: try again soon. Each subclass has its own next
+    step.
     """
 
     code = "unavailable"
 
 
 class OutcomeUnknown(Unavailable):
-    """No reply came: the request may have been carried out. Repeat only what is idempotent."""
+    """No reply arrived. The outcome is unknown, so repeat idempotent requests only."""
 
     code = "outcome_unknown"
 
 
 class BrokerFailed(Unavailable):
-    """The broker failed, as with a full disk. Nothing was done, and an operator must act."""
+    """The broker failed, for example with a full disk. Nothing was done: an operator must act."""
 
     code = "broker_failed"
 
@@ -188,29 +189,29 @@ class TooExpensive(Unavailable):
 
 
 class BadReply(Mq9Error):
-    """The broker sent something that is not a reply of the protocol."""
+    """The broker sent a reply that breaks the protocol."""
 
     code = "bad_reply"
 
 
 class NotConnected(Mq9Error):
-    """The client is not connected, or was closed; nothing was sent."""
+    """The client is not connected, or was closed. Nothing was sent."""
 
     code = "not_connected"
 
 
 class Unreachable(NotConnected):
-    """No broker answers at that URL; nothing was sent, so asking again later is safe."""
+    """No broker answers at that URL. Nothing was sent, so you can safely try again later."""
 
     code = "unreachable"
 
 
 class NoReply(Mq9Error, TimeoutError):
-    """The question was delivered, and no answer came in time.
+    """The question was delivered, and no answer arrived in time.
 
     Args:
         text: The message of the error.
-        gathered: Of several questions, the answers that arrived, as a ``Gathered``; else None.
+        gathered: For several questions, the answers that arrived, as a ``Gathered``, or None.
     """
 
     code = "no_reply"
@@ -221,14 +222,14 @@ class NoReply(Mq9Error, TimeoutError):
 
 
 class RequestFailed(Mq9Error):
-    """The agent gave the request up, and answered with an error.
+    """The agent gave the request up and answered with an error.
 
     Args:
         text: The message of the error.
-        failure: The reason as a word for programs: ``rejected``, ``failed`` or ``expired``.
-        reason: The reason in the words of the agent, or the name of an error's class.
+        failure: The reason for programs: ``rejected``, ``failed`` or ``expired``.
+        reason: The reason in the words of the agent, or the class of its error.
         reference: An id that is also in that agent's log.
-        gathered: Of several questions, the answers that arrived, as a ``Gathered``; else None.
+        gathered: For several questions, the answers that arrived, as a ``Gathered``, or None.
     """
 
     code = "request_failed"
@@ -250,7 +251,7 @@ class RequestFailed(Mq9Error):
 
 
 class UnusableFile(Mq9Error):
-    """The broker's file is damaged, of a newer version or not mq9's; it was left as it was."""
+    """The broker's file is damaged, of a newer version or not mq9's. mq9 left it unchanged."""
 
     code = "unusable_file"
 
@@ -264,22 +265,22 @@ def _tree(root: type[Mq9Error]) -> dict[str, type[Mq9Error]]:
 
 _BY_CODE = _tree(Mq9Error)
 
-# Older brokers of ours have one code for all that is ``Unavailable``.
+# Earlier releases of our broker have one code for all of ``Unavailable``.
 _UNKNOWN_PHRASE = "unknown"
 
-# Brokers other than ours send the sentence alone. The first phrase that it contains decides.
+# Other brokers send only the sentence. The first phrase in it decides.
 _BY_SENTENCE = (
     ("already exists", MailboxExists),
     ("mailbox not found", MailboxNotFound),
     ("message not found", MessageNotFound),
     ("invalid mail_address", InvalidAddress),
     ("agent not found", AgentNotFound),
-    ("unknown variant", InvalidRequest),  # a word, such as deliver=new, that RobustMQ does not know
+    ("unknown variant", InvalidRequest),  # RobustMQ does not know a word, such as deliver=new
 )
 
 
 def from_reply(sentence: str, code: str | None = None) -> Mq9Error:
-    """Make the error that a reply describes."""
+    """Return the error of a reply."""
     if code == Unavailable.code and _UNKNOWN_PHRASE in sentence:
         return OutcomeUnknown(sentence)
     if code in _BY_CODE:

@@ -3,18 +3,18 @@
 ``langchain_mq9`` sends questions in this format. ``mq9 inbox`` and ``mq9 reply`` show and answer
 them.
 
-The answer is the body of a message: parsed JSON, or else text. A question without actions takes any
-answer. One with actions takes a decision on each action, in one of these forms:
+The answer is the body of a message: parsed JSON, or otherwise text. A question without actions
+accepts any answer. A question with actions needs a decision on each action, in one of these forms:
 
-- ``{"decisions": [decision, …]}`` with one decision for each action, in their order, or the list
-  alone;
-- one decision, where there is one action, or where it approves or rejects all of them;
+- ``{"decisions": [decision, …]}`` with one decision for each action, in their order, or only the
+  list;
+- one decision, for a single action, or to approve or reject all actions;
 - the word ``approve`` or ``reject``, which is such a decision.
 
 A decision is ``{"type": "approve"}``, ``{"type": "reject", "message": …}``,
 ``{"type": "edit", "edited_action": {"name": …, "args": …}}`` or
-``{"type": "respond", "message": …}``, as LangChain has them. The words of the Agent Inbox schema
-(``accept``, ``ignore``, ``response``, with ``args``) are accepted, too.
+``{"type": "respond", "message": …}``, as in LangChain. The words of the Agent Inbox schema
+(``accept``, ``ignore``, ``response``, with ``args``) are also accepted.
 
 A receipt reports the outcome of an answer to the person. It goes to the ``reply_to`` of the answer,
 with its ``correlation_id``. The receipt for an accepted answer is
@@ -57,7 +57,7 @@ DECISIONS = ("approve", "edit", "reject", "respond")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """Something that a program wants to do, and a person is to decide about."""
+    """An action of a program that needs a person's decision."""
 
     name: str
     args: Mapping[str, Any]
@@ -66,7 +66,7 @@ class Action:
     schema: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as it stands in the body of a question."""
+        """Return the action as JSON in the body of a question."""
         body: dict[str, Any] = {
             "name": self.name,
             "args": dict(self.args),
@@ -84,11 +84,11 @@ class MailedQuestion:
 
     Attributes:
         text: The text of the question.
-        value: Further content as JSON; None for none.
-        actions: The actions to decide about. Without any, each answer is accepted.
-        expires: The last instant for an answer, in Unix seconds; None for no limit.
-        problem: Why an earlier answer was refused; None without one.
-        schema: The JSON schema of the answer; None for none.
+        value: Further content as JSON. None without any.
+        actions: The actions to decide about. Without actions, each answer is accepted.
+        expires: The last instant for an answer, in Unix seconds. None for no limit.
+        problem: Why an earlier answer was refused. None without one.
+        schema: The JSON schema of the answer. None without one.
     """
 
     text: str
@@ -99,7 +99,7 @@ class MailedQuestion:
     schema: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the body of the message that asks it."""
+        """Return the body of the message for this question."""
         body: dict[str, Any] = {"type": TYPE, "text": self.text, "value": self.value}
         if self.actions:
             body["actions"] = [one.to_json() for one in self.actions]
@@ -113,7 +113,7 @@ class MailedQuestion:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> MailedQuestion | None:
-        """Read the body of a message; None when it is not a question of this format."""
+        """Read the body of a message. None if it is not a question of this format."""
         if body.get("type") != TYPE or not isinstance(body.get("text"), str):
             return None
         listed = body.get("actions", [])
@@ -136,7 +136,7 @@ class MailedQuestion:
 
     @classmethod
     def from_payload(cls, payload: bytes) -> MailedQuestion:
-        """Read the body of a message; a body of another format is the text of a question."""
+        """Read the body of a message. A body of another format is the text of a question."""
         try:
             body = orjson.loads(payload)
         except ValueError:
@@ -146,12 +146,12 @@ class MailedQuestion:
 
 
 def closed(question: MailedQuestion, text: str) -> dict[str, Any]:
-    """Return the body of the note that takes the place of a question which needs no answer."""
+    """Return the body of the note that replaces a question without need for an answer."""
     return {"type": _CLOSED, "text": text, "question": question.text}
 
 
 def closing_note(payload: bytes) -> str | None:
-    """Return why a question no longer needs an answer; None if the body is not such a note."""
+    """Return why a question no longer needs an answer. None if the body is not such a note."""
     try:
         body = orjson.loads(payload)
     except ValueError:
@@ -181,11 +181,11 @@ _FOR_ALL = ("approve", "reject")  # decisions on all actions at once
 
 
 class InvalidAnswer(ValueError):
-    """An answer does not fit its question; the text is the reason, for the person."""
+    """An answer does not fit its question. The text is the reason, for the person."""
 
 
 def answer_of(payload: bytes) -> Any:
-    """Return the answer in a message: parsed JSON, or else text."""
+    """Return the answer in a message: parsed JSON, or otherwise text."""
     try:
         return orjson.loads(payload)
     except ValueError:
@@ -197,14 +197,14 @@ def answer_of(payload: bytes) -> Any:
 
 
 def decision_word(text: str) -> str | None:
-    """Return which of ``DECISIONS`` a word means; None when none."""
+    """Return the member of ``DECISIONS`` that a word means, or None."""
     word = text.strip().casefold()
     word = _SYNONYMS.get(word, word)
     return word if word in DECISIONS else None
 
 
 def decisions_of(actions: Sequence[Action], answer: Any) -> list[dict[str, Any]]:
-    """Return an answer's decision on each action, as LangChain's middleware takes them."""
+    """Return an answer's decision on each action, in the form of LangChain's middleware."""
     given = _given(answer)
     if isinstance(given, list):
         if len(given) != len(actions):
@@ -223,7 +223,7 @@ def decisions_of(actions: Sequence[Action], answer: Any) -> list[dict[str, Any]]
 
 
 def _given(answer: Any) -> Any:
-    """Return the decision, or the list of them, that an answer holds."""
+    """Return the decision, or the list of decisions, in an answer."""
     if isinstance(answer, str):
         return {"type": answer}
     if isinstance(answer, Mapping) and "decisions" in answer:
@@ -254,7 +254,7 @@ def _decision(action: Action, given: Any) -> dict[str, Any]:
 
 
 def _word(action: Action, given: Any) -> str:
-    """Return which of ``DECISIONS`` is taken on an action."""
+    """Return the member of ``DECISIONS`` in a decision on an action."""
     if not isinstance(given, Mapping) or not isinstance(given.get("type"), str):
         raise InvalidAnswer(
             f"{action.name}: {shown(given)} is not a decision; {_allowed(action.decisions)}"
@@ -285,7 +285,7 @@ def _edited(action: Action, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_names(action: Action, args: Mapping[str, Any]) -> None:
-    """Check that an edit has the arguments that an action has: by its schema, else as asked."""
+    """Check the arguments of an edit: by the action's schema, otherwise by its arguments."""
     names, required, takes_more = set(action.args), set(action.args), False
     properties = None if action.schema is None else action.schema.get("properties")
     if action.schema is not None and isinstance(properties, Mapping):
@@ -322,8 +322,8 @@ _RECEIPT = "receipt"
 class AnswerOutcome(StrEnum):
     """The outcome of an answer.
 
-    ``accepted``: it is the answer. ``refused``: it is not, and the question is still open.
-    ``closed``: it is not, and the question is closed.
+    ``accepted``: it is the answer. ``refused``: the answer does not count, and the question stays
+    open. ``closed``: the answer does not count, and the question is closed.
     """
 
     ACCEPTED = "accepted"
@@ -340,7 +340,7 @@ class Receipt:
     by: str | None = None
 
     def body(self, answer: StoredMessage) -> dict[str, Any]:
-        """Return the body of its message."""
+        """Return the body of the receipt."""
         if self.outcome is AnswerOutcome.ACCEPTED:
             return {"type": _RECEIPT, "outcome": str(self.outcome)}
         failed = ErrorAnswer.of(answer, Failure.REJECTED, self.text or "").value()
@@ -350,10 +350,10 @@ class Receipt:
 
     @classmethod
     def read(cls, message: StoredMessage) -> Self | None:
-        """Return the receipt in a message; None if it is not a receipt.
+        """Return the receipt in a message. None if it is not a receipt.
 
-        An error answer without an outcome is from a sender that gave the answer up: the question is
-        still open.
+        An error answer without an outcome means that the sender gave the answer up. The question
+        then stays open.
         """
         try:
             body = message.json()
@@ -378,7 +378,7 @@ class Receipt:
 
 
 def mailbox_of(name: str) -> str:
-    """Return the mailbox with an address, or of an agent's name."""
+    """Return the mailbox of an address or an agent's name."""
     try:
         return addresses.parse(name)
     except InvalidAddress:
@@ -386,7 +386,7 @@ def mailbox_of(name: str) -> str:
 
 
 def own_mailbox(sender: str | None) -> str | None:
-    """Return the mailbox of a sender's name, if there can be one."""
+    """Return the mailbox of a sender's name, if the name gives a valid one."""
     try:
         return None if sender is None else addresses.slug(sender)
     except InvalidRequest:
@@ -396,18 +396,18 @@ def own_mailbox(sender: str | None) -> str | None:
 async def sender_problem(
     client: Mq9Client, answer: StoredMessage, asked: Collection[str], *, is_authenticated: bool
 ) -> str | None:
-    """Return why the sender of an answer may not give it; None if it may.
+    """Return why the sender of an answer may not give it. None if it may.
 
-    Clients that may take messages from the mailbox of a question may answer for it: the broker
-    checks that for ``from_mailbox``. The agent that owns the mailbox may, too. Without
+    Clients that may take messages from the mailbox of a question may answer it. The broker checks
+    that for ``from_mailbox``. The agent that owns the mailbox may also answer. Without
     authentication the broker knows no senders, so all clients may answer.
 
     Args:
         client: The connection of the question's sender.
-        answer: The answer, as that sender got it.
+        answer: The answer.
         asked: The mailboxes that got the question.
         is_authenticated: Whether the broker authenticates this client, and so the senders of
-        answers.
+            answers.
     """
     if not answer.sender_verified:
         return "the broker does not know its sender" if is_authenticated else None

@@ -1,1 +1,1 @@
-"""The client: one method per verb of the protocol, on whichever broker the URL means."""
+"""The client: one method per verb of the protocol. The URL selects the broker."""

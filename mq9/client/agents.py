@@ -17,33 +17,45 @@ class AgentMethods(ClientBase):
     """Register agents, find them, and remove them."""
 
     async def whoami(self) -> str | None:
-        """Return the agent that the broker takes this client for; None for nobody in particular.
+        """Return the agent that the broker has authenticated for this client, or None.
 
-        Our broker has this verb; others do not.
+        Only our broker has this verb.
+
+        Example:
+            ```python
+            print(await client.whoami() or "not authenticated as an agent")
+            ```
         """
         return (await self.identity()).agent
 
     async def identity(self) -> Identity:
-        """Return the agent and the role that the broker takes this client for.
+        """Return the agent and the role of this client, as the broker sees them.
 
-        Our broker has this verb; others do not.
+        Only our broker has this verb.
+
+        Example:
+            ```python
+            identity = await client.identity()
+            print(identity.agent, identity.role)
+            ```
         """
         return await self._connection.request(requests.Whoami())
 
     async def agent_register(
         self, agent_card: Mapping[str, Any], *, ttl: int | None = None
     ) -> None:
-        """Register an agent, or replace its registration; its mailbox is made if it is missing.
+        """Register an agent, or replace its registration. If its mailbox is missing, create it.
 
         Args:
             agent_card: Any JSON object with a ``name`` or a ``mailbox``, such as an A2A AgentCard
-                with a mailbox. Kept and returned unchanged.
-            ttl: Seconds without activity of the agent after which its registration expires.
-                Registering, reporting, sending as the agent, and fetching or acking for it count.
+                with a mailbox. The broker returns it unchanged.
+            ttl: Seconds without activity after which the registration expires. Registering,
+                reporting, sending as the agent, and fetching or acking for it count as activity.
+                Default: the ``ttl`` of the card, or else never.
 
         Raises:
-            LimitReached: The registry holds as many agents as it may.
-            Forbidden: The name was registered by another, authenticated agent.
+            LimitReached: The registry has reached its maximum number of agents.
+            Forbidden: Another authenticated agent registered the name.
 
         Example:
             ```python
@@ -62,25 +74,35 @@ class AgentMethods(ClientBase):
     async def agent_unregister(
         self, mailbox: str | None = None, *, name: str | None = None
     ) -> None:
-        """Take an agent out of the registry.
+        """Remove an agent from the registry.
 
         Args:
-            mailbox: Its mailbox, or its name.
-            name: Its name.
+            mailbox: The agent's mailbox, or its name.
+            name: The agent's name.
 
         Raises:
-            AgentNotFound: No agent is registered so.
+            AgentNotFound: No such agent is registered.
+
+        Example:
+            ```python
+            await client.agent_unregister(name="florist")
+            ```
         """
         await self._connection.request(requests.Unregister(**_who(mailbox, name)))
 
     async def agent_report(self, report: Mapping[str, Any]) -> None:
-        """Report the status of an agent, which counts as activity.
+        """Report the status of an agent. This counts as activity.
 
         Args:
-            report: ``mailbox`` or ``name``, beside whatever it wants to be known.
+            report: ``mailbox`` or ``name`` of the agent, with any other fields that it publishes.
 
         Raises:
-            AgentNotFound: No agent is registered so.
+            AgentNotFound: No such agent is registered.
+
+        Example:
+            ```python
+            await client.agent_report({"name": "florist", "load": 0.7})
+            ```
         """
         given = dict(checks.json_object("report", report))
         who = _who(given.pop("mailbox", None), given.pop("name", None))
@@ -101,16 +123,16 @@ class AgentMethods(ClientBase):
 
         Args:
             text: Words to look for.
-            semantic: A sentence to find by meaning; wins over ``text``.
-            min_score: The lowest score that is found, 0 to 2; 0 leaves out nobody. By default it
-                is what the broker's embeddings say, below which a match is ``weak``, and 0 for
-                words.
-            limit: Highest number to return, 1 to 1 000.
-            page: Which page of that size, from 1.
+            semantic: A sentence to search for by meaning. It takes precedence over ``text``.
+            min_score: The lowest score of a match, 0 to 2. Default: 0 for words. For meaning, it is
+                the score of the broker's embeddings below which a match is ``weak``.
+            limit: Maximum number of agents to return, 1 to 1 000. Default: 20.
+            page: The number of the page of that size. Default: 1, the first page.
 
         Returns:
-            What the agents registered, best first; by name when nothing is asked. Its ``mode``
-            tells what really ranked them: ``text`` where finding by meaning was not possible.
+            The agents' cards, best match first. Without ``text`` and ``semantic`` they are in order
+            of names. ``mode`` is the ranking that was used. It is ``text`` if the broker could not
+            search by meaning.
 
         Example:
             ```python
@@ -131,25 +153,31 @@ class AgentMethods(ClientBase):
         wrote_to: str | None = None,
         before: int | None = None,
     ) -> list[AgentEntry]:
-        """Look up agents by their exact names, or by their mailboxes.
+        """Look up agents by exact name or by mailbox.
 
-        Our broker has this verb; others do not.
+        Only our broker has this verb.
 
         Args:
             names: Up to 100 names, such as the senders of messages.
             mailboxes: Up to 100 addresses.
-            wrote_to: A mailbox that this client may look at: then it is told of each name since
-                when there are messages from it, among the newest 1 000.
-            before: Leave out the message with this number, and later ones.
+            wrote_to: A mailbox that this client may look at. Each entry of a name then has the
+                instant of its oldest message there, among the newest 1 000.
+            before: Ignore the message with this number, and all later ones.
 
         Returns:
-            First of each of ``names``, registered or not, then of the agents at ``mailboxes`` that
-            are not among these, at most 10 of one mailbox.
+            One entry for each of ``names``, registered or not. Then the other agents at
+            ``mailboxes``, at most 10 for each mailbox.
 
         Raises:
-            MailboxNotFound: The mailbox ``wrote_to`` is not there.
+            MailboxNotFound: The mailbox ``wrote_to`` does not exist.
             Forbidden: This client may not look at it.
-            InvalidRequest: Nobody is named, or the broker does not know the verb.
+            InvalidRequest: There is no name and no mailbox, or the broker does not have this verb.
+
+        Example:
+            ```python
+            [entry] = await client.agent_lookup(["florist"])
+            print(entry.registered, entry.mailbox)
+            ```
         """
         body = requests.Lookup(
             names=arguments.listed(names),
@@ -161,7 +189,7 @@ class AgentMethods(ClientBase):
 
 
 def _who(mailbox: Any, name: Any) -> dict[str, Any]:
-    """Name an agent by mailbox and name, since some brokers know only names."""
+    """Return mailbox and name of an agent as fields. Some brokers know only names."""
     if mailbox is None or mailbox == "":
         return {"name": name}
     if not isinstance(mailbox, str):

@@ -1,4 +1,4 @@
-"""Waiting for mailboxes that do not exist yet, and for answers to what was asked."""
+"""Wait for mailboxes that do not exist yet, and for answers to questions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mq9.errors import MailboxNotFound
 from mq9.models import Message
 
 _LONGEST_WAIT_MS = 60_000
-_MOST_ANSWERS = 1_000  # messages of one correlation id that are looked at
-_AT_ONCE = 64  # requests, as many of one client as a server works on
+_MOST_ANSWERS = 1_000  # messages to look at for one correlation id
+_AT_ONCE = 64  # concurrent requests, the number that a server handles for one client
 
 _logger = logging.getLogger("mq9.client")
 
-MOST_S = 10.0  # that a mailbox is waited for
-_FIRST_PAUSE_S = 0.05  # doubled after each further look
+MOST_S = 10.0  # to wait for a mailbox
+_FIRST_PAUSE_S = 0.05  # doubled after each further attempt
 _MOST_PAUSE_S = 1.0
 
 T = TypeVar("T")
@@ -31,9 +31,9 @@ R = TypeVar("R")
 async def stored_answers(
     client: MessageMethods, mail_address: str, correlation_ids: Sequence[str]
 ) -> tuple[dict[str, Message], int]:
-    """Return the answer under each correlation id, and the first msg_id not looked at.
+    """Return the answer for each correlation id, and the first msg_id that was not read.
 
-    That is the first message, unless it is an error answer and a good answer follows it.
+    The answer is the first message, unless that is an error answer and a good answer follows.
     """
 
     async def find(correlation_id: str) -> Message | None:
@@ -56,9 +56,9 @@ async def first_answers(
     seconds: float,
     most_failed: int = 0,
 ) -> dict[str, Message]:
-    """Wait for an answer under each correlation id, and return those that came.
+    """Wait for an answer to each correlation id, and return those that arrive.
 
-    The first one counts, unless it is an error answer and a good answer comes during the wait.
+    The first one counts, unless it is an error answer and a good answer arrives during the wait.
     """
     deadline_ms = clock.monotonic_ms() + round(seconds * 1000)
     found: dict[str, Message] = {}
@@ -81,7 +81,7 @@ async def first_answers(
 
 
 async def at_once(call: Callable[[T], Awaitable[R]], arguments: Sequence[T]) -> list[R]:
-    """Call a coroutine function with each argument, several at once; return what they return."""
+    """Call a coroutine function with each argument, several at once, and return the results."""
     results: list[R] = []
     for start in range(0, len(arguments), _AT_ONCE):
         several = (call(one) for one in arguments[start : start + _AT_ONCE])
@@ -97,9 +97,9 @@ async def once_there(
     seconds: float,
     on_missing: Callable[[str], None] = _logger.info,
 ) -> T:
-    """Do something with a mailbox; wait, 10 s at most, for one that does not exist yet.
+    """Call ``attempt``. If its mailbox does not exist yet, wait for it, for at most 10 s.
 
-    ``on_missing`` is called once, with a sentence, when it does not exist at first.
+    If it does not exist at first, call ``on_missing`` once with a sentence for the log.
     """
     patience = max(0.0, min(seconds, MOST_S))
     deadline_ms = clock.monotonic_ms() + round(patience * 1000)

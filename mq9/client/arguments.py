@@ -1,4 +1,4 @@
-"""Arguments of a client's methods, checked and given the types of the requests' fields."""
+"""Check arguments of a client's methods, and convert them to the types of request fields."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _priority = checks.member(Priority)
 
 
 def given(name: str, value: T | None) -> T:
-    """Return an argument that must be given."""
+    """Return a required argument."""
     if value is None:
         raise InvalidRequest(f"{name}: must be given, not None")
     return value
@@ -30,7 +30,7 @@ def priority(value: Priority | str) -> Priority:
 
 
 def member(name: str, value: W | str, default: W) -> W:
-    """Return a word of an enumeration; the default for None and the empty text."""
+    """Return a member of an enumeration. None and the empty text give the default."""
     if checks.is_absent(value):
         return default
     return checks.member(type(default))(name, value)
@@ -42,20 +42,20 @@ def tags(value: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def agents(name: str, value: Iterable[str] | None) -> tuple[str, ...] | None:
-    """Return the names of agents, each once; None for none given. Raises InvalidRequest."""
+    """Return the names of agents without duplicates, or None. Raises InvalidRequest."""
     if value is None:
         return None
     return checks.agents(name, listed(value))
 
 
 def listed(value: Any) -> Any:
-    """Return texts as a tuple. Return anything but a list as it is, for the check to refuse."""
+    """Return a list of texts as a tuple. The check refuses any other value later."""
     is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
     return tuple(value) if is_list else value
 
 
 def correlation_ids(value: Iterable[str] | None) -> tuple[str, ...] | None:
-    """Return correlation ids, each once; None for none given. Raises InvalidRequest."""
+    """Return correlation ids without duplicates, or None. Raises InvalidRequest."""
     if value is None:
         return None
     name = "correlation_ids"
@@ -68,12 +68,12 @@ def path(value: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def headers(value: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
-    """Return the headers of a message, their names in lower case. Raises InvalidRequest."""
+    """Return the headers of a message, with names in lower case. Raises InvalidRequest."""
     return checks.message_headers("headers", value)
 
 
 def payload(value: Payload) -> bytes:
-    """Return a payload's bytes: as they are, text as UTF-8, anything else as JSON."""
+    """Return a payload as bytes: bytes unchanged, text as UTF-8, any other value as JSON."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, str):

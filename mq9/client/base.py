@@ -1,4 +1,4 @@
-"""The base class of a client's methods: its connection, its name, and the ids that it makes."""
+"""The base class of a client's methods: its connection, its name, and its ids."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mq9.clock import Clock
 from mq9.models import FetchResult, Message
 
 _MOST = 10_000  # tokens after which the older half is forgotten
-# Mailbox, group, msg_id, and the consumer that fetched it; None for any.
+# Mailbox, group, msg_id, and the consumer that fetched it. None for any.
 _Fetched = tuple[str, str, int, str | None]
 
 
 class Batches:
-    """Remembers the token under which each message was fetched last, by consumer and by anyone.
+    """The token of the latest fetch of each message, by one consumer and by any.
 
-    It remembers the last 10 000 tokens at least, and twice as many at most: where the younger half
-    is full, it becomes the older one. Usable from several threads.
+    It remembers the last 10 000 to 20 000 tokens: when the younger half is full, it becomes the
+    older half. Usable from several threads.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Batches:
     def remember(
         self, mail_address: str, group_name: str, consumer: str, fetched: FetchResult
     ) -> None:
-        """Note the token of a reply for each of its messages."""
+        """Remember the token of a reply for each of its messages."""
         token = fetched.batch
         if token is None:
             return
@@ -50,13 +50,13 @@ class Batches:
     def token(
         self, mail_address: str, group_name: str, msg_id: int, consumer: str | None
     ) -> str | None:
-        """Return the token of the latest reply that held the message, if it is remembered."""
+        """Return the token of the latest reply with the message, if it is remembered."""
         key = (mail_address, group_name, msg_id, consumer)
         with self._lock:
             return self._younger.get(key) or self._older.get(key)
 
     def forget(self, mail_address: str) -> None:
-        """Forget a mailbox that was removed or created again."""
+        """Forget the tokens of a mailbox that was removed or created again."""
         with self._lock:
             for half in (self._younger, self._older):
                 for key in [key for key in half if key[0] == mail_address]:
@@ -64,11 +64,11 @@ class Batches:
 
 
 class RequestIds:
-    """Makes ids that no other client makes, in a forked child neither.
+    """Generates ids that are unique among all clients, including those in forked children.
 
-    Each is a random beginning and a number: 24 hexadecimal digits. A reader of one can tell the
-    next, so they are for the broker alone. Being random throughout would cost each a system call,
-    at which a thread that writes may take the interpreter.
+    Each id is a random prefix and a number, 24 hexadecimal digits together. One id reveals the
+    next, so only the broker may see them. A fully random id would cost a system call, at which a
+    writing thread may take the interpreter.
     """
 
     def __init__(self, randomness: Callable[[int], bytes]) -> None:
@@ -91,12 +91,12 @@ class ClientBase(ABC):
     """A consumer's name and its connection to a broker.
 
     Args:
-        consumer: The consumer that requests are made for, unless they name another.
+        consumer: The consumer of requests that name no other.
         connection: Makes the requests.
-        randomness: Returns that many unpredictable bytes.
+        randomness: Function that returns a given number of unpredictable bytes.
 
     Attributes:
-        consumer: The consumer that requests are made for, unless they name another.
+        consumer: The consumer of requests that name no other.
     """
 
     def __init__(
@@ -110,24 +110,24 @@ class ClientBase(ABC):
 
     @property
     def clock(self) -> Clock:
-        """The clock that this client and its consumers go by."""
+        """The clock of this client and its consumers."""
         return self._connection.clock
 
     def new_id(self) -> str:
-        """Return an id that no other has, and nobody can guess: 24 hexadecimal digits."""
+        """Return a unique, unguessable id of 24 hexadecimal digits."""
         return self._randomness(12).hex()
 
     def new_address(self, prefix: str | None = None) -> str:
-        """Return a mail_address that nobody can guess, of a mailbox that is still to be created.
+        """Return an unguessable mail_address, for a mailbox that you create later.
 
         Args:
-            prefix: What it starts with, before a dot.
+            prefix: The first part of the address, before a dot. Default: none.
 
         Raises:
-            InvalidAddress: The prefix is not the beginning of an address.
+            InvalidAddress: The prefix is not a valid start of an address.
         """
         return addresses.generate(self._randomness(addresses.RANDOM_BYTES), prefix)
 
     @abstractmethod
     def _bind(self, messages: Iterable[Message]) -> None:
-        """Let messages remember the client, which has the methods of every subject."""
+        """Attach messages to the full client, for their own methods."""

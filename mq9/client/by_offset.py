@@ -10,10 +10,10 @@ from typing import TypeAlias
 from mq9.models import FetchResult, Message, StoredMessage
 from mq9.protocol import robustmq
 
-MOST_FETCHED = 1_000  # the protocol's bound on num_msgs
+MOST_FETCHED = 1_000  # the protocol's limit of num_msgs
 _MOST_REMEMBERED = 10_000
 
-# An id alone may come again, when the mailbox has been made anew.
+# A recreated mailbox uses the same ids again, so an id alone is not enough.
 _Key: TypeAlias = tuple[int, int, bytes]
 
 
@@ -27,7 +27,7 @@ class _State:
 
 
 class OffsetProgress:
-    """The handled messages of those that a broker delivers again and again."""
+    """Tracks which messages are handled, for a broker that redelivers them all."""
 
     def __init__(self, num_msgs: int) -> None:
         self._usual = num_msgs
@@ -35,13 +35,13 @@ class OffsetProgress:
         self.num_msgs = num_msgs
 
     def __len__(self) -> int:
-        """Return how many messages are remembered."""
+        """Return the number of remembered messages."""
         return len(self._states)
 
     def due(self, fetched: FetchResult, now_ms: int) -> list[Message]:
-        """Return the messages of a reply that are to be handled now.
+        """Return the messages of a reply that need handling now.
 
-        Each says in ``delivery_count`` how often it was handled here, this time included.
+        Their ``delivery_count`` is the number of times they were handled here, including this time.
         """
         due = []
         for message in fetched:
@@ -53,25 +53,25 @@ class OffsetProgress:
         return due
 
     def next_due_ms(self, fetched: FetchResult) -> int | None:
-        """Return when the first message of a reply that waits is due; None when none waits."""
+        """Return when the first waiting message of a reply is due. None if none waits."""
         states = (self._states.get(_key(message), _State()) for message in fetched)
         return min((state.due_ms for state in states if not state.done), default=None)
 
     def done(self, message: StoredMessage) -> None:
-        """Note that a message needs no more handling."""
+        """Mark a message as handled."""
         self._state_of(message).done = True
 
     def failed(self, message: StoredMessage, due_ms: int) -> None:
-        """Note that a message is to be handled again, and when."""
+        """Schedule a message for another attempt at an instant."""
         state = self._state_of(message)
         state.deliveries = message.delivery_count
         state.due_ms = due_ms
 
     def confirmed(self, fetched: FetchResult, asked: int) -> int | None:
-        """Return the last id of a reply that may be acked; None when none may.
+        """Return the last id of a reply that may be acked. None if none may.
 
-        That is the last before which nothing can be that was not handled. Also sets how many
-        messages to fetch next: more, as long as too few were seen to ack all that was handled.
+        All messages up to that id are handled. This also sets how many messages to fetch next. The
+        number grows while a reply is too short to ack all handled messages.
         """
         known = robustmq.last_known(fetched, asked)
         last = None
@@ -90,7 +90,7 @@ class OffsetProgress:
         return last
 
     def _keep_only(self, fetched: FetchResult) -> None:
-        """Forget what is acked or expired, and so will not be delivered again."""
+        """Forget messages that are acked or expired. The broker will not deliver them again."""
         there = {_key(message) for message in fetched}
         for key in self._states.keys() - there:
             del self._states[key]

@@ -1,4 +1,4 @@
-"""The client: one method per verb of the protocol, on whichever broker the URL means."""
+"""The client: one method per verb of the protocol. The URL selects the broker."""
 
 from __future__ import annotations
 
@@ -20,38 +20,40 @@ from mq9.transport.open import check_url, default_url, open_transport, shown_url
 
 
 class Mq9Client(GatherMethods, AgentMethods, ListingMethods):
-    """Talks to one mq9 broker.
+    """Client of one mq9 broker.
 
-    Use it as an async context manager, or call ``open`` and ``close``; ``await
-    Mq9Client.connect(url)`` makes and connects one. All methods may run concurrently on the event
-    loop that connected it. Each instance is one consumer, with a random name of its own.
+    Use it as an async context manager, or call ``open`` and ``close``. ``await
+    Mq9Client.connect(url)`` creates and connects a client. All methods may run concurrently on the
+    event loop that connected it. Each instance is one consumer with a random name.
 
-    A request that could not be sent is repeated. One whose reply is lost is repeated only where
-    that cannot change the outcome: reads, a send (it carries an idempotency id), ack, register, and
-    create a name with ``renew``. Any other raises ``OutcomeUnknown``. One that the broker refused
-    as ``unavailable``, without doing anything, is repeated after a pause. What only an operator can
-    mend, and what takes too much work, is not repeated.
+    The client repeats a request that it could not send. If a reply is lost, it repeats only
+    requests whose outcome cannot change: reads, ``send`` (with its idempotency id), ``fetch``,
+    ``ack``, ``move``, grants, ``agent_register``, and ``mailbox_create`` with ``name`` and
+    ``renew``. After any other lost reply it raises ``OutcomeUnknown``. After a pause, the client
+    also repeats a request that the broker refused as ``unavailable``. It does not repeat requests
+    that raise ``BrokerFailed`` or ``TooExpensive``.
 
-    Units, here and in everything that this package returns: durations are seconds, and instants
-    seconds since the Unix epoch, unless a name ends in ``_ms``, which stands for milliseconds.
-    Sizes end in ``bytes``.
+    Units in this package: durations are in seconds, and instants in seconds since the Unix epoch.
+    Names that end in ``_ms`` are in milliseconds. Sizes in bytes have names that end in ``bytes``.
 
     Args:
-        server: ``nats://[user:password@|token@]host[:port]`` or the same with ``tls://``, several
-            of one cluster separated by commas; ``memory://name``; ``sqlite:///path``. Options are
-            described in ``mq9.transport.open``. Without it the environment's ``MQ9_SERVER``, else
-            one file per user.
-        agent: For an in-process broker, the agent that this client counts as authenticated for. A
-            server knows that by the credentials in its URL; it must then be this agent, or
-            connecting fails with ``Unauthorized``.
-        transport: An open connection to a broker, to be used instead of ``server`` and closed with
-            the client.
+        server: The URL of the broker: ``nats://[user:password@|token@]host[:port]``, the same with
+            ``tls://``, ``memory://name`` or ``sqlite:///path``. Separate the servers of a cluster
+            by commas. ``mq9.transport.open`` describes the options. Default: the environment
+            variable ``MQ9_SERVER``, or else one file per user.
+        agent: For an in-process broker, the agent that this client authenticates as. A server
+            identifies the agent by the credentials in the URL. If that is another agent,
+            connecting raises ``Unauthorized``.
+        transport: An open connection to a broker, instead of ``server``. The client closes it.
         options: See ``ClientOptions``.
 
-    Every method raises ``InvalidRequest`` for an argument that the protocol does not allow, before
-    anything is sent; ``NotConnected`` when the client is not connected; ``Unreachable`` when no
-    server answers; ``OutcomeUnknown`` when no reply came; and otherwise the error that the broker
-    answered with (see ``mq9.errors``).
+    Every method can raise these errors:
+
+    - ``InvalidRequest``: an argument is not allowed. The client sends nothing.
+    - ``NotConnected``: the client is not connected.
+    - ``Unreachable``: no server answers.
+    - ``OutcomeUnknown``: the request was sent, and no reply arrived.
+    - The error in the broker's reply (see ``mq9.errors``).
     """
 
     @takes(ClientOptions)
@@ -96,7 +98,7 @@ class Mq9Client(GatherMethods, AgentMethods, ListingMethods):
         agent: str | None = None,
         **options: Unpack[ClientOptions],
     ) -> Self:
-        """Make a client and connect it: ``await Mq9Client.connect(url)``.
+        """Create a client and connect it.
 
         Args:
             server: As for the client itself.
@@ -104,20 +106,25 @@ class Mq9Client(GatherMethods, AgentMethods, ListingMethods):
             options: Further arguments of the client.
 
         Raises:
-            InvalidRequest: An argument is not what it must be.
+            InvalidRequest: An argument is not valid.
             Unreachable: No server answers.
             Unauthorized: The server refuses the credentials.
+
+        Example:
+            ```python
+            client = await Mq9Client.connect("memory://shop")
+            ```
         """
         return await cls(server, agent=agent, **options).open()
 
     async def open(self) -> Self:
-        """Connect this client, which ``async with`` does as well; harmless when it is connected.
+        """Connect this client. ``async with`` does the same. A connected client stays connected.
 
-        Tries each server once, and fails at once when none answers. When a connection breaks later,
-        the next request makes a new one, and the client goes on as the same consumer.
+        It tries each server once and fails at once if none answers. If the connection breaks later,
+        the next request connects again. The client stays the same consumer.
 
         Raises:
-            NotConnected: The client was closed meanwhile.
+            NotConnected: The client was closed during this call.
             Unreachable: No server answers.
             Unauthorized: The server refuses the credentials.
         """
@@ -125,10 +132,10 @@ class Mq9Client(GatherMethods, AgentMethods, ListingMethods):
         return self
 
     async def close(self) -> None:
-        """Stop this client's consumers as their ``stop`` does, and close its connection.
+        """Stop this client's consumers with their ``stop``, and close its connection.
 
-        What was fetched otherwise and not acked is delivered again after its lease. Harmless when
-        repeated.
+        The broker redelivers other fetched messages without an ack after their leases. You may call
+        this again.
         """
         try:
             consumers = list(self._consumers)
@@ -140,10 +147,10 @@ class Mq9Client(GatherMethods, AgentMethods, ListingMethods):
             await self._connection.close()
 
     def abort(self) -> None:
-        """End at once, as if the process had been killed; to be called on its event loop.
+        """Stop at once, as if the process had been killed. Call it on the client's event loop.
 
-        Consumers end as their ``abort`` does, and whatever is asked, or waits for an answer, fails
-        with ``NotConnected`` or ``OutcomeUnknown``. Harmless when repeated.
+        Consumers stop with their ``abort``. Requests and waiting calls raise ``NotConnected`` or
+        ``OutcomeUnknown``. You may call this again.
         """
         for consumer in list(self._consumers):
             consumer.abort()
@@ -157,34 +164,42 @@ class Mq9Client(GatherMethods, AgentMethods, ListingMethods):
 
     @property
     def is_connected(self) -> bool:
-        """Whether requests can be made: it was connected and not closed since.
+        """Whether requests are possible: the client was connected, and not closed since.
 
-        A connection that broke is made anew by the next request.
+        If the connection is broken, the next request connects again.
         """
         return self._connection.is_open
 
     @property
     def any_loop(self) -> bool:
-        """Whether any event loop may make requests: it is connected to a broker in this process.
+        """Whether any event loop may make requests: the connected broker runs in this process.
 
-        What goes on beyond a request, such as a consumer, belongs to the loop that began it.
+        A longer activity, such as a consumer, belongs to the event loop that started it.
         """
         return self._connection.any_loop
 
     def watch_unread(
         self, mail_address: str, group_name: str
     ) -> AbstractContextManager[UnreadWatch]:
-        """Learn, with the replies to the requests made inside, how much mail waits for a group.
+        """Count the messages that wait for a group, with each request in the context.
 
-        Costs no round trip of its own. Applies to the requests of the task that is inside.
+        The replies carry the count, so it costs no round trip. It applies to requests of the
+        current task.
 
         Args:
             mail_address: The mailbox.
             group_name: The consumer group.
 
         Returns:
-            A context manager that gives a watch, whose ``unread`` is that of the latest reply; None
-            while there was none, or when the mailbox does not exist.
+            A context manager that returns a watch. Its ``unread`` is the count in the latest reply.
+            It is None before the first reply, or if the mailbox does not exist.
+
+        Example:
+            ```python
+            with client.watch_unread("garden", "helpers") as watch:
+                await client.send("garden", "Feed the birds.")
+            print(watch.unread.total)
+            ```
         """
         return self._connection.watch_unread(mail_address, group_name)
 
@@ -194,14 +209,14 @@ class Mq9Client(GatherMethods, AgentMethods, ListingMethods):
     ) -> Consumer:
         """Handle the messages of a mailbox in the background.
 
-        The consumer starts with everything stored by default. The group exists when this returns,
-        so no later message is missed.
+        By default the consumer starts with all stored messages. The group exists when this returns,
+        so the consumer gets every later message.
 
         Args:
             mail_address: Mailbox to read.
-            handler: Function or coroutine function that gets each ``Message``. Its return value is
-                the reply.
-            options: Options of the consumer: see ``ConsumerOptions``.
+            handler: Function or coroutine function that takes a ``Message``. The client sends its
+                return value as the reply.
+            options: Options of the consumer; see ``ConsumerOptions``.
 
         Returns:
             The running consumer. ``await consumer.stop()`` ends it.

@@ -1,4 +1,4 @@
-"""The connection of a client: opening it, requests, and repeating them where that is safe."""
+"""The connection of a client: open it, make requests, and repeat them if that is safe."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from mq9.protocol.body import Body
 from mq9.protocol.verbs import verb_of
 from mq9.transport.base import Transport
 
-_FIRST_PART = 8  # of the delay, for the first pause after the broker was unavailable
+_FIRST_PART = 8  # the first pause after `unavailable` is the delay divided by this
 
 
 class Retries:
-    """The pauses before one request is made again, and the error when it is not."""
+    """The pauses before each repetition of a request, and the error at the end."""
 
     def __init__(self, *, is_repeatable: bool, most: int, delay: float) -> None:
         self._is_repeatable = is_repeatable
@@ -40,7 +40,7 @@ class Retries:
         self._lost: OutcomeUnknown | None = None
 
     def after(self, error: Unavailable | Unreachable) -> float:
-        """Return how many seconds to wait before the request is made again."""
+        """Return how many seconds to wait before the next repetition. Otherwise raise an error."""
         if isinstance(error, OutcomeUnknown):
             if self._is_last or not self._is_repeatable:
                 raise error
@@ -50,7 +50,7 @@ class Retries:
         elif self._is_last or isinstance(error, BrokerFailed):
             if self._lost is None:
                 raise error
-            # An earlier one was sent, whatever became of it.
+            # An earlier attempt was sent. Its outcome stays unknown.
             raise OutcomeUnknown(f"{self._lost}; since then {error}") from error
         self._made += 1
         if isinstance(error, OutcomeUnknown | Unreachable):
@@ -67,7 +67,7 @@ R = TypeVar("R")
 
 @dataclass(slots=True)
 class UnreadWatch:
-    """The latest count of unread mail in a reply; ``unread`` is None before the first one."""
+    """The count of unread messages in the latest reply. ``unread`` is None before the first."""
 
     unread_of: tuple[str, str]  # a mailbox and a group
     unread: Unread | None = None
@@ -99,21 +99,21 @@ class BrokerConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether requests can be made."""
+        """Whether requests are possible."""
         return self._transport is not None
 
     @property
     def any_loop(self) -> bool:
-        """Whether requests can be made, on any event loop."""
+        """Whether requests are possible on any event loop."""
         return self._transport is not None and self._transport.any_loop
 
     @property
     def clock(self) -> Clock:
-        """The clock to go by."""
+        """The clock: the given one, else the broker's."""
         return self._given_clock or self._connected().clock
 
     async def open(self) -> None:
-        """Connect; harmless when connected. Cancelling it leaves nothing open."""
+        """Connect, if not connected. If you cancel it, no connection stays open."""
         if self._transport is not None:
             return
         try:
@@ -134,7 +134,7 @@ class BrokerConnection:
         self._transport = transport
 
     async def close(self) -> None:
-        """Let go of the broker; harmless when repeated."""
+        """Close the connection. You may call this again."""
         self._closings += 1
         opening = self._opening.abandon()
         transport, self._transport = self._transport, None
@@ -146,7 +146,7 @@ class BrokerConnection:
             await asyncio.wait(self._aborted)
 
     def abort(self) -> None:
-        """Have no connection from now on; the transport is closed in the background."""
+        """Disconnect at once. The transport closes in the background."""
         self._closings += 1
         self._opening.abandon()
         transport, self._transport = self._transport, None
@@ -168,7 +168,7 @@ class BrokerConnection:
         *,
         wait_ms: int = 0,
     ) -> R:
-        """Make a request and return what it came to."""
+        """Make a request and return its outcome."""
         asked.check_address(mail_address)
         watch = self._watch.get()
         unread_of = None if watch is None else watch.unread_of
@@ -197,13 +197,13 @@ class BrokerConnection:
         )
 
     async def abandon(self, asked: Body[Any], mail_address: str) -> None:
-        """Send what undoes a request whose caller was cancelled; nobody waits for a reply."""
+        """Send a request that undoes the request of a cancelled caller. Do not wait for a reply."""
         if self._transport is not None:
             await self._transport.abandon(asked, mail_address)
 
     @contextmanager
     def watch_unread(self, mail_address: str, group_name: str) -> Iterator[UnreadWatch]:
-        """Ask, with every request made inside, how much mail waits for a group."""
+        """Ask for the number of unread messages of a group with every request in the context."""
         address = addresses.parse(mail_address)
         group = checks.header_text("group_name", group_name)
         watch = UnreadWatch((address, group))

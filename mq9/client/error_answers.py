@@ -1,7 +1,7 @@
-"""Ids of answers; error answers, by which a sender learns that its message was given up.
+"""Ids of answers, and error answers: they tell a sender that its message was given up.
 
-An error answer goes to ``reply_to`` under the ``correlation_id`` of the message, has no
-``reply_to`` itself, a header ``error`` and a body of JSON. docs/reference/protocol.md shows it.
+An error answer goes to ``reply_to`` with the ``correlation_id`` of the message. It has no
+``reply_to``, a header ``error`` and a JSON body. docs/reference/protocol.md shows it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _REFERENCE_CHARS = 10  # of hexadecimal
 
 
 def answer_digest(message: StoredMessage) -> str | None:
-    """Return what is the same for every delivery of a message to a group; None outside groups."""
+    """Return a digest that is the same for each delivery to a group. None without a group."""
     if message.group_name is None:
         return None
     what = (message.mail_address, message.group_name, message.msg_id, message.create_time)
@@ -35,23 +35,23 @@ def answer_digest(message: StoredMessage) -> str | None:
 
 
 def answer_id(message: StoredMessage) -> str | None:
-    """Return the idempotency id of a group's answer, the same for every delivery.
+    """Return the idempotency id of a group's answer. It is the same for each delivery.
 
     Args:
-        message: The message that is answered.
+        message: The message to answer.
 
     Returns:
-        The id; None if no group fetched the message.
+        The id. None if no group fetched the message.
     """
     digest = answer_digest(message)
     return None if digest is None else f"answer.{digest}"
 
 
 class Failure(StrEnum):
-    """Why a message was given up.
+    """The reason for giving a message up.
 
     ``rejected``: a handler refused it. ``failed``: its handler failed too often, or its worker died
-    of it. ``expired``: its time was over before it could be handled.
+    while handling it. ``expired``: it expired before a handler finished.
     """
 
     REJECTED = "rejected"
@@ -64,9 +64,9 @@ class ErrorAnswer:
     """An error answer.
 
     Attributes:
-        code: A word for programs: one of ``Failure``, or one that a later release knows.
-        reason: Why, for people: the text of a ``Reject``, else the name of an error's class.
-        reference: The reference that the log of the giving-up consumer also has.
+        code: The reason for programs: one of ``Failure``, or a code of a later release.
+        reason: The reason for people: the text of a ``Reject``, else the class of the error.
+        reference: The reference that is also in the log of the consumer that gave it up.
     """
 
     code: str
@@ -78,16 +78,16 @@ class ErrorAnswer:
         """Return the error answer to a message.
 
         Args:
-            message: The message that is given up.
-            code: Why, for programs.
-            reason: Why, for people.
+            message: The message that the consumer gives up.
+            code: The reason for programs.
+            reason: The reason for people.
         """
         plain = reason.encode("utf-8", "backslashreplace").decode()
         return cls(code=code, reason=plain[:_MOST_REASON], reference=reference_of(message))
 
     @classmethod
     def read(cls, message: StoredMessage) -> Self | None:
-        """Return what an error answer says; None of any other message."""
+        """Return the error answer in a message. None for any other message."""
         code = message.headers.get(HEADER)
         if code is None:
             return None
@@ -98,7 +98,7 @@ class ErrorAnswer:
 
     @classmethod
     def of_value(cls, value: object) -> Self | None:
-        """Return what the body of an error answer says; None of any other value."""
+        """Return the error answer in a message body. None for any other value."""
         if not isinstance(value, Mapping) or value.get("type") != _TYPE:
             return None
         code, reason, reference = (value.get(name) for name in ("code", "reason", "reference"))
@@ -107,7 +107,7 @@ class ErrorAnswer:
         return cls(code=code, reason=reason, reference=reference)
 
     def value(self) -> dict[str, Any]:
-        """Return the body of the error answer, before it is written as JSON."""
+        """Return the body of the error answer as a JSON value."""
         return {
             "type": _TYPE,
             "code": str(self.code),
@@ -117,14 +117,14 @@ class ErrorAnswer:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The header that tells the error answer from others."""
+        """The header that distinguishes an error answer from other answers."""
         return {HEADER: str(self.code)}
 
     def as_error(self, asked: str | None) -> RequestFailed:
         """Return the exception that the sender of the request raises.
 
         Args:
-            asked: Who was asked: an address or a name; None where that is not known.
+            asked: The agent, as an address or a name. None if unknown.
         """
         who = "the agent that was asked" if asked is None else asked
         match self.code:
@@ -144,7 +144,7 @@ class ErrorAnswer:
 
 
 def reference_of(message: StoredMessage) -> str:
-    """Return what stands for a message in an error answer and in the log: ten hexadecimal digits.
+    """Return the reference of a message in error answers and logs: ten hexadecimal digits.
 
     It is the same for each delivery to a group.
     """
@@ -154,9 +154,9 @@ def reference_of(message: StoredMessage) -> str:
 async def send_error_answer(
     client: MessageClient, message: StoredMessage, failed: ErrorAnswer, *, sender: str | None
 ) -> bool:
-    """Answer a message with an error, once however often this is called; tell whether it was now.
+    """Send the error answer to a message, only once for all calls. Return whether it was sent now.
 
-    What keeps it from being sent is logged: nobody can be told of it in another way.
+    If it cannot be sent, log the error. The sender has no other way to learn it.
     """
     if message.reply_to is None:
         return False
@@ -170,7 +170,7 @@ async def send_error_answer(
             path=None,
             from_mailbox=None,
         )
-    except (ReplyMailboxNotFound, IdConflict) as error:  # nobody waits, or it was told before
+    except (ReplyMailboxNotFound, IdConflict) as error:  # no sender waits, or it has an answer
         _logger.debug("message %d gets no error answer: %s", message.msg_id, error)
         return False
     except Mq9Error as error:

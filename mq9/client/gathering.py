@@ -1,4 +1,4 @@
-"""Several questions at once, and their answers, also after the program was killed meanwhile."""
+"""Ask several questions at once, and get their answers even if the program is killed."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from mq9.protocol import checks, requests
 
 MOST_QUESTIONS = 1_000
 FEWEST_ID_CHARS = 32
-# As long as the broker remembers an idempotency id: a question that is older is in no mailbox.
+# The broker remembers idempotency ids this long. Older questions are in no mailbox.
 QUESTION_TTL_S = 7 * 86_400
-KEPT_S = 30 * 86_400  # how long answers are kept after the last call with an id
+KEPT_S = 30 * 86_400  # answers are kept this long after the last call with an id
 
 _CODE_CHARS = 32  # of hexadecimal: 128 bits
 
-# Why one question cannot be sent while others can.
+# Reasons that stop one question while others can be sent.
 _REFUSALS = (Forbidden, LimitReached, MailboxNotFound)
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A question as it is sent."""
+    """A question, ready to send."""
 
     mail_address: str
     body: bytes
@@ -66,41 +66,43 @@ class GatherMethods(QuestionMethods):
     ) -> Gathered:
         """Ask several questions at once and return their answers, in the order of the questions.
 
-        Without ``id`` they are answered to a private mailbox, dropped afterwards, as ``request``
-        does it.
+        Without ``id`` the answers go to a private mailbox, as for ``request``. The client drops it
+        afterwards.
 
-        With ``id`` they are answered to a mailbox that stays for 30 days after the last call, so
-        that a program that was killed may make the same call again: it asks nobody twice, and
-        returns what came before and since, each answer once. A question is the same when its
-        mailbox and its body are. It can be read for seven days; a later call asks it anew if it was
-        not answered. The first answer to a question counts; an error answer does not count once a
-        good answer has come.
+        With ``id`` the answers go to a mailbox that stays for 30 days after the last call. A
+        program that was killed can repeat the call. The client then sends no question twice and
+        returns all answers so far, each once. Questions with the same mailbox and body are the
+        same question. A question expires after seven days. If it has no answer by then, a later
+        call sends it again. The first answer to a question counts. An error answer counts only
+        while there is no good answer.
 
-        Where ``minimum`` cannot be reached without mailboxes that do not exist yet, the client
-        waits for them, 10 s of the ``timeout`` at most.
+        If ``minimum`` needs mailboxes that do not exist yet, the client waits for them, for at most
+        10 s of the ``timeout``.
 
         Args:
-            questions: Pairs of whom to ask, a mailbox, and what, see ``send``; up to 1 000.
-            timeout: Seconds to wait for the answers; more than 0.
-            minimum: With how many answers to be content at the end of that time; all by default.
-            id: An unguessable text of 32 to 256 characters, such as ``secrets.token_hex(16)``, that
-                is kept with the work. Who knows it can tell where the answers are.
-            reply_to: With ``id``, a mailbox to use that is there, in place of one for this id.
-            priority: The priority of the questions.
-            sender: Who asks; with ``id``, the same each time.
+            questions: Up to 1 000 pairs of mailbox and question; see ``send``.
+            timeout: Seconds to wait for the answers, more than 0. Default: 30.
+            minimum: The number of answers that are enough at the end of ``timeout``. Default: all.
+            id: An unguessable text of 32 to 256 characters, such as ``secrets.token_hex(16)``. Keep
+                it with the work. It reveals the address of the answers.
+            reply_to: With ``id``, an existing mailbox for the answers. Default: a mailbox whose
+                address is derived from ``id``.
+            priority: The priority of the questions. Default: ``normal``.
+            sender: The name of the sender. With ``id``, pass the same name each time.
             path: The agents that this conversation has passed through.
             headers: The headers of the questions; see ``send``.
 
         Returns:
-            A list of messages; None where no answer came.
+            A list of messages. It has None for each question without an answer.
 
         Raises:
-            NoReply: Fewer than ``minimum`` answers came in time, which are its ``gathered``.
-            RequestFailed: So many agents gave their question up that ``minimum`` cannot be
-                reached; its ``gathered`` has what came until then.
-            MailboxNotFound: So many mailboxes are not there that ``minimum`` cannot be reached.
-            LimitReached: The same, where they are full or the questions too large.
-            Forbidden: The same, where one may not send there.
+            NoReply: Fewer than ``minimum`` answers arrived in time. They are in its ``gathered``.
+            RequestFailed: So many agents gave their question up that ``minimum`` is out of reach.
+                The answers so far are in its ``gathered``.
+            MailboxNotFound: ``minimum`` is out of reach because mailboxes do not exist.
+            LimitReached: ``minimum`` is out of reach because mailboxes are full or questions are
+                too large.
+            Forbidden: ``minimum`` is out of reach because this client may not send to mailboxes.
 
         Example:
             ```python
@@ -173,7 +175,7 @@ class GatherMethods(QuestionMethods):
         *,
         patience_s: float = 0.0,
     ) -> dict[str, Mq9Error]:
-        """Send questions; return, by correlation id, why some could not be sent."""
+        """Send questions. Return the errors of those that could not be sent, by correlation id."""
         deadline_ms = self.clock.monotonic_ms() + round(patience_s * 1000)
 
         async def ask(question: _Question) -> Mq9Error | None:
@@ -202,13 +204,13 @@ def _gathered(
     enough: int,
     seconds: float,
 ) -> Gathered:
-    """Return what came of some questions."""
+    """Return the answers to some questions. Raise an error if there are too few."""
     failed: dict[str, RequestFailed] = {}
     for one in wanted:
         answer = found.get(one.correlation_id)
-        told = None if answer is None else ErrorAnswer.read(answer)
-        if told is not None:
-            failed[one.correlation_id] = told.as_error(one.mail_address)
+        failure = None if answer is None else ErrorAnswer.read(answer)
+        if failure is not None:
+            failed[one.correlation_id] = failure.as_error(one.mail_address)
     places = {one.correlation_id: place for place, one in enumerate(wanted)}
     gathered = Gathered(
         (None if one.correlation_id in failed else found.get(one.correlation_id) for one in wanted),
@@ -228,7 +230,7 @@ def _gathered(
 
 
 def _checked(questions: Iterable[tuple[str, Payload]]) -> list[tuple[str, bytes]]:
-    """Return questions as they are sent."""
+    """Return questions as addresses and bytes."""
     asked: list[tuple[str, bytes]] = []
     for question in questions:
         if len(asked) == MOST_QUESTIONS:
@@ -254,9 +256,10 @@ def _checked_id(value: object) -> str:
 
 
 def _with_correlation_ids(secret: str, asked: Iterable[tuple[str, bytes]]) -> list[_Question]:
-    """Give each question a correlation id, the same for the same question each time.
+    """Give each question a correlation id that is the same in each call.
 
-    A question that is asked several times at once has several. Who knows one cannot tell another.
+    A question that occurs several times in a call gets several ids. They are unguessable, even if
+    you know one of them.
     """
     times: Counter[tuple[str, bytes]] = Counter()
     questions = []

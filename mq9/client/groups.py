@@ -1,4 +1,4 @@
-"""The methods of a client on what a consumer group fetches."""
+"""The methods of a client on messages that a consumer group fetched."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def of_call(
     batch: str | None,
     **others: object,
 ) -> Delivery:
-    """Return the delivery that a method is called for, with a message or with ids."""
+    """Return the delivery that a method call refers to, by message or by ids."""
     if isinstance(target, StoredMessage):
         return of_message(
             target, group_name=group_name, msg_id=msg_id, consumer=consumer, batch=batch, **others
@@ -75,7 +75,7 @@ _lease_s = checks.number(1, requests.MAX_LEASE_MS // 1000)
 
 
 class GroupMethods(ClientBase):
-    """Fetch messages, and say what becomes of them."""
+    """Fetch messages for a consumer group, and ack, give back, move or extend them."""
 
     async def fetch(
         self,
@@ -98,42 +98,50 @@ class GroupMethods(ClientBase):
         linger_ms: int = 0,
         consumer: str | None = None,
     ) -> FetchResult:
-        """Fetch messages, most pressing first, waiting for one if there is none.
+        """Fetch messages, most urgent first. If there are none, wait for one.
 
-        With a group the messages are leased to this consumer until they are acked or the lease
-        ends; no other consumer of the group gets them meanwhile. Without a group nothing is
-        remembered. Cancelling a fetch leases nothing.
+        With a group, the messages are leased to this consumer until it acks them or the lease ends.
+        Other consumers of the group do not get them in that time. Without a group, the broker
+        leases no messages and stores no position. A cancelled fetch leases no messages.
 
         Args:
             mail_address: The mailbox to read.
             group_name: The consumer group.
-            deliver: Where a new group, or a read without one, starts: ``earliest`` (everything
-                stored), ``latest`` (the newest stored message), ``new`` (what arrives from now on;
-                without a group, during this wait), ``from_time`` or ``from_id``.
+            deliver: Where a new group, or a read without a group, starts: ``earliest`` (all stored
+                messages), ``latest`` (the newest stored message), ``new`` (messages that arrive
+                from now on; without a group, during this wait), ``from_time`` or ``from_id``.
+                Default: ``earliest``.
             from_time: An instant in Unix seconds, for ``deliver="from_time"``.
             from_id: The first msg_id, for ``deliver="from_id"``.
             priority: Without a group: only messages of this priority.
-            force_deliver: Whether the group forgets position, leases and acks and starts again.
-            num_msgs: Highest number to return, 1 to 1 000.
-            max_wait_ms: Milliseconds to wait for a first message, 0 to 86 400 000.
-            lease_ms: Milliseconds that they stay leased, 1 000 to 86 400 000.
-            max_bytes: How large the reply may be, up to 64 MiB; one message always fits.
-            redeliver_own: Whether what this consumer has not acked comes again.
-            begun: Whether this consumer begins to handle the messages at once: a lease that ends
-                before they are acked or given back then counts among their ``deaths``. Messages
-                that have deaths already are left out: ``extend`` marks them.
-            list_held: Whether to list, as ``held``, what the group's consumers hold beside these.
-            min_msgs: With a group: wait until so many can be delivered, 1 to ``num_msgs``. At the
-                end of ``max_wait_ms`` the reply has what there is.
+            force_deliver: Whether the group forgets its position, leases and acks and starts again.
+                Default: False.
+            num_msgs: Maximum number of messages to return, 1 to 1 000. Default: 100.
+            max_wait_ms: Milliseconds to wait for a first message, 0 to 86 400 000. Default: 500.
+            lease_ms: Milliseconds until the leases end, 1 000 to 86 400 000. Default: 60 000.
+            max_bytes: Maximum size of the reply in bytes, up to 64 MiB. Default: 4 MiB. The reply
+                always has room for one message.
+            redeliver_own: Whether to return again the messages that this consumer has not acked.
+                Default: True.
+            begun: Whether this consumer starts to handle the messages at once. If a lease then ends
+                before the message is acked or given back, that counts as one of its ``deaths``. A
+                message that has deaths already comes without this mark: set it with ``extend``.
+                Default: False.
+            list_held: Whether ``held`` lists the other messages that the group's consumers hold.
+                Default: False.
+            min_msgs: With a group: wait until this many messages can be delivered, 1 to
+                ``num_msgs``. At the end of ``max_wait_ms`` the reply has the messages that there
+                are. Default: 1.
             linger_ms: With a group: once ``min_msgs`` can be delivered, wait for further messages,
-                0 to 60 000 milliseconds. A full reply and the end of ``max_wait_ms`` end that wait.
-            consumer: Who fetches, when not this client as such.
+                0 to 60 000 milliseconds. The wait ends early when the reply is full or
+                ``max_wait_ms`` is over. Default: 0.
+            consumer: The consumer that fetches. Default: this client.
 
         Returns:
-            A list of messages that also says, where it is empty, why (``waiting``).
+            A list of messages. If it is empty, its ``waiting`` gives the reason.
 
         Raises:
-            MailboxNotFound: The mailbox is not there, or expired during the wait.
+            MailboxNotFound: The mailbox does not exist, or expired during the wait.
 
         Example:
             ```python
@@ -167,7 +175,7 @@ class GroupMethods(ClientBase):
             given = await self._connection.request(body, address, wait_ms=body.max_wait_ms)
         except asyncio.CancelledError:
             if body.group_name is not None and body.request_id is not None:
-                # It may have been leased, and the reply not have come yet.
+                # The broker may have leased messages whose reply has not arrived yet.
                 release = requests.Release(
                     group_name=body.group_name, consumer=body.consumer, request_id=body.request_id
                 )
@@ -208,27 +216,28 @@ class GroupMethods(ClientBase):
         consumer: str | None = None,
         any_consumer: bool = False,
     ) -> list[int]:
-        """Confirm a message; or, by ids, a message and every one before it in the same fetch.
+        """Confirm a message. By ids, also confirm every earlier message of the same fetch.
 
         Args:
-            mail_address: A message that a group fetched, with nothing but ``individual``; or the
-                mailbox it was fetched from.
-            group_name: The group it was fetched by.
-            msg_id: The message.
-            batch: The token of the fetch; the client knows it for what it fetched itself.
-            individual: Whether to confirm that one message only; True for a message and False for
-                ids by default.
-            consumer: Who fetched it, when not this client as such.
-            any_consumer: Whether, without a ``batch``, the latest fetch of the message counts,
-                whichever consumer of the group made it; what ``mq9 ack`` does for a person.
+            mail_address: A message that a group fetched, with ``individual`` as the only other
+                argument. Otherwise the mailbox that it was fetched from.
+            group_name: The group that fetched it.
+            msg_id: The number of the message.
+            batch: The token of the fetch. Default: the token that this client remembers, if it
+                fetched the message itself.
+            individual: Whether to confirm only this message. Default: True for a message, False
+                for ids.
+            consumer: The consumer that fetched it. Default: this client.
+            any_consumer: Whether to use the latest fetch of the message by any consumer of the
+                group, if there is no ``batch``. ``mq9 ack`` does so. Default: False.
 
         Returns:
-            The ids that this call confirmed; the same again when it is repeated.
+            The ids that this call confirmed. A repeated call returns the same ids.
 
         Raises:
-            InvalidRequest: The message was not fetched by a group, or both ``consumer`` and
-                ``any_consumer`` are given.
-            MailboxNotFound: The mailbox is not there.
+            InvalidRequest: No group fetched the message, or both ``consumer`` and ``any_consumer``
+                are set.
+            MailboxNotFound: The mailbox does not exist.
             MessageNotFound: The message was not delivered to this consumer of the group.
 
         Example:
@@ -288,23 +297,31 @@ class GroupMethods(ClientBase):
         consumer: str | None = None,
         delay: float | None = None,
     ) -> None:
-        """Give a message back before its lease ends, so that it is delivered again.
+        """Give a message back before its lease ends. The group then delivers it again.
 
         Args:
-            mail_address: A message that a group fetched, with nothing but ``delay`` and ``reason``;
-                or the mailbox it was fetched from.
-            group_name: The group it was fetched by.
-            msg_id: The message.
-            batch: The token of the fetch; the client knows it for what it fetched itself.
-            delay_ms: Milliseconds in which nobody gets it, 0 to 86 400 000; 0 by default.
-            reason: The reason, up to 1 024 characters, for everybody who may look into the mailbox.
-            consumer: Who fetched it, when not this client as such.
-            delay: For a message: seconds in which nobody gets it, 0 to 86 400; 0 by default.
+            mail_address: A message that a group fetched, with ``delay`` and ``reason`` as the only
+                other arguments. Otherwise the mailbox that it was fetched from.
+            group_name: The group that fetched it.
+            msg_id: The number of the message.
+            batch: The token of the fetch. Default: the token that this client remembers, if it
+                fetched the message itself.
+            delay_ms: Milliseconds until the next delivery, 0 to 86 400 000. Default: 0.
+            reason: The reason, up to 1 024 characters. Every client that may look into the mailbox
+                can read it.
+            consumer: The consumer that fetched it. Default: this client.
+            delay: For a message: seconds until the next delivery, 0 to 86 400. Default: 0.
 
         Raises:
-            InvalidRequest: The message was not fetched by a group.
-            MailboxNotFound: The mailbox is not there.
+            InvalidRequest: No group fetched the message.
+            MailboxNotFound: The mailbox does not exist.
             MessageNotFound: The message was not delivered to this consumer of the group.
+
+        Example:
+            ```python
+            for message in await client.fetch("garden", group_name="helpers"):
+                await client.nack(message, delay=60, reason="It is raining.")
+            ```
         """
         one = of_call(
             mail_address, group_name, msg_id, consumer=consumer, batch=batch, delay_ms=delay_ms
@@ -350,31 +367,38 @@ class GroupMethods(ClientBase):
         batch: str | None = None,
         consumer: str | None = None,
     ) -> int | None:
-        """Move a fetched message to another mailbox: store it there, confirm it here, or neither.
+        """Move a fetched message to another mailbox: store it there and ack it here, atomically.
 
-        There it keeps its body, priority, tags, sender, ``reply_to``, ``correlation_id``, path and
-        headers, has no key, does not expire, and says in ``moved`` where it was. Our broker has
-        this verb; others do not.
+        The copy keeps body, priority, tags, sender, ``reply_to``, ``correlation_id``, path and
+        headers. It has no key and does not expire. Its ``moved`` names the original mailbox. Only
+        our broker has this verb.
 
         Args:
-            mail_address: A message that a group fetched, with nothing but ``to`` and ``reason``; or
-                the mailbox it was fetched from.
-            group_name: The group it was fetched by; for this group alone it is confirmed.
-            msg_id: The message.
-            to: The other mailbox.
-            reason: Why, up to 1 024 characters.
-            batch: The token of the fetch; the client knows it for what it fetched itself.
-            consumer: Who fetched it, when not this client as such.
+            mail_address: A message that a group fetched, with ``to`` and ``reason`` as the only
+                other arguments. Otherwise the mailbox that it was fetched from.
+            group_name: The group that fetched it. The message is acked for this group only.
+            msg_id: The number of the message.
+            to: The target mailbox.
+            reason: The reason, up to 1 024 characters.
+            batch: The token of the fetch. Default: the token that this client remembers, if it
+                fetched the message itself.
+            consumer: The consumer that fetched it. Default: this client.
 
         Returns:
-            Its msg_id in the other mailbox, the same again when the call is repeated; None when
-            there was nothing to move: it was acked or expired, or another consumer holds it by now.
+            The msg_id in the target mailbox. A repeated call returns the same number. None if the
+            message was acked or has expired, or another consumer holds it by now.
 
         Raises:
-            InvalidRequest: The message was not fetched by a group, or ``to`` is its own mailbox.
-            MailboxNotFound: One of the mailboxes is not there.
+            InvalidRequest: No group fetched the message, or ``to`` is its own mailbox.
+            MailboxNotFound: One of the mailboxes does not exist.
             MessageNotFound: The message was not delivered to this consumer of the group.
-            MailboxFull: The other mailbox is at its limit.
+            MailboxFull: The target mailbox is at its limit.
+
+        Example:
+            ```python
+            for message in await client.fetch("garden", group_name="helpers"):
+                await client.move(message, to="florist", reason="A question about roses")
+            ```
         """
         one = of_call(mail_address, group_name, msg_id, consumer=consumer, batch=batch)
         body = requests.Move(
@@ -416,27 +440,34 @@ class GroupMethods(ClientBase):
         consumer: str | None = None,
         lease: float | None = None,
     ) -> Extended:
-        """Renew leases that are still held; they may end sooner than before, too.
+        """Set a new end for leases that this consumer still holds, later or earlier than before.
 
         Args:
-            mail_address: A message that a group fetched, with nothing but ``lease`` and
-                ``promise``; or the mailbox.
+            mail_address: A message that a group fetched, with ``lease`` and ``promise`` as the only
+                other arguments. Otherwise the mailbox.
             group_name: The group.
-            msg_ids: 1 to 1 000 messages.
-            lease_ms: Milliseconds from now until the leases end, 1 000 to 86 400 000; 60 000 by
-                default.
-            begun: Whether the handling of them has begun, see ``fetch``; None to leave that.
-            promise: Until when they will be answered, and what is done so far; None to leave what
-                was promised.
-            consumer: Who holds them, when not this client as such.
-            lease: For a message: seconds from now until its lease ends, 1 to 86 400; 60 by default.
+            msg_ids: The numbers of 1 to 1 000 messages.
+            lease_ms: Milliseconds from now until the leases end, 1 000 to 86 400 000. Default:
+                60 000.
+            begun: Whether this consumer handles the messages now; see ``fetch``. None leaves the
+                mark unchanged. Default: None.
+            promise: The deadline by which this consumer will answer, and the progress so far. None
+                leaves the promise unchanged. Default: None.
+            consumer: The consumer that holds them. Default: this client.
+            lease: For a message: seconds from now until its lease ends, 1 to 86 400. Default: 60.
 
         Returns:
-            Which were renewed, and which this consumer no longer holds.
+            The messages with a new lease, and those that this consumer no longer holds.
 
         Raises:
-            InvalidRequest: The message was not fetched by a group.
-            MailboxNotFound: The mailbox is not there.
+            InvalidRequest: No group fetched the message.
+            MailboxNotFound: The mailbox does not exist.
+
+        Example:
+            ```python
+            for message in await client.fetch("garden", group_name="helpers"):
+                await client.extend(message, lease=300)
+            ```
         """
         if isinstance(mail_address, StoredMessage):
             one = of_message(
@@ -464,11 +495,11 @@ class GroupMethods(ClientBase):
         return await self._connection.request(body, address)
 
     def _acting(self, consumer: str | None) -> str:
-        """Return the consumer that a request is made for."""
+        """Return the consumer of a request: the given one, else this client."""
         return self.consumer if consumer is None or consumer == "" else consumer
 
     def _with_token(self, body: _OfOne, one: Delivery) -> _OfOne:
-        """Return a request with the token of the fetch, where it has none and this client knows."""
+        """Add the token of the fetch to a request that has none, if this client knows the token."""
         if body.batch is not None:
             return body
         token = self._batches.token(

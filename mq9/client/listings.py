@@ -1,4 +1,4 @@
-"""The methods of a client that list conversations, who writes to whom, and what is stuck."""
+"""The methods of a client that list conversations, links between agents, and stuck messages."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from mq9.protocol import listing_replies, requests
 
 
 class ListingMethods(ClientBase):
-    """See what goes on in all mailboxes, as far as this client may.
+    """Show the messages in all mailboxes that this client may look at.
 
-    An agent that has authenticated sees the mail of the mailboxes that it may look at, and what it
-    has sent. A client in the broker's process, an operator and a reader see all. Our broker has
-    these verbs; others do not.
+    An authenticated agent sees the messages in the mailboxes that it may look at, and its own sent
+    messages. A client in the broker's process, an operator and a reader see all. Only our broker
+    has these verbs.
 
-    The broker makes an index of the messages when it is asked for the first time. Until that is
-    complete, an answer has ``building`` and shows what is in the index so far. Each request goes on
-    with it, for half a second at most.
+    The broker indexes the messages on the first request. Until the index is complete, a reply has
+    ``building`` and shows the messages indexed so far. Each request continues the indexing for at
+    most half a second.
     """
 
     async def conversations(
@@ -33,22 +33,29 @@ class ListingMethods(ClientBase):
     ) -> ConversationPage:
         """List conversations, the one with the newest message first.
 
-        The messages of one header ``conversation`` are one conversation, else those of one
-        correlation id. A message with neither is one by itself.
+        A conversation is all messages with the same header ``conversation``, or otherwise with the
+        same correlation id. A message with neither is a conversation of its own.
 
         Args:
             agent: Only conversations with messages from this sender.
             mail_address: Only conversations with messages in this mailbox.
-            state: Only conversations that stand so; see ``Conversation``.
-            text: Only conversations with a message that has this text in its first 4 096 bytes, in
-                capitals or not; their oldest and newest 50 messages are searched.
-            before: Where the page before ended: its ``more``.
-            limit: Highest number to return, 1 to 1 000.
-            if_changed_from: The ``position`` of an earlier answer. If nothing has changed since,
-                the answer is ``unchanged``, and costs next to nothing.
+            state: Only conversations in this state; see ``Conversation``.
+            text: Only conversations with this text in the first 4 096 bytes of a message, in either
+                case. The broker searches the oldest message and the newest 50.
+            before: The ``more`` of the previous page. Default: the first page.
+            limit: Maximum number of conversations to return, 1 to 1 000. Default: 50.
+            if_changed_from: The ``position`` of an earlier reply. If nothing has changed since
+                then, the reply is ``unchanged`` and has no conversations.
 
         Raises:
-            Forbidden: The broker does not know who asks.
+            Forbidden: The broker cannot identify this client.
+
+        Example:
+            ```python
+            page = await client.conversations(state="waiting", limit=10)
+            for conversation in page.conversations:
+                print(conversation.id, conversation.waiting_for)
+            ```
         """
         body = requests.ListConversations(
             agent=agent,
@@ -73,15 +80,22 @@ class ListingMethods(ClientBase):
         """Read the messages of a conversation, oldest first, without leasing them.
 
         Args:
-            id: The ``id`` of a ``Conversation``; also ``/mail_address/msg_id``, for that of a
-                message. Of one that is not there it has no messages.
-            after: The address at which the part before ended: its ``more``.
-            limit: Highest number to return, 1 to 1 000.
-            max_bytes: How large the reply may be, up to 64 MiB; one message always fits.
+            id: The ``id`` of a ``Conversation``, or ``/mail_address/msg_id`` for the conversation
+                of a message. An unknown id has no messages.
+            after: The ``more`` of the previous part, an address. Default: the first part.
+            limit: Maximum number of messages to return, 1 to 1 000. Default: 100.
+            max_bytes: Maximum size of the reply in bytes, up to 64 MiB. Default: 4 MiB. The reply
+                always has room for one message.
             if_changed_from: As for ``conversations``.
 
         Raises:
-            Forbidden: The broker does not know who asks.
+            Forbidden: The broker cannot identify this client.
+
+        Example:
+            ```python
+            read = await client.conversation("/garden/0")
+            print([one.message.text for one in read.messages])
+            ```
         """
         body = requests.ReadConversation(
             id=id, after=after, limit=limit, max_bytes=max_bytes, if_changed_from=if_changed_from
@@ -93,14 +107,20 @@ class ListingMethods(ClientBase):
     async def links(
         self, *, since: int | None = None, limit: int = requests.DEFAULT_LINKS
     ) -> tuple[Link, ...]:
-        """Tell who writes to whom, the latest first.
+        """List the pairs of sender and mailbox, the latest message first.
 
         Args:
-            since: Only those who have written since this instant, in Unix seconds.
-            limit: Highest number to return, 1 to 1 000.
+            since: Only senders that have written since this instant, in Unix seconds.
+            limit: Maximum number of links to return, 1 to 1 000. Default: 200.
 
         Raises:
-            Forbidden: The broker does not know who asks.
+            Forbidden: The broker cannot identify this client.
+
+        Example:
+            ```python
+            for link in await client.links():
+                print(link.sender, "wrote to", link.mail_address)
+            ```
         """
         return await self._connection.request(requests.ListLinks(since=since, limit=limit))
 
@@ -114,20 +134,27 @@ class ListingMethods(ClientBase):
         leased_longer_s: int = requests.DEFAULT_LEASED_LONGER_S,
         if_changed_from: int | None = None,
     ) -> StuckPage:
-        """List messages that need somebody: held too long, retried, overdue, unread or dead.
+        """List messages that need attention: held too long, retried, overdue, unread or dead.
 
         Args:
-            kind: Only those of a kind; see ``StuckMessage``.
-            mail_address: Only those in this mailbox.
-            after: The address at which the page before ended: its ``more``.
-            limit: Highest number to return, 1 to 1 000.
-            leased_longer_s: From how many seconds on a message counts as held too long by one
-                consumer, and a mailbox as one that nobody reads.
-            if_changed_from: As for ``conversations``. Time alone makes messages stuck, too, and is
-                no change.
+            kind: Only messages of this kind; see ``StuckMessage``.
+            mail_address: Only messages in this mailbox.
+            after: The ``more`` of the previous page, an address. Default: the first page.
+            limit: Maximum number of messages to return, 1 to 1 000. Default: 100.
+            leased_longer_s: Seconds after which a message counts as held too long by one consumer,
+                and a mailbox as unread. Default: 600.
+            if_changed_from: As for ``conversations``. Time alone can make a message stuck. This
+                does not count as a change.
 
         Raises:
-            Forbidden: The broker does not know who asks.
+            Forbidden: The broker cannot identify this client.
+
+        Example:
+            ```python
+            page = await client.stuck(kind="overdue")
+            for one in page.items:
+                print(one.mail_address, one.msg_id, one.reason)
+            ```
         """
         body = requests.ListStuck(
             kind=kind,

@@ -28,23 +28,22 @@ _num = checks.whole(1, 1_000)
 
 
 class Mailbox:
-    """Creates mailboxes, sends to them and receives from them: six operations, each blocking.
+    """Create mailboxes, send to them and receive from them: six blocking operations.
 
-    It drives a ``SyncMq9Client``, and everything that is stored by one can be read by the other. It
-    is connected when it is made, may be used from several threads at once, and is a context
-    manager that closes it.
+    It uses a ``SyncMq9Client``, and both can read what the other stores. It connects when you
+    create it. Several threads may use it at once. As a context manager, it closes at the end.
 
     A ``mail_id`` is a mail_address. A priority is ``high``, ``normal`` or ``low``, or one of the
-    protocol's. ``high`` is stored as ``critical``, ``low`` as ``normal`` with the header
-    ``priority: low``, by which ``fetch``, and ``receive`` without a group, put it after the others.
+    protocol's. ``high`` is stored as ``critical``. ``low`` is stored as ``normal`` with the header
+    ``priority: low``. ``fetch``, and ``receive`` without a group, return low messages last.
 
     Args:
-        url: The broker, as for ``Mq9Client``.
-        agent: For an in-process broker, the agent that this counts as authenticated for.
+        url: The URL of the broker, as for ``Mq9Client``.
+        agent: For an in-process broker, the agent that this client authenticates as.
         options: Further arguments of ``Mq9Client``.
 
-    Every method raises ``InvalidRequest`` for an argument that is not allowed, and otherwise the
-    error that the method of ``Mq9Client`` raises which does the same.
+    Every method raises ``InvalidRequest`` for an argument that is not allowed. Each can also raise
+    the errors of the method of ``Mq9Client`` that does the same.
     """
 
     def __init__(
@@ -63,10 +62,10 @@ class Mailbox:
         self.close()
 
     def close(self) -> None:
-        """Stop what receives, as its ``stop`` does, and let go of the broker; may be repeated.
+        """Stop all receivers with their ``stop``, and close the connection.
 
-        A callback of a group that calls this waits for itself, for 30 s, and its message goes to
-        another member; it should stop its receiver.
+        You may call this again. If the callback of a group calls this, it waits for itself for
+        30 s, and its message goes to another member. Stop its receiver instead.
         """
         for receiver in list(self._receivers):
             receiver.request_stop()
@@ -85,22 +84,27 @@ class Mailbox:
     ) -> MailboxDict:
         """Create a mailbox.
 
-        A public one with a name may be there already: then its TTL begins anew, the rest of it
-        stays as it is, and the answer is the same.
+        If ``public`` and ``name`` are set, the mailbox may exist. Its TTL then starts again, and
+        all else stays unchanged.
 
         Args:
-            ttl: Seconds until the mailbox expires with all that is in it; 0 means never.
-            public: Whether ``list`` names it.
-            name: The mail_id to have; without it, one that nobody can guess is generated.
-            desc: What it is for, up to 1 024 characters.
-            prefix: What a generated mail_id starts with, before a dot.
+            ttl: Seconds until the mailbox expires with all its messages. Default: 0, never.
+            public: Whether ``list`` shows the mailbox. Default: False.
+            name: The mail_id. Default: the broker generates an unguessable one.
+            desc: A description, up to 1 024 characters. Default: empty.
+            prefix: The first part of a generated mail_id, before a dot.
 
         Returns:
             ``{"mail_id": …}``.
 
         Raises:
             MailboxExists: A mailbox has that name, and ``public`` is not set.
-            LimitReached: The broker holds as many mailboxes as it may.
+            LimitReached: The broker has reached its maximum number of mailboxes.
+
+        Example:
+            ```python
+            mailbox.create(name="garden", public=True, desc="Work in the garden")
+            ```
         """
         renew = public is True and not checks.is_absent(name)
         try:
@@ -133,34 +137,43 @@ class Mailbox:
         tell_overdue: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> int:
-        """Send a message; when this returns, the broker has stored it.
+        """Send a message. When this returns, the broker has stored it.
 
         Args:
-            mail_id: The mailbox it goes to.
-            payload: Bytes as they are, text as UTF-8, anything else as JSON; up to 1 MiB.
-            priority: ``high``, ``normal`` or ``low``; also ``critical`` and ``urgent``.
-            key: At most one visible message has it: this one replaces an older one.
-            delay: Seconds until it becomes visible.
-            ttl: Seconds from now until it expires; more than ``delay``.
-            tags: Up to 64 words to find it by, without commas.
-            id: The same id again, from the same sender to the same mailbox, is stored once.
-            sender: Who sends it. A claim, unless the connection has authenticated.
+            mail_id: The mailbox to send to.
+            payload: The body, up to 1 MiB. Bytes are sent unchanged, text as UTF-8, any other value
+                as JSON.
+            priority: ``high``, ``normal`` or ``low``, or also ``critical`` or ``urgent``. Default:
+                ``normal``.
+            key: At most one visible message has this key. The new message replaces the older one.
+            delay: Seconds until the message becomes visible. Default: visible at once.
+            ttl: Lifetime in seconds, counted from the send. Must exceed ``delay``. Default: the
+                message never expires.
+            tags: Up to 64 tags to filter by, without commas. Default: none.
+            id: The idempotency id. A mailbox stores one message for each id and sender.
+            sender: The name of the sender. It is a claim, unless the connection has authenticated.
             from_mailbox: A mailbox that the sender may take messages from; see ``Mq9Client.send``.
-            reply_to: The mailbox that the answer goes to; ``message.reply(…)`` sends it.
-            correlation_id: Which question it answers, or is.
+            reply_to: The mailbox for the answer. ``message.reply(…)`` sends the answer there.
+            correlation_id: The id of the question, in the question and in its answer.
             path: The agents that this conversation has passed through.
-            answer_by: Until when an answer is wanted, in Unix seconds.
-            tell_overdue: Whether ``reply_to`` is told when none has come by then.
+            answer_by: The deadline for an answer, in Unix seconds.
+            tell_overdue: Whether the broker sends a message to ``reply_to`` if there is no answer
+                by then. Default: False.
             headers: Further headers; see ``Mq9Client.send``.
 
         Returns:
-            The msg_id, or -1 while the message is delayed.
+            The msg_id. It is -1 if the message is delayed.
 
         Raises:
-            MailboxNotFound: The mailbox is not there.
-            MailboxFull: It is at its limit.
-            PayloadTooLarge: The payload is larger than the broker takes.
+            MailboxNotFound: The mailbox does not exist.
+            MailboxFull: The mailbox is at its limit.
+            PayloadTooLarge: The payload is larger than the broker accepts.
             IdConflict: The id was used before with another body.
+
+        Example:
+            ```python
+            mailbox.send("garden", "Water the roses.", priority="high")
+            ```
         """
         stored, added = stored_as(priority)
         return self._connected().send(
@@ -191,40 +204,46 @@ class Mailbox:
         dead_letter: str | None = None,
         max_deliveries: int = DEFAULT_MAX_DELIVERIES,
     ) -> Receiver:
-        """Receive everything unexpired that is stored, and then what arrives, until it is stopped.
+        """Receive all stored messages, and then new ones, until you stop it.
 
-        Returns at once; a thread calls back, and keeps the program alive until the receiver is
-        stopped, this is closed or Ctrl-C is pressed. Several may receive at the same time.
+        This returns at once. A thread calls the callback. The program does not exit before you stop
+        the receiver, close this object or press Ctrl-C. Several receivers may run at once.
 
-        Without ``resume`` this only reads: everybody gets everything, nothing is remembered, and
-        the next ``receive`` begins with all that is stored. It reads in rounds. The first has all
-        that is stored now, most urgent first and by msg_id among equals, however much it is; each
-        further one has what arrived during the one before, in the same order. A callback that
-        raises is logged, and the next message follows.
+        Without ``resume``, it only reads. Every receiver gets every message, and the next
+        ``receive`` starts again with all stored messages. It reads in rounds. The first round has
+        all messages that are stored now. Each further round has the messages that arrived during
+        the round before. Within a round, the most urgent come first, then the lowest msg_id. If the
+        callback raises, the error is logged and the next message follows.
 
-        With ``resume`` this is a member of a consumer group of that name: its members compete, and
-        each message goes to one of them. It is confirmed when the callback has returned. When the
-        callback raised, it is delivered again, to any member, after a second, two, four and so on
-        up to five minutes; when the program died, 15 seconds later. With ``dead_letter`` it moves
-        there after ``max_deliveries``, and without it is delivered until it expires or is deleted.
-        A callback may raise ``Reject`` or ``Retry``, or decide by the message's methods. Members
-        take one message at a time, the most urgent; low ones come as normal ones do.
+        With ``resume``, the receiver joins the consumer group of that name. Each message goes to
+        one member, and is acked when the callback returns. If the callback raises, the group
+        redelivers the message after a second, then two, four and so on, up to five minutes. If the
+        program dies, that happens after 15 seconds. With ``dead_letter``, the message moves there
+        after ``max_deliveries``. Without it, deliveries repeat until the message expires or is
+        deleted. A callback may raise ``Reject`` or ``Retry``, or call the message's methods. A
+        member takes one message at a time, the most urgent first. Low messages count as normal.
 
         Args:
             mail_id: The mailbox.
-            callback: Gets each ``SyncMessage``, one at a time. What it returns is ignored. Without
-                it, and without ``resume``, iterate over what this returns.
-            resume: The consumer group.
-            dead_letter: With ``resume``, the mailbox for what keeps failing.
-            max_deliveries: With ``dead_letter``, how often a message is delivered, 1 to 1 000 000;
-                20 by default.
+            callback: Function that takes each ``SyncMessage``, one at a time. Its return value is
+                ignored. Without ``callback`` and ``resume``, iterate over the receiver.
+            resume: The consumer group. Default: none.
+            dead_letter: With ``resume``, the mailbox for messages that keep failing. Default: none.
+            max_deliveries: With ``dead_letter``, the number of deliveries before the message moves,
+                1 to 1 000 000. Default: 20.
 
         Returns:
-            The receiver. When the mailbox expires or is removed it ends, which is logged, and its
-            ``join`` raises ``MailboxNotFound``.
+            The receiver. If the mailbox expires or is removed, the receiver ends and logs that. Its
+            ``join`` then raises ``MailboxNotFound``.
 
         Raises:
-            MailboxNotFound: The mailbox is not there.
+            MailboxNotFound: The mailbox does not exist.
+
+        Example:
+            ```python
+            receiver = mailbox.receive("garden", print, resume="helpers")
+            receiver.stop()
+            ```
         """
         if callback is not None:
             _check_callback(callback)
@@ -246,33 +265,50 @@ class Mailbox:
         return receiver
 
     def fetch(self, mail_id: str, num: int = 100) -> Messages:
-        """Return stored messages, most urgent first; nothing is leased, and nothing waited for.
+        """Return stored messages, most urgent first, without a lease or a wait.
 
         Args:
             mail_id: The mailbox.
-            num: Highest number to return, 1 to 1 000.
+            num: Maximum number of messages to return, 1 to 1 000. Default: 100.
 
         Raises:
-            MailboxNotFound: The mailbox is not there.
+            MailboxNotFound: The mailbox does not exist.
+
+        Example:
+            ```python
+            for message in mailbox.fetch("garden", 10):
+                print(message.msg_id, message.text)
+            ```
         """
         client, most = self._connected(), _num("num", num)
         return in_order(client.fetch(mail_id, num_msgs=most, max_wait_ms=0))
 
     def delete(self, mail_id: str, msg_id: int) -> None:
-        """Remove one message.
+        """Delete one message.
 
         Args:
             mail_id: The mailbox.
             msg_id: The number of the message.
 
         Raises:
-            MailboxNotFound: The mailbox is not there.
-            MessageNotFound: The message is not there.
+            MailboxNotFound: The mailbox does not exist.
+            MessageNotFound: The message does not exist.
+
+        Example:
+            ```python
+            mailbox.delete("garden", 0)
+            ```
         """
         self._connected().delete(mail_id, msg_id)
 
     def list(self) -> Mailboxes:
-        """Return the public mailboxes by mail_id: ``{"mail_id": …, "desc": …}`` of each."""
+        """Return the public mailboxes by mail_id, each as ``{"mail_id": …, "desc": …}``.
+
+        Example:
+            ```python
+            print([one["mail_id"] for one in mailbox.list()])
+            ```
+        """
         return [
             {"mail_id": mailbox.mail_address, "desc": mailbox.desc}
             for mailbox in self._connected().mailbox_list()
@@ -287,7 +323,7 @@ class Mailbox:
 def _with(
     added: tuple[tuple[str, str], ...], given: Mapping[str, str] | None
 ) -> Mapping[str, str] | None:
-    """Return headers with those of a priority, which must not be given otherwise."""
+    """Return headers with the header of a priority. Refuse a contradiction."""
     if not added:
         return given
     headers = dict(arguments.headers(given))

@@ -40,28 +40,29 @@ class MailboxMethods(ClientBase):
         """Create a mailbox and return its mail_address.
 
         Args:
-            name: The address to have; without it, one that nobody can guess is generated.
-            ttl: Seconds until the mailbox expires with all that is in it; 0 means never.
-            desc: What it is for, up to 1 024 characters.
-            public: Whether ``mailbox_list`` names it.
-            prefix: What a generated address starts with, before a dot.
-            renew: Whether an existing mailbox is fine; its TTL is then started again, and the rest
-                of it stays as it is.
-            type: ``standard`` keeps all messages. ``latest`` keeps the newest visible one only,
-                whatever its key and priority and whoever sends it. Our broker knows types; others
-                do not.
-            send_policy: Who may send to it: ``everyone``; ``granted``, its creator and those that
-                ``mailbox_grant`` names as senders or readers; ``creator``, its creator only. It is
-                enforced where the broker tells agents apart, which ``mailbox_status`` says.
-            look_policy: Who may look into it without taking anything: ``granted``, its creator and
-                those that are its readers or viewers; ``everyone``, all agents. Enforced likewise.
-            viewers: The agents that may look into it, at most 64.
+            name: The address. Default: the broker generates an unguessable one.
+            ttl: Seconds until the mailbox expires with all its messages. Default: 0, never.
+            desc: A description, up to 1 024 characters. Default: empty.
+            public: Whether ``mailbox_list`` lists the mailbox. Default: False.
+            prefix: The first part of a generated address, before a dot.
+            renew: Whether to accept an existing mailbox. Its TTL then starts again, and all else
+                stays unchanged. Default: False.
+            type: ``standard`` keeps all messages. ``latest`` keeps only the newest visible one, of
+                any key, priority and sender. Only our broker has types. Default: ``standard``.
+            send_policy: The agents that may send to the mailbox: ``everyone``, ``granted`` (its
+                creator, and the senders and readers in ``mailbox_grant``) or ``creator``. The
+                broker enforces policies if it authenticates agents; ``mailbox_status`` reports
+                that. Default: ``everyone``.
+            look_policy: The agents that may look into the mailbox without taking messages:
+                ``granted`` (its creator, readers and viewers) or ``everyone``. Default:
+                ``granted``.
+            viewers: The agents that may look into the mailbox, at most 64. Default: none.
 
         Raises:
-            BadReply: The broker does not know types, policies or viewers. It made a mailbox without
-                what it does not know.
-            MailboxExists: It is there already, and ``renew`` is not set.
-            LimitReached: The broker holds as many mailboxes as it may.
+            BadReply: The broker does not know types, policies or viewers. It created the mailbox
+                without them.
+            MailboxExists: The mailbox exists, and ``renew`` is not set.
+            LimitReached: The broker has reached its maximum number of mailboxes.
 
         Example:
             ```python
@@ -106,13 +107,13 @@ class MailboxMethods(ClientBase):
         return address
 
     async def mailbox_drop(self, mail_address: str) -> None:
-        """Remove a mailbox with its messages, groups and the registrations that point at it.
+        """Remove a mailbox with its messages, groups and the agent registrations that use it.
 
         Args:
             mail_address: The mailbox.
 
         Raises:
-            MailboxNotFound: It is not there.
+            MailboxNotFound: The mailbox does not exist.
 
         Example:
             ```python
@@ -130,11 +131,11 @@ class MailboxMethods(ClientBase):
 
         Args:
             mail_address: The mailbox.
-            group_name: A consumer group to describe as well.
-            msg_id: A message whose history to tell as well.
+            group_name: A consumer group. The result then has its state.
+            msg_id: A message. The result then has its history.
 
         Raises:
-            MailboxNotFound: The mailbox is not there.
+            MailboxNotFound: The mailbox does not exist.
 
         Example:
             ```python
@@ -155,28 +156,29 @@ class MailboxMethods(ClientBase):
         send_policy: SendPolicy | str | None = None,
         look_policy: LookPolicy | str | None = None,
     ) -> Granted:
-        """Say which agents may use a mailbox beside the one that created it.
+        """Set which other agents may use a mailbox, in addition to its creator.
 
-        It matters where clients authenticate as agents: there, a mailbox that an agent created is
-        open to that agent and to those it was granted to; anybody may send to it, unless its policy
-        says otherwise. Each list names all agents, at most 64: whoever is left out may no longer. A
-        list that is not given stays as it is. Our broker has this verb; others do not.
+        Grants take effect if clients authenticate as agents. Then only the creator of a mailbox and
+        the agents that it grants access can read it. Every agent may send to it, unless its policy
+        forbids that. Each list replaces the previous one and has at most 64 agents. A list that
+        you omit stays unchanged. Only our broker has this verb.
 
         Args:
             mail_address: The mailbox.
-            readers: They may do what its creator may, but for granting it.
-            viewers: They may look at its messages and its status, and take nothing.
-            senders: They may send to it under the policy ``granted``; so may its readers.
-            send_policy: Who may send to it; see ``mailbox_create``.
-            look_policy: Who may look into it; see ``mailbox_create``.
+            readers: Agents with all rights of its creator, except this grant.
+            viewers: Agents that may look at its messages and status, and take no messages.
+            senders: Agents that may send to it under the policy ``granted``. Readers may also send.
+            send_policy: The agents that may send to it; see ``mailbox_create``.
+            look_policy: The agents that may look into it; see ``mailbox_create``.
 
         Returns:
-            The readers, with all else that holds now; and whether the broker enforces it.
+            The readers, with all other grants and policies of the mailbox, and whether the broker
+            enforces them.
 
         Raises:
-            MailboxNotFound: The mailbox is not there.
-            Forbidden: Another agent created it, or none did.
-            InvalidRequest: A name is not one, or nothing is given.
+            MailboxNotFound: The mailbox does not exist.
+            Forbidden: The mailbox has another creator, or none.
+            InvalidRequest: A name is malformed, or no list or policy is set.
 
         Example:
             ```python
@@ -217,23 +219,30 @@ class MailboxMethods(ClientBase):
         details: bool = False,
         text: str | None = None,
     ) -> MailboxPage:
-        """List mailboxes by address: an agent's own, and all of them for an operator.
+        """List mailboxes by address: an agent's own, or all of them for an operator.
 
-        An agent that has authenticated sees those that it made or whose address is its own. A
-        client in the broker's process, and an operator where agents are configured, see all. Our
-        broker has this verb; others do not.
+        An authenticated agent sees the mailboxes that it created or whose address is its own. A
+        client in the broker's process sees all. So does an operator, if agents are configured. Only
+        our broker has this verb.
 
         Args:
-            after: Only addresses after this one, such as the last of the page before.
-            limit: Highest number to return, 1 to 1 000.
-            desc_prefix: Only mailboxes whose description begins so.
-            details: Whether to tell what waits in each: ``pending``, ``leased``, ``oldest`` and
-                ``dead``.
-            text: Only mailboxes with this text in their address or description, a-z in capitals or
-                not.
+            after: Only addresses after this one, such as the last address of the previous page.
+            limit: Maximum number of mailboxes to return, 1 to 1 000. Default: 100.
+            desc_prefix: Only mailboxes whose description starts with this text.
+            details: Whether to count the messages of each mailbox: ``pending``, ``leased``,
+                ``oldest`` and ``dead``. Default: False.
+            text: Only mailboxes with this text in their address or description. The letters a-z
+                match in either case.
 
         Raises:
-            Forbidden: The broker does not know who asks.
+            Forbidden: The broker cannot identify this client.
+
+        Example:
+            ```python
+            page = await client.mailbox_list_own(desc_prefix="Orders", details=True)
+            for mailbox in page.mailboxes:
+                print(mailbox.mail_address, mailbox.pending)
+            ```
         """
         body = requests.ListMailboxes(
             after=after, limit=limit, desc_prefix=desc_prefix, details=details, text=text
@@ -241,7 +250,14 @@ class MailboxMethods(ClientBase):
         return await self._connection.request(body)
 
     async def mailbox_list(self) -> list[PublicMailbox]:
-        """List the public mailboxes by address."""
+        """List the public mailboxes by address.
+
+        Example:
+            ```python
+            for mailbox in await client.mailbox_list():
+                print(mailbox.mail_address, mailbox.desc)
+            ```
+        """
         listed: list[PublicMailbox] = []
         more = True
         while more:

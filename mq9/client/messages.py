@@ -1,4 +1,4 @@
-"""The methods of a client on the messages of a mailbox, whatever groups read it."""
+"""The methods of a client on the messages of a mailbox, independent of consumer groups."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from mq9.protocol import checks, replies, requests
 
 
 class MessageMethods(ClientBase):
-    """Send messages, look at them, and remove them."""
+    """Send, look at, cancel and delete messages."""
 
     @takes(SendOptions)
     async def send(
         self, mail_address: str, payload: Payload, **options: Unpack[SendOptions]
     ) -> int:
-        """Send a message; when this returns, the broker has stored it.
+        """Send a message. When this returns, the broker has stored it.
 
         Args:
-            mail_address: The mailbox it goes to.
-            payload: Bytes as they are, text as UTF-8, anything else as JSON; up to 1 MiB.
+            mail_address: The mailbox to send to.
+            payload: The body, up to 1 MiB. Bytes are sent unchanged, text as UTF-8, any other value
+                as JSON.
             options: See ``SendOptions``.
 
         Returns:
-            The msg_id, or -1 while the message is delayed.
+            The msg_id. It is -1 if the message is delayed.
 
         Raises:
-            MailboxNotFound: The mailbox is not there.
-            MailboxFull: It is at its limit.
-            PayloadTooLarge: The payload is larger than the broker takes.
+            MailboxNotFound: The mailbox does not exist.
+            MailboxFull: The mailbox is at its limit.
+            PayloadTooLarge: The payload is larger than the broker accepts.
             IdConflict: The id was used before with another body.
             InvalidRequest: The mailbox ``from_mailbox`` does not exist.
             Forbidden: The connection's agent may not take messages from ``from_mailbox``.
@@ -53,17 +54,23 @@ class MessageMethods(ClientBase):
     async def send_detailed(
         self, mail_address: str, payload: Payload, **options: Unpack[SendOptions]
     ) -> SendOutcome:
-        """Send a message as ``send`` does, and tell what it replaced and how to take it back.
+        """Send a message as ``send`` does, and return what it replaced and how to cancel it.
 
-        A broker that does not know these details returns neither; our broker does.
+        A broker without this extension returns only the msg_id.
 
         Args:
-            mail_address: The mailbox it goes to.
+            mail_address: The mailbox to send to.
             payload: As for ``send``.
             options: See ``SendOptions``.
 
         Raises:
             Mq9Error: As for ``send``.
+
+        Example:
+            ```python
+            sent = await client.send_detailed("garden", "Mow the lawn.", key="lawn")
+            print(sent.msg_id, sent.replaced)
+            ```
         """
         address = addresses.parse(mail_address)
         message = self._message("send_detailed", options, details=True)
@@ -108,28 +115,29 @@ class MessageMethods(ClientBase):
         state: str | None = None,
         before_id: int | None = None,
     ) -> FetchResult:
-        """Look at stored messages without touching any group: the newest that match, oldest first.
+        """Return the newest messages that match, oldest first, without affecting any group.
 
         Args:
             mail_address: The mailbox.
             key: Only the message with this key.
             tags: Only messages with all of these tags.
             correlation_id: Only messages with this correlation id.
-            since: Only messages that became visible at this instant, in Unix seconds, or later.
-            limit: Highest number to return, 1 to 1 000; 100 by default.
+            since: Only messages that became visible at this instant or later, in Unix seconds.
+            limit: Maximum number of messages to return, 1 to 1 000. Default: 100.
             msg_id: Only the message with this number.
-            max_bytes: How large the reply may be, up to 64 MiB; one message always fits.
-            group_name: A consumer group with which each message's ``standing`` is told, as
-                ``mailbox_status`` tells it of one message.
-            state: Only messages that are so for the group: ``pending``, ``leased``,
+            max_bytes: Maximum size of the reply in bytes, up to 64 MiB. Default: 4 MiB. The reply
+                always has room for one message.
+            group_name: A consumer group. Each message then has ``standing``, its state in this
+                group, as in ``mailbox_status``.
+            state: Only messages in this state in the group: ``pending``, ``leased``,
                 ``given_back``, ``acked``, ``moved`` or ``skipped``.
-            before_id: Only messages with a lower number, such as that of the first message of a
-                result that has ``more``.
+            before_id: Only messages with a lower number. To read the page before a result that has
+                ``more``, pass the number of its first message.
 
         Raises:
-            MailboxNotFound: The mailbox is not there.
-            BadReply: The broker does not know one of ``correlation_id``, ``group_name`` and
-                ``before_id``, and answered with other messages.
+            MailboxNotFound: The mailbox does not exist.
+            BadReply: The broker ignored ``correlation_id``, ``group_name`` or ``before_id`` and
+                returned other messages.
 
         Example:
             ```python
@@ -163,22 +171,28 @@ class MessageMethods(ClientBase):
         before: str | None = None,
         limit: int | None = None,
     ) -> SentPage:
-        """List messages that were sent with a correlation id, newest first, and their state.
+        """List sent messages that have a correlation id, newest first, with their state.
 
-        It lists messages that are stored or delayed, in whatever mailboxes. Our broker has this
-        verb; others do not.
+        The list has stored and delayed messages of all mailboxes. Only our broker has this verb.
 
         Args:
-            sender: Who sent them. An authenticated agent may leave it out, and sees its own only.
-            correlation_ids: Only messages with one of these, 1 to 100. They must be given where the
-                connection has not authenticated as an agent, unless the broker is in this process
-                or the connection is an operator's.
-            before: Where the page before ended: its ``more``.
-            limit: Highest number to return, 1 to 1 000; 20 by default.
+            sender: The sender of the messages. An authenticated agent may omit it, and sees only
+                its own messages.
+            correlation_ids: Only messages with one of these correlation ids, 1 to 100. Required
+                unless the connection is an authenticated agent's or an operator's, or the broker
+                runs in this process.
+            before: The ``more`` of the previous page. Default: the first page.
+            limit: Maximum number of messages to return, 1 to 1 000. Default: 20.
 
         Raises:
-            Forbidden: It is another agent's, or ``correlation_ids`` must be given.
-            InvalidRequest: ``sender`` must be given, or the broker does not have this verb.
+            Forbidden: The messages are another agent's, or ``correlation_ids`` is required.
+            InvalidRequest: ``sender`` is required, or the broker does not have this verb.
+
+        Example:
+            ```python
+            page = await client.sent(sender="florist")
+            print([one.state for one in page.sent])
+            ```
         """
         body = requests.ListSent(
             sender=sender,
@@ -191,17 +205,17 @@ class MessageMethods(ClientBase):
     async def cancel(
         self, mail_address: str, delayed_id: int, *, sender: str | None = None
     ) -> None:
-        """Take back a delayed message that has not become visible. Our broker has this verb.
+        """Cancel a delayed message that is not visible yet. Only our broker has this verb.
 
         Args:
-            mail_address: The mailbox that it was sent to.
-            delayed_id: The number that ``send_detailed`` returned, and ``sent`` lists.
-            sender: The sender: a claim, unless the connection has authenticated. Those who may take
-                messages from the mailbox need not be the sender.
+            mail_address: The mailbox that the message was sent to.
+            delayed_id: The number from ``send_detailed`` or ``sent``.
+            sender: The name of the sender. It is a claim, unless the connection has authenticated.
+                A caller that may take messages from the mailbox can cancel for any sender.
 
         Raises:
-            MailboxNotFound: The mailbox is not there.
-            MessageNotFound: It is visible by now, was removed, or is another sender's.
+            MailboxNotFound: The mailbox does not exist.
+            MessageNotFound: The message is visible by now, was removed, or has another sender.
 
         Example:
             ```python
@@ -224,29 +238,37 @@ class MessageMethods(ClientBase):
         max_per_hour: int = requests.DEFAULT_PER_HOUR,
         cooldown_s: int = requests.DEFAULT_COOLDOWN_S,
     ) -> Notice:
-        """Ask what to tell a session of a host of the mail that waits, each message once.
+        """Ask which waiting mail to report to a session of a host. Each message is reported once.
 
-        It leases and acks nothing. If there is nothing new, it changes nothing. Our broker has this
-        verb; others do not.
+        It leases and acks no messages. If no message is new, it changes nothing. Only our broker
+        has this verb.
 
         Args:
-            mail_address: The mailbox, which this client may take messages from.
-            host: The host, such as ``claude-code``; up to 64 characters.
-            session: The session, by the host's own id; up to 128 characters. One that the broker
-                does not know is told of all mail that waits.
-            occasion: When the host asks. On ``stop`` and ``idle`` the notice begins an automatic
-                turn, which the other arguments limit.
-            may_wake: Whose messages begin automatic turns: ``everyone``; ``known``, those that the
-                owner of the mailbox has written to; or the names of agents.
-            max_in_a_row: Most automatic turns of the session between two prompts, 0 to
-                100.
-            max_per_hour: Most automatic turns of all sessions of the mailbox within an hour, 0 to
-                100.
+            mail_address: The mailbox. This client must have the right to take messages from it.
+            host: The host, such as ``claude-code``, up to 64 characters.
+            session: The host's own id of the session, up to 128 characters. A session that is new
+                to the broker gets a notice of all waiting mail.
+            occasion: When the host asks. On ``stop`` and ``idle`` the notice starts an automatic
+                turn. The arguments below limit these turns.
+            may_wake: The senders whose messages start automatic turns: ``everyone``, ``known`` (the
+                senders that the owner of the mailbox has written to), or a list of agent names.
+                Default: ``known``.
+            max_in_a_row: Maximum automatic turns of the session between two prompts, 0 to 100.
+                Default: 3.
+            max_per_hour: Maximum automatic turns of all sessions of the mailbox within an hour, 0
+                to 100. Default: 12.
             cooldown_s: Seconds after an automatic turn in which no session wakes, up to 3 600.
+                Default: 30.
 
         Raises:
-            MailboxNotFound: The mailbox is not there.
-            Forbidden: This client may not take messages from it.
+            MailboxNotFound: The mailbox does not exist.
+            Forbidden: This client may not take messages from the mailbox.
+
+        Example:
+            ```python
+            notice = await client.notice("garden", host="editor", session="s1", occasion="prompt")
+            print(notice.told, notice.new.total)
+            ```
         """
         body = requests.Notify(
             host=host,
@@ -260,15 +282,15 @@ class MessageMethods(ClientBase):
         return await self._connection.request(body, addresses.parse(mail_address))
 
     async def delete(self, mail_address: str, msg_id: int) -> None:
-        """Remove one message.
+        """Delete one message.
 
         Args:
             mail_address: The mailbox.
             msg_id: The number of the message.
 
         Raises:
-            MailboxNotFound: The mailbox is not there.
-            MessageNotFound: The message is not there.
+            MailboxNotFound: The mailbox does not exist.
+            MessageNotFound: The message does not exist.
 
         Example:
             ```python
@@ -281,7 +303,7 @@ class MessageMethods(ClientBase):
 
 
 def _refuse_unasked(asked: requests.Query, found: FetchResult) -> None:
-    """Raise BadReply where messages show that the broker has ignored what was asked."""
+    """Raise BadReply if messages show that the broker ignored a filter."""
     wanted, before = asked.correlation_id, asked.before_id
     if wanted is not None and any(one.correlation_id != wanted for one in found):
         raise BadReply("correlation_id: the broker does not know how to look for one")

@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 class Option(NamedTuple):
-    """Declaration of an option: its default, and the check of its value."""
+    """Declaration of an option: its default and the check of its value."""
 
     default: Any
     check: Check
@@ -37,22 +37,23 @@ class ClientOptions(TypedDict, total=False):
     """The options of ``Mq9Client``.
 
     Attributes:
-        request_timeout: Seconds to wait for a reply, beside what a fetch waits for messages and
-            what connecting takes; more than 0. 5 by default.
-        reconnect_attempts: How often a request is repeated at most, 0 to 1 000; 5 by default.
-        reconnect_delay: Seconds before each repetition but the first, which is made at once; 2 by
-            default. After a refusal as ``unavailable`` the pauses begin with an eighth of it, and
-            double up to it.
-        clock: The clock to go by; the broker's own by default.
-        randomness: Returns that many unpredictable bytes, for ids and reply addresses.
-        embeddings: For an in-process broker that no client has open, what finds agents by meaning:
-            any object with ``embed_documents`` and ``embed_query``. By default WordLlama, where
-            the extra ``semantic`` is installed. A server has its own.
-        agents: For an in-process broker, all agents that are configured, ``agent`` among them:
-            their names and mailboxes are then theirs alone, and what has no creator is closed to
-            ``agent``. Without it no agents are configured. A mapping says where each may send, such
-            as ``{"lawyer": None, "clerk": ["lawyer", "team.*"]}``; None for everywhere. A server
-            has its users file.
+        request_timeout: Seconds to wait for a reply, more than 0. The wait of a fetch and the time
+            to connect come on top. Default: 5.
+        reconnect_attempts: Maximum number of repetitions of a request, 0 to 1 000. Default: 5.
+        reconnect_delay: Seconds before each repetition except the first, which follows at once.
+            Default: 2. After ``unavailable``, the first pause is an eighth of it, and each further
+            pause doubles, up to the full delay.
+        clock: The clock of the client. Default: the broker's clock.
+        randomness: Function that returns a given number of unpredictable bytes, for ids and reply
+            addresses. Default: ``secrets.token_bytes``.
+        embeddings: For an in-process broker that no other client has open: an object with
+            ``embed_documents`` and ``embed_query``, for search by meaning. Default: WordLlama, if
+            the extra ``semantic`` is installed. A server has its own embeddings.
+        agents: For an in-process broker: the names of all configured agents, including ``agent``.
+            Other agents cannot use these names and their mailboxes. ``agent`` cannot use mailboxes
+            and registrations without a creator. A mapping also limits where each may send, such as
+            ``{"lawyer": None, "clerk": ["lawyer", "team.*"]}``. None means everywhere. Default: no
+            agents are configured. A server has its users file.
     """
 
     request_timeout: Annotated[float, Option(5.0, checks.seconds(above_zero=True))]
@@ -70,28 +71,30 @@ class SendOptions(TypedDict, total=False):
     """The options of ``send`` and ``send_detailed``.
 
     Attributes:
-        priority: ``critical`` before ``urgent`` before ``normal``.
-        key: At most one visible message has it: this one replaces an older one.
-        delay: Seconds until it becomes visible.
-        ttl: Seconds from now until it expires; more than ``delay``.
-        tags: Up to 64 words to find it by, without commas.
-        id: The same id again, from the same sender to the same mailbox, is stored once. Made up
-            when not given, so that a lost reply never stores a message twice.
-        sender: Who sends it. A claim, unless the connection has authenticated.
-        from_mailbox: A mailbox that the sender may take messages from, so that the reader knows on
-            whose behalf it comes. The broker checks it where the connection has authenticated as an
-            agent; elsewhere it is a claim.
-        reply_to: The address that the answer goes to.
-        correlation_id: Which question it answers, or is.
+        priority: ``critical``, ``urgent`` or ``normal``, in the order of delivery. Default:
+            ``normal``.
+        key: At most one visible message has this key. The new message replaces the older one.
+        delay: Seconds until the message becomes visible. Default: visible at once.
+        ttl: Lifetime in seconds, counted from the send. Must exceed ``delay``. Default: the message
+            never expires.
+        tags: Up to 64 tags to filter by, without commas. Default: none.
+        id: The idempotency id. A mailbox stores one message for each id and sender. Default: a new
+            id, so that a lost reply never stores a message twice.
+        sender: The name of the sender. It is a claim, unless the connection has authenticated.
+        from_mailbox: A mailbox that the sender may take messages from. It shows the reader on whose
+            behalf the message comes. The broker checks it if the connection has authenticated as
+            an agent. Otherwise it is a claim.
+        reply_to: The address for the answer.
+        correlation_id: The id of the question, in the question and in its answer.
         path: The agents that this conversation has passed through.
-        answer_by: Until when an answer is wanted, in Unix seconds, for the reader to see. A
-            fraction is rounded up.
-        tell_overdue: Whether to be told, by a message to ``reply_to``, when no answer has come by
-            then. It needs ``answer_by``, ``correlation_id``, and a mailbox ``reply_to`` that the
-            sender may send to.
-        headers: Further headers, such as ``traceparent``: up to 64, 8 KiB together. Names are those
-            of HTTP, no matter their case, and begin neither with ``mq9-`` nor with ``nats-``;
-            values are 1 to 256 printable characters.
+        answer_by: The deadline for an answer, in Unix seconds, for the reader. The client rounds it
+            up to whole seconds.
+        tell_overdue: Whether the broker sends a message to ``reply_to`` if there is no answer by
+            ``answer_by``. It needs ``answer_by``, ``correlation_id``, and a mailbox ``reply_to``
+            that the sender may send to. Default: False.
+        headers: Further headers, such as ``traceparent``: up to 64, 8 KiB together. Names are HTTP
+            header names in any case, and start with neither ``mq9-`` nor ``nats-``. Values are 1 to
+            256 printable characters.
     """
 
     priority: Annotated[Priority | str, Option(Priority.NORMAL, unchecked)]

@@ -1,4 +1,4 @@
-"""Reading a mailbox without a group, in order: what is stored, then what arrives."""
+"""Read a mailbox in order without a group: first the stored messages, then new ones."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ M = TypeVar("M", bound=StoredMessage)
 
 _logger = logging.getLogger("mq9.mailbox")
 
-# What a FETCH does not recover from; after any other error it may succeed later.
+# Errors that end the reading. After any other error, a later FETCH may succeed.
 FINAL_ERRORS = (Forbidden, InvalidRequest, MailboxNotFound, Unauthorized)
 
-_PAGE = 1_000  # messages, the most that a reply holds
+_PAGE = 1_000  # messages, the maximum of one reply
 _NORMAL_RANK = PRIORITIES.index(Priority.NORMAL)
 _LOW_RANK = len(PRIORITIES)
 
 
 def in_order(messages: Iterable[M]) -> list[M]:
-    """Return messages most urgent first, low ones last, within a rank by their ids."""
+    """Return messages most urgent first, low ones last, and by id within a rank."""
     return sorted(messages, key=lambda one: (rank(one.priority, one.headers), one.msg_id))
 
 
 @dataclass(slots=True)
 class _LongRound:
-    """A round of more messages than one reply holds, which is read rank by rank."""
+    """A round with more messages than one reply holds. It is read one rank after another."""
 
     start: int
     last: int
@@ -52,30 +52,30 @@ class _LongRound:
 
 
 class OrderedReading:
-    """Reads all messages of a mailbox, each once, in rounds; nothing is leased or remembered.
+    """Reads all messages of a mailbox, each once, in rounds, without leasing them.
 
-    A round is what is stored when it begins and was in no round before. Its messages come most
-    urgent first, however many they are, then those that arrived meanwhile in the next one. What is
-    deleted or expires before its turn does not come.
+    A round has the messages that are stored when it starts and were in no earlier round. The most
+    urgent come first. Messages that arrive during a round belong to the next one. Messages that
+    are deleted or expire before they are read are skipped.
 
-    A broker that neither cuts its replies with ``more`` nor reads single priorities, RobustMQ,
-    shows of a round no more than the 1 000 most urgent.
+    RobustMQ does not report ``more`` and does not read single priorities. There a round has only
+    its 1 000 most urgent messages.
     """
 
     def __init__(self, client: GroupMethods, mail_address: str, from_id: int = 0) -> None:
         self._client = client
         self._address = addresses.parse(mail_address)
-        self._next_id = from_id  # the first that was in no round
+        self._next_id = from_id  # the first message of the next round
         self._long: _LongRound | None = None
         self._pause = FIRST_PAUSE_S
 
     @property
     def is_within_round(self) -> bool:
-        """Whether more of the round is to be read, though the latest page may have been empty."""
+        """Whether the round has more messages. The latest page may have been empty."""
         return self._long is not None
 
     async def read(self, max_wait_ms: int) -> list[Message]:
-        """Return what comes next, perhaps nothing."""
+        """Return the next messages, possibly none."""
         if self._long is not None:
             return await self._read_on(self._long)
         page = await self._fetch(self._next_id, max_wait_ms=max_wait_ms)
@@ -91,9 +91,9 @@ class OrderedReading:
         return in_order(page)
 
     async def next_page(self) -> list[Message]:
-        """Return what comes next, at least one message; waits for as long as it takes.
+        """Return the next messages, at least one. Wait without a limit.
 
-        While no broker answers it tries again.
+        While no broker answers, it tries again.
         """
         while True:
             try:
@@ -114,7 +114,7 @@ class OrderedReading:
                 return page
 
     async def _read_on(self, long: _LongRound) -> list[Message]:
-        """Return more of one rank of a long round, and go on to the next one after the last."""
+        """Return more messages of one rank of a long round. After the last, start the next rank."""
         priority = PRIORITIES[min(long.rank, _NORMAL_RANK)]
         page = await self._fetch(long.position, priority=priority)
         ranked = [

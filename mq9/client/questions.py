@@ -1,4 +1,4 @@
-"""The methods of a client for questions and answers, which are messages."""
+"""The methods of a client for questions and answers. Both are messages."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from mq9.protocol import checks, requests
 
 _logger = logging.getLogger("mq9.client")
 
-_GRACE_S = 60  # how much longer than its question a private reply mailbox exists
+_GRACE_S = 60  # a private reply mailbox outlives the timeout of its question by this
 
 
 def lifetime_s(timeout: float) -> int:
-    """Return how many seconds questions exist, and where they are answered, with that timeout."""
+    """Return the TTL of a question and its reply mailbox for a timeout, both in seconds."""
     return min(int(timeout) + _GRACE_S, checks.MAX_SECONDS)
 
 
@@ -54,25 +54,25 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
     ) -> Message:
         """Ask a question and return its answer.
 
-        The question carries a private reply mailbox, dropped afterwards, and a correlation id; the
-        answer is the message there with that correlation id. The question expires with the reply
-        mailbox, a minute after ``timeout``. Where the mailbox to ask does not exist yet, the client
-        waits for it, 10 s of the ``timeout`` at most.
+        The client creates a private reply mailbox and drops it afterwards. The answer is the
+        message there with the correlation id of the question. Question and reply mailbox expire a
+        minute after ``timeout``. If the mailbox to ask does not exist yet, the client waits for it,
+        for at most 10 s of the ``timeout``.
 
         Args:
-            mail_address: Whom to ask.
+            mail_address: The mailbox to ask.
             payload: The question; see ``send``.
-            timeout: Seconds to wait for the answer; more than 0.
-            priority: The question's priority.
-            sender: Who asks.
+            timeout: Seconds to wait for the answer, more than 0. Default: 30.
+            priority: The question's priority. Default: ``normal``.
+            sender: The name of the sender.
             headers: The question's headers; see ``send``.
-            answer_by: Until when the reader sees that an answer is wanted, in Unix seconds. By
-                default the end of ``timeout``.
+            answer_by: The deadline that the reader sees, in Unix seconds. Default: the end of
+                ``timeout``.
 
         Raises:
-            NoReply: No answer came in time. The question may still be read until it expires.
-            RequestFailed: The agent that was asked gave the question up.
-            MailboxNotFound: There is nobody to ask.
+            NoReply: No answer arrived in time. Agents can still read the question until it expires.
+            RequestFailed: The agent gave the question up.
+            MailboxNotFound: The mailbox to ask does not exist.
 
         Example:
             ```python
@@ -124,13 +124,13 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
         return answer
 
     def _in(self, seconds: float) -> int:
-        """Return the instant in so many seconds, in whole Unix seconds."""
+        """Return the instant that is this many seconds from now, in whole Unix seconds."""
         instant = ceil(self.clock.now_ms() / 1000 + seconds)
         return min(instant, checks.MAX_UNIX_SECONDS)
 
     @asynccontextmanager
     async def _private_mailbox(self, mail_address: str, lifetime: int) -> AsyncIterator[None]:
-        """Have a mailbox for as long as it is needed; ``lifetime`` in seconds at the most."""
+        """Provide a mailbox inside the context. It expires after ``lifetime`` seconds at most."""
         await self.mailbox_create(name=mail_address, ttl=lifetime, renew=True)
         try:
             yield
@@ -138,7 +138,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             await self._discard(mail_address)
 
     async def _discard(self, mail_address: str) -> None:
-        """Drop a private mailbox; if that fails, its TTL removes it."""
+        """Drop a private mailbox. If that fails, its TTL removes it."""
         try:
             await self.mailbox_drop(mail_address)
         except Mq9Error as error:
@@ -155,33 +155,34 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
         headers: Mapping[str, str] | None = None,
         path: Sequence[str] | None = None,
     ) -> int | None:
-        """Answer a message: to its ``reply_to``, under its ``correlation_id``.
+        """Answer a message: send to its ``reply_to``, with its ``correlation_id``.
 
-        A consumer group answers a message once, however often it is delivered to the group: the
-        idempotency id is derived from the message. When a redelivered message is answered with
-        another body, the first answer stands.
+        A consumer group answers a message once, even if the group gets the message several times:
+        the idempotency id is derived from the message. If the group answers a redelivered message
+        with another body, the first answer stays.
 
         Args:
-            message: The message to answer, as ``fetch``, ``query`` or a handler got it.
+            message: The message to answer, from ``fetch``, ``query`` or a handler.
             payload: The answer; see ``send``.
-            id: The idempotency id. Needed by each further, different answer to one message.
-            sender: Who answers.
-            from_mailbox: A mailbox that the answer comes from; see ``send``. By default that is the
-                mailbox of the message, if it is tagged ``question``, as questions to people are.
-            headers: The answer's headers; see ``send``. Where headers of the message name its
-                conversation, the answer gets the header ``part-of-conversation`` beside these.
+            id: The idempotency id. Required for each further, different answer to one message.
+            sender: The name of the sender.
+            from_mailbox: The mailbox that the answer comes from; see ``send``. Default: the mailbox
+                of the message, if it is tagged ``question`` (a question to a person).
+            headers: The answer's headers; see ``send``. If headers of the message name its
+                conversation, the answer also gets the header ``part-of-conversation``.
             path: The agents that the conversation has passed through.
 
         Returns:
-            The msg_id of the answer; None where an earlier delivery was answered otherwise.
+            The msg_id of the answer. None if the group gave another answer in an earlier delivery.
 
         Raises:
-            InvalidRequest: The message says no ``reply_to``.
+            InvalidRequest: The message has no ``reply_to``.
             ReplyMailboxNotFound: The sender of the question no longer waits for an answer.
-            IdConflict: The message has been answered with another body, and this is its first
-                delivery, or the id was given.
+            IdConflict: The message was answered with another body, and this is its first delivery
+                or ``id`` is set.
             ReplyForbidden: The connection's agent may not send to the mailbox in ``reply_to``.
-            Forbidden: It may not, or may not take messages from the ``from_mailbox`` that is given.
+            Forbidden: ``from_mailbox`` is set, and the connection's agent may not send to the
+                mailbox in ``reply_to`` or not take messages from ``from_mailbox``.
 
         Example:
             ```python
@@ -213,7 +214,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
             raise ReplyMailboxNotFound(str(error)) from error
         except Forbidden as error:
             if from_mailbox is not None:
-                raise  # that may be why
+                raise  # from_mailbox may be the cause
             raise ReplyForbidden(str(error)) from error
         except IdConflict as error:
             if own_id is not None:
@@ -234,7 +235,7 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
 def _in_conversation(
     message: StoredMessage, headers: Mapping[str, str] | None
 ) -> Mapping[str, str] | None:
-    """Return the headers of an answer, with the conversation of the question if that has a name."""
+    """Return the headers of an answer, with the conversation of the question if it has a name."""
     name = message.conversation
     if name in {None, message.correlation_id}:
         return headers

@@ -1,4 +1,4 @@
-"""The result of ``Mailbox.receive``: a thread that calls back until it is stopped."""
+"""The result of ``Mailbox.receive``: a thread that calls a callback until you stop it."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ MessageCallback: TypeAlias = Callable[[SyncMessage], object]
 
 
 class Receiver(Iterator[SyncMessage]):
-    """Receives the messages of one mailbox until it is stopped; made by ``Mailbox.receive``.
+    """Receives the messages of one mailbox until you stop it. ``Mailbox.receive`` creates it.
 
-    With a callback it calls that on one thread of its own, a message at a time, and the program
-    does not end before it has been stopped: by ``stop``, by ``Mailbox.close``, or by Ctrl-C.
-    Without one, iterate over it to get the messages; the iteration ends when it is stopped.
+    With a callback, it calls the callback on a thread of its own, one message at a time. The
+    program does not exit before you stop it with ``stop``, ``Mailbox.close`` or Ctrl-C. Without a
+    callback, iterate over it to get the messages. The iteration ends when you stop it.
 
-    It ends with an error when the mailbox expires or is removed, and when this client may no longer
-    read it. While no broker answers it tries again. All methods may be called from any thread.
+    It ends with an error if the mailbox expires or is removed, or if this client may no longer read
+    it. While no broker answers, it tries again. You may call all methods from any thread.
 
     Args:
         client: The client to receive with.
         mail_address: The mailbox.
-        source: Where the messages come from.
+        source: The source of the messages.
     """
 
     def __init__(self, client: SyncMq9Client, mail_address: str, source: MessageSource) -> None:
@@ -69,7 +69,7 @@ class Receiver(Iterator[SyncMessage]):
         return self
 
     def __next__(self) -> SyncMessage:
-        """Return the next message, as soon as there is one."""
+        """Return the next message. Wait if there is none."""
         if self._thread is not None:
             raise InvalidRequest(f"callback: the messages of {self._address} go to one")
         try:
@@ -84,31 +84,31 @@ class Receiver(Iterator[SyncMessage]):
 
     @property
     def is_running(self) -> bool:
-        """Whether messages may still come, or one is being handled."""
+        """Whether messages can still arrive, or the callback still runs."""
         return self._process == os.getpid() and not self._ended.done()
 
     def call_back(self, callback: MessageCallback) -> None:
-        """Give each message to a callback, on a thread that begins here.
+        """Call a callback with each message, on a new thread.
 
         Args:
-            callback: Function that takes a message. It can be set once.
+            callback: Function that takes a message. You can set it once.
         """
         work = self._client.clock.busy()
         self._thread = threading.Thread(
             target=work.run,
             args=(self._run, callback, work),
             name="mq9-receive",
-            daemon=True,  # the program waits for it all the same; see until_done
+            daemon=True,  # until_done keeps the program alive
         )
         until_done.keep_alive(self)
         self._thread.start()
 
     def request_stop(self, timeout: float = STOP_TIMEOUT_S) -> None:
-        """Receive no more; returns at once.
+        """Stop receiving. This returns at once.
 
         Args:
-            timeout: Seconds that a callback of a group is given to end; after that its message goes
-                to another member at once, although a callback cannot be interrupted.
+            timeout: Seconds until the message of a running callback of a group goes to another
+                member. The callback itself keeps running. Default: 30.
 
         Raises:
             InvalidRequest: ``timeout`` is not a number of seconds.
@@ -121,12 +121,12 @@ class Receiver(Iterator[SyncMessage]):
             self._end(None)
 
     def stop(self, timeout: float = STOP_TIMEOUT_S) -> None:
-        """Stop as ``request_stop`` does, and return when it has ended. May be repeated.
+        """Stop as ``request_stop`` does, and wait for the end. You may call this again.
 
-        A callback that calls this is not waited for: it would wait for itself.
+        If the callback itself calls this, it returns without waiting.
 
         Args:
-            timeout: Seconds to wait for a callback that has not returned.
+            timeout: Seconds to wait for a running callback. Default: 30.
 
         Raises:
             InvalidRequest: ``timeout`` is not a number of seconds.
@@ -137,17 +137,17 @@ class Receiver(Iterator[SyncMessage]):
             self._ask(self._source.ended())
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended, and raise the error that it ended with.
+        """Wait for the end, and raise its error.
 
         Args:
-            timeout: Seconds to wait; without it for as long as it takes.
+            timeout: Seconds to wait. Default: no limit.
 
         Returns:
             Whether it has ended.
 
         Raises:
             MailboxNotFound: It ended because the mailbox expired or was removed.
-            Forbidden: It ended because the mailbox may no longer be read.
+            Forbidden: It ended because this client may no longer read the mailbox.
         """
         self._wait(None if timeout is None else checks.seconds()("timeout", timeout))
         if not self._ended.done():
@@ -156,10 +156,10 @@ class Receiver(Iterator[SyncMessage]):
         return True
 
     def wait(self, seconds: float) -> None:
-        """Return when it has ended, with or without an error, or after some time.
+        """Wait for the end, with or without an error.
 
         Args:
-            seconds: Longest wait in seconds.
+            seconds: Maximum wait in seconds.
         """
         self._wait(seconds)
 
@@ -172,24 +172,24 @@ class Receiver(Iterator[SyncMessage]):
     def _ask(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             self._client.run(lambda _: work)
-        except NotConnected:  # it was closed, which ends everything
+        except NotConnected:  # the client was closed, which ends everything
             work.close()
 
     def _next(self) -> SyncMessage | None:
-        """Return the next message; None when there is none because it was stopped."""
+        """Return the next message. None after a stop."""
         if self._stopping:
             self._page.clear()
         if not self._page:
             failure, self._failure = self._failure, None
             try:
                 page = self._client.run(lambda _: self._source.next_page(failure))
-            except NotConnected:  # it was closed
+            except NotConnected:  # the client was closed
                 return None
             self._page.extend(page)
         return self._page.popleft() if self._page else None
 
     def _run(self, callback: MessageCallback, work: activity.Work) -> None:
-        """Call back until it is stopped; the thread's function."""
+        """Call the callback until the receiver stops. The thread runs this."""
         error: Exception | None = None
         try:
             while (message := self._next()) is not None:
@@ -210,7 +210,7 @@ class Receiver(Iterator[SyncMessage]):
 
     def _end(self, error: Exception | None) -> None:
         until_done.let_go(self)
-        with suppress(InvalidStateError):  # it had ended
+        with suppress(InvalidStateError):  # it has ended before
             if error is None:
                 self._ended.set_result(None)
             else:
@@ -218,12 +218,12 @@ class Receiver(Iterator[SyncMessage]):
 
 
 def _call(callback: MessageCallback, message: SyncMessage) -> Exception | None:
-    """Call back, and return what was raised."""
+    """Call the callback, and return its exception."""
     try:
         callback(message)
-    except Exception as error:  # noqa: BLE001  # it may raise anything
+    except Exception as error:  # noqa: BLE001  # a callback may raise anything
         return error
-    except BaseException as error:  # noqa: BLE001  # sys.exit(), on a thread that it must not end
+    except BaseException as error:  # noqa: BLE001  # sys.exit() must not end this thread
         failure = RuntimeError(f"the callback raised {error!r}")
         failure.__cause__ = error
         return failure

@@ -1,4 +1,4 @@
-"""Sources of messages for ``Mailbox.receive``; all of it runs on the client's loop."""
+"""Sources of messages for ``Mailbox.receive``. They run on the client's event loop."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class MessageSource(Protocol):
     logs_failures: ClassVar[bool]
 
     async def start(self, client: Mq9Client, mail_address: str) -> None:
-        """Make sure that messages can come from a mailbox."""
+        """Prepare to read a mailbox."""
 
     async def next_page(self, failure: Exception | None) -> list[SyncMessage]:
-        """Return the next messages; none at the end."""
+        """Return the next messages, or none at the end."""
 
     async def stop(self, timeout: float) -> None:
-        """Let no more messages come; returns at once."""
+        """Stop delivering messages. This returns at once."""
 
     async def ended(self) -> None:
-        """Return when nothing goes on after ``stop``."""
+        """Wait for the end of all work after ``stop``."""
 
 
 class WholeMailbox:
@@ -45,12 +45,12 @@ class WholeMailbox:
         self._is_stopped = False
 
     async def start(self, client: Mq9Client, mail_address: str) -> None:
-        """Read what is stored, or some of it."""
+        """Read the first stored messages."""
         self._reading = OrderedReading(client, mail_address)
         self._first = await self._reading.read(max_wait_ms=0)
 
     async def next_page(self, failure: Exception | None) -> list[SyncMessage]:
-        """Return the next messages; none when it was stopped."""
+        """Return the next messages, or none after ``stop``."""
         page, self._first = self._first, []
         if not page and not self._is_stopped:
             page = await self._until_stopped(self._reading)
@@ -62,24 +62,24 @@ class WholeMailbox:
             await asyncio.wait([task])
         finally:
             self._waiting = None
-            task.cancel()  # harmless when it is done
+            task.cancel()  # no effect on a finished task
         return [] if task.cancelled() else task.result()
 
     async def stop(self, timeout: float) -> None:
-        """Let no more messages come."""
+        """Stop delivering messages."""
         self._is_stopped = True
         if self._waiting is not None:
             self._waiting.cancel()
 
     async def ended(self) -> None:
-        """Return: nothing goes on between two pages."""
+        """Return at once: no work continues between two pages."""
 
 
 class GroupMember:
     """Messages of a consumer group for one member, one at a time.
 
-    A message is confirmed when the next one is asked for, and delivered again when its callback
-    failed; see ``Consumer``.
+    A request for the next message acks the previous one. If its callback failed, the group delivers
+    it again; see ``Consumer``.
     """
 
     logs_failures: ClassVar[bool] = True
@@ -97,7 +97,7 @@ class GroupMember:
         self._error: Mq9Error | None = None
 
     async def start(self, client: Mq9Client, mail_address: str) -> None:
-        """Become a member of the group, which is made where it is missing."""
+        """Join the group, and create it if it is missing."""
         self._consumer = await client.consume(
             mail_address,
             self._handle,
@@ -108,9 +108,9 @@ class GroupMember:
         self._consumer.end_with(FINAL_ERRORS, self._ended)
 
     async def next_page(self, failure: Exception | None) -> list[SyncMessage]:
-        """Say how the message before was handled, and return the next one."""
+        """Report the outcome of the previous message, and return the next one."""
         handled, self._handled = self._handled, None
-        if handled is not None and not handled.done():  # else the consumer waits no longer
+        if handled is not None and not handled.done():  # otherwise the consumer stopped waiting
             if failure is None:
                 handled.set_result(None)
             else:
@@ -125,17 +125,17 @@ class GroupMember:
         return []
 
     async def stop(self, timeout: float) -> None:
-        """Let no more messages come, and give what is not handled in time to others."""
+        """Stop delivering messages. After the timeout, unhandled ones go to other members."""
         if self._consumer is not None:
             self._consumer.request_stop(timeout)
 
     async def ended(self) -> None:
-        """Return when what was handled is confirmed, and the rest given back."""
+        """Wait until handled messages are acked and all others are given back."""
         if self._consumer is not None:
             await self._consumer.wait()
 
     async def _handle(self, message: Message) -> None:
-        """Return when the callback has, or raise what it raised."""
+        """Wait for the callback. Raise its exception."""
         handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._given.put_nowait((message, handled))
         await handled

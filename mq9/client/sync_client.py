@@ -1,4 +1,4 @@
-"""The client for code without an event loop: the same methods, each blocking until it is done."""
+"""The client for code without an event loop: the same methods, each blocking."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mq9.concurrency.portal import Portal, Stopped
 from mq9.errors import NoReply, NotConnected, RequestFailed
 from mq9.models import ConversationMessage, ConversationMessages, FetchResult, Gathered, Message
 
-# A plain function may block, and so may the methods of its message; a coroutine function awaits.
+# A plain function may block, and so may the methods of its message. A coroutine function awaits.
 SyncHandler: TypeAlias = (
     Callable[[SyncMessage], object] | Callable[[Message], Coroutine[Any, Any, object]]
 )
@@ -53,7 +53,7 @@ def _with_parameters_of(
     """Return a decorator that gives a method the parameters of another."""
 
     def decorate(method: Callable[Concatenate[S, ...], R]) -> Callable[Concatenate[S, P], R]:
-        @functools.wraps(original)
+        @_wraps(original)
         def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
             return method(self, *args, **kwargs)
 
@@ -76,7 +76,7 @@ def _wraps(method: Callable[..., object]) -> Callable[[Callable[P, R]], Callable
 def _blocking(
     method: Callable[Concatenate[Mq9Client, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[SyncMq9Client, P], T]:
-    """Return a method of the client as one that blocks."""
+    """Return a method of the client in a blocking form."""
 
     @_wraps(method)
     def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -89,7 +89,7 @@ def _blocking_as(
     convert: Callable[[SyncMq9Client, T], R],
     method: Callable[Concatenate[Mq9Client, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[SyncMq9Client, P], R]:
-    """Return a method as one that blocks, and whose messages do."""
+    """Return a method in a blocking form. The methods of its messages also block."""
 
     @_wraps(method)
     def call(self: SyncMq9Client, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -148,7 +148,7 @@ def _gathered(client: SyncMq9Client, gathered: Gathered) -> Gathered[SyncMessage
 def _blocking_consumer(
     method: Callable[Concatenate[Consumer, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[SyncConsumer, P], T]:
-    """Return a method of a consumer as one that blocks."""
+    """Return a method of a consumer in a blocking form."""
 
     @_wraps(method)
     def call(self: SyncConsumer, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -168,18 +168,20 @@ def _on_loop(method: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
 
 
 class SyncMq9Client:
-    """Talks to one mq9 broker from code without an event loop.
+    """Client of one mq9 broker for code without an event loop.
 
-    It drives an ``Mq9Client`` on a background thread: arguments, results and errors are that one's
-    and described there, and each method blocks until it is done, as do those of the messages. Use
-    it as a context manager, or call ``connect`` and ``close``. All methods may be called from
-    several threads at once, and from a thread whose event loop is running, which they block
-    meanwhile. A handler that is a plain function may call them, too, and gets a ``SyncMessage``;
-    one that is a coroutine function runs on the background thread, where they raise
-    ``RuntimeError``, and gets a ``Message``. A handler that closes the client, or calls ``stop`` of
-    its own consumer instead of ``request_stop``, waits for itself until ``stop_timeout``. A child
-    that was forked while it was connected connects anew with its first call, and has none of the
-    parent's consumers.
+    It runs an ``Mq9Client`` on a background thread. Arguments, results and errors are the same.
+    Each method blocks until it is done, and so do the methods of the messages. Use it as a context
+    manager, or call ``connect`` and ``close``. You may call all methods from several threads, and
+    from a thread with a running event loop. A method blocks that loop in the meantime.
+
+    A handler that is a plain function gets a ``SyncMessage``, and may call these methods. A handler
+    that is a coroutine function gets a ``Message``. It runs on the background thread, where these
+    methods raise ``RuntimeError``. In a handler, call ``request_stop`` of its consumer. A handler
+    that calls ``stop``, or closes the client, waits for itself until ``stop_timeout``.
+
+    A child process that was forked while the client was connected connects again with its first
+    call. It has none of the parent's consumers.
     """
 
     @_with_parameters_of(Mq9Client.__init__)
@@ -202,17 +204,23 @@ class SyncMq9Client:
         agent: str | None = None,
         **options: Unpack[ClientOptions],
     ) -> Self:
-        """Make a client and connect it: ``SyncMq9Client.connect(url)``."""
+        """Create a client and connect it.
+
+        Example:
+            ```python
+            client = SyncMq9Client.connect("memory://shop")
+            ```
+        """
         return cls(server, agent=agent, **options).open()
 
     def open(self) -> Self:
-        """Connect this client, which ``with`` does as well; harmless when it is connected."""
+        """Connect this client. ``with`` does the same. A connected client stays connected."""
         self._begin_after_fork()
         try:
             self._call(self._open())
         except BaseException:
             if not self._is_open:
-                self.close()  # the thread
+                self.close()  # ends the thread
             raise
         return self
 
@@ -227,9 +235,9 @@ class SyncMq9Client:
         self._is_open = True
 
     def close(self) -> None:
-        """Stop this client's consumers, and let go of the broker and of the thread.
+        """Stop this client's consumers, close its connection and end its thread.
 
-        Harmless when repeated. The client may be connected again afterwards.
+        You may call this again. You may connect the client again afterwards.
         """
         self._begin_after_fork()
         portal, self._portal = self._portal, Portal("mq9-client")
@@ -238,12 +246,12 @@ class SyncMq9Client:
             if was_open:
                 portal.call(self._client.close())
         except Stopped:
-            pass  # closed by another thread meanwhile
+            pass  # another thread has closed it
         finally:
             portal.stop()
 
     def abort(self) -> None:
-        """End at once, as if the process had been killed; ``close`` then ends the thread."""
+        """Stop at once, as if the process had been killed. Call ``close`` to end the thread."""
         self._begin_after_fork()
         was_open, self._is_open = self._is_open, False
         if was_open:
@@ -251,32 +259,32 @@ class SyncMq9Client:
 
     @property
     def is_connected(self) -> bool:
-        """Whether requests can be made: it was connected and not closed since."""
+        """Whether requests are possible: the client was connected, and not closed since."""
         return self._is_open
 
     @property
     def consumer(self) -> str:
-        """The consumer that this client is, where a request names no other."""
+        """The consumer of requests that name no other."""
         self._begin_after_fork()
         return self._client.consumer
 
     @property
     def clock(self) -> Clock:
-        """The clock that this client and its consumers go by."""
+        """The clock of this client and its consumers."""
         return self._client.clock
 
     def new_id(self) -> str:
-        """Return an id that no other has."""
+        """Return a unique, unguessable id of 24 hexadecimal digits."""
         return self._client.new_id()
 
     @_with_parameters_of(Mq9Client.new_address)
     def new_address(self, *args: Any, **kwargs: Any) -> str:
-        """Return a mail_address that nobody can guess."""
+        """Return an unguessable mail_address, for a mailbox that you create later."""
         return self._client.new_address(*args, **kwargs)
 
     @_with_parameters_of(Mq9Client.watch_unread)
     def watch_unread(self, *args: Any, **kwargs: Any) -> AbstractContextManager[UnreadWatch]:
-        """Learn how much mail waits for a group."""
+        """Count the messages that wait for a group; see ``Mq9Client.watch_unread``."""
         return self._client.watch_unread(*args, **kwargs)
 
     mailbox_create = _blocking(Mq9Client.mailbox_create)
@@ -326,9 +334,9 @@ class SyncMq9Client:
         return SyncConsumer(self, started)
 
     def _given_sync_messages(self, function: Any) -> Any:
-        """Let a plain function have a message whose methods block, in place of its first argument.
+        """Wrap a plain function so that it gets a ``SyncMessage`` as its first argument.
 
-        A coroutine function runs where it must not block, and has the message as it is.
+        A coroutine function must not block, so it gets the ``Message`` itself.
         """
         if not callable(function) or is_coroutine_function(function):
             return function
@@ -339,7 +347,7 @@ class SyncMq9Client:
         return call
 
     def run(self, work: Callable[[Mq9Client], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine function on the background thread, with the client that it drives.
+        """Run a coroutine function with the ``Mq9Client`` on the background thread.
 
         Args:
             work: Function that takes the ``Mq9Client`` and returns a coroutine.
@@ -348,7 +356,7 @@ class SyncMq9Client:
             The result of the coroutine.
 
         Raises:
-            NotConnected: The client is not connected, or was closed meanwhile.
+            NotConnected: The client is not connected, or was closed during the call.
         """
         self._begin_after_fork()
         if not self._is_open:
@@ -367,7 +375,7 @@ class SyncMq9Client:
             raise NotConnected("the client was closed meanwhile") from None
 
     def _begin_after_fork(self) -> None:
-        """In a forked child, leave the parent's client alone and begin with another."""
+        """In a forked child, keep the parent's client untouched and create a new one."""
         if self._process != os.getpid():
             if self._given_transport:
                 raise NotConnected("a transport that was given does not survive a fork")
@@ -376,7 +384,7 @@ class SyncMq9Client:
 
 
 class _Handled:
-    """The client of a message that a consumer gave to a plain function: tells the consumer."""
+    """The client of a message in a plain handler. Its calls reach the consumer."""
 
     def __init__(self, client: SyncMq9Client, message: Message) -> None:
         self._client = client
@@ -388,12 +396,12 @@ class _Handled:
 
 
 def handled_by(client: SyncMq9Client, message: Message) -> SyncMessage:
-    """Return a message that a consumer handles as one whose methods block and tell the consumer."""
+    """Return a consumer's message with methods that block and inform the consumer."""
     return as_sync(message, cast("SyncMq9Client", _Handled(client, message)))
 
 
 class SyncConsumer:
-    """A consumer that ``SyncMq9Client.consume`` started; its methods block until they are done.
+    """A consumer that ``SyncMq9Client.consume`` started. Its methods block until they are done.
 
     Args:
         client: The client that started it.
@@ -417,7 +425,7 @@ class SyncConsumer:
 
     @property
     def is_running(self) -> bool:
-        """Whether it fetches, or still finishes what it fetched."""
+        """Whether it fetches, or still finishes fetched messages."""
         return self._process == os.getpid() and self._consumer.is_running
 
     @property
@@ -427,7 +435,7 @@ class SyncConsumer:
 
     @property
     def group_name(self) -> str:
-        """The consumer group it belongs to."""
+        """The consumer group of this consumer."""
         return self._consumer.group_name
 
     @property
@@ -442,7 +450,7 @@ class SyncConsumer:
 
     @property
     def failed_count(self) -> int:
-        """Number of calls in which the handler raised."""
+        """Number of calls in which the handler raised, or took too long."""
         return self._consumer.failed_count
 
     request_stop = _blocking_consumer(_on_loop(Consumer.request_stop))
@@ -451,7 +459,7 @@ class SyncConsumer:
     wait = _blocking_consumer(Consumer.wait)
 
     def run(self, work: Callable[[Consumer], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine function on the background thread, with the consumer.
+        """Run a coroutine function with the ``Consumer`` on the background thread.
 
         Args:
             work: Function that takes the ``Consumer`` and returns a coroutine.

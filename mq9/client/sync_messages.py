@@ -1,4 +1,4 @@
-"""Messages for code without an event loop, whose methods block until they are done."""
+"""Messages for code without an event loop: their methods block."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SyncMessage(StoredMessage):
-    """A message that a ``SyncMq9Client`` fetched, or found by a query.
+    """A message that a ``SyncMq9Client`` fetched or found.
 
-    It does what ``Message`` does, and each method blocks until that is done.
+    It has the methods of ``Message``. Each blocks until it is done.
     """
 
     def ack(self, *, individual: bool = True) -> list[int]:
-        """Confirm this message, or with it every one before it in its fetch; see ``Message``."""
+        """Confirm this message, by default without earlier ones of its fetch; see ``Message``."""
         return self._its_client().ack(self, individual=individual)
 
     def nack(self, *, delay: float = 0.0, reason: str | None = None) -> None:
-        """Give this message back before its lease ends; ``delay`` in seconds; see ``Message``."""
+        """Give this message back. ``delay`` is in seconds, default 0; see ``Message``."""
         self._its_client().nack(self, delay=delay, reason=reason)
 
     def extend(self, *, lease: float = 60.0, promise: Promise | None = None) -> Extended:
-        """Renew the lease of this message; ``lease`` in seconds; see ``Message``."""
+        """Renew the lease of this message. ``lease`` is in seconds, default 60; see ``Message``."""
         return self._its_client().extend(self, lease=lease, promise=promise)
 
     def promise(self, until: float, done: str | None = None, *, lease: float = 60.0) -> Extended:
-        """Promise to answer this message by an instant, in Unix seconds; see ``Message``."""
+        """Promise an answer by ``until``, in Unix seconds; see ``Message``."""
         return self.extend(lease=lease, promise=Promise(until=ceil(until), done=done))
 
     def move(self, to: str, *, reason: str | None = None) -> int | None:
@@ -77,7 +77,7 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(StoredMessage))
 
 
 def as_sync(message: StoredMessage, client: SyncMq9Client) -> SyncMessage:
-    """Return a message as one whose methods block, and that remembers a client."""
+    """Return a message with blocking methods, attached to a client."""
     made = SyncMessage(**{name: getattr(message, name) for name in _FIELDS})
     object.__setattr__(made, "_client", client)
     return made

@@ -1,7 +1,7 @@
-"""OpenTelemetry spans of messages that are sent, fetched and handled.
+"""OpenTelemetry spans for messages that are sent, fetched and handled.
 
-They follow OpenTelemetry's conventions for messaging. The trace context travels in the headers of a
-message. Without the package ``opentelemetry-api`` (extra ``otel``) nothing is traced.
+They follow OpenTelemetry's conventions for messaging. The headers of a message carry the trace
+context. Without the package ``opentelemetry-api`` (extra ``otel``) there are no spans.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Link, Span, SpanKind
 
 _logger = logging.getLogger("mq9.tracing")
-_REPLY_MAILBOX = re.compile(r"reply\.[a-z2-7]{24,}")  # as Mq9Client.request names them
+_REPLY_MAILBOX = re.compile(r"reply\.[a-z2-7]{24,}")  # the names that Mq9Client.request makes
 
 
 def is_on() -> bool:
-    """Tell whether there is anything to trace, or a trace to be handed on."""
+    """Return whether there is a tracer, or a trace context to pass on."""
     return _api() is not None
 
 
 class Sending:
-    """A message that is being sent."""
+    """A message while it is sent."""
 
     def __init__(self, options: Send, span: Span | None = None) -> None:
         self.options = options
         self._span = span
 
     def stored_as(self, msg_id: int) -> None:
-        """Note the number that the message was given; -1 stands for none yet."""
+        """Record the number of the message. -1 means that it has none yet."""
         if self._span is not None and msg_id >= 0:
             self._span.set_attribute("messaging.message.id", str(msg_id))
 
 
 @contextmanager
 def sending(mail_address: str, options: Send, size: int) -> Iterator[Sending]:
-    """Trace the sending of a message of ``size`` bytes."""
+    """Trace a send of ``size`` bytes."""
     api = _api()
     if api is None:
         yield Sending(options)
@@ -59,7 +59,7 @@ def sending(mail_address: str, options: Send, size: int) -> Iterator[Sending]:
 
 @contextmanager
 def requesting(mail_address: str) -> Iterator[list[Message]]:
-    """Trace a question until its answer, which is to be added to the list."""
+    """Trace a question until its answer. Add the answer to the returned list."""
     api = _api()
     answers: list[Message] = []
     if api is None:
@@ -72,9 +72,9 @@ def requesting(mail_address: str) -> Iterator[list[Message]]:
 
 
 def fetching(mail_address: str, group_name: str | None) -> Callable[[Sequence[Message]], None]:
-    """Begin to trace a fetch; what is returned is to be called with what was fetched.
+    """Start to trace a fetch. Call the returned function with the fetched messages.
 
-    A fetch that returns nothing leaves no span.
+    A fetch without messages makes no span.
     """
     api = _api()
     if api is None:
@@ -93,9 +93,9 @@ def fetching(mail_address: str, group_name: str | None) -> Callable[[Sequence[Me
 
 @contextmanager
 def handling(message: Message, group_name: str) -> Iterator[None]:
-    """Trace the handling of a message, in the trace and with the baggage that it carries."""
+    """Trace the handling of a message, in the trace and with the baggage in its headers."""
     api = _installed()
-    # What the message carries is handed on, though nothing be traced here.
+    # The context in the message is passed on even if nothing is traced here.
     if api is None or (api.is_idle and not message.headers):
         yield
         return
@@ -115,7 +115,7 @@ def handling(message: Message, group_name: str) -> Iterator[None]:
 
 @contextmanager
 def running(agent: str, thread_id: str) -> Iterator[None]:
-    """Trace a run of an agent in a thread, by the conventions for generative AI."""
+    """Trace a run of an agent in a thread, with the conventions for generative AI."""
     api = _api()
     if api is None:
         yield
@@ -131,7 +131,7 @@ def running(agent: str, thread_id: str) -> Iterator[None]:
 
 @contextmanager
 def detached() -> Iterator[None]:
-    """Let what is started inside belong to no trace: it goes on when the current one is over."""
+    """Detach work that starts in the context from the current trace, because it lasts longer."""
     api = _api()
     if api is None:
         yield
@@ -151,14 +151,14 @@ def _conversation(correlation_id: str | None) -> dict[str, Any]:
 
 
 def _api() -> _Api | None:
-    """Return OpenTelemetry's API where it is installed and there is something to trace."""
+    """Return OpenTelemetry's API if it is installed and there is something to trace."""
     api = _installed()
     return None if api is None or api.is_idle else api
 
 
 @functools.cache
 def _installed() -> _Api | None:
-    """Return OpenTelemetry's API where it is installed; it is imported when first needed."""
+    """Return OpenTelemetry's API if it is installed. The first call imports it."""
     try:
         return _Api()
     except ImportError:
@@ -166,7 +166,7 @@ def _installed() -> _Api | None:
 
 
 class _Api:
-    """The part of OpenTelemetry's API that is used here."""
+    """The part of OpenTelemetry's API that mq9 uses."""
 
     def __init__(self) -> None:
         from opentelemetry import context, propagate, trace  # noqa: PLC0415  # an extra
@@ -178,7 +178,7 @@ class _Api:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no program traces anything here, and there is no context to be handed on."""
+        """Whether this program has no tracer, and no context to pass on."""
         return not self._context.get_current() and isinstance(
             self._trace.get_tracer_provider(), self._trace.ProxyTracerProvider
         )
@@ -193,8 +193,8 @@ class _Api:
         links: Sequence[Link] = (),
         began_ns: int | None = None,
     ) -> Iterator[Span]:
-        """Be in a span of messaging, which notes what is raised inside."""
-        # Names of spans are few, though a reply mailbox has a name of its own.
+        """Enter a messaging span. It records an exception that is raised inside."""
+        # Every reply mailbox has another name, and span names must be few.
         is_temporary = _REPLY_MAILBOX.fullmatch(mail_address) is not None
         said = {
             "messaging.system": "mq9",
@@ -219,7 +219,7 @@ class _Api:
         links: Sequence[Link] = (),
         began_ns: int | None = None,
     ) -> Iterator[Span]:
-        """Be in a span of any name, which notes what is raised inside."""
+        """Enter a span. It records an exception that is raised inside."""
         with self._tracer.start_as_current_span(
             name, kind=kind, attributes=attributes, links=links, start_time=began_ns
         ) as span:
@@ -231,9 +231,9 @@ class _Api:
                 raise
 
     def with_context(self, options: Send) -> Send:
-        """Return options with the current context among the headers, as far as it fits.
+        """Return options whose headers carry the current context, if there is room.
 
-        A header that was given stays as it is.
+        Headers that are set stay unchanged.
         """
         found: dict[str, str] = {}
         self._propagate.inject(found)
@@ -248,7 +248,7 @@ class _Api:
         return options
 
     def links(self, messages: Sequence[Message]) -> list[Link]:
-        """Return a link to what sent each message, where it says so."""
+        """Return a link to the sending span of each message that names one."""
         contexts = (
             self._trace.get_current_span(self.carried_by(one)).get_span_context()
             for one in messages
@@ -257,7 +257,7 @@ class _Api:
 
     @contextmanager
     def attached(self, context: Any) -> Iterator[None]:
-        """Be in a context."""
+        """Enter a context."""
         token = self._context.attach(context)
         try:
             yield
@@ -265,5 +265,5 @@ class _Api:
             self._context.detach(token)
 
     def carried_by(self, message: Message) -> Any:
-        """Return the context that a message carries."""
+        """Return the context in the headers of a message."""
         return self._propagate.extract(message.headers, context=self.empty())

@@ -1,4 +1,4 @@
-"""HTTP on a port, and which hosts are this machine."""
+"""HTTP on a port, and checks of host names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches an address or a name."""
+    """Return whether an address or name is reachable only from this machine."""
     if host == "localhost":
         return True
     try:
@@ -20,8 +20,8 @@ def is_loopback(host: str) -> bool:
 def names_this_server(host: str, names: Collection[str]) -> bool:
     """Return whether a Host header names this server, by one of its names or by an IP address.
 
-    A web page can make a browser call any machine under a name of the page's own server. It cannot
-    do so under an address.
+    A web page can make a browser call this machine under the host name of the page. It cannot do so
+    under an IP address.
     """
     name = re.sub(r":\d*\Z", "", host).lower()
     if name == "localhost" or name in names:

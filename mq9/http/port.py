@@ -1,4 +1,4 @@
-"""HTTP on a port, its connections bounded in number and silence."""
+"""HTTP on a port, with limits for connections and time."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ logger = logging.getLogger("mq9.broker")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """Bounds of one HTTP port."""
+    """Limits of one HTTP port. Times are in seconds."""
 
-    most: int = 1_000  # requests in work at once
+    most: int = 1_000  # concurrent requests
     most_per_address: int = 200
-    reserve: int = 50  # connections beyond these, for requests that are always answered
-    head_s: float = 10.0  # for a request's head, from the connection or from its first byte on
-    body_s: float = 30.0  # for the rest of it
-    write_s: float = 30.0  # how long a client may read nothing
+    reserve: int = 50  # further connections, for requests that are always answered
+    head_s: float = 10.0  # for the head of a request, from the connection or its first byte
+    body_s: float = 30.0  # for the rest of a request
+    write_s: float = 30.0  # that a client may read nothing
     keep_alive_s: int = 5
 
 
@@ -39,11 +39,11 @@ class HttpConnections:
 
     def __init__(self, limits: HttpLimits) -> None:
         self.limits = limits
-        self._all: dict[HttpConnection, None] = {}  # the longest without a request first
+        self._all: dict[HttpConnection, None] = {}  # the longest idle first
         self._by_address: defaultdict[str, dict[HttpConnection, None]] = defaultdict(dict)
 
     def admit(self, connection: HttpConnection) -> bool:
-        """Take in a connection, if need be in place of an idle one; False when all are at work."""
+        """Accept a connection, if necessary in place of an idle one. False if all are busy."""
         limits, same = self.limits, self._by_address[connection.address]
         for those, most in ((same, limits.most_per_address), (self._all, limits.most)):
             if len(those) >= most + limits.reserve:
@@ -57,14 +57,14 @@ class HttpConnections:
         return True
 
     def touch(self, connection: HttpConnection) -> None:
-        """Note that a connection has just had a request."""
+        """Record a request of a connection."""
         if connection in self._all:
             for those in (self._all, self._by_address[connection.address]):
                 del those[connection]
                 those[connection] = None
 
     def forget(self, connection: HttpConnection) -> None:
-        """Forget a connection; harmless when repeated."""
+        """Forget a connection. You may call this again."""
         self._all.pop(connection, None)
         same = self._by_address[connection.address]
         same.pop(connection, None)
@@ -93,11 +93,11 @@ class HttpConnection(H11Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is in work."""
+        """Whether no request is in progress."""
         return self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # None until the first request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Begin."""
+        """Start."""
         super().connection_made(transport)
         self.address = self.client[0] if self.client else ""
         if not self.of.admit(self):
@@ -113,11 +113,11 @@ class HttpConnection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Go on with a request, or begin one."""
+        """Start or continue a request."""
         before, was_idle = self.cycle, self.is_idle
         super().data_received(data)
         if self.is_idle:
-            if was_idle and self._timer is None:  # the first byte of a further request
+            if was_idle and self._timer is None:  # the first byte of another request
                 self._expect(self.of.limits.head_s)
             return
         if self.cycle is not before:
@@ -130,7 +130,7 @@ class HttpConnection(H11Protocol):
         """Wait for the next request."""
         self._expect(None)
         super().on_response_complete()
-        if not self.is_idle and self.cycle.more_body:  # a request that came behind the last one
+        if not self.is_idle and self.cycle.more_body:  # a pipelined request
             self._expect(self.of.limits.body_s)
 
     def pause_writing(self) -> None:
@@ -139,47 +139,47 @@ class HttpConnection(H11Protocol):
         self._write_timer = self.loop.call_later(self.of.limits.write_s, self.cut_off)
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Continue."""
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
         super().resume_writing()
 
     def cut_off(self) -> None:
-        """End the connection at once."""
+        """Close the connection at once."""
         self.transport.abort()
 
     def _expect(self, seconds: float | None) -> None:
-        """Set or remove the time after which the connection is closed."""
+        """Set or remove the time limit of the connection, in seconds."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if seconds is None else self.loop.call_later(seconds, self.cut_off)
 
 
-_GRACE_S = 1  # for requests in work when the port is closed
+_GRACE_S = 1  # for requests in progress when the port closes
 
 
 async def listening(name: str, host: str, port: int) -> socket.socket:
-    """Return a socket that listens, on the IPv4 address where a name has both kinds."""
+    """Return a listening socket. A name with both kinds of address uses the IPv4 address."""
     if not 0 <= port <= 65535:
         raise InvalidRequest(f"{name}: {port} is not from 0 to 65535")
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        # "localhost" is often both, and people then type 127.0.0.1.
+        # "localhost" often has both, and people then type 127.0.0.1.
         family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
         created = socket.create_server(address, family=family)
-    except (OSError, UnicodeError) as error:  # the latter for what cannot be a host's name
+    except (OSError, UnicodeError) as error:  # UnicodeError: no valid host name
         reason = getattr(error, "strerror", None) or error
         raise Unreachable(f"{host}:{port} cannot be listened on: {reason}") from error
-    # Taken up anew, it knows that it is TCP; else asyncio would leave TCP_NODELAY off, and every
-    # answer in two parts would wait for an acknowledgement.
+    # Reopened, the socket knows that it is TCP. Otherwise asyncio leaves TCP_NODELAY off, and each
+    # answer in two parts waits for an acknowledgement.
     return socket.socket(fileno=created.detach())
 
 
 class _EndableApp:
-    """An app whose requests can be ended: a stream of events would never end by itself."""
+    """An app whose requests can be ended. An event stream would never end by itself."""
 
     def __init__(self, app: ASGIApp, connections: HttpConnections, always: Collection[str]) -> None:
         self._app = app
@@ -189,7 +189,7 @@ class _EndableApp:
         self._is_over = False
 
     def end(self) -> None:
-        """End the requests in progress: streams stop, others get 503."""
+        """End the requests in progress. Streams stop, other requests get 503."""
         self._is_over = True
         for task in self._in_work:
             task.cancel()
@@ -256,7 +256,7 @@ async def serving(
     limits: HttpLimits = HttpLimits(),
     always: Collection[str] = (),
 ) -> AsyncIterator[None]:
-    """Serve an app on the running event loop, while inside; its own lifespan is not run."""
+    """Serve an app on the running event loop inside the context, without the app's lifespan."""
     connections = HttpConnections(limits)
     requests = _EndableApp(app, connections, always)
     server = _QuietServer(
@@ -278,7 +278,7 @@ async def serving(
     starting = asyncio.create_task(server.up.wait())
     try:
         await asyncio.wait([serving, starting], return_when=asyncio.FIRST_COMPLETED)
-        if not serving.done():  # else it has failed, which is raised below
+        if not serving.done():  # otherwise it has failed: raised below
             yield
     finally:
         starting.cancel()

@@ -1,4 +1,4 @@
-"""Values of the protocol: messages, priorities, agents, and the states of mailboxes."""
+"""Values of the protocol: messages, priorities, agents, and states of mailboxes."""
 
 from mq9.models.agents import AgentEntry, AgentMatch, AgentMatches, Identity, Match, Role
 from mq9.models.listings import (

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Role(StrEnum):
-    """The rights of a user where agents are configured.
+    """The rights of a user if agents are configured.
 
     ``agent``: its own mailboxes, and what others grant it. ``operator``: every mailbox.
     ``reader``: looks into every mailbox, and changes nothing.
@@ -25,8 +25,8 @@ class Identity:
     """The identity of a client, as the broker knows it.
 
     Attributes:
-        agent: The authenticated name; None without one.
-        role: Its rights; None if no agents are configured, or the broker does not report it.
+        agent: The authenticated name. None without one.
+        role: Its rights. None if no agents are configured, or the broker does not report it.
     """
 
     agent: str | None = None
@@ -40,7 +40,7 @@ class Match:
     Attributes:
         name: The name of the registration, or the mailbox if it has none.
         mailbox: Its address.
-        score: Larger is better; comparable within one reply only.
+        score: Larger is better. Comparable within one reply only.
         last_seen: When it was last active, such as by a report, a send or a fetch, in whole Unix
             seconds.
         status: Its last report.
@@ -96,11 +96,11 @@ class AgentEntry:
     Attributes:
         name: The name that was looked up or found at a mailbox.
         registered: Whether an agent is registered under exactly this name.
-        mailbox: Its address; None if it is not registered.
+        mailbox: Its address. None if it is not registered.
         last_seen: When it was last active, as in ``Match``.
-        by: The authenticated agent that registered it; None if an unauthenticated client did.
+        by: The authenticated agent that registered it. None if an unauthenticated client did.
         wrote: When the oldest message from this name became visible, in Unix seconds, among the
-            newest 1 000 of the mailbox in the request; None if there is none. The name is a claim
+            newest 1 000 of the mailbox in the request. None if there is none. The name is a claim
             of these messages.
         wrote_verified: The same among messages with a verified sender.
     """

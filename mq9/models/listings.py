@@ -78,11 +78,11 @@ class ConversationPage:
 
     Attributes:
         conversations: The conversations, the one with the newest message first.
-        more: The argument ``before`` of the next page; None on the last page. A page with filters
+        more: The argument ``before`` of the next page. None on the last page. A page with filters
             may be short although there are more, because one call searches a limited part.
-        building: Part of the index built so far; None when it is complete.
+        building: Part of the index built so far. None when it is complete.
         position: The position of the broker's state, for ``if_changed_from``.
-        unchanged: Whether nothing has changed since ``if_changed_from``, so that nothing was read.
+        unchanged: Whether nothing has changed since ``if_changed_from``, so that no data was read.
     """
 
     conversations: tuple[Conversation, ...] = ()
@@ -104,8 +104,8 @@ class ConversationMessage(Generic[M]):
 
     Attributes:
         message: The message. While it is delayed its msg_id is -1.
-        standing: Its state in the group named like its mailbox, else in the group that has come
-            furthest. None while it is delayed.
+        standing: Its state in the group named like its mailbox, otherwise in the group with the
+            most progress. None while it is delayed.
         in_reply_to: The mailbox and msg_id of the question that it answers, if the caller may see
             the question.
         due: While it is delayed, when it becomes visible, in Unix seconds.
@@ -123,10 +123,10 @@ class ConversationMessages(Generic[M]):
 
     Attributes:
         messages: The messages, oldest first.
-        more: The argument ``after`` of the next part; None in the last part.
-        building: Part of the index built so far; None when it is complete.
+        more: The argument ``after`` of the next part. None in the last part.
+        building: Part of the index built so far. None when it is complete.
         position: The position of the broker's state.
-        unchanged: Whether nothing has changed since ``if_changed_from``, so that nothing was read.
+        unchanged: Whether nothing has changed since ``if_changed_from``, so that no data was read.
     """
 
     messages: tuple[ConversationMessage[M], ...] = ()
@@ -161,12 +161,12 @@ class StuckMessage:
     """A message that needs attention. All instants are in Unix seconds.
 
     Attributes:
-        kind: ``leased`` for longer than usual; ``retrying``, delivered before and not done;
-            ``overdue``, without an answer by the deadline; ``undeliverable``, because no consumer
-            reads the mailbox; or ``dead``, a dead letter.
+        kind: ``leased`` (held for longer than usual), ``retrying`` (delivered before, and not
+            done), ``overdue`` (no answer by the deadline), ``undeliverable`` (no consumer reads the
+            mailbox) or ``dead`` (a dead letter).
         mail_address: Its mailbox.
         msg_id: Its number there.
-        group_name: The consumer group with this problem; None without one.
+        group_name: The consumer group with this problem. None without one.
         consumer: The consumer that holds it.
         since: When the problem began: first or last delivered, visible, due or moved.
         until: When its lease, or the delay of one that was given back, ends.
@@ -205,11 +205,11 @@ class StuckPage:
 
     Attributes:
         items: The messages, by kind, and within a kind in a stable order.
-        counts: Number of each kind; 1 000 means that many or more.
-        more: The argument ``after`` of the next page; None on the last page.
-        building: Part of the index of conversations built so far; None when it is complete.
+        counts: Number of each kind. 1 000 means that many or more.
+        more: The argument ``after`` of the next page. None on the last page.
+        building: Part of the index of conversations built so far. None when it is complete.
         position: The position of the broker's state, for ``if_changed_from``.
-        unchanged: Whether nothing has changed since ``if_changed_from``, so that nothing was read.
+        unchanged: Whether nothing has changed since ``if_changed_from``, so that no data was read.
     """
 
     items: tuple[StuckMessage, ...] = ()

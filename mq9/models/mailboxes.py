@@ -43,7 +43,7 @@ class Granted(list[str]):
     """The readers of a mailbox, with the other grants in GRANT's reply.
 
     Attributes:
-        readers: The agents that may use it as its creator may, except for granting it.
+        readers: The agents with all rights of its creator, except granting.
         viewers: The agents that may look at its messages, and take none.
         senders: The agents that may send to it under the policy ``granted``.
         send_policy: The senders that it accepts.
@@ -87,7 +87,7 @@ class Unread:
 
     @property
     def total(self) -> int:
-        """All of them together."""
+        """The sum of all priorities."""
         return self.critical + self.urgent + self.normal
 
     def __add__(self, other: Unread) -> Unread:
@@ -104,7 +104,7 @@ class Removed:
         expired: Their TTL had passed.
         replaced: A newer message took their key, or their place in a mailbox of type ``latest``.
         deleted: A client deleted them.
-        evicted: They made room in a full mailbox, when every group was done with them.
+        evicted: They made room in a full mailbox, after every group had finished with them.
     """
 
     expired: int = 0
@@ -114,7 +114,7 @@ class Removed:
 
     @property
     def total(self) -> int:
-        """All of them together."""
+        """The sum of all reasons."""
         return self.expired + self.replaced + self.deleted + self.evicted
 
 
@@ -124,7 +124,7 @@ class GroupStatus:
 
     Attributes:
         group_name: The group.
-        exists: False if no FETCH has created it; the other fields then show a group that starts
+        exists: False if no FETCH has created it. The other fields then show a group that starts
             ``earliest``.
         pending: Number of messages that could be delivered to it now.
         leased: The leased messages by consumer.
@@ -146,22 +146,21 @@ class MessageHistory:
 
     Attributes:
         msg_id: Its number.
-        state: ``stored``, or why it is not: ``expired``, ``deleted``, ``replaced``, ``evicted``;
-            ``unassigned`` if no message has had that id yet; ``unknown`` if the message was removed
-            too long ago.
+        state: ``stored``, ``expired``, ``deleted``, ``replaced`` or ``evicted``. ``unassigned`` if
+            no message has had that id yet. ``unknown`` if the message was removed too long ago.
         since: When ``state`` began.
         sent: When it was sent.
-        visible: When it became visible: when it was sent, or when its delay was over.
+        visible: When it became visible: at the send, or after its delay.
         expires: When it expires.
         priority: Its priority.
         key: Its key.
-        answer_by: The deadline for the answer; None if it is no longer stored.
+        answer_by: The deadline for the answer. None if it is no longer stored.
         replaced_by: The newer message that took its key, or its place in a mailbox of type
             ``latest``.
-        moved: Its former place, if it was moved to this mailbox; None if it is no longer stored.
-        groups: Its state in each group, by name; at most 100 of them. For a message that is no
-            longer stored, it is known for an hour after the delivery.
-        notices: The notices of it to sessions of hosts, reported or held back, oldest first; at
+        moved: Its former place, if it was moved to this mailbox. None if it is no longer stored.
+        groups: Its state in each group, by name, at most 100. For a message that is no longer
+            stored, it is known for an hour after the delivery.
+        notices: The notices about it to sessions of hosts, reported or held back, oldest first, at
             most 100.
     """
 
@@ -188,8 +187,8 @@ class MailboxStatus:
         mail_address: The mailbox.
         type: Its type, which determines the messages that it keeps.
         desc: Its description by the creator.
-        public: Whether PUBLIC.LIST names it.
-        ttl: Its lifetime in seconds; 0 means that it never expires.
+        public: Whether PUBLIC.LIST lists it.
+        ttl: Its lifetime in seconds. 0 means that it never expires.
         expires_at: When it expires, in Unix seconds.
         stored: Number of visible messages.
         stored_bytes: The counted size of all messages, including delayed ones: payloads, and all
@@ -199,17 +198,18 @@ class MailboxStatus:
         removed: Number of messages removed so far, by reason.
         group: The requested group.
         message: The requested message.
-        own: Whether the client's agent created it, or has its address; None for a client without an
+        own: Whether the client's agent created it, or has its address. None for a client without an
             agent.
         send_policy: The senders that it accepts.
         look_policy: The agents that may look into it.
-        readers: The agents that may use it; None if the caller may not grant it.
-        viewers: The agents that may look into it; None likewise.
-        senders: The agents that may send to it under the policy ``granted``; None likewise.
+        readers: The agents that may use it. None if the caller may not grant it.
+        viewers: The agents that may look into it. None if the caller may not grant it.
+        senders: The agents that may send to it under the policy ``granted``. None if the caller may
+            not grant it.
         enforced: Whether the broker authenticates agents, and so can enforce policies and grants.
-        rights: The client's rights here, out of ``look``, ``take``, ``send`` and ``grant``.
-            ``take`` covers every verb that leases, confirms or removes. Empty if the broker does
-            not report them.
+        rights: The client's rights here, a selection of ``look``, ``take``, ``send`` and ``grant``.
+            ``take`` covers every verb that leases, acks or removes messages. Empty if the broker
+            does not report them.
         turns: Number of automatic turns that its mail began in sessions of hosts, in the last hour.
             None if the caller may not take messages.
     """
@@ -270,8 +270,8 @@ class Totals:
         delayed: Number of messages that wait for their due time.
         bytes: The counted size of all messages, including delayed ones: payloads and text.
         leases: Number of leased messages.
-        backlog: Number of messages that could be delivered now. Each counts once for each group,
-            except for the group of redrives.
+        backlog: Number of messages that could be delivered now. Each counts once for each group.
+            The group of redrives does not count.
         removed: Number of messages removed so far, by reason.
         dropped: Number of messages removed with their mailbox.
         named: The counts of the mailboxes that the operator named; None if they named none.
@@ -292,7 +292,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class PublicMailbox:
-    """A line of PUBLIC.LIST."""
+    """A mailbox in PUBLIC.LIST."""
 
     mail_address: str
     desc: str = ""
@@ -305,16 +305,16 @@ class ListedMailbox:
     Attributes:
         mail_address: The mailbox.
         desc: Its description by the creator.
-        creator: The authenticated agent that created it; None without one.
+        creator: The authenticated agent that created it. None without one.
         stored: Number of visible messages.
         delayed: Number of messages that wait for their due time.
         expires_at: When it expires, in Unix seconds.
-        pending: With details, how many messages could be delivered to the group named like it.
-        leased: With details, how many messages consumers of that group hold, or gave back with a
-            delay; up to 1 000.
-        oldest: With details, when the oldest message that the group has not acked became visible,
-            in Unix seconds; None if there is none.
-        dead: With details, whether it has dead letters, or had some as far as is remembered.
+        pending: With details, the number of messages that its group of the same name could get now.
+        leased: With details, the number of messages that consumers of that group hold, or gave back
+            with a delay, up to 1 000.
+        oldest: With details, when the oldest message without an ack of that group became visible,
+            in Unix seconds. None if there is none.
+        dead: With details, whether it has dead letters, or had some recently.
     """
 
     mail_address: str
@@ -335,7 +335,7 @@ class MailboxPage:
 
     Attributes:
         mailboxes: The mailboxes.
-        more: Whether others follow; then list again with the last address as ``after``.
+        more: Whether another page follows. Pass the last address as ``after`` to get it.
     """
 
     mailboxes: tuple[ListedMailbox, ...] = ()

@@ -13,7 +13,7 @@ import orjson
 from mq9.errors import Mq9Error, NotConnected
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar  # whose variables have defaults
+    from typing_extensions import TypeVar  # its type variables have defaults
 else:
     from typing import TypeVar
 
@@ -32,7 +32,7 @@ class Priority(StrEnum):
 # conversation, and overrides it.
 CONVERSATION = "conversation"
 PART_OF = "part-of-conversation"
-QUESTION_TAG = "question"  # of every question to a person
+QUESTION_TAG = "question"  # the tag of each question to a person
 PRIORITIES = tuple(Priority)  # in the order of delivery
 
 
@@ -52,7 +52,7 @@ class Deliver(StrEnum):
 
 
 class MessageHeaders(Mapping[str, str]):
-    """The headers of a message: immutable, with names in lower case; lookups ignore case.
+    """The headers of a message: immutable, with names in lower case. Lookups ignore case.
 
     Args:
         values: Value by name.
@@ -87,15 +87,15 @@ class Moved:
     """The former place of a message that was moved.
 
     Attributes:
-        mailbox: The mailbox it was moved from.
-        group: The consumer group that confirmed it there.
+        mailbox: Its former mailbox.
+        group: The consumer group that acked it there.
         msg_id: Its number there.
         by: The agent that moved it: a claim, unless ``by_verified``.
         by_verified: Whether the broker itself knows the agent that moved it.
-        reason: Why, in that agent's words.
+        reason: The reason, in that agent's words.
         deliveries: How often it had been delivered to the group.
         at: When it was moved, in Unix seconds.
-        back: Whether this move took it back to the mailbox that it had been moved from.
+        back: Whether this move returned it to an earlier mailbox.
     """
 
     mailbox: str
@@ -111,11 +111,11 @@ class Moved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """The deadline that the holder of a message has set itself for the answer.
+    """The deadline that the holder of a message promises for its answer.
 
     Attributes:
         until: The deadline, in whole Unix seconds.
-        done: The work done so far, in the holder's words; up to 1 024 characters.
+        done: The work done so far, in the holder's words, up to 1 024 characters.
         by: The consumer that promised it, filled in by the broker.
     """
 
@@ -136,9 +136,9 @@ class Standing:
             stored: ``acked``, ``moved``, or ``delivered`` without an ack.
         consumer: The holder of the lease.
         until: When the lease or the delay ends, in Unix seconds.
-        deliveries: How often it was delivered to the group; 0 after it was acked.
-        ahead: Number of messages to be delivered before a pending one. Only STATUS counts them;
-            in results of QUERY it is 0.
+        deliveries: How often it was delivered to the group. 0 after it was acked.
+        ahead: Number of messages to be delivered before a pending one. Only STATUS counts them.
+            In results of QUERY it is 0.
         moved_to: The mailbox that it was moved to.
         moved_as: The msg_id of its copy there.
         moved: The move with its agent, time and reason. None if it is no longer stored, and in
@@ -162,7 +162,7 @@ class Standing:
 
 
 class _ClientSlot:
-    """A slot for the client of a message. As it is not a field, it is not compared or pickled."""
+    """A slot for the client of a message. It is no field, so it is not compared or pickled."""
 
     __slots__ = ("_client",)
 
@@ -170,35 +170,35 @@ class _ClientSlot:
 # Without slots, so that `of` fills all fields by one call.
 @dataclass(frozen=True, kw_only=True)
 class StoredMessage(_ClientSlot):
-    """A message of FETCH or QUERY; ``Message`` and ``SyncMessage`` can act on it.
+    """A message of FETCH or QUERY. ``Message`` and ``SyncMessage`` add actions.
 
     Attributes:
-        msg_id: Its number in its mailbox; grows in the order in which messages become visible.
+        msg_id: Its number in its mailbox. Messages that become visible later have higher numbers.
         payload: The body, byte for byte as it was sent.
         priority: Its priority.
         create_time: When it became visible, in whole Unix seconds.
-        key: Its key; at most one visible message has it.
+        key: Its key. At most one visible message has it.
         tags: Its tags.
         sender: Its sender: a claim, unless ``sender_verified``.
         sender_verified: Whether the broker itself knows the sender.
         from_mailbox: A mailbox that the sender may take messages from. The broker has checked that
-            if ``sender_verified``; otherwise it is a claim.
+            if ``sender_verified``. Otherwise it is a claim.
         reply_to: The address for the answer.
         correlation_id: The id of a question, which its answer repeats.
         path: The agents that this conversation has passed through, in order.
         headers: Its other headers, such as ``traceparent``.
-        moved: Its former place, if it was moved here; None for one that was sent here.
+        moved: Its former place, if it was moved here. None for one that was sent here.
         answer_by: The deadline for the answer, in whole Unix seconds.
-        overdue: Whether it is the broker's notice of a question without an answer. Only the broker
-            can send one.
-        standing: Its state in the group that a query named; None without one.
-        delivery_count: How often it was delivered to this group; 0 outside groups.
+        overdue: Whether it is the broker's notice of a question without an answer. Clients cannot
+            send such a notice.
+        standing: Its state in the group that a query named. None without one.
+        delivery_count: How often it was delivered to this group. 0 outside groups.
         deaths: Number of leases of this group that ended after the handling had begun. Each one
             suggests that a worker died while it handled the message.
-        batch: The token of the FETCH reply it came in; None outside groups.
+        batch: The token of its FETCH reply. None outside groups.
         mail_address: The mailbox it is stored in.
-        group_name: The consumer group that fetched it; None outside groups.
-        consumer: The consumer that fetched it; None outside groups.
+        group_name: The consumer group that fetched it. None outside groups.
+        consumer: The consumer that fetched it. None outside groups.
     """
 
     msg_id: int
@@ -237,12 +237,12 @@ class StoredMessage(_ClientSlot):
         return message
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the fields; a copy has no client."""
+        """Return the fields. A copy has no client."""
         return self.__dict__
 
     @property
     def conversation(self) -> str | None:
-        """The name of its conversation; None if the message is a conversation by itself."""
+        """The name of its conversation. None if the message is a conversation by itself."""
         named = self.headers.get(PART_OF) or self.headers.get(CONVERSATION)
         return named or self.correlation_id
 
@@ -264,7 +264,7 @@ class StoredMessage(_ClientSlot):
         return f"message {self.msg_id} of {self.mail_address}, {self.priority}{sender}: {body}"
 
     def __copy__(self) -> Self:
-        return self  # nothing in it can change
+        return self  # it is immutable
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
@@ -277,12 +277,12 @@ class MessageClient(Protocol):
         """Confirm a message."""
 
     async def nack(self, message: StoredMessage, /, *, delay: float, reason: str | None) -> None:
-        """Give a message back; ``delay`` in seconds."""
+        """Give a message back. ``delay`` is in seconds."""
 
     async def extend(
         self, message: StoredMessage, /, *, lease: float, promise: Promise | None
     ) -> Extended:
-        """Renew the lease of a message; ``lease`` in seconds."""
+        """Renew the lease of a message. ``lease`` is in seconds."""
 
     async def move(self, message: StoredMessage, /, *, to: str, reason: str | None) -> int | None:
         """Move a message to another mailbox."""
@@ -304,94 +304,119 @@ class MessageClient(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Message(StoredMessage):
-    """A message that a client fetched, or found by a query.
+    """A message that a client fetched or found.
 
-    It remembers its client. So you can ack, give back, extend, move and answer it by its methods. A
-    copy made by ``pickle`` or ``dataclasses.replace`` has no client. Pass it to a method of any
-    client instead, such as ``client.ack(message)``. Each method raises the errors of that method of
-    ``Mq9Client``, and ``NotConnected`` if the message has no client.
+    It remembers its client, so you can call its methods. A copy made by ``pickle`` or
+    ``dataclasses.replace`` has no client. Pass such a copy to a method of a client, for example
+    ``client.ack(message)``. Each method raises the errors of that method of ``Mq9Client``, and
+    ``NotConnected`` if the message has no client.
     """
 
     async def ack(self, *, individual: bool = True) -> list[int]:
-        """Confirm this message, or with it every one before it in its fetch.
+        """Confirm this message, or also every earlier message of its fetch.
 
-        A broker without leases, RobustMQ, confirms every message of the mailbox with a smaller id.
+        RobustMQ has no leases. It confirms every message of the mailbox with a smaller id.
 
         Args:
-            individual: Whether to confirm this message only.
+            individual: Whether to confirm only this message. Default: True.
 
         Returns:
-            The ids that this call confirmed; the same again when it is repeated.
+            The ids that this call confirmed. A repeated call returns the same ids.
 
         Raises:
-            InvalidRequest: It was not fetched by a group.
+            InvalidRequest: No group fetched it.
             MailboxNotFound: The mailbox does not exist.
+
+        Example:
+            ```python
+            await message.ack()
+            ```
         """
         return await self._its_client().ack(self, individual=individual)
 
     async def nack(self, *, delay: float = 0.0, reason: str | None = None) -> None:
-        """Give this message back before its lease ends, so that it is delivered again.
+        """Give this message back before its lease ends. The group then delivers it again.
 
         Args:
-            delay: Seconds until it is delivered again, 0 to 86 400.
-            reason: Why, up to 1 024 characters.
+            delay: Seconds until the next delivery, 0 to 86 400. Default: 0.
+            reason: The reason, up to 1 024 characters. Default: none.
 
         Raises:
-            InvalidRequest: It was not fetched by a group.
+            InvalidRequest: No group fetched it.
             MailboxNotFound: The mailbox does not exist.
+
+        Example:
+            ```python
+            await message.nack(delay=60, reason="It is raining.")
+            ```
         """
         await self._its_client().nack(self, delay=delay, reason=reason)
 
     async def extend(self, *, lease: float = 60.0, promise: Promise | None = None) -> Extended:
-        """Renew the lease of this message, if it is still held.
+        """Set a new end for the lease of this message, if this consumer still holds it.
 
         Args:
-            lease: Seconds from now until it ends, 1 to 86 400.
-            promise: The deadline for the answer, and the work done so far.
+            lease: Seconds from now until the lease ends, 1 to 86 400. Default: 60.
+            promise: The deadline for the answer, and the progress so far. Default: unchanged.
 
         Returns:
-            Whether it was renewed: its id is in ``extended``, else in ``lost``.
+            The result: the id is in ``extended`` after success, otherwise in ``lost``.
 
         Raises:
-            InvalidRequest: It was not fetched by a group.
+            InvalidRequest: No group fetched it.
             MailboxNotFound: The mailbox does not exist.
+
+        Example:
+            ```python
+            await message.extend(lease=300)
+            ```
         """
         return await self._its_client().extend(self, lease=lease, promise=promise)
 
     async def promise(
         self, until: float, done: str | None = None, *, lease: float = 60.0
     ) -> Extended:
-        """Promise to answer this message by an instant, and renew its lease, if it is still held.
+        """Promise an answer by a deadline, and renew the lease if this consumer still holds it.
 
         Clients that may look at the mailbox see the promise. If it is later than ``answer_by``, the
         sender gets the notice of an overdue answer at that later time.
 
         Args:
-            until: The instant, in Unix seconds; a fraction is rounded up.
-            done: The work done so far, up to 1 024 characters.
-            lease: Seconds from now until the lease ends, 1 to 86 400.
+            until: The deadline, in Unix seconds. It is rounded up to whole seconds.
+            done: The work done so far, up to 1 024 characters. Default: none.
+            lease: Seconds from now until the lease ends, 1 to 86 400. Default: 60.
 
         Raises:
-            InvalidRequest: It was not fetched by a group.
+            InvalidRequest: No group fetched it.
             MailboxNotFound: The mailbox does not exist.
+
+        Example:
+            ```python
+            await message.promise(message.create_time + 3600, "Half of the roses")
+            ```
         """
         return await self.extend(lease=lease, promise=Promise(until=ceil(until), done=done))
 
     async def move(self, to: str, *, reason: str | None = None) -> int | None:
-        """Move this message to another mailbox: store it there, confirm it here, or neither.
+        """Move this message to another mailbox: store it there and ack it here, atomically.
 
         Args:
-            to: The other mailbox.
-            reason: Why, up to 1 024 characters.
+            to: The target mailbox.
+            reason: The reason, up to 1 024 characters. Default: none.
 
         Returns:
-            Its msg_id there; None when there was nothing to move: it was acked or expired, or
+            The msg_id in the target mailbox. None if the message was acked or has expired, or
             another consumer holds it by now.
 
         Raises:
-            InvalidRequest: It was not fetched by a group.
+            InvalidRequest: No group fetched it.
             MailboxNotFound: One of the mailboxes does not exist.
-            MailboxFull: The other mailbox is at its limit.
+            MailboxFull: The target mailbox is at its limit.
+
+        Example:
+            ```python
+            await message.move("florist", reason="A question about roses")
+            ```
         """
         return await self._its_client().move(self, to=to, reason=reason)
 
@@ -405,24 +430,29 @@ class Message(StoredMessage):
         headers: Mapping[str, str] | None = None,
         path: Sequence[str] | None = None,
     ) -> int | None:
-        """Answer this message: to its ``reply_to``, under its ``correlation_id``.
+        """Answer this message: send to its ``reply_to``, with its ``correlation_id``.
 
         Args:
-            payload: Bytes as they are, text as UTF-8, anything else as JSON.
-            id: The idempotency id. Needed by each further, different answer to one message.
-            sender: The sender of the answer.
-            from_mailbox: A mailbox that the answer comes from; see ``Mq9Client.send``.
+            payload: The answer. Bytes are sent unchanged, text as UTF-8, any other value as JSON.
+            id: The idempotency id. Required for each further, different answer to one message.
+            sender: The name of the sender.
+            from_mailbox: The mailbox that the answer comes from; see ``Mq9Client.reply``.
             headers: The answer's headers.
             path: The agents that the conversation has passed through.
 
         Returns:
-            The msg_id of the answer; None if an earlier delivery got a different answer.
+            The msg_id of the answer. None if the group gave another answer in an earlier delivery.
 
         Raises:
             InvalidRequest: It has no ``reply_to``.
             ReplyMailboxNotFound: The sender no longer waits for an answer.
             ReplyForbidden: The agent may not send to the mailbox in ``reply_to``.
-            IdConflict: It has been answered with another body; see ``Mq9Client.reply``.
+            IdConflict: It was answered with another body; see ``Mq9Client.reply``.
+
+        Example:
+            ```python
+            await message.reply("Done.")
+            ```
         """
         return await self._its_client().reply(
             self,
@@ -457,10 +487,10 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """Messages that one consumer holds, or that were given back with a delay.
+    """Messages that one consumer holds, or that a consumer gave back with a delay.
 
     Attributes:
-        consumer: The holder; None for messages that were given back with a delay.
+        consumer: The holder. None for messages that were given back with a delay.
         count: Number of messages.
         until: When the first of those leases ends, in Unix seconds.
     """
@@ -497,7 +527,7 @@ class Waiting:
         stored: Number of visible messages in the mailbox.
         delayed: Number of messages that wait for their due time.
         next_due: When the next of those is due, in Unix seconds.
-        leased: The leased messages by consumer; empty for a read without a group.
+        leased: The leased messages by consumer. Empty for a read without a group.
         acked: Number of stored messages that this group has acked.
         moved: Number of stored messages that this group has moved to another mailbox.
         skipped: Number of stored messages before the start of the group (or of the read).
@@ -519,8 +549,8 @@ class FetchResult(list[M]):
     comprehension or ``list(result)`` like the result.
 
     Attributes:
-        batch: The token that acknowledges them together; None without a group or messages.
-        lease_until: When their leases end, in Unix seconds; None without a group or messages.
+        batch: The token for acking them together. None without a group or messages.
+        lease_until: When their leases end, in Unix seconds. None without a group or messages.
         more: Whether the reply was cut, so that another FETCH would return more at once.
         waiting: Why there are no messages, if there are none.
         held: Other messages that the group's consumers hold, soonest to end first, at most 100.
@@ -567,12 +597,12 @@ class Extended:
 
 
 class Gathered(list[M | None]):
-    """The answers to several questions, in the order of the questions; None for a missing one.
+    """The answers to several questions, in the order of the questions. None if one is missing.
 
     Attributes:
         correlation_ids: The correlation id of each question.
-        refused: By index, why a question could not be sent, or a ``RequestFailed`` if the asked
-            agent gave it up. Such an answer is missing, too.
+        refused: By index, the error of a question that could not be sent, or a ``RequestFailed`` if
+            the agent gave it up. Such an answer is also missing.
     """
 
     def __init__(
@@ -588,12 +618,12 @@ class Gathered(list[M | None]):
 
     @property
     def answers(self) -> list[M]:
-        """The answers that came, in the order of their questions."""
+        """The answers that arrived, in the order of their questions."""
         return [one for one in self if one is not None]
 
     @property
     def missing(self) -> list[int]:
-        """The indexes of the questions that were not answered."""
+        """The indexes of the questions without an answer."""
         return [place for place, one in enumerate(self) if one is None]
 
     def __repr__(self) -> str:

@@ -53,11 +53,11 @@ class Notice:
             ``new``.
         senders: Up to 5 senders of the new messages: verified ones that the receiver knows.
         others: Number of further senders of the new messages.
-        from_id: The lowest msg_id of the new messages; None if there are none.
-        to_id: The highest msg_id of the new messages; None if there are none.
+        from_id: The lowest msg_id of the new messages. None if there are none.
+        to_id: The highest msg_id of the new messages. None if there are none.
         held: Why the notice is held back although there are new messages: ``sender``, ``in a
             row``, ``per hour`` or ``cooldown``.
-        held_until: When ``held`` ends, in Unix seconds; None if time alone does not end it.
+        held_until: When ``held`` ends, in Unix seconds. None if time alone does not end it.
     """
 
     told: bool

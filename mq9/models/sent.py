@@ -12,10 +12,10 @@ class SendOutcome:
     """The result of ``send_detailed``.
 
     Attributes:
-        msg_id: Its number in the mailbox; -1 while it is delayed.
-        delayed_id: Its number among the delayed messages, for ``cancel``; else None.
+        msg_id: Its number in the mailbox. -1 while it is delayed.
+        delayed_id: Its number among the delayed messages, for ``cancel``. Otherwise None.
         replaced: The msg_id of the message that it replaced, under its key or in a mailbox of type
-            ``latest``. None if it replaced nothing, or was sent before under its id.
+            ``latest``. None if it replaced nothing, or its id was used before.
     """
 
     msg_id: int
@@ -30,7 +30,7 @@ class SentAnswer:
     Attributes:
         mail_address: That mailbox.
         msg_id: The number of the answer there.
-        code: The code of an error answer, such as ``failed``; None for a good answer.
+        code: The code of an error answer, such as ``failed``. None for a good answer.
     """
 
     mail_address: str
@@ -44,16 +44,16 @@ class Sent:
 
     Attributes:
         mail_address: The mailbox that it was sent to.
-        msg_id: Its number there; None while it is delayed.
-        delayed_id: While it is delayed, its number among the delayed messages; for ``cancel``.
+        msg_id: Its number there. None while it is delayed.
+        delayed_id: While it is delayed, its number among the delayed messages, for ``cancel``.
         due: While it is delayed, when it becomes visible, in Unix seconds.
         sent: When it was sent, in Unix seconds.
         priority: Its priority.
         key: Its key.
         correlation_id: The id that its answer repeats.
         reply_to: The mailbox for its answer.
-        state: ``delayed``; ``waiting`` for a consumer group; ``fetched``, leased to a consumer;
-            ``acked``; or ``moved``, to another mailbox, such as that of dead letters.
+        state: ``delayed``, ``waiting`` (for a consumer group), ``fetched`` (leased to a consumer),
+            ``acked`` or ``moved`` (to another mailbox, such as that of dead letters).
         until: When the lease of a fetched message ends, in Unix seconds.
         deliveries: How often it was delivered to the group, if it is waiting or fetched.
         moved_to: The mailbox that it was moved to, if the client may look at the mailbox of the
@@ -88,7 +88,7 @@ class SentPage:
 
     Attributes:
         sent: The messages, newest first.
-        more: The argument ``before`` of the next page; None on the last page.
+        more: The argument ``before`` of the next page. None on the last page.
     """
 
     sent: tuple[Sent, ...]

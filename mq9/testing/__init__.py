@@ -7,8 +7,8 @@
             ...
             await mq9_broker.clock.advance(60)
 
-``mq9_broker`` is a pytest fixture that comes with the package. It is a ``FakeBroker``, which works
-without pytest, too.
+``mq9_broker`` is a pytest fixture that comes with the package. It is a ``FakeBroker``, which also
+works without pytest.
 """
 
 from mq9.engine.commands import Limits

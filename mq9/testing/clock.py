@@ -21,7 +21,7 @@ _SHORT_SLEEP_S = 1.0  # of real time
 
 
 class ManualTimer:
-    """A callback that runs on an event loop when the clock has moved so far."""
+    """A callback that runs on an event loop when the clock reaches an instant."""
 
     __slots__ = ("_callback", "background", "cancelled", "monitor")
 
@@ -34,12 +34,12 @@ class ManualTimer:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Make sure that the callback does not run."""
+        """Prevent the callback from running."""
         self.cancelled = True
 
     def run(self) -> None:
         """Call the callback."""
-        if not self.cancelled:  # by one that ran just before
+        if not self.cancelled:  # a timer of the same instant may have cancelled it
             self._callback()
 
 
@@ -66,27 +66,27 @@ class _Rest:
 
 
 class ManualClock:
-    """A clock that stands still until a test moves it, or until it has to go on.
+    """A clock that moves when a test moves it or, with ``autojump``, when no code can run.
 
-    It knows what can run: the event loops that use it, what those have given to threads of the
-    broker and of consumers, and who waits in a synchronous call for another thread. Threads of the
-    test's own hold nothing up.
+    It knows the event loops that use it, and their work on threads of the broker and of consumers.
+    It also knows which threads wait in a synchronous call for another one. The test's own threads
+    do not stop it.
 
     Args:
-        start: The first instant, in seconds since the Unix epoch.
-        autojump: Whether the clock goes by itself to the next instant that somebody waits for, as
-            soon as nothing can run before. A timer of asyncio that comes before that instant holds
-            it for its last second: so a test may sleep for a moment. A longer one is taken for a
-            timeout.
-        in_transit: Tells whether something was sent to an event loop that cannot be seen
-            there yet; until it says no, something can run.
+        start: The first instant, in seconds since the Unix epoch. Default: 1 800 000 000.
+        autojump: Whether the clock jumps to the next awaited instant when no code can run. An
+            asyncio timer that is due sooner stops the clock during the timer's last second, so a
+            test may sleep for a moment. The clock treats a longer timer as a timeout. Default:
+            False.
+        in_transit: Function that returns whether data is on its way to an event loop that cannot
+            see it yet. While it returns True, the clock waits. Default: none.
 
     Raises:
         TypeError: ``start`` is not a number.
         ValueError: ``start`` is not finite.
     """
 
-    # Nothing sleeps under it; a monitor that looks again stops after a day.
+    # Nothing sleeps under it. A monitor that polls must end within a day.
     longest_poll_ms = 86_400_000
 
     def __init__(
@@ -110,24 +110,24 @@ class ManualClock:
         activity.add_observer(self)
 
     def now_ms(self) -> int:
-        """Return the instant that the clock was moved to."""
+        """Return the instant of the clock, in milliseconds since the Unix epoch."""
         self._follow_running_loop()
         return self._wall_ms
 
     def monotonic_ms(self) -> int:
-        """Return by how many milliseconds the clock has been moved forward."""
+        """Return the number of milliseconds that the clock has moved forward."""
         self._follow_running_loop()
         return self._monotonic_ms
 
     def call_later(
         self, delay_ms: int, callback: Callable[[], None], *, background: bool = False
     ) -> Timer:
-        """Call ``callback`` on the running event loop when the clock has moved so far.
+        """Call ``callback`` on the running event loop after ``delay_ms``.
 
         Args:
             delay_ms: Milliseconds from now.
             callback: Function without arguments.
-            background: Whether the clock does not advance by itself for this call.
+            background: Whether the clock does not jump by itself for this call. Default: False.
         """
         loop = asyncio.get_running_loop()
         monitor = self._follow(loop)
@@ -140,14 +140,14 @@ class ManualClock:
 
     @property
     def pending_timers(self) -> int:
-        """Number of timers that were neither called nor cancelled."""
+        """Number of timers that were neither called nor cancelled yet."""
         with lock:
             return sum(not timer.cancelled for *_, timer in self._timers)
 
     def busy(self) -> Work:
-        """Stand still until the work has ended, but for when its thread waits for another.
+        """Stop the clock until the work ends, except while its thread waits for another one.
 
-        A function on a thread holds up no ``advance``.
+        A function on a thread does not stop an ``advance``.
         """
         self._follow_running_loop()
         work = Work(self._ended)
@@ -160,29 +160,34 @@ class ManualClock:
             self._works.discard(work)
 
     def follow(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let the clock stand still while an event loop has something to run.
+        """Stop the clock while an event loop has something to run.
 
         Args:
             loop: The event loop.
 
         Raises:
-            TypeError: It is not an event loop of asyncio.
+            TypeError: ``loop`` is not an asyncio event loop.
         """
         self._follow(loop)
 
     async def advance(self, seconds: float) -> None:
-        """Move the clock forward, stopping at every instant at which somebody waits.
+        """Move the clock forward, and stop at each awaited instant.
 
-        What waits for an instant runs at that instant, in order, and has nothing left to run before
-        the clock goes on. A test without an event loop calls ``asyncio.run(clock.advance(60))``.
+        At each instant, the waiting code runs in order until it has nothing left to run. Then the
+        clock moves on. In a test without an event loop, call ``asyncio.run(clock.advance(60))``.
 
         Args:
-            seconds: How far, at least 0.
+            seconds: Seconds to move forward, at least 0.
 
         Raises:
             TypeError: ``seconds`` is not a number.
             ValueError: ``seconds`` is negative or not finite.
-            RuntimeError: Something goes on for ever without waiting for anything.
+            RuntimeError: Code runs endlessly without waiting.
+
+        Example:
+            ```python
+            await clock.advance(60)
+            ```
         """
         delta_ms = _milliseconds("seconds", seconds)
         if seconds < 0:
@@ -203,12 +208,12 @@ class ManualClock:
                 self._advancing -= 1
 
     def set_back(self, seconds: float) -> None:
-        """Set the wall clock back, as a correction does. Wakes no waiting code.
+        """Set the wall clock back, as a time correction does. This wakes no waiting code.
 
         Durations, such as the time of a wait, do not change.
 
         Args:
-            seconds: How far to turn it back.
+            seconds: Seconds to go back.
 
         Raises:
             TypeError: ``seconds`` is not a number.
@@ -219,14 +224,14 @@ class ManualClock:
             self._wall_ms -= delta_ms
 
     def hold_for_this_thread(self) -> None:
-        """Do not jump while this thread runs something other than an event loop.
+        """Prevent jumps while this thread runs code other than an event loop.
 
-        Unless it, or another thread, waits in a synchronous call for what is done elsewhere.
+        The clock may jump while this or another thread waits in a synchronous call for other work.
         """
         self._owner = threading.get_ident()
 
     def look(self) -> bool:
-        """Continue an ``advance``, or jump, if nothing can run; return whether that may happen."""
+        """Continue an ``advance``, or jump, if nothing can run. Return whether to call again."""
         with lock:
             jumps = self._autojump and not self._advancing and self._is_awaited()
             if not self._resting and not jumps:
@@ -239,7 +244,7 @@ class ManualClock:
             return True
 
     def never_idle(self) -> None:
-        """Give up waiting for an event loop that always has something to run."""
+        """Stop waiting for an event loop that is always busy."""
         with lock:
             if self._resting:
                 self._resting.popleft().end(
@@ -247,7 +252,7 @@ class ManualClock:
                 )
 
     async def _rest(self) -> None:
-        """Return when nothing can run."""
+        """Wait until nothing can run."""
         rest = _Rest(self._follow(asyncio.get_running_loop()))
         with lock:
             self._resting.append(rest)
@@ -259,7 +264,7 @@ class ManualClock:
                     self._resting.remove(rest)
 
     def _something_can_run(self, *, but_functions: bool = False) -> bool:
-        """Return whether anything can run, with or without the user's functions on threads."""
+        """Return whether code can run, with or without the user's functions on threads."""
         return (
             any(
                 not activity.is_blocked(work.thread)
@@ -275,7 +280,7 @@ class ManualClock:
         )
 
     def _may_jump(self) -> bool:
-        """Return whether neither the owner's thread nor a timer of asyncio comes first."""
+        """Return whether neither the owner's thread nor an asyncio timer comes first."""
         delay_s = (self._next_ms() - self._monotonic_ms) / 1000
         soon_s = min(delay_s, _SHORT_SLEEP_S)
         return not (
@@ -284,7 +289,7 @@ class ManualClock:
         )
 
     def _go_to_next(self) -> None:
-        """Go to the next instant that somebody waits for, and wake them in order."""
+        """Go to the next awaited instant, and wake its timers in order."""
         with lock:
             instant = round(self._next_ms())
             self._go_to(instant)
@@ -298,7 +303,7 @@ class ManualClock:
         self._monotonic_ms = monotonic_ms
 
     def _follow_running_loop(self) -> None:
-        with suppress(RuntimeError):  # none runs on this thread
+        with suppress(RuntimeError):  # no loop runs on this thread
             self._follow(asyncio.get_running_loop())
 
     def _follow(self, loop: asyncio.AbstractEventLoop) -> LoopMonitor:
@@ -313,7 +318,7 @@ class ManualClock:
         return [monitor for monitor in self._monitors if monitor.is_running]
 
     def _owner_is_at_work(self) -> bool:
-        """Return whether the thread that holds the clock runs other code than an event loop."""
+        """Return whether the owner's thread runs code other than an event loop."""
         return not (
             self._owner is None
             or activity.any_blocked()
@@ -322,14 +327,14 @@ class ManualClock:
         )
 
     def _next_ms(self) -> float:
-        """Return the next instant at which something happens; infinite when nothing does."""
+        """Return the next awaited instant. Infinite if there is none."""
         with lock:
             while self._timers and self._timers[0][2].cancelled:
                 heapq.heappop(self._timers)
             return self._timers[0][0] if self._timers else math.inf
 
     def _is_awaited(self) -> bool:
-        """Return whether code waits for an instant, other than in the background."""
+        """Return whether code waits for an instant, not counting background timers."""
         with lock:
             return any(not (one.cancelled or one.background) for *_, one in self._timers)
 

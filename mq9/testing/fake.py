@@ -1,4 +1,4 @@
-"""The broker itself, on a private file, under a manual clock, with faults to order."""
+"""The real broker on a private file, under a manual clock, with faults on request."""
 
 from __future__ import annotations
 
@@ -39,25 +39,30 @@ _NOT_OPEN = "the fake broker is not open; use `with FakeBroker() as broker`"
 
 
 class FakeBroker:
-    """A broker for tests: the real one, deterministic, on a file of its own.
+    """A broker for tests: the real one, deterministic, on its own file.
 
-    Use it as a context manager, with or without ``async``. Nothing in it sleeps: TTLs, delays,
-    leases and long polls go by ``clock``, which stands still until the test advances it or until
-    nothing can run before it goes on. Clients may come by ``client()`` or, from anywhere in the
-    process, by ``url``.
+    Use it as a context manager, with or without ``async``. No code in it sleeps: TTLs, delays,
+    leases and long polls use ``clock``. The test advances it. By default it also jumps when no code
+    can run. Clients connect by ``client()``, or by ``url`` from anywhere in the process.
 
     Args:
-        start: The first instant, in seconds since the Unix epoch.
-        limits: The limits of the broker.
-        seed: The seed of ids and addresses; the same seed gives the same ones.
+        start: The first instant, in seconds since the Unix epoch. Default: 1 800 000 000.
+        limits: The limits of the broker. Default: those of a server.
+        seed: The seed of ids and addresses. The same seed gives the same ones. Default: 0.
         path: The file, which is kept. Default: a temporary one.
-        autojump: Whether the clock goes to the next instant that somebody waits for when nothing
-            can run before, so that a wait that the test does not end ends by itself.
-        embeddings: The model for the search by meaning. Default: search by words.
+        autojump: Whether the clock jumps to the next awaited instant when no code can run. Waits
+            then end by themselves. Default: True.
+        embeddings: The model for search by meaning. Default: search by words.
 
     Attributes:
         clock: The clock of this broker and its clients.
-        url: The URL for ``Mq9Client`` and ``Mq9Toolkit`` while it is open.
+        url: The URL for ``Mq9Client`` and ``Mq9Toolkit`` while the broker is open.
+
+    Example:
+        ```python
+        async with FakeBroker() as broker, broker.client() as client:
+            await client.mailbox_create(name="garden")
+        ```
     """
 
     _opened = 0
@@ -97,7 +102,7 @@ class FakeBroker:
             self._directory = tempfile.TemporaryDirectory(prefix="mq9-")
             self._path = Path(self._directory.name) / "mq9.db"
         elif self._path.exists():
-            # The ids in it must not come again: the broker would take a new message for an old one.
+            # Ids must not repeat: the broker would treat a new message as an old one.
             state = hashlib.sha256()
             # The writes of a killed broker are in the log.
             for part in (self._path, self._path.with_name(f"{self._path.name}-wal")):
@@ -123,21 +128,27 @@ class FakeBroker:
 
     @property
     def path(self) -> Path | None:
-        """The file of its state; None while it is closed, unless ``path`` is given."""
+        """The file of its state. None while it is closed, unless you passed ``path``."""
         return self._path
 
     @property
     def waiting(self) -> int:
-        """Number of FETCHes and stateless reads that wait for mail; 0 while it is closed."""
+        """Number of FETCHes and stateless reads that wait for messages. 0 while it is closed."""
         broker = self._open_broker()
         return 0 if broker is None else broker.waiting
 
     def client(self, *, agent: str | None = None, **options: Unpack[ClientOptions]) -> Mq9Client:
-        """Return a connected client, usable at once and as a context manager.
+        """Return a connected client. Use it at once, or as a context manager.
 
         Args:
-            agent: The agent that the client counts as authenticated for.
-            options: Further arguments of ``Mq9Client``; ``reconnect_delay`` is 0 unless given.
+            agent: The agent that the client authenticates as. Default: none.
+            options: Further arguments of ``Mq9Client``. Default of ``reconnect_delay``: 0 seconds.
+
+        Example:
+            ```python
+            async with broker.client(agent="ada") as client:
+                await client.send("garden", "Cut the hedge.", delay=60)
+            ```
         """
         consumer = f"session.{self._randomness(8).hex()}"
         agents = options.get("agents")
@@ -156,80 +167,121 @@ class FakeBroker:
     async def restart(self) -> None:
         """Kill the broker and start it again on the same file.
 
-        Answered requests are kept. Open requests get no reply.
+        The results of answered requests stay. Open requests get no reply.
+
+        Example:
+            ```python
+            await broker.restart()
+            ```
         """
         self._stop()
         self._start()
 
     def lose_next_reply(self, verb: str = "MSG.SEND") -> None:
-        """Let the next request of this verb be carried out, and its reply be lost.
+        """Carry out the next request of this verb, and lose its reply.
 
-        The client repeats it where that is safe, and otherwise raises ``OutcomeUnknown``.
+        The client repeats it if that is safe. Otherwise it raises ``OutcomeUnknown``.
 
         Args:
-            verb: Of which requests, as in the protocol: ``MSG.SEND``, ``MAILBOX.CREATE``, ...
+            verb: The verb of the protocol, such as ``MAILBOX.CREATE``. Default: ``MSG.SEND``.
 
         Raises:
             ValueError: The verb does not exist.
+
+        Example:
+            ```python
+            broker.lose_next_reply()
+            await client.send("garden", "Stored once.")  # the client repeats it
+            ```
         """
         self._lost_replies.append(_verb(verb))
 
     def crash_after_next_fetch(self) -> None:
-        """Let the broker crash after the next FETCH that leases something, before it replies.
+        """Crash the broker after the next FETCH that leases messages, before it replies.
 
-        It starts again at once. The leases stand; a client that repeats the request gets the same
-        batch.
+        It starts again at once. The leases stay. If the client repeats the request, it gets the
+        same batch.
+
+        Example:
+            ```python
+            broker.crash_after_next_fetch()
+            await client.fetch("garden", group_name="helpers")
+            ```
         """
         self._crash_after_fetch = True
 
     def duplicate_next_delivery(self) -> None:
-        """Let the next FETCH reply with messages be delivered twice.
+        """Deliver the next FETCH reply with messages twice.
 
         The next FETCH of the same mailbox, from any client, gets the same reply again, even if its
         messages were acked in between. At-least-once delivery allows this.
+
+        Example:
+            ```python
+            broker.duplicate_next_delivery()
+            first = await client.fetch("garden", group_name="helpers")
+            assert await client.fetch("garden", group_name="helpers") == first
+            ```
         """
         self._duplicate = True
 
     def kill(self, client: Mq9Client | SyncMq9Client) -> None:
-        """Let a client end at once, as if its process had been killed by SIGKILL.
+        """Stop a client at once, as if SIGKILL had killed its process.
 
-        Its consumers and requests end without another word to the broker: nothing is acked or given
-        back, and what it leased is delivered again when the leases end. Handlers that are
-        coroutines are cancelled; a plain function runs on, and what it asks of the client fails.
-        A handler that kills its own client does not get past its next ``await``.
+        Its consumers and requests end without a further request to the broker. Messages are neither
+        acked nor given back. The groups deliver them again when the leases end. Handlers that are
+        coroutines are cancelled. A plain function runs on, and its calls of the client fail. A
+        handler that kills its own client ends at its next ``await``.
 
         Args:
-            client: An ``Mq9Client``, on whose event loop this is called, or a ``SyncMq9Client``.
+            client: An ``Mq9Client``, on whose event loop you call this, or a ``SyncMq9Client``.
+
+        Example:
+            ```python
+            broker.kill(client)
+            ```
         """
         client.abort()
 
     def kill_before(self, client: Mq9Client, verb: str, *, count: int = 1) -> None:
-        """Kill a client when it makes a request, before that is carried out.
+        """Kill a client when it makes a request, before the broker carries it out.
 
-        ``kill_before(client, "MSG.ACK")`` lets a consumer die when its handler has returned.
+        Use it to let a consumer die after its handler has returned.
 
         Args:
             client: The client.
-            verb: Which request, as in the protocol: ``MSG.ACK``, ``MSG.SEND``, ...
-            count: Which of its requests of that verb from now on, 1 for the next.
+            verb: The verb of the protocol, such as ``MSG.ACK`` or ``MSG.SEND``.
+            count: The number of the request among its coming requests of that verb. Default: 1,
+                the next one.
 
         Raises:
             ValueError: The verb does not exist, or ``count`` is not positive.
+
+        Example:
+            ```python
+            broker.kill_before(client, "MSG.ACK")
+            ```
         """
         self._order(client, verb, count, is_after=False)
 
     def kill_after(self, client: Mq9Client, verb: str, *, count: int = 1) -> None:
-        """Kill a client when a request of its was carried out, before it learns of that.
+        """Kill a client after the broker has carried out its request, before it gets the reply.
 
-        ``kill_after(client, "MSG.SEND")`` lets a consumer die when it has answered, and not acked.
+        Use it to let a consumer die after its answer, before its ack.
 
         Args:
             client: The client.
-            verb: Which request, as in the protocol. A FETCH counts if it found something.
-            count: Which of its requests of that verb from now on, 1 for the next.
+            verb: The verb of the protocol. A FETCH counts if it returns messages.
+            count: The number of the request among its coming requests of that verb. Default: 1,
+                the next one.
 
         Raises:
             ValueError: The verb does not exist, or ``count`` is not positive.
+
+        Example:
+            ```python
+            broker.kill_after(client, "MSG.SEND")
+            ```
         """
         self._order(client, verb, count, is_after=True)
 
@@ -251,17 +303,22 @@ class FakeBroker:
         return bool(due)
 
     def slow_down(self, seconds: float, verb: str | None = None) -> None:
-        """Let replies come late from now on, by the clock; what is asked is carried out before.
+        """Delay replies from now on, by the clock. The broker carries out requests at once.
 
-        A client's ``request_timeout`` is measured in real time, and so does not pass.
+        A client measures its ``request_timeout`` in real time, so it does not expire.
 
         Args:
-            seconds: How late; 0 for no longer.
-            verb: To which requests; by default to all that have no delay of their own.
+            seconds: The delay in seconds. 0 ends it.
+            verb: The verb of these requests. Default: all without a delay of their own.
 
         Raises:
             ValueError: The verb does not exist.
             InvalidRequest: ``seconds`` is not a number of seconds.
+
+        Example:
+            ```python
+            broker.slow_down(5, "MSG.SEND")
+            ```
         """
         self._delays[None if verb is None else _verb(verb)] = checks.seconds()("seconds", seconds)
 
@@ -272,7 +329,7 @@ class FakeBroker:
             request: The request of a client of this broker.
 
         Raises:
-            Mq9Error: It was refused.
+            Mq9Error: The broker refused the request.
             NotConnected: The broker is not open.
             OutcomeUnknown: The reply is lost.
         """
@@ -358,12 +415,12 @@ class _Kill:
 
 
 def _verb(name: str) -> Verb:
-    """Return the verb of a name."""
+    """Return the verb with a name."""
     if name not in VERBS:
         raise ValueError(f"verb: {name!r} is not one of {', '.join(VERBS)}")
     return VERBS[name]
 
 
 async def _end_with_client() -> None:
-    """Wait for the end of a request whose client was killed."""
+    """Wait for the end of a request of a killed client."""
     await asyncio.get_running_loop().create_future()

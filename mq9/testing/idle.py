@@ -1,4 +1,4 @@
-"""Tells when an event loop has nothing to run."""
+"""Detect when an event loop has nothing to run."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from mq9.concurrency.activity import Work
 # One lock for all loops and clocks, so that their views of each other are consistent.
 lock = threading.RLock()
 
-_MOST_TURNS = 200_000  # of a loop, all with something to run, until that counts as endless
+_MOST_TURNS = 200_000  # busy turns of a loop in a row that count as endless
 _AGAIN_S = 0.002
 _SHORT_WORK_S = 1.0  # of real time
 
 
 class Listener(Protocol):
-    """Gets the events of the loops that it follows."""
+    """Receives the events of the loops that it follows."""
 
     def look(self) -> bool:
-        """A loop has nothing to run: check the others; return whether to call again soon."""
+        """A loop has nothing to run: check the others. Return whether to call again soon."""
 
     def never_idle(self) -> None:
-        """A loop has had something to run for very many turns."""
+        """A loop was busy for too many turns in a row."""
 
 
 _by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopMonitor] = WeakKeyDictionary()
@@ -56,7 +56,7 @@ class LoopMonitor:
         self.thread: int | None = None
         self.is_idle = False
         self.until_timer: float | None = None
-        self._in_threads: dict[Work, float] = {}  # and when they began
+        self._in_threads: dict[Work, float] = {}  # by start time
         selector.select = self._watched_select
         watched: Any = loop
         watched.run_in_executor = self._watched(loop.run_in_executor)
@@ -68,25 +68,25 @@ class LoopMonitor:
             monitor = _by_loop.get(loop)
             if monitor is None:
                 monitor = _by_loop[loop] = cls(loop)
-        with suppress(RuntimeError):  # none runs here
+        with suppress(RuntimeError):  # no loop runs here
             if asyncio.get_running_loop() is loop:
                 monitor.thread = threading.get_ident()
         return monitor
 
     @property
     def is_running(self) -> bool:
-        """Whether the loop runs."""
+        """Whether the loop is running."""
         loop = self._loop()
         return loop is not None and loop.is_running()
 
     def comes_within(self, seconds: float) -> bool:
-        """Return whether the loop waits for a timer of asyncio with less real time."""
+        """Return whether the loop waits for an asyncio timer that is due sooner, in real time."""
         return self.is_idle and self.until_timer is not None and self.until_timer < seconds
 
     def works_in_threads(self) -> bool:
-        """Return whether the loop awaits a thread of its executors that began a moment ago.
+        """Return whether the loop awaits a thread of its executors that started a moment ago.
 
-        One that waits in a synchronous call for another thread does not count.
+        A thread that waits in a synchronous call for another thread does not count.
         """
         latest = time.monotonic() - _SHORT_WORK_S
         with lock:
@@ -94,19 +94,19 @@ class LoopMonitor:
         return any(begun > latest and not activity.is_blocked(work.thread) for work, begun in works)
 
     def add_listener(self, listener: Listener) -> None:
-        """Tell a listener, as long as it exists, when the loop has nothing to run."""
+        """Notify a listener, while it exists, when the loop has nothing to run."""
         with lock:
             self._listeners.add(listener)
 
     def has_events(self) -> bool:
-        """Return whether an event from outside has arrived that the loop has not seen."""
+        """Return whether an outside event has arrived that the loop has not processed yet."""
         try:
             return bool(self._select(0))
-        except (OSError, ValueError):  # it was closed just now
+        except (OSError, ValueError):  # the loop was closed just now
             return True
 
     def call(self, callback: Callable[[], object]) -> None:
-        """Call something on the loop; nothing happens when it is closed."""
+        """Call a function on the loop. Do nothing if the loop is closed."""
         loop = self._loop()
         with lock:
             if loop is None or loop.is_closed():
@@ -150,10 +150,10 @@ class LoopMonitor:
                 self.is_idle = True
                 self.until_timer = timeout
                 listeners = list(self._listeners)
-            # Who finds others at work asks again: nobody tells when a thread has ended. All are
-            # asked, whatever the first says.
+            # A listener that finds busy threads asks to be called again: the end of a thread
+            # causes no event. Call every listener, whatever the first one returns.
             again = True in {listener.look() for listener in listeners}
-            if not self.is_idle:  # a listener gave it something to run
+            if not self.is_idle:  # a listener scheduled work
                 return self._select(0)
             if again:
                 events = self._select(_AGAIN_S if timeout is None else min(timeout, _AGAIN_S))

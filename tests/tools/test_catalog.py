@@ -43,7 +43,7 @@ def rows(table):
 
 def test_the_readme_lists_the_tools():
     text = (ROOT / "README.md").read_text("utf-8")
-    number, table = re.search(r"There are (\w+):\n\n((?:\|.*\n)+)", text).groups()
+    number, table = re.search(r"There are (\w+) tools:\n\n((?:\|.*\n)+)", text).groups()
 
     assert rows(table) == [one.name for one in OPERATIONS]
     assert number == NUMBERS[len(OPERATIONS)]

@@ -1,4 +1,4 @@
-"""The background consumer: it fetches, handles, acks, and retries what failed.
+"""The background consumer: it fetches, handles and acks messages, and retries failed ones.
 
 ``consumer`` fetches in a loop. ``processing`` calls the handler, then acks the message or gives
 it back. ``handling`` holds the state of one message. ``calls`` runs a user's function. ``acks``

@@ -1,4 +1,4 @@
-"""Telling the broker what becomes of messages."""
+"""Acks, returns and moves of a consumer's messages."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ if TYPE_CHECKING:
 
 
 class Acks:
-    """Confirms a consumer's messages, gives them back, or moves them away.
+    """Acks a consumer's messages, gives them back, or moves them.
 
-    On a broker without leases the first two are noted in ``progress`` instead, and what is
-    confirmed there is acked together.
+    On a broker without leases, ``progress`` records acks and returns instead. The consumer then
+    acks finished messages together.
     """
 
     def __init__(
         self, client: Mq9Client, mail_address: str, group_name: str, consumer: str
     ) -> None:
         self._client = client
-        self._clock: Clock = client.clock  # still there when the client is closed
+        self._clock: Clock = client.clock  # usable after the client is closed
         self.mail_address = mail_address
         self.group_name = group_name
         self._consumer = consumer
         self.progress: OffsetProgress | None = None  # None on a broker with leases
 
     async def ack(self, message: StoredMessage) -> list[int]:
-        """Confirm one message, and return its id if that was new."""
+        """Ack one message. Return its id if this call acked it."""
         if message.batch is None and self.progress is not None:
             self.progress.done(message)
             return [message.msg_id]
         return await self._client.ack(message, individual=True)
 
     async def ack_up_to(self, msg_id: int) -> None:
-        """Confirm a message and all before it, on a broker without leases."""
+        """Ack a message and all earlier ones, on a broker without leases."""
         await self._client.ack(self.mail_address, self.group_name, msg_id, consumer=self._consumer)
 
     async def give_back(
         self, message: StoredMessage, delay: float, reason: str | None = None
     ) -> None:
-        """Let a message be delivered again after so many seconds, and say why."""
+        """Give a message back with a reason, for redelivery after ``delay`` seconds."""
         if message.batch is None and self.progress is not None:
             self.progress.failed(message, self._clock.monotonic_ms() + round(delay * 1000))
             return
@@ -59,7 +59,7 @@ class Acks:
         begun: bool | None = None,
         promise: Promise | None = None,
     ) -> set[int]:
-        """Renew leases, and return the ids of the messages whose leases are lost."""
+        """Renew leases. Return the ids of messages whose leases are lost."""
         renewed = await self._client.extend(
             self.mail_address,
             self.group_name,
@@ -72,16 +72,16 @@ class Acks:
         return set(renewed.lost)
 
     async def is_held(self, message: Message, lease_ms: int) -> bool:
-        """Renew a lease, and tell whether the consumer still had it. Raises Mq9Error.
+        """Renew a lease. Return whether the consumer still held it. Raises Mq9Error.
 
-        On a broker without leases it always has.
+        On a broker without leases the result is always true.
         """
         if message.batch is None:
             return True
         return not await self.renew([message], lease_ms)
 
     async def move(self, message: Message, to: str, reason: str) -> bool:
-        """Move a message to another mailbox, and tell whether it was still there to be moved."""
+        """Move a message to another mailbox. Return whether it was still available."""
         if message.batch is not None:
             moved = await self._client.move(message, to=to, reason=as_reason(reason))
             return moved is not None
@@ -101,5 +101,5 @@ class Acks:
 
 
 def as_reason(text: str) -> str:
-    """Return ``text`` as a reason, or as what is done: such as UTF-8 can carry, not too long."""
+    """Return a text as a reason or a progress report: valid UTF-8, cut to the limit."""
     return text.encode("utf-8", "backslashreplace").decode()[: checks.MAX_REASON]

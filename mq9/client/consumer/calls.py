@@ -14,11 +14,10 @@ from mq9.clock import Clock
 
 
 class HandlerCall:
-    """A call that has begun.
+    """A running call.
 
-    A coroutine function runs as a task of its own. A plain function runs on a daemon thread, so
-    that it may block and does not keep the process from ending; what it returns is awaited where
-    that is possible.
+    A coroutine function runs as a task. A plain function runs on a daemon thread, so it may block
+    and does not keep the process alive. If it returns an awaitable, the call awaits it.
     """
 
     def __init__(self, clock: Clock, function: Callable[..., Any], *arguments: object) -> None:
@@ -28,7 +27,7 @@ class HandlerCall:
 
     @property
     def unfinished(self) -> asyncio.Future[Any] | None:
-        """The unfinished call: a task, or a thread, which cannot be cancelled; None if neither."""
+        """The unfinished task or thread, or None. A thread cannot be cancelled."""
         if not self.task.done():
             return self.task
         if self._returned is not None and not self._returned.done():
@@ -36,7 +35,7 @@ class HandlerCall:
         return None
 
     def result(self) -> Any:
-        """Return what the call returned, when its task is done."""
+        """Return the result of the call after its task is done."""
         if self.task.cancelled():
             raise RuntimeError("the handler raised CancelledError()")
         return self.task.result()
@@ -50,7 +49,7 @@ class HandlerCall:
 
 
 def is_coroutine_function(function: object) -> bool:
-    """Tell whether a function, or an object that can be called, is to be awaited."""
+    """Return whether a function or callable object must be awaited."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  # an object whose __call__ is async
     )
@@ -59,7 +58,7 @@ def is_coroutine_function(function: object) -> bool:
 def _start_thread(
     clock: Clock, function: Callable[..., Any], arguments: tuple[object, ...]
 ) -> asyncio.Future[Any]:
-    """Call a function on a new thread; the future is that of what it returns."""
+    """Call a function on a new thread. Return a future of its result."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
     future.add_done_callback(_retrieve)
@@ -71,11 +70,11 @@ def _start_thread(
         error: BaseException | None = None
         try:
             result = work.run(context.run, function, *arguments)
-        except StopIteration as stop:  # a future cannot hold it
+        except StopIteration as stop:  # a future refuses StopIteration
             error = RuntimeError(f"the handler raised {stop!r}")
-        except BaseException as raised:  # noqa: BLE001  # it is raised where the call is awaited
+        except BaseException as raised:  # noqa: BLE001  # the awaiting code raises it
             error = raised
-        with suppress(RuntimeError):  # the loop is closed, and so nobody waits
+        with suppress(RuntimeError):  # the loop is closed, so no code waits
             loop.call_soon_threadsafe(_conclude, future, result, error)
         work.end()
 
@@ -93,6 +92,6 @@ def _conclude(future: asyncio.Future[Any], result: object, error: BaseException 
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Look at the error of a thread, whose task may have been cancelled before it came."""
+    """Retrieve the error of a thread, because its task may be cancelled by now."""
     if not future.cancelled():
         future.exception()

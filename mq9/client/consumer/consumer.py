@@ -1,4 +1,4 @@
-"""The background consumer: its loop, and how it is stopped."""
+"""The background consumer: its loop, and how it stops."""
 
 from __future__ import annotations
 
@@ -28,47 +28,49 @@ T = TypeVar("T")
 
 _logger = logging.getLogger("mq9.consumer")
 FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 30.0  # between attempts to reach a broker that does not answer
-_SHORTEST_ROUND_MS = 100  # of a fetch that finds nothing, however short it may wait
-_IDLE_PAUSE_S = 1.0  # where a broker delivers again what is handled, instead of waiting
+LONGEST_PAUSE_S = 30.0  # between attempts to reach a silent broker
+_SHORTEST_ROUND_MS = 100  # for a fetch without messages, even with a shorter max_wait_ms
+_IDLE_PAUSE_S = 1.0  # for a broker that redelivers handled messages instead of waiting
 
 
 class Consumer:
-    """Handles the messages of one mailbox until it is stopped; made by ``Mq9Client.consume``.
+    """Handles the messages of one mailbox until it stops. ``Mq9Client.consume`` creates it.
 
-    It fetches only as many messages as it has free slots, renews the leases of those it is
-    handling, and acks each by itself once its handler has returned. A handler that raises leaves
-    its message unacked: it is delivered again after a delay that doubles with every delivery. A
-    message whose worker died is handled alone from then on. After ``max_deliveries``, or
-    ``max_deaths``, it is moved to the ``dead_letter`` mailbox (see ``Mq9Client.move``), where
-    ``moved`` says what it was and why. While that mailbox is missing or full, the message stays
-    where it is, the error is reported, and the move is tried again every ``max_retry_delay``
-    without running the handler. Without ``dead_letter`` a message that fails is retried for as long
-    as it is stored, and one whose workers died is acked and reported as an error. A message whose
-    lease is lost is not given up. A sender that waits for an answer gets an error answer when its
-    message is given up.
+    It fetches as many messages as it has free slots. It renews their leases while handlers run, and
+    acks each message after its handler has returned. If a handler raises, the group delivers the
+    message again after a delay. The delay doubles with each delivery. If a worker dies, its message
+    is handled alone from then on.
 
-    A plain function runs in a thread, so that it may block; a coroutine function runs on the event
-    loop. Text, bytes, a dict or a list that it returns is sent as the answer to a message that says
-    ``reply_to``; anything else that it returns is ignored. A handler that raises ``Reject`` or
-    ``Retry`` decides itself what becomes of its message; so does one that calls ``message.ack``,
-    ``nack`` or ``move``, and whatever it returns or raises afterwards changes nothing. When the
-    asker no longer waits for an
-    answer, the message is acked and counted as unanswered. When the answer may not be sent to
-    ``reply_to``, the message is given up as after ``Reject``.
+    After ``max_deliveries`` or ``max_deaths`` the message moves to the ``dead_letter`` mailbox (see
+    ``Mq9Client.move``). There, ``moved`` has the original mailbox and the reason. If that mailbox
+    is missing or full, the message stays, and the consumer reports the error. It tries the move
+    again every ``max_retry_delay``, without running the handler. Without ``dead_letter``, a failing
+    message is retried while it is stored. A message whose workers died is acked and reported as an
+    error. The consumer gives a message up only while it holds the lease. A sender that waits for an
+    answer then gets an error answer.
 
-    A handler that takes longer than ``handler_timeout`` has failed. A coroutine is cancelled. A
-    plain function cannot be: it runs on, its message is retried as after any other failure, and it
-    keeps its slot until it returns, as does a coroutine that ignores its cancellation.
+    A plain function runs on a thread, so it may block. A coroutine function runs on the event loop.
+    If the message has ``reply_to``, a returned text, bytes, dict or list is sent as the answer. The
+    consumer ignores other results.
 
-    On a broker without leases, RobustMQ, it acks only that before which nothing is left to handle;
-    docs/how-to/robustmq.md says what is promised there.
+    A handler can decide about its message: it raises ``Reject`` or ``Retry``, or calls
+    ``message.ack``, ``nack`` or ``move``. After such a call, its result and its exceptions do not
+    change the decision. If the sender no longer waits for an answer, the consumer acks the message
+    and counts it as unanswered. If it may not send to ``reply_to``, it gives the message up as
+    after ``Reject``.
+
+    A handler that takes longer than ``handler_timeout`` has failed. The consumer cancels a
+    coroutine. It cannot cancel a plain function, which runs on. The message is retried as after
+    any other failure. A handler that still runs keeps its slot until it ends.
+
+    RobustMQ has no leases. There, the consumer acks a message after all earlier ones are handled.
+    docs/how-to/robustmq.md describes the guarantees.
 
     Args:
-        client: The client to fetch and ack with.
+        client: The client that fetches and acks.
         mail_address: The mailbox.
-        handler: Gets each message.
-        options: How it works; see ``ConsumerOptions``.
+        handler: Function that takes each message.
+        options: See ``ConsumerOptions``.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class Consumer:
         own_name = f"consumer.{client.new_id()}"
         self._group = options["group_name"] or own_name
         self._name = _name(options["agent"], options["consumer"] or own_name)
-        self._clock = client.clock  # still there when the client is closed
+        self._clock = client.clock  # usable after the client is closed
         self._max_wait_ms = (
             self._clock.longest_poll_ms
             if options["max_wait_ms"] == DEFAULT_POLL_MS
@@ -104,14 +106,14 @@ class Consumer:
             options,
             Recorder(self._name, options["on_event"]),
         )
-        self._is_careful = False  # whether to fetch one by one what may have to be handled alone
-        self._asked = 0  # how many messages the latest fetch asked for
+        self._is_careful = False  # fetch single messages, because some may have to run alone
+        self._asked = 0  # the number of messages in the latest fetch request
         self._loop_task: asyncio.Task[None] | None = None
         self._interruptible: asyncio.Task[Any] | None = None
         self._deadlines: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._ends_with: tuple[type[Mq9Error], ...] = ()
-        self._error: Mq9Error | None = None  # that it ended with
+        self._error: Mq9Error | None = None  # the error that ended it
 
     def __repr__(self) -> str:
         state = "running" if self.is_running else "stopped"
@@ -119,7 +121,7 @@ class Consumer:
 
     @property
     def is_running(self) -> bool:
-        """Whether it fetches, or still finishes what it fetched."""
+        """Whether it fetches, or still finishes fetched messages."""
         return self._loop_task is not None and not self._loop_task.done()
 
     @property
@@ -129,7 +131,7 @@ class Consumer:
 
     @property
     def group_name(self) -> str:
-        """The consumer group it belongs to."""
+        """The consumer group of this consumer."""
         return self._group
 
     @property
@@ -139,7 +141,7 @@ class Consumer:
 
     @property
     def processed_count(self) -> int:
-        """Number of messages that were handled without an error."""
+        """Number of messages handled without an error."""
         return self.counters.processed
 
     @property
@@ -154,14 +156,14 @@ class Consumer:
         await self.stop()
 
     async def start(self, on_end: Callable[[Consumer], object]) -> None:
-        """Make sure that the group exists, and begin; ``Mq9Client.consume`` has done this.
+        """Create the group if it is missing, and start. ``Mq9Client.consume`` calls this.
 
         Args:
-            on_end: Called when it has ended.
+            on_end: Function that takes this consumer after its end.
         """
         first = await self._fetch(max_wait_ms=0)
         if keeps_start(first):
-            # Should the mailbox be made anew, all that comes into it is news.
+            # If the mailbox is recreated, all its messages are new.
             self._deliver = Deliver.EARLIEST
         with tracing.detached():
             self._loop_task = asyncio.create_task(self._run(first), name=f"mq9 {self._address}")
@@ -171,32 +173,32 @@ class Consumer:
     def end_with(
         self, errors: tuple[type[Mq9Error], ...], on_end: Callable[[Mq9Error | None], object]
     ) -> None:
-        """Let it end with some errors of a FETCH, after which it would otherwise try again.
+        """End on some errors of a FETCH, instead of trying again.
 
         Args:
-            errors: Which.
-            on_end: Called when it has ended, with such an error or, when it was stopped, None.
+            errors: The classes of these errors.
+            on_end: Function that takes the error after the end. None after a stop.
         """
         self._ends_with = errors
         if self._loop_task is not None:
             self._loop_task.add_done_callback(lambda _: on_end(self._error))
 
     async def wait(self) -> None:
-        """Return when it has been stopped, by another task or with its client."""
+        """Wait until another task, or the end of the client, has stopped this consumer."""
         if self._loop_task is not None:
             await asyncio.shield(self._loop_task)
 
     def request_stop(self, timeout: float | None = None, *, give_back: bool = True) -> None:
-        """Fetch no more, and let what is being handled be finished in time; returns at once.
+        """Stop fetching, and let running handlers finish in time. This returns at once.
 
         Args:
-            timeout: Seconds that handlers are given; ``stop_timeout`` by default. Of several calls
-                the earliest deadline holds.
-            give_back: Whether messages that are not finished by then are given back for others to
-                handle at once; otherwise they are delivered again when their leases end.
+            timeout: Seconds that handlers have to finish. Default: ``stop_timeout``. After several
+                calls, the earliest deadline counts.
+            give_back: Whether to give unfinished messages back, so that others get them at once.
+                If False, the group delivers them again when their leases end. Default: True.
 
         Raises:
-            InvalidRequest: ``timeout`` is not a number of seconds, or ``give_back`` not a bool.
+            InvalidRequest: ``timeout`` is not a number of seconds, or ``give_back`` is not a bool.
         """
         seconds = (
             self._options["stop_timeout"]
@@ -213,26 +215,26 @@ class Consumer:
             deadline.add_done_callback(self._deadlines.discard)
 
     async def stop(self, timeout: float | None = None, *, give_back: bool = True) -> None:
-        """Stop as ``request_stop`` does, and return when it has ended. May be repeated.
+        """Stop as ``request_stop`` does, and wait for the end. You may call this again.
 
-        A handler that calls this is not waited for: it would wait for itself.
+        If a handler calls this, it returns without waiting.
 
         Args:
-            timeout: Seconds that handlers are given; ``stop_timeout`` by default. Then handlers
-                that are coroutines are cancelled, and this returns within three seconds more,
-                whatever they, blocked threads and the broker do.
-            give_back: Whether messages that are not finished by then are given back.
+            timeout: Seconds that handlers have to finish. Default: ``stop_timeout``. After that the
+                consumer cancels handlers that are coroutines. This returns at most three seconds
+                later, even if handlers, threads or the broker block.
+            give_back: Whether to give unfinished messages back. Default: True.
         """
         self.request_stop(timeout, give_back=give_back)
         if not self._processor.is_calling_this_task:
             await self.wait()
 
     def abort(self) -> None:
-        """End at once, as if the process had been killed; to be called on its event loop.
+        """Stop at once, as if the process had been killed. Call it on the consumer's event loop.
 
-        Handlers that are coroutines are cancelled, a calling one at its next ``await``. Plain
-        functions run on. Nothing is acked or given back: messages are delivered again when their
-        leases end. Harmless when it has ended.
+        It cancels handlers that are coroutines. A handler that calls this is cancelled at its next
+        ``await``. Plain functions run on. The consumer acks and gives back no messages. The group
+        delivers them again when their leases end. No effect after the end.
         """
         self._stopping = True
         if self._interruptible is not None:
@@ -244,8 +246,8 @@ class Consumer:
         self._processor.interrupt()
 
     async def _fetch(self, max_wait_ms: int) -> FetchResult:
-        """Fetch as many messages as there are free slots, once there is one."""
-        # Here, so that no handler takes its slot back before the fetch is made.
+        """Wait for a free slot. Then fetch as many messages as there are free slots."""
+        # Wait here, so that no handler takes its slot back before the fetch.
         await self._processor.wait_for_slot()
         progress = self._acks.progress
         if progress is None:
@@ -307,7 +309,7 @@ class Consumer:
                 pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _consume_by_offset(self, fetched: FetchResult) -> None:
-        """Handle what is due of a reply, then ack as far as nothing before it is left."""
+        """Handle the due messages of a reply. Then ack all up to the first unhandled one."""
         progress = self._acks.progress
         if progress is None:
             _logger.info("%r is on a broker without leases and acks in order", self)
@@ -330,7 +332,7 @@ class Consumer:
             await self._idle(progress.next_due_ms(fetched), crowded=len(fetched) >= MOST_FETCHED)
 
     async def _idle(self, due_ms: int | None, *, crowded: bool) -> None:
-        """Pause, since the broker does not: it delivers what is handled and cannot be acked."""
+        """Pause, because the broker redelivers handled messages instead of waiting."""
         if crowded:
             _logger.warning(
                 "%r has %d messages that it cannot ack before those that wait behind them",
@@ -343,7 +345,7 @@ class Consumer:
         await self._until_stopped(sleep(self._clock, pause), None)
 
     async def _until_stopped(self, work: Coroutine[Any, Any, T], otherwise: T) -> T:
-        """Await ``work``; when stopped meanwhile, cancel it and return ``otherwise``."""
+        """Await ``work``. If the consumer stops, cancel it and return ``otherwise``."""
         if self._stopping:
             work.close()
             return otherwise
@@ -352,11 +354,11 @@ class Consumer:
             await asyncio.wait([task])
         finally:
             self._interruptible = None
-            task.cancel()  # harmless when it is done; otherwise this consumer was cancelled itself
+            task.cancel()  # has an effect only if this consumer itself was cancelled
         return otherwise if task.cancelled() else task.result()
 
 
 def _name(agent: str | None, consumer: str) -> str:
-    """Return the consumer's name, which begins with its agent's."""
+    """Return the consumer's name, which starts with the name of its agent."""
     name: str = checks.header_text("consumer", consumer if agent is None else f"{agent}/{consumer}")
     return name

@@ -17,15 +17,24 @@ _logger = logging.getLogger("mq9.consumer")
 class ConsumerEventKind(StrEnum):
     """The kind of an event.
 
-    Each delivery begins with ``received``. Then comes how its handling ended: ``processed``,
-    ``unanswered`` (nobody waits for the answer), ``failed`` (it raised, or took too long),
-    ``rejected`` (it raised ``Reject``, or its answer may not be sent), or ``interrupted`` (the
-    consumer was stopped before). After ``failed`` and ``rejected`` comes what follows, which a
-    handler that raises ``Retry`` asks for directly:
-    ``retried`` (it will be delivered again), ``dead_lettered`` (it was moved away) or ``given_up``
-    (it was acked, since there is no dead-letter mailbox). ``retried``
-    also follows when the handler gave its message back by ``message.nack``.
-    ``lease_lost`` may come at any time while it is handled: another consumer may get it, too.
+    Each delivery starts with ``received``. One of these events then reports the outcome of its
+    handling:
+
+    - ``processed``.
+    - ``unanswered``: the sender no longer waits for the answer.
+    - ``failed``: the handler raised, or took too long.
+    - ``rejected``: the handler raised ``Reject``, or may not send its answer.
+    - ``interrupted``: the consumer stopped before the handler ended.
+
+    After ``failed`` or ``rejected``, another event reports what happens to the message. If the
+    handler raises ``Retry``, only this event follows:
+
+    - ``retried``: the group delivers it again. Also follows after ``message.nack`` in the handler.
+    - ``dead_lettered``: the message moved to the dead-letter mailbox.
+    - ``given_up``: the consumer acked it, because there is no dead-letter mailbox.
+
+    ``lease_lost`` may happen at any time during the handling. Another consumer may then get the
+    message also.
     """
 
     RECEIVED = "received"
@@ -42,14 +51,14 @@ class ConsumerEventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerEvent:
-    """Something that happened to a message of a consumer.
+    """An event of a consumer's message.
 
     Attributes:
-        kind: What happened.
+        kind: The kind of the event.
         message: The message, with its ``mail_address`` and ``group_name``.
         consumer: The consumer's name.
-        duration: Seconds that the handler has taken, where ``kind`` says how handling ended.
-        error: What was raised, if something was.
+        duration: Seconds that the handler took, if ``kind`` reports the outcome of the handling.
+        error: The exception, or None.
     """
 
     kind: ConsumerEventKind
@@ -67,18 +76,18 @@ class ConsumerCounters:
     """Counts of a consumer's events, and its current work; see ``ConsumerEventKind``.
 
     Attributes:
-        received: Deliveries taken on.
+        received: Deliveries that the consumer received.
         processed: Deliveries handled without an error.
-        unanswered: Deliveries done with because nobody waits for the answer.
+        unanswered: Deliveries acked because no sender waits for the answer.
         failed: Deliveries whose handler raised, or took longer than ``handler_timeout``.
-        rejected: Deliveries whose handler raised ``Reject``, or whose answer may not be sent.
-        retried: Deliveries after which the message will be delivered again.
+        rejected: Deliveries whose handler raised ``Reject``, or may not send its answer.
+        retried: Deliveries after which the group delivers the message again.
         dead_lettered: Messages moved to the dead-letter mailbox.
-        given_up: Messages acked unhandled, since there is no dead-letter mailbox.
-        interrupted: Deliveries whose handler was still running when the consumer had to end.
-        leases_lost: Leases that ended while the message was being handled.
-        in_flight: Messages being handled now.
-        overdue: Handlers that run on although their time is up; each takes a slot.
+        given_up: Messages acked unhandled, because there is no dead-letter mailbox.
+        interrupted: Deliveries whose handler still ran when the consumer had to stop.
+        leases_lost: Leases that ended during the handling of their message.
+        in_flight: Messages in handlers now.
+        overdue: Handlers that still run after their timeout. Each uses a slot.
     """
 
     received: int = 0
@@ -96,7 +105,7 @@ class ConsumerCounters:
 
 
 class Recorder:
-    """Counts what happens to messages, and tells it to a callback."""
+    """Counts events of messages, and passes each to a callback."""
 
     def __init__(self, consumer: str, on_event: EventHandler | None) -> None:
         self._consumer = consumer
@@ -111,7 +120,7 @@ class Recorder:
         duration: float | None = None,
         error: Exception | None = None,
     ) -> None:
-        """Count an event and tell it."""
+        """Count an event, and call the callback."""
         self._counts[kind] += 1
         if self._on_event is None:
             return
@@ -124,7 +133,7 @@ class Recorder:
             _logger.exception("on_event raised on %s of message %d", kind, message.msg_id)
 
     def counters(self, *, in_flight: int, overdue: int) -> ConsumerCounters:
-        """Return what was counted, with what is going on now."""
+        """Return the counts, with the current work."""
         counts = self._counts
         return ConsumerCounters(
             received=counts[ConsumerEventKind.RECEIVED],

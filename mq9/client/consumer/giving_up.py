@@ -1,4 +1,4 @@
-"""Telling the senders of requests that their messages are given up."""
+"""Error answers to the senders of requests that a consumer gives up."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _logger = logging.getLogger("mq9.consumer")
 
 
 class ErrorAnswers:
-    """Answers messages with errors, where its group is the one that answers.
+    """Sends error answers, if this group is the one that answers its messages.
 
-    ``error_answers`` decides that. By default it is a group that is named like the mailbox, one
-    whose handler has answered a message, or the only group of the mailbox. So a group that only
-    listens stays silent.
+    The option ``error_answers`` decides that. By default a group answers in these cases: it has the
+    name of the mailbox, its handler has answered a message, or it is the mailbox's only group. So a
+    group that only listens sends no error answers.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class ErrorAnswers:
         self._has_answered = has_answered
 
     async def send(self, message: Message, code: Failure, reason: str) -> None:
-        """Answer a message with an error before it is given up, if its sender waits for an answer.
+        """Send an error answer for a message before giving it up, if its sender waits.
 
-        The consumer has just renewed its lease; without one another consumer handles the message.
+        The caller has just renewed the lease. Without a lease, another consumer has the message.
         """
         if message.reply_to is None or not self._may_answer:
             return
@@ -54,7 +54,7 @@ class ErrorAnswers:
         await self._send(message, code, reason)
 
     async def send_if_expiring(self, message: Message, delay_ms: int, reason: str) -> None:
-        """Answer a message with an error if it expires before it could be delivered again."""
+        """Send an error answer if the message expires before its next delivery."""
         if message.reply_to is None or not self._may_answer:
             return
         history = await self._history(message)
@@ -75,7 +75,7 @@ class ErrorAnswers:
 
     @property
     def _is_sure(self) -> bool:
-        """Whether the group answers, without a look at the other groups."""
+        """Whether the group answers, without checking the other groups."""
         return (
             bool(self._options["error_answers"])
             or self._acks.group_name == self._acks.mail_address
@@ -83,14 +83,14 @@ class ErrorAnswers:
         )
 
     def _is_alone(self, history: MessageHistory | None) -> bool:
-        """Tell whether the message concerns no other group."""
+        """Return whether no other group has the message."""
         if history is None:
             return False
         concerned = {one.group_name for one in history.groups if one.state != "skipped"}
         return concerned <= {self._acks.group_name}
 
     def _was_delivered_later(self, message: Message, history: MessageHistory) -> bool:
-        """Tell whether the group was given a message once more, before it expired."""
+        """Return whether the group got the message again before it expired."""
         return any(
             one.group_name == self._acks.group_name and one.deliveries > message.delivery_count
             for one in history.groups

@@ -1,4 +1,4 @@
-"""One message while its handler runs: what the handler decides by the message's methods."""
+"""One message while its handler runs, and the decision that the handler makes about it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Decision(StrEnum):
-    """The decision that a handler has made about its message."""
+    """The decision of a handler about its message."""
 
     ACKED = "acked"
     GIVEN_BACK = "given_back"
@@ -25,28 +25,28 @@ class Decision(StrEnum):
 
 
 class Handling:
-    """A message that is being handled; meanwhile its methods come here."""
+    """A message in a handler. It receives the calls of the message's methods."""
 
     def __init__(
         self, message: Message, client: Mq9Client, acks: Acks, options: ConsumerOptions
     ) -> None:
         self.message = message
         self.decision: Decision | None = None
-        self.is_leased = message.batch is not None  # and so to be renewed
-        self.is_handled = False  # its handler has ended
-        self.is_waiting = False  # without a slot
+        self.is_leased = message.batch is not None  # the consumer renews such a lease
+        self.is_handled = False  # the handler has ended
+        self.is_waiting = False  # the handler waits without a slot
         self.is_alone = message.deaths > 0
         self.is_at_work = False
-        # The broker knows that it is not at work; the FETCH leaves out what has deaths.
-        self.is_told_to_wait = self.is_alone
+        # Whether the broker knows this. A FETCH with `begun` does not mark messages with deaths.
+        self.is_marked_idle = self.is_alone
         self.is_answered = False
-        self.is_delivered_anew = False  # to this consumer, the lease having ended
-        self.promised: Promise | None = None  # by the consumer, as the broker knows it
+        self.is_redelivered = False  # to this consumer, after the lease ended
+        self.promised: Promise | None = None  # the consumer's promise, as the broker knows it
         self._done: str | None = None
         self._client = client
         self._acks = acks
         self._options = options
-        # Until when the consumer promises an answer by itself: not where the handler has done so.
+        # The deadline of the consumer's own promise. None once the handler has made one.
         self._until = self._promised_until()
 
     def __enter__(self) -> Handling:
@@ -57,7 +57,7 @@ class Handling:
         bind(self.message, self._client)
 
     async def ack(self, message: StoredMessage, /, *, individual: bool) -> list[int]:
-        """Confirm the message, which then is not acked when its handler returns."""
+        """Ack the message now. The consumer then does not ack it after the handler."""
         if individual and (message.batch is not None or self._options["auto_ack"]):
             confirmed = await self._acks.ack(message)
         else:
@@ -66,20 +66,20 @@ class Handling:
         return confirmed
 
     async def nack(self, message: StoredMessage, /, *, delay: float, reason: str | None) -> None:
-        """Give the message back, which then is not acked when its handler returns."""
+        """Give the message back. The consumer then does not ack it after the handler."""
         await self._acks.give_back(message, delay, reason)
         self._decide(Decision.GIVEN_BACK)
 
     async def extend(
         self, message: StoredMessage, /, *, lease: float, promise: Promise | None
     ) -> Extended:
-        """Renew the lease, which the consumer goes on renewing."""
+        """Renew the lease. The consumer continues to renew it."""
         if promise is not None:
             self._until = None
         return await self._client.extend(message, lease=lease, promise=promise)
 
     async def move(self, message: StoredMessage, /, *, to: str, reason: str | None) -> int | None:
-        """Move the message, which then is not acked when its handler returns."""
+        """Move the message. The consumer then does not ack it after the handler."""
         moved = await self._client.move(message, to=to, reason=reason)
         self._decide(Decision.MOVED)
         return moved
@@ -96,7 +96,7 @@ class Handling:
         headers: Mapping[str, str] | None,
         path: Sequence[str] | None,
     ) -> int | None:
-        """Answer the message, in the name of the consumer's agent unless told otherwise."""
+        """Answer the message, by default under the name of the consumer's agent."""
         msg_id = await self._client.reply(
             message,
             payload,
@@ -110,11 +110,11 @@ class Handling:
         return msg_id
 
     def note_done(self, done: str) -> None:
-        """Keep what is done so far for the next promise."""
+        """Keep the progress for the next promise."""
         self._done = as_reason(done)
 
     def due_promise(self, now_ms: int) -> Promise | None:
-        """Return what the consumer has still to promise, if anything."""
+        """Return the promise that the consumer still has to send, or None."""
         until = self._until
         if until is None or not self.is_leased or until * 1000 <= now_ms:
             return None
@@ -135,9 +135,9 @@ class Handling:
 
 
 class Company:
-    """Lets messages be handled together, and one that its worker has died of alone.
+    """Lets handlers run together, except a message with deaths: it runs alone.
 
-    It is entered when the handling begins or goes on, and left when it waits or ends.
+    A handler enters when it starts or continues, and leaves when it waits or ends.
     """
 
     def __init__(self) -> None:
@@ -147,11 +147,11 @@ class Company:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is being handled."""
+        """Whether no handler runs."""
         return not self._is_one_alone and not self._together
 
     async def enter(self, handling: Handling) -> None:
-        """Return when the message may be handled; nobody has entered when this is cancelled."""
+        """Wait until the message may be handled. If you cancel this, it has not entered."""
         while self._is_one_alone or (handling.is_alone and self._together):
             self._left.clear()
             await self._left.wait()
@@ -162,7 +162,7 @@ class Company:
         handling.is_at_work = True
 
     def leave(self, handling: Handling) -> None:
-        """Let others go on; harmless for one that has not entered."""
+        """Leave, so that others can enter. No effect if it has not entered."""
         if not handling.is_at_work:
             return
         handling.is_at_work = False

@@ -14,12 +14,12 @@ from mq9.errors import InvalidRequest
 from mq9.models import Deliver, Message
 from mq9.protocol import checks, requests
 
-# Of a handler that always fails, the first try and the last one are 58.5 minutes apart.
+# With 20 deliveries, the first attempt of a failing handler is 58.5 minutes before the last.
 DEFAULT_MAX_DELIVERIES = 20
 DEFAULT_RETRY_DELAY_S = 1.0
 DEFAULT_MAX_RETRY_DELAY_S = 300.0
 DEFAULT_MAX_DEATHS = 3
-RENEWED_LEASE_MS = 15_000  # of what is renewed while a process lives
+RENEWED_LEASE_MS = 15_000  # of leases that a live process renews
 MANUAL_LEASE_MS = 60_000
 
 Handler: TypeAlias = Callable[[Message], Awaitable[object] | object]
@@ -29,7 +29,7 @@ GivingUp: TypeAlias = Callable[[Message, Exception | None], Awaitable[object] | 
 
 
 def is_callable(name: str, value: Any) -> Any:
-    """Check for something that can be called."""
+    """Check for a callable value."""
     if not callable(value):
         raise InvalidRequest(f"{name}: {checks.shown(value)} cannot be called")
     return value
@@ -46,7 +46,7 @@ within_a_day = checks.seconds(MAX_DELAY_S)
 
 
 class HandlingOptions(TypedDict, total=False):
-    """Options for handling messages, which workers share."""
+    """Options for handling messages, shared by consumers and workers."""
 
     concurrency: Annotated[int, Option(1, _one_to_1000)]
     lease_ms: Annotated[
@@ -66,7 +66,7 @@ class HandlingOptions(TypedDict, total=False):
 
 
 class CommonOptions(HandlingOptions, total=False):
-    """The options whose types are the same for both clients."""
+    """The options with the same types in both clients."""
 
     group_name: Annotated[str | None, Option(None, checks.optional(checks.header_text))]
     deliver: Annotated[Deliver | str, Option(Deliver.EARLIEST, unchecked)]  # the fetch checks it
@@ -87,42 +87,43 @@ class ConsumerOptions(CommonOptions, total=False):
     Attributes:
         group_name: Consumer group. Default: a new group of this consumer, which starts at
             ``deliver``.
-        deliver: Start of a new group. Default: ``earliest``, everything stored.
-        num_msgs: Most messages of one fetch, 1 to 1 000. Default: 10.
+        deliver: Start of a new group. Default: ``earliest``, all stored messages.
+        num_msgs: Maximum number of messages of one fetch, 1 to 1 000. Default: 10.
         max_wait_ms: Milliseconds that one fetch waits for a message, 0 to 86 400 000. Default:
-            30 000, and a day under a clock that tests move.
-        auto_ack: Acknowledge a message when its handler returns. Default: true. With false, call
+            30 000, and a day with a clock that tests move.
+        auto_ack: Whether to ack a message when its handler returns. Default: True. If False, call
             ``await message.ack()`` at most ``lease_ms`` after the handler has returned.
-        error_handler: Function that gets the message and the error. Default: the error is logged.
-        concurrency: Messages that are handled at the same time, 1 to 1 000. Default: 1.
+        error_handler: Function that takes the message and the error. Default: log the error.
+        concurrency: Maximum number of messages to handle at the same time, 1 to 1 000. Default: 1.
         lease_ms: Milliseconds after which another consumer gets the message if this process dies,
-            1 000 to 86 400 000. The consumer renews the lease three times in that while the handler
-            runs. Default: 15 000, and 60 000 without ``auto_ack``, because then nothing renews it
-            after the handler.
-        max_deliveries: Deliveries after which a failing message moves to ``dead_letter``. Default:
-            20, about one hour. Deliveries during which the worker died do not count.
-        max_deaths: Workers that may die while they handle the message alone, before it moves to
-            ``dead_letter``, or is acknowledged and reported without one. Default: 3. After its
-            first death, which does not count, a message is handled alone.
-        dead_letter: Mailbox for messages that cannot be handled. Default: none.
+            1 000 to 86 400 000. While the handler runs, the consumer renews the lease after each
+            third of that time. Default: 15 000. Without ``auto_ack`` it is 60 000, because the
+            consumer does not renew it after the handler.
+        max_deliveries: Number of deliveries after which a failing message moves to ``dead_letter``.
+            Default: 20, about one hour. Deliveries during which the worker died do not count.
+        max_deaths: Number of workers that may die while they handle the message alone. After that
+            it moves to ``dead_letter``. Without one, the consumer acks and reports it. Default: 3.
+            The first death does not count. After it, the consumer handles the message alone.
+        dead_letter: Mailbox for messages that handlers cannot handle. Default: none.
         retry_delay: Seconds before the first redelivery of a failed message, 0 to 86 400. Default:
             1. The delay doubles with each delivery.
-        max_retry_delay: Longest such delay in seconds, 0 to 86 400. Default: 300.
+        max_retry_delay: Maximum of that delay in seconds, 0 to 86 400. Default: 300.
         handler_timeout: Seconds that a handler may take for one message. Default: no limit.
-        promise_within: Seconds within which an answer is promised to a message with ``answer_by``.
-            0 promises nothing. Default: the message's own ``answer_by``.
+        promise_within: Seconds within which the consumer promises an answer to a message with
+            ``answer_by``. 0 means no promise. Default: the message's own ``answer_by``.
         stop_timeout: Seconds that handlers have to finish at a stop. Default: 30.
-        agent: Agent of the consumer. Fetches count as its activity, and replies are sent under its
-            name. Default: none.
-        consumer: Name among the consumers of the group, after ``agent`` and a slash if there is
-            one. No two running consumers may share it. Default: a random name.
-        error_answers: Send an error answer when a message is given up whose sender waits (see
-            docs/how-to/when-things-fail.md). Default: true for a group with the mailbox's name, for
-            a group whose handler has answered a message, and for the only group of a mailbox.
-        before_dead_letter: Function that gets the message, and the error if one was raised, before
-            the message moves to ``dead_letter``. If it raises, the message is delivered again
-            later. Default: none.
-        on_event: Plain function that gets each event, on the event loop. It must not block.
+        agent: Agent of the consumer. Fetches count as its activity, and replies carry its name.
+            Default: none.
+        consumer: Name among the consumers of the group. With ``agent``, the agent's name and a
+            slash come before it. Running consumers need different names. Default: a random name.
+        error_answers: Whether to send an error answer when the consumer gives a message up and its
+            sender waits (see docs/how-to/when-things-fail.md). Default: True for a group with the
+            mailbox's name, for a group whose handler has answered a message, and for the only group
+            of a mailbox.
+        before_dead_letter: Function that takes the message and the error, or None without an error,
+            before the message moves to ``dead_letter``. If it raises, the group delivers the
+            message again later. Default: none.
+        on_event: Plain function that takes each event, on the event loop. It must not block.
             Default: none.
     """
 
@@ -131,7 +132,7 @@ class ConsumerOptions(CommonOptions, total=False):
 
 
 def lease_ms(options: ConsumerOptions) -> int:
-    """Return the milliseconds of each lease: ``lease_ms``, or its default."""
+    """Return the duration of each lease in milliseconds: ``lease_ms``, or its default."""
     given = options["lease_ms"]
     if given is not None:
         return given

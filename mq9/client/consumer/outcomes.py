@@ -1,4 +1,4 @@
-"""Failed messages: what a handler may raise, and when a message is delivered again."""
+"""Failed messages: exceptions for handlers, and delays before the next delivery."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ _MOST_DOUBLINGS = 40
 
 
 class Reject(Exception):
-    """Raised by a handler: this message will never succeed; do not deliver it again.
+    """Raise this in a handler if a message can never succeed. The group does not retry it.
 
-    The message moves to the dead-letter mailbox at once. Without one it is acked, and the rejection
-    is reported as an error.
+    The message moves to the dead-letter mailbox at once. Without such a mailbox the consumer acks
+    it and reports the rejection as an error.
 
     Args:
-        reason: The reason, for readers of the dead-letter mailbox.
+        reason: The reason, for readers of the dead-letter mailbox. Default: ``rejected by its
+            handler``.
+
+    Example:
+        ```python
+        raise Reject("The order has no address.")
+        ```
     """
 
     def __init__(self, reason: str = "rejected by its handler") -> None:
@@ -26,16 +32,21 @@ class Reject(Exception):
 
 
 class Retry(Exception):
-    """Raised by a handler: deliver this message again later. It is not reported as an error.
+    """Raise this in a handler to get the message again later, without an error report.
 
-    Counts as a delivery: after ``max_deliveries`` the message moves to the dead-letter mailbox.
+    It counts as a delivery: after ``max_deliveries`` the message moves to the dead-letter mailbox.
 
     Args:
-        reason: The reason, for readers of the dead-letter mailbox.
-        after: Seconds until the next delivery, 0 to 86 400; as after an error when not given.
+        reason: The reason, for readers of the dead-letter mailbox. Default: empty.
+        after: Seconds until the next delivery, 0 to 86 400. Default: the delay after an error.
 
     Raises:
         InvalidRequest: ``after`` is not such a number.
+
+    Example:
+        ```python
+        raise Retry("The printer is busy.", after=60)
+        ```
     """
 
     def __init__(self, reason: str = "", *, after: float | None = None) -> None:
@@ -45,19 +56,19 @@ class Retry(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """Delays that double with every delivery; a delivery whose worker died does not count."""
+    """Delays that double with each delivery, not counting those whose worker died."""
 
     first_delay_ms: int
     longest_delay_ms: int
-    max_deliveries: int | None  # None: for as long as the message is stored
+    max_deliveries: int | None  # None: no limit while the message is stored
     max_deaths: int  # after the first
 
     def is_exhausted(self, message: Message) -> bool:
-        """Tell whether this try was the last."""
+        """Return whether this attempt was the last."""
         return self.max_deliveries is not None and _tries(message) >= self.max_deliveries
 
     def why_not(self, message: Message) -> str | None:
-        """Return why a message is not to be handled any more; None where it is."""
+        """Return why the consumer must not handle a message any more, or None."""
         if message.deaths > self.max_deaths:
             return f"its worker died {message.deaths} times while the message was handled"
         if self.max_deliveries is not None and _tries(message) > self.max_deliveries:
@@ -65,7 +76,7 @@ class RetryPolicy:
         return None
 
     def delay_ms(self, message: Message, error: Exception) -> int:
-        """Return in how many milliseconds a message is to be delivered again after an error."""
+        """Return the milliseconds until the next delivery of a message after an error."""
         if isinstance(error, Retry) and error.after is not None:
             return round(error.after * 1000)
         doublings = min(max(_tries(message) - 1, 0), _MOST_DOUBLINGS)
@@ -73,5 +84,5 @@ class RetryPolicy:
 
 
 def _tries(message: Message) -> int:
-    """Return how often a message was delivered, this time included, but for deaths."""
+    """Return the number of deliveries, including this one, without those that ended in death."""
     return message.delivery_count - message.deaths

@@ -1,4 +1,4 @@
-"""Handling messages, and what follows from how that ended."""
+"""Handle messages, and ack, retry or move them afterwards."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from mq9.models import Message, Promise
 _logger = logging.getLogger("mq9.consumer")
 
 _ANSWERS = (str, bytes, bytearray, memoryview, Mapping, list, tuple)
-_MOST_BEGUN = 1_000  # messages, those included whose handlers wait
+_MOST_BEGUN = 1_000  # messages, including those whose handlers wait
 _FREE_SOON_MS = 1_000  # the shortest lease
-_PROMISED_AFTER_S = 1.0  # so that what is answered at once takes no further request
+_PROMISED_AFTER_S = 1.0  # so that a quick answer needs no further request
 _CANCEL_GRACE_S = 1.0  # for a cancelled handler to end
-_LAST_REQUESTS_S = 3.0  # for everything that follows when handlers are given no more time
+_LAST_REQUESTS_S = 3.0  # for all remaining work after the timeout of a stop
 
 _without_slot: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextVar(
     "mq9_without_slot", default=nullcontext
@@ -44,32 +44,32 @@ if TYPE_CHECKING:
 
 
 def without_slot() -> AbstractContextManager[None]:
-    """Let the consumer begin another message while the handler that calls this waits inside.
+    """Free the slot of the current handler while it waits in the context.
 
-    The slot is the handler's again afterwards. If the other message is still at work then, there is
-    one more at work than there are slots. From here until ``back_at_work`` the message is not being
-    handled: a process that dies meanwhile has not died of it, once a third of a lease has passed.
-    Outside of handlers it does nothing.
+    The consumer can then start another message. Afterwards the handler has its slot again. If the
+    other message still runs, one more handler runs than there are slots. Until ``back_at_work``,
+    the message counts as idle: if the process dies, that is no death of this message. This takes
+    effect within a third of a lease. Outside of handlers it does nothing.
     """
     return _without_slot.get()()
 
 
 async def back_at_work() -> None:
-    """Go on after ``without_slot``, as soon as no message is handled alone; see there."""
+    """Continue after ``without_slot``. Wait while another message runs alone."""
     again = _back_at_work.get()
     if again is not None:
         await again()
 
 
 def note_done(done: str) -> None:
-    """Say what is done so far of the message whose handler calls this.
+    """Record the progress of the message whose handler calls this.
 
-    What the consumer promises of the message has it from the next renewal of its lease on. A
-    message without ``answer_by`` is promised by nobody, and so nothing follows. Outside of handlers
-    it does nothing.
+    From the next renewal of the lease on, the consumer's promise includes it. Without
+    ``answer_by``, the message has no promise, and this has no effect. Outside of handlers it does
+    nothing.
 
     Args:
-        done: What is done, cut at 1 024 characters.
+        done: The work done so far, cut to 1 024 characters.
     """
     note = _note_done.get()
     if note is not None:
@@ -77,11 +77,11 @@ def note_done(done: str) -> None:
 
 
 class _Interrupted(Exception):
-    """The consumer was stopped, and gives its handlers no more time."""
+    """The consumer stopped, and the time for its handlers is over."""
 
 
 class Processor:
-    """Handles a consumer's messages, as many at a time as it has slots."""
+    """Handles a consumer's messages, as many at a time as there are slots."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Processor:
     ) -> None:
         self._name = name
         self._client = client
-        self._clock = client.clock  # still there when the client is closed
+        self._clock = client.clock  # usable after the client is closed
         self._acks = acks
         self._handler = handler
         self._options = options
@@ -102,7 +102,7 @@ class Processor:
         self._retries = RetryPolicy(
             first_delay_ms=round(options["retry_delay"] * 1000),
             longest_delay_ms=round(options["max_retry_delay"] * 1000),
-            # What keeps failing harms nobody else, and is tried until there is a place for it.
+            # Without a dead-letter mailbox, a failing message is retried without a limit.
             max_deliveries=None if options["dead_letter"] is None else options["max_deliveries"],
             max_deaths=options["max_deaths"],
         )
@@ -121,10 +121,10 @@ class Processor:
 
     @property
     def free_slots(self) -> int:
-        """Number of further messages that may begin.
+        """Number of further messages that may start.
 
-        Overdue handlers take slots, too; those that wait ``without_slot`` take none. A message that
-        is to be handled alone takes all.
+        Overdue handlers use slots. Handlers that wait ``without_slot`` use none. A message that
+        must run alone uses all.
         """
         if any(one.is_alone and not one.is_waiting for one in self._running.values()):
             return 0
@@ -139,14 +139,14 @@ class Processor:
 
     @property
     def is_calling_this_task(self) -> bool:
-        """Whether the current task is a handler's."""
+        """Whether the current task runs a handler."""
         return asyncio.current_task() in self._calls
 
     async def begin_several(self, messages: Sequence[Message]) -> None:
-        """Handle messages in the background, and leave to others what would have to wait.
+        """Start messages in the background, and free those that would have to wait.
 
-        One that is to be handled alone waits for those that are at work. While it is handled, the
-        others of its fetch would wait; so they are soon free for other consumers.
+        A message that must run alone waits until the others end. While it runs, the other messages
+        of its fetch would wait. So their leases end soon, and other consumers get them.
         """
         begun = [one for one in messages if not one.deaths]
         first_alone = next((one for one in messages if one.deaths), None)
@@ -165,7 +165,7 @@ class Processor:
             _logger.warning("%s leaves messages until their leases end: %s", self._name, error)
 
     def begin(self, message: Message) -> None:
-        """Handle a message in the background."""
+        """Start to handle a message in the background."""
         if message.delivery_count > 1:
             self._take_over(message)
         handling = Handling(message, self._client, self._acks, self._options)
@@ -183,14 +183,14 @@ class Processor:
         task.add_done_callback(finished)
 
     def _take_over(self, message: Message) -> None:
-        """Let nothing follow any more from how earlier deliveries of a message end."""
+        """Make earlier deliveries of a message end without an effect on it."""
         for one in self._running.values():
             if one.message.msg_id == message.msg_id:
-                one.is_delivered_anew = True
+                one.is_redelivered = True
         self._note_lost({message.msg_id})
 
     async def wait_for_slot(self) -> None:
-        """Return when there is a free slot."""
+        """Wait for a free slot."""
         while self.free_slots <= 0:
             self._slot_freed.clear()
             await self._slot_freed.wait()
@@ -206,16 +206,16 @@ class Processor:
             handling.is_waiting = False
 
     async def _enter(self, handling: Handling) -> None:
-        """Return when the message may be handled, and the broker knows that it is.
+        """Wait until the message may be handled, and the broker knows that its handling begins.
 
-        The lease of what is to be handled alone may be lost by then, or unknown; see ``is_leased``.
+        A message that must run alone may have lost its lease by then; see ``is_leased``.
         """
         if handling.is_at_work or handling.is_handled:
-            return  # it is already, or its time is up
+            return  # it runs already, or its time is up
         await self._company.enter(handling)
         if handling.is_alone:
-            await self._tell_who_rests()
-        if not handling.is_told_to_wait or not handling.is_leased:
+            await self._mark_idle()
+        if not handling.is_marked_idle or not handling.is_leased:
             return
         try:
             lost = await self._acks.renew([handling.message], lease_ms(self._options), begun=True)
@@ -225,21 +225,21 @@ class Processor:
             )
             handling.is_leased = False
         else:
-            handling.is_told_to_wait = False
+            handling.is_marked_idle = False
             self._note_lost(lost)
 
     def interrupt(self) -> None:
-        """Give handlers no more time; their messages are given back."""
+        """End the time of the handlers. Their messages are given back."""
         if not self._interrupted.done():
             self._interrupted.set_result(None)
 
     def abort(self) -> None:
-        """Cancel all handlers, and tell the broker nothing of their messages."""
+        """Cancel all handlers without any request to the broker."""
         for task in (*self._running, *self._calls):
             task.cancel()
 
     async def finish(self) -> None:
-        """Return when nothing is being handled; within a few seconds once interrupted."""
+        """Wait until no handler runs. After ``interrupt`` this takes at most a few seconds."""
         try:
             while self._running and not self._interrupted.done():
                 waiting = [*self._running, self._interrupted]
@@ -250,7 +250,7 @@ class Processor:
                 self._renewal.cancel()
 
     async def _cut_short(self) -> None:
-        """Return when nothing is being handled, within a few seconds."""
+        """Wait until no handler runs, for at most a few seconds."""
         if not self._running:
             return
         late = set(self._running)
@@ -263,29 +263,29 @@ class Processor:
             await asyncio.wait(self._running)
 
     async def _renew_leases(self) -> None:
-        """Renew, three times a lease, what is being handled, until nothing is."""
+        """Renew the leases of running messages three times per lease, until none run."""
         while self._running:
             await sleep(self._clock, lease_ms(self._options) / 3000)
             held = [one for one in self._running.values() if one.is_leased]
-            await self._renew(held)  # all at once, so that they would come again in their order
+            await self._renew(held)  # in one request, so that they would return in their order
             for one in held:
                 await self._promise(one)
-            await self._tell_who_rests()
+            await self._mark_idle()
 
-    async def _tell_who_rests(self) -> None:
-        """Tell the broker which messages are not being handled, although they were fetched."""
+    async def _mark_idle(self) -> None:
+        """Tell the broker which fetched messages are idle, so that they cannot count deaths."""
         resting = [
             one
             for one in self._running.values()
-            if one.is_leased and not (one.is_at_work or one.is_handled or one.is_told_to_wait)
+            if one.is_leased and not (one.is_at_work or one.is_handled or one.is_marked_idle)
         ]
         for one in resting:
-            one.is_told_to_wait = True
+            one.is_marked_idle = True
         await self._renew(resting, begun=False)
 
     @contextmanager
     def _promising(self, handling: Handling) -> Iterator[None]:
-        """Promise an answer unless the message is handled within a moment."""
+        """Promise an answer, unless the handler ends within a second."""
         if handling.due_promise(self._clock.now_ms()) is None:
             yield
             return
@@ -302,7 +302,7 @@ class Processor:
             task.cancel()
 
     async def _promise(self, handling: Handling) -> None:
-        """Promise an answer to a message that is to be answered in time, or say what is done."""
+        """Promise an answer to a message with a deadline, or report its progress."""
         promise = handling.due_promise(self._clock.now_ms())
         if promise is not None and await self._renew([handling], promise=promise):
             handling.promised = promise
@@ -314,7 +314,7 @@ class Processor:
         begun: bool | None = None,
         promise: Promise | None = None,
     ) -> bool:
-        """Renew leases; tell whether the broker has answered."""
+        """Renew leases. Return whether the broker has replied."""
         if not held:
             return True
         messages = [one.message for one in held]
@@ -352,11 +352,11 @@ class Processor:
             if reason is not None:
                 if self._options["dead_letter"] is None:
                     await self._report(message, Reject(reason))
-                await self._give_up(handling, None, reason, told=(Failure.FAILED, reason))
+                await self._give_up(handling, None, reason, answer=(Failure.FAILED, reason))
                 return
             await self._enter(handling)
             if handling.is_alone and not handling.is_leased:
-                return  # its present holder handles it
+                return  # another consumer holds and handles it
             with handling, self._promising(handling):
                 begun_ms = self._clock.monotonic_ms()
                 error = await self._attempt(handling)
@@ -367,7 +367,7 @@ class Processor:
             self._company.leave(handling)
 
     async def _attempt(self, handling: Handling) -> Exception | None:
-        """Run the handler and send its answer. Return the error that came of it, if one did."""
+        """Run the handler and send its answer. Return the error, or None."""
         message = handling.message
         try:
             with tracing.handling(message, self._acks.group_name):
@@ -379,7 +379,7 @@ class Processor:
         except (TimeoutError, _Interrupted) as error:
             handling.is_leased = False
             return error
-        except Exception as error:  # noqa: BLE001  # a handler may raise anything; it is reported
+        except Exception as error:  # noqa: BLE001  # any error of a handler is reported
             return error
         finally:
             handling.is_handled = True
@@ -389,7 +389,7 @@ class Processor:
     async def _call(
         self, function: Callable[..., Any], *arguments: object, seconds: float | None = None
     ) -> Any:
-        """Call a function of the user's."""
+        """Call a function of the user."""
         call = HandlerCall(self._clock, function, *arguments)
         self._calls.add(call.task)
         call.task.add_done_callback(self._calls.discard)
@@ -408,7 +408,7 @@ class Processor:
         raise TimeoutError(f"the handler took longer than {seconds:g} s")
 
     def _keep_slot(self, call: HandlerCall) -> None:
-        """Count a call that goes on although its time is up, until it ends."""
+        """Count a call that runs after its timeout as overdue, until it ends."""
         unfinished = call.unfinished
         if unfinished is None:
             return
@@ -422,9 +422,9 @@ class Processor:
         unfinished.add_done_callback(ended)
 
     async def _conclude(self, handling: Handling, error: Exception | None, seconds: float) -> None:
-        """Do with a message what follows from how its handling ended.
+        """Complete a message after its handler has ended.
 
-        What its handler has done with it itself stands, also when it raises afterwards.
+        The handler's own decision about the message stays, even if the handler raises afterwards.
         """
         message = handling.message
 
@@ -454,15 +454,15 @@ class Processor:
             self._recorder.note(ConsumerEventKind.RETRIED, message, error=error)
 
     async def _ack_or_give_back(self, handling: Handling, error: Exception | None) -> None:
-        """Ack a message, give it back or move it, since its handler has done none of these."""
+        """Ack a message, give it back or move it, because its handler has not decided."""
         message = handling.message
-        if error is not None and handling.is_delivered_anew:
-            return  # the later delivery is handled, under the same name
+        if error is not None and handling.is_redelivered:
+            return  # the later delivery decides, under the same consumer name
         match error:
             case None:
                 if self._options["auto_ack"] or message.batch is None:
                     await self._ack(message)
-                else:  # it is acked later: it stays leased for so long, and no worker dies of it
+                else:  # the user acks it later: keep the lease, without counting deaths
                     await self._renew([handling], begun=False)
             case ReplyMailboxNotFound():
                 await self._ack(message)
@@ -473,9 +473,9 @@ class Processor:
                     await self._renew([handling], begun=False)
             case Reject():
                 reason = str(error)
-                await self._give_up(handling, error, reason, told=(Failure.REJECTED, reason))
-            case ReplyForbidden():  # to handle it once more would not help
-                await self._give_up(handling, error, str(error), told=None)
+                await self._give_up(handling, error, reason, answer=(Failure.REJECTED, reason))
+            case ReplyForbidden():  # another attempt would not help
+                await self._give_up(handling, error, str(error), answer=None)
             case _:
                 await self._retry(handling, error)
 
@@ -485,12 +485,12 @@ class Processor:
         cause: Exception | None,
         reason: str,
         *,
-        told: tuple[Failure, str] | None,
+        answer: tuple[Failure, str] | None,
     ) -> None:
-        """Move a message to the dead letters, or ack it where there is no such mailbox.
+        """Move a message to the dead-letter mailbox. Without one, ack it.
 
-        Its sender is told first. A message whose lease is lost is another consumer's, or will be
-        delivered again, and is left to that.
+        Before that, send an error answer to its sender. If the lease is lost, another consumer has
+        the message or will get it, so this does nothing.
         """
         message, dead_letter = handling.message, self._options["dead_letter"]
         before = self._options["before_dead_letter"]
@@ -499,21 +499,21 @@ class Processor:
         if dead_letter is not None and before is not None:
             try:
                 await self._call(before, message, cause)
-            except Exception as error:  # noqa: BLE001  # a function of the user's; it is reported
+            except Exception as error:  # noqa: BLE001  # any error of the user's function
                 await self._report(message, error)
                 await self._give_back(message, self._retries.longest_delay_ms, _reason(error))
                 return
             if not await self._still_holds(handling):
                 return
-        if told is not None and not handling.is_answered:
-            await self._error_answers.send(message, *told)
+        if answer is not None and not handling.is_answered:
+            await self._error_answers.send(message, *answer)
         if dead_letter is not None:
             await self._move(message, dead_letter, reason)
         elif await self._ack(message):
             self._recorder.note(ConsumerEventKind.GIVEN_UP, message, error=cause)
 
     async def _still_holds(self, handling: Handling) -> bool:
-        """Renew the lease of a message that is about to be given up; tell whether it was held."""
+        """Renew the lease of a message before giving it up. Return whether it was held."""
         message = handling.message
         try:
             is_held = await self._acks.is_held(message, lease_ms(self._options))
@@ -521,7 +521,7 @@ class Processor:
             await self._report(message, error)
             return False
         if is_held:
-            handling.is_leased = message.batch is not None  # also if its handler took too long
+            handling.is_leased = message.batch is not None  # even after a handler timeout
             return True
         _logger.warning(
             "%s no longer holds message %d, and so does not give it up", self._name, message.msg_id
@@ -532,7 +532,7 @@ class Processor:
         return False
 
     def _log_unanswered(self, message: Message, error: ReplyMailboxNotFound) -> None:
-        """Log the first message that nobody waits for the answer to; the others are counted."""
+        """Log the first message whose sender does not wait. Further ones are only counted."""
         _logger.log(
             logging.DEBUG if self.counters.unanswered > 1 else logging.INFO,
             "%s leaves message %d unanswered, and from now on only counts such messages: %s",
@@ -542,20 +542,20 @@ class Processor:
         )
 
     async def _retry(self, handling: Handling, error: Exception) -> None:
-        """Let a message be delivered again, or give it up if it has been often enough."""
+        """Give a message back for another delivery. After the last one, give it up."""
         message = handling.message
-        told = type(error).__name__  # no more of it: the sender is a stranger
+        shown = type(error).__name__  # only the class: the sender may be a stranger
         if self._retries.is_exhausted(message):
-            await self._give_up(handling, error, _reason(error), told=(Failure.FAILED, told))
+            await self._give_up(handling, error, _reason(error), answer=(Failure.FAILED, shown))
             return
         delay_ms = self._retries.delay_ms(message, error)
         if not handling.is_answered:
-            await self._error_answers.send_if_expiring(message, delay_ms, told)
+            await self._error_answers.send_if_expiring(message, delay_ms, shown)
         self._recorder.note(ConsumerEventKind.RETRIED, message, error=error)
         await self._give_back(message, delay_ms, _reason(error))
 
     async def _move(self, message: Message, dead_letter: str, reason: str) -> None:
-        """Move a message to the dead-letter mailbox; where that fails, it is tried again later."""
+        """Move a message to the dead-letter mailbox. If that fails, try again later."""
         try:
             is_moved = await self._acks.move(message, dead_letter, reason)
         except Mq9Error as error:
@@ -566,7 +566,7 @@ class Processor:
             self._recorder.note(ConsumerEventKind.DEAD_LETTERED, message)
 
     async def _ack(self, message: Message) -> bool:
-        """Confirm a message, and tell whether the broker has done so."""
+        """Ack a message. Return whether the broker has done so."""
         try:
             return bool(await self._acks.ack(message))
         except Mq9Error as error:
@@ -585,7 +585,7 @@ class Processor:
             )
 
     async def _report(self, message: Message, error: Exception) -> None:
-        """Tell the error handler, or the log where there is none or no time for it."""
+        """Report an error to the error handler. Without one, or after a stop, log it."""
         error_handler = self._options["error_handler"]
         if error_handler is None or self._interrupted.done():
             _logger.error(
@@ -608,12 +608,12 @@ class Processor:
 
 
 def _reason(error: Exception) -> str:
-    """Return an error as a reason, with the notes that were added to it."""
+    """Return an error as a reason, with its notes."""
     notes: list[str] = getattr(error, "__notes__", [])
     return "\n".join([f"{type(error).__name__}: {error}", *notes])
 
 
 def log_unexpected(task: asyncio.Task[None]) -> None:
-    """Log the error of a background task that should have had none."""
+    """Log an unexpected error of a background task."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _logger.critical("a consumer's task failed unexpectedly", exc_info=error)
