@@ -97,7 +97,7 @@ async def main():
                 await asyncio.gather(*storms)
                 print(f"SEND      {shown(taken)}, in a storm of {mode}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"at the most {peak // 1024} MB of memory, two such matrices included")
+    print(f"at most {peak // 1024} MB of memory, two such matrices included")
 
 
 def source_matrix():

@@ -157,7 +157,7 @@ LIMITS = {
     "registered agents": "max_agents",
     "consumer groups of a mailbox": "max_groups",
     "idempotency ids in a mailbox": "max_ids",
-    "what is remembered of redeliveries to a group": "max_redelivered",
+    "records of redeliveries to a group": "max_redelivered",
 }
 
 
