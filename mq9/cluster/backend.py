@@ -45,7 +45,6 @@ R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
 _MOST_APPENDING = 4  # records that the log has not confirmed
-_ENOUGH = 8  # commands for a record while others are appended
 _MOST_HERE = 4  # most records that are applied on the event loop
 _MOST_STEPS = 200_000  # steps of SQLite for these, some milliseconds
 _PAUSE_S = 0.25  # before the next try to read the log
@@ -417,7 +416,7 @@ class ClusterBackend:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            while self._may_append and (tickets := self._queue.take()):
+            while len(self._appending) < _MOST_APPENDING and (tickets := self._queue.take()):
                 number = next(self._numbers)
                 record = Appended(number, tickets, self._clock.monotonic_ms())
                 appending = asyncio.create_task(self._or_stop(partial(self._append_record, record)))
@@ -425,12 +424,6 @@ class ClusterBackend:
                 self._appending[number] = appending
                 appending.add_done_callback(partial(self._end_appending, record))
             self._note_resolved()
-
-    @property
-    def _may_append(self) -> bool:
-        """Whether another record may be begun: few commands wait for the records before them."""
-        appending = len(self._appending)
-        return not appending or (appending < _MOST_APPENDING and len(self._queue) >= _ENOUGH)
 
     def _end_appending(self, record: Appended, _: asyncio.Task[None]) -> None:
         del self._appending[record.number]
