@@ -92,7 +92,7 @@ class Asked:
     """A call that a client has begun, once.
 
     Attributes:
-        call: The call; its token is of no other one.
+        call: The call; its token is of no other one, or else its payload.
         gateway: The name of the gateway that was asked.
         asker: With whose calls it is to be in order.
         number: Of the calls that asker began at that gateway, which one it is.
@@ -146,10 +146,10 @@ class History:
         self.trace = trace
         self._steady = steady
         self._now_ms = 0
-        self._asked = {}  # by the token of the call
+        self._asked = {}  # by the key of the call
         self._numbers = Counter()  # of calls, by gateway and asker
         self._open = defaultdict(list)  # calls that are not answered, by gateway and asker
-        self._placed = {}  # by the token of the call
+        self._placed = {}  # by the key of the call
         self._latest = Counter()  # the number of the call that was placed last
         self._undone = set()  # batch tokens
         self._seen = defaultdict(list)  # of each mailbox, from which record on
@@ -194,19 +194,19 @@ class History:
         except Refused as refused:
             answer = refused.code
         self.trace(f"record {self.last}: {call}: {answer}")
-        if call.token:
+        if _key(call):
             self._place(call, answer)
 
     def _place(self, call, answer):
-        assert call.token not in self._placed, f"{call} is twice in the log"
-        asked = self._asked[call.token]
+        assert _key(call) not in self._placed, f"{call} is twice in the log"
+        asked = self._asked[_key(call)]
         asker = asked.gateway, asked.asker
         latest = self._latest[asker]
         # What was said to have an unknown outcome may still be on its way.
         is_in_order = asked.number > latest or isinstance(asked.answer, Mq9Error)
         assert is_in_order, f"{call} comes after a later one of its asker"
         self._latest[asker] = max(latest, asked.number)
-        self._placed[call.token] = Placed(self.last, self._now_ms, answer)
+        self._placed[_key(call)] = Placed(self.last, self._now_ms, answer)
 
     def begin(self, call, gateway, asker):
         """Note that a call is begun."""
@@ -215,7 +215,7 @@ class History:
         still = self._open[gateway, asker]
         number = self._numbers[gateway, asker]
         asked = Asked(call, gateway, asker, number, self.told, list(still))
-        self._asked[call.token] = asked
+        self._asked[_key(call)] = asked
         still.append(asked)
         return asked
 
@@ -237,7 +237,7 @@ class History:
         """Compare what a client is told with the model; return it in the client's words."""
         call, answer = asked.call, asked.answer
         self.trace(f"{asked.asker} is told by {asked.gateway}: {call}")
-        placed = self._placed.get(call.token)
+        placed = self._placed.get(_key(call))
         if isinstance(answer, Mq9Error) and answer.code in _UNKNOWN:
             return answer  # the outcome is unknown
         if isinstance(call.request, requests.Query):
@@ -349,11 +349,11 @@ class History:
             for earlier in asked.before:
                 if isinstance(earlier.call.request, requests.Fetch):
                     continue  # for what finds nothing it makes no difference
-                placed = self._placed.get(earlier.call.token)
+                placed = self._placed.get(_key(earlier.call))
                 if placed is not None and not isinstance(earlier.answer, Mq9Error | None):
                     assert placed.sequence <= asked.ended, f"{asked.call} overtook {earlier.call}"
-        for token, placed in self._placed.items():
-            asked = self._asked[token]
+        for key, placed in self._placed.items():
+            asked = self._asked[key]
             if asked.gateway in alive and isinstance(asked.call.request, requests.Fetch):
                 self._compare_undone(asked, placed)
 
@@ -377,6 +377,11 @@ class History:
             for group in GROUPS:
                 delivered = (address, group, msg_id) in self._fetched
                 assert delivered, f"{msg_id} of {address} never came to {group}"
+
+
+def _key(call):
+    """Return what of a call no other one has; a SEND of a batch has no token."""
+    return call.token or call.payload
 
 
 def _told(fetched, address):
