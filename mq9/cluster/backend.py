@@ -334,22 +334,29 @@ class ClusterBackend:
 
         at_ms = 0  # 0: the instant of the last entry of the copy
         with contextlib.suppress(Mq9Error):  # later records may change a refusal
-            if await self._look(look) is None:
+            if await self._look(look, is_brief=True) is None:
                 return None
         await self._progress.catch_up()
         at_ms = self._clock.now_ms()
-        return await self._look(look)
+        return await self._look(look, is_brief=True)
 
     async def _read(self, call: Call[Request[R]], at_ms: int | None = None) -> R:
         return await self._look(
             lambda connection: read(connection, call, self._clock, at_ms),
             is_bounded=call.request.is_bounded,
+            is_brief=call.request.is_brief,
         )
 
-    async def _look(self, look: Callable[[sqlite3.Connection], R], *, is_bounded: bool = True) -> R:
+    async def _look(
+        self,
+        look: Callable[[sqlite3.Connection], R],
+        *,
+        is_bounded: bool = True,
+        is_brief: bool = False,
+    ) -> R:
         try:
             with self._clock.busy():
-                return await self._readers.read(look, is_bounded=is_bounded)
+                return await self._readers.read(look, is_bounded=is_bounded, is_brief=is_brief)
         except sqlite3.Error as error:
             raise storage_error(error) from error
 
