@@ -11,8 +11,10 @@ from functools import partial
 from mq9.broker.asked import BrokerSession, Stopwatch, known_error
 from mq9.broker.observer import OK, Observer
 from mq9.broker.waiters import Waiters
-from mq9.engine.commands import Call, Outcome, PlainSend, SendBatch
+from mq9.engine.commands import Call, Outcome, PlainSend, SendBatch, is_plain
 from mq9.errors import LimitReached, Mq9Error
+from mq9.protocol import headers
+from mq9.protocol.headers import Headers
 from mq9.protocol.requests import Send
 from mq9.protocol.verbs import verb_of
 from mq9.storage.backend import Backend
@@ -22,6 +24,18 @@ AnswerSends = Callable[[Sequence[PlainSend], Sequence[int | Mq9Error]], None]
 
 _SEND = verb_of(Send).name
 _MOST_SENDING = 10_000  # SENDs in batches; from then on only who has no batch may begin one
+
+
+def plain_options(found: Headers) -> Send | None:
+    """Return the options in the headers of a SEND; None if it is not plain, or to be refused."""
+    try:
+        read = headers.read(found)
+        if headers.UNREAD in read.protocol or headers.ENCODING in read.protocol:
+            return None
+        options = Send.read(b"", read, None)
+    except Mq9Error:
+        return None
+    return options if is_plain(options) else None
 
 
 class SendBatches:

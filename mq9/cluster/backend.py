@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +45,7 @@ from mq9.storage.readers import Readers
 R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
+_MOST_APPENDING = 4  # records that the log has not confirmed
 _MOST_HERE = 4  # most records that are applied on the event loop
 _MOST_STEPS = 200_000  # steps of SQLite for these, some milliseconds
 _PAUSE_S = 0.25  # before the next try to read the log, or to append when it is full
@@ -66,7 +68,8 @@ _UNKNOWN = "the gateway stopped; the outcome is unknown"
 class ClusterBackend:
     """Appends commands to a log, and answers when its own copy of the state has applied them.
 
-    Commands that arrive during an append go together into the next record, so the commands of a
+    Commands that arrive during an append go together into the next record. Several records are
+    appended at the same time, but only one with commands of the same client, so the commands of a
     client stay in order. A read waits until the copy has all records that the log had at the
     request.
     """
@@ -102,7 +105,7 @@ class ClusterBackend:
         self.sent_ms: Callable[[], int] = clock.monotonic_ms
         self.late = 0  # records of this gateway that were skipped, as they came late
         self.left_out = 0  # damaged records, not applied
-        self._left_out = 0  # the last of them
+        self._settled = replica.sequence  # the last record whose clients have their outcomes
         self.is_behind = False  # whether the log was trimmed beyond the applied records
         self._timers = timers or SystemClock()
         self.room = Room(max_record)
@@ -117,6 +120,7 @@ class ClusterBackend:
         self._wanted = asyncio.Event()
         self._numbers = itertools.count(1)
         self._appended: dict[int, Appended] = {}  # by the number of the record
+        self._appending: dict[int, asyncio.Task[None]] = {}  # those that are not confirmed
         self._digests = Digests(replica, clock)
         self._resolved = asyncio.Event()  # set when an accepted command has its outcome
         self._work: Work | None = None  # while there are accepted commands
@@ -124,7 +128,8 @@ class ClusterBackend:
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
         self.failed_ms: int | None = None
-        self.takes_batches = False  # the log has SENDs one by one
+
+    takes_batches = True
 
     async def open(self, limits: Limits | None) -> None:
         """Catch up with the log, and start to append."""
@@ -145,7 +150,23 @@ class ClusterBackend:
 
     def begin(self, call: Call[Any], client: str, told: Callable[[Outcome[Any]], None]) -> None:
         """Carry out a command, and call a function with its outcome."""
+        own, here = self._loop, asyncio.get_running_loop()
+        if own is None or own is here:
+            self._begin(call, client, told)
+            return
 
+        def tell(outcome: Outcome[Any]) -> None:
+            here.call_soon_threadsafe(told, outcome)
+
+        def begin() -> None:
+            try:
+                self._begin(call, client, tell)
+            except Mq9Error as error:
+                tell(Outcome(None, error, self._clock.now_ms()))
+
+        own.call_soon_threadsafe(begin)
+
+    def _begin(self, call: Call[Any], client: str, told: Callable[[Outcome[Any]], None]) -> None:
         def note(outcome: Outcome[Any]) -> None:
             self._note_answered(client)
             told(outcome)
@@ -331,22 +352,29 @@ class ClusterBackend:
 
         at_ms = 0  # 0: the instant of the last entry of the copy
         with contextlib.suppress(Mq9Error):  # later records may change a refusal
-            if await self._look(look) is None:
+            if await self._look(look, is_brief=True) is None:
                 return None
         await self._progress.catch_up()
         at_ms = self._clock.now_ms()
-        return await self._look(look)
+        return await self._look(look, is_brief=True)
 
     async def _read(self, call: Call[Request[R]], at_ms: int | None = None) -> R:
         return await self._look(
             lambda connection: read(connection, call, self._clock, at_ms),
             is_bounded=call.request.is_bounded,
+            is_brief=call.request.is_brief,
         )
 
-    async def _look(self, look: Callable[[sqlite3.Connection], R], *, is_bounded: bool = True) -> R:
+    async def _look(
+        self,
+        look: Callable[[sqlite3.Connection], R],
+        *,
+        is_bounded: bool = True,
+        is_brief: bool = False,
+    ) -> R:
         try:
             with self._clock.busy():
-                return await self._readers.read(look, is_bounded=is_bounded)
+                return await self._readers.read(look, is_bounded=is_bounded, is_brief=is_brief)
         except sqlite3.Error as error:
             raise storage_error(error) from error
 
@@ -423,56 +451,62 @@ class ClusterBackend:
             self._stop(Unavailable("the gateway failed; nothing of this request was stored"))
 
     async def _append_all(self) -> None:
-        """Append the queued commands, one record after the other."""
+        """Append the queued commands."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            while tickets := self._queue.take():
-                tickets = self._refuse_late(tickets)
+            while len(self._appending) < _MOST_APPENDING and (taken := self._queue.take()):
+                tickets = self._refuse_late(taken)
                 if not tickets:
                     continue
                 number = next(self._numbers)
-                appending = asyncio.create_task(self._append_record(number, tickets))
-                begun_ms = self._clock.monotonic_ms()
-                self._appended[number] = Appended(tickets, appending, begun_ms)
-                await asyncio.wait([appending])
-                if not appending.cancelled():
-                    appending.result()
+                record = Appended(number, tickets, self._clock.monotonic_ms())
+                appending = asyncio.create_task(self._or_stop(partial(self._append_record, record)))
+                self._appended[number] = record
+                self._appending[number] = appending
+                appending.add_done_callback(partial(self._end_appending, record))
             self._note_resolved()
 
-    def _refuse_late(self, tickets: list[Ticket]) -> list[Ticket]:
+    def _refuse_late(self, taken: list[Ticket]) -> list[Ticket]:
         """Refuse commands whose deadline is near; return the others."""
         least_ms = self._clock.monotonic_ms() + _LEAST_MS
-        late = [one for one in tickets if one.until_ms < least_ms]
-        self._resolve_failed(late, Unavailable(_LATE))
-        return [one for one in tickets if one.until_ms >= least_ms]
+        tickets = [one for one in taken if one.until_ms >= least_ms]
+        if len(tickets) < len(taken):
+            late = [one for one in taken if one.until_ms < least_ms]
+            self._queue.release({one.client for one in late} - {one.client for one in tickets})
+            self._resolve_failed(late, Unavailable(_LATE))
+        return tickets
 
-    async def _append_record(self, number: int, tickets: list[Ticket]) -> int | None:
-        """Append a record; return its number in the log, if that is known."""
-        calls = tuple(ticket.encoded for ticket in tickets)
+    def _end_appending(self, record: Appended, _: asyncio.Task[None]) -> None:
+        del self._appending[record.number]
+        self._queue.release(record.clients)
+        if self._queue:
+            self._wanted.set()
+
+    async def _append_record(self, appended: Appended) -> None:
+        number = appended.number
         # Timers that are due now are due when the record is applied, even if the log's clock steps.
         now_ms = self._clock.now_ms()
-        left_ms = min(ticket.until_ms for ticket in tickets) - self._clock.monotonic_ms()
+        left_ms = appended.until_ms - self._clock.monotonic_ms()
         deadlines_ms = (self._log_clock.now_ms() + left_ms, now_ms + left_ms)
-        record = LogRecord(self._name, number, now_ms, calls, deadlines_ms=deadlines_ms)
+        record = LogRecord(self._name, number, now_ms, appended.calls, deadlines_ms=deadlines_ms)
         begun = time.perf_counter()
         try:
             sequence = await self.log.append(encode(record), f"{self._name}.{number}")
         except Mq9Error as error:
-            self._refuse_appended(number, error)
+            self._refuse_appended(appended, error)
             if isinstance(error, LimitReached):
                 self.room.note_refusal(str(error))
                 await sleep(self._timers, _PAUSE_S)  # undone leases are appended again
-            return None
+            return
+        appended.sequence = sequence
         self._progress.follower.expect(sequence)
         self.on_appended(time.perf_counter() - begun)
-        if sequence == self._left_out:
-            self._refuse_appended(number, Unavailable(_DAMAGED))
-        return sequence
+        if sequence <= self._settled:  # applied, or left out and still without an outcome
+            self._refuse_appended(appended, Unavailable(_DAMAGED))
 
-    def _refuse_appended(self, number: int, error: Mq9Error) -> None:
-        appended = self._appended.pop(number, None)
-        if appended is not None:
+    def _refuse_appended(self, appended: Appended, error: Mq9Error) -> None:
+        if self._appended.pop(appended.number, None) is not None:
             self._resolve_failed(appended.tickets, error)
 
     async def _apply_all(self) -> None:
@@ -530,10 +564,10 @@ class ClusterBackend:
         logger.error("record %d of the log is none of mq9, and left out: %s", first.sequence, error)
         self._replica.leave_out(first)
         self.left_out += 1
-        self._left_out = first.sequence
-        for number, one in list(self._appended.items()):
-            if one.appending.done() and one.appending.result() == first.sequence:
-                self._refuse_appended(number, Unavailable(_DAMAGED))
+        self._settled = first.sequence
+        for one in list(self._appended.values()):
+            if one.sequence == first.sequence:
+                self._refuse_appended(one, Unavailable(_DAMAGED))
         self._deliver([])
         return others
 
@@ -561,7 +595,7 @@ class ClusterBackend:
             if one.record.gateway == self._name:
                 appended = self._appended.pop(one.record.number, None)
                 if appended is not None:
-                    appended.appending.cancel()  # if the log has not confirmed it yet
+                    self._stop_appending(one.record.number)
                     self._log_clock.follow(one.now_ms, appended.begun_ms)
                 if one.is_late:
                     self.late += 1
@@ -573,12 +607,13 @@ class ClusterBackend:
             else:
                 for call, outcome in zip(one.calls, one.outcomes, strict=True):
                     self._wake(call, outcome)
+            self._settled = one.sequence
         self._progress.note_applied()
         self._note_resolved()
 
     def _resolve(self, tickets: list[Ticket] | None, applied: Applied) -> None:
         if tickets is None:  # their clients got OutcomeUnknown before
-            tickets = [Ticket(call, b"", "", None) for call in applied.calls]
+            tickets = [Ticket(call, "", None, [], 0) for call in applied.calls]
             for ticket, outcome in zip(tickets, applied.outcomes, strict=True):
                 self._undo(ticket, outcome)
         for ticket, outcome in zip(tickets, applied.outcomes, strict=True):
@@ -629,12 +664,20 @@ class ClusterBackend:
         self.failed_ms = self._clock.monotonic_ms()
         self._fail(failure)
 
+    def _stop_appending(self, number: int) -> None:
+        """Stop to append a record, if the log has not confirmed it yet."""
+        appending = self._appending.get(number)
+        if appending is not None:
+            appending.cancel()
+
     def _fail(self, failure: Mq9Error) -> None:
         appended, self._appended = self._appended, {}
         for one in appended.values():  # the log may have them
-            one.appending.cancel()
+            self._stop_appending(one.number)
+            self._queue.release(one.clients)
             self._resolve_failed(one.tickets, OutcomeUnknown(_UNKNOWN))
         while tickets := self._queue.take():
+            self._queue.release({one.client for one in tickets})
             self._resolve_failed(tickets, failure)
         self._progress.fail(failure)
         self._note_resolved()

@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import nats.errors
@@ -25,16 +26,17 @@ from nats.aio.subscription import Subscription
 
 from mq9.address import shown
 from mq9.broker.asked import BrokerSession, PublishedRequest
+from mq9.broker.batches import plain_options
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.official import PayloadForm
 from mq9.clock import Clock, sleep
 from mq9.cluster.callers import CALLERS, Callers, NoCallers
 from mq9.cluster.inboxes import ReplySubjects
-from mq9.engine.commands import Call, Undo
+from mq9.engine.commands import Call, PlainSend, Undo
 from mq9.errors import LimitReached, Mq9Error, PayloadTooLarge, Unauthorized
-from mq9.models import Identity
 from mq9.protocol import replies, requests, subjects
 from mq9.protocol.headers import PayloadEncoding
+from mq9.protocol.verbs import verb_of
 
 logger = logging.getLogger("mq9.broker")
 
@@ -49,6 +51,10 @@ _REFUSING_MS = 60_000  # the interval of log lines about refused reply subjects
 _FETCH = subjects.encode(requests.Fetch)
 _IMPORTED = "_R_."  # the reply subjects of requests through an import of another account
 _MOST_BUSY = 10_000  # requests in progress, including those that wait for mail
+_MOST_REMEMBERED = 1_024  # sessions, and headers of SENDs
+_MOST_REMEMBERED_BYTES = 1_024  # of the headers of a SEND
+_SENDS = f"{subjects.ROOT}{verb_of(requests.Send).name}."
+_ID = re.compile(r"[!-~]{1,128}").fullmatch
 
 
 class _Reply(NamedTuple):
@@ -107,6 +113,8 @@ class Gateway:
         self._has_imports = False  # whether a FETCH came through an import
         self._encoding = PayloadEncoding.AUTO
         self._is_able = is_able
+        self._starting = 0  # tasks that were made and have not run yet
+        self._sessions = lru_cache(_MOST_REMEMBERED)(self._session)
         self.is_over = asyncio.Event()  # the broker failed, and the gateway has left
         self.is_draining = False
 
@@ -138,6 +146,7 @@ class Gateway:
 
     async def check_users(self) -> None:
         """Apply changed users: end the FETCHes of callers that are gone, which may wait long."""
+        self._sessions.cache_clear()
         if self.is_serving:
             await self._join()
         for task, waiting in list(self._tasks.items()):
@@ -196,9 +205,11 @@ class Gateway:
             self._write(_Reply(message.reply, _failure(busy)))
             return
         caller, subject = subjects.split_caller(message.subject)
-        identity = Identity(None) if caller is None else self._callers.caller(caller)
-        if identity is None:
+        if caller is not None and self._callers.caller(caller) is None:
             self._write(_Reply(message.reply, _failure(_unknown(caller))))
+            return
+        session = self._sessions(_connection_of(message.reply), caller, self._client.max_payload)
+        if self._begin_send(subject, message, session):
             return
         waiting = _WaitingClient(message.reply, caller, subject.startswith(_FETCH))
         if waiting.is_fetch and not self._has_imports and message.reply.startswith(_IMPORTED):
@@ -208,18 +219,6 @@ class Gateway:
                 "there that a client has gone, so a lease of one that dies in a FETCH lasts its "
                 "whole time"
             )
-        connection = _connection_of(message.reply)
-        session = BrokerSession(
-            # Another caller may name an inbox of this one, and must not be taken for it.
-            connection if caller is None else f"{connection}@{caller}",
-            identity.agent,
-            self._callers.reserved,
-            is_stranger=caller is None,
-            role=identity.role,
-            payloads=PayloadForm(self._encoding),
-            is_told_apart="." in connection,  # otherwise each request may have its own inbox
-            max_reply=self._client.max_payload - _HEAD_BYTES,
-        )
         request = PublishedRequest(
             subject,
             message.data,
@@ -229,10 +228,50 @@ class Gateway:
             on_leased=waiting.lease,
         )
         self.requests += 1
-        task = self._broker.begin(request, partial(self._answer, waiting), at_once=True)
+        answer = partial(self._answer, waiting)
+        task = self._broker.begin(request, answer, at_once=not self._starting)
         if task is not None:
             self._tasks[task] = waiting
             task.add_done_callback(self._tasks.pop)
+            self._starting += 1
+            asyncio.get_running_loop().call_soon(self._started)  # after the task has
+
+    def _started(self) -> None:
+        self._starting -= 1
+
+    def _session(self, connection: str, caller: str | None, max_payload: int) -> BrokerSession:
+        identity = None if caller is None else self._callers.caller(caller)
+        return BrokerSession(
+            # Another caller may name an inbox of this one, and must not be taken for it.
+            connection if caller is None else f"{connection}@{caller}",
+            None if identity is None else identity.agent,
+            self._callers.reserved,
+            is_stranger=identity is None,
+            role=None if identity is None else identity.role,
+            payloads=PayloadForm(self._encoding),
+            is_told_apart="." in connection,  # otherwise each request may have its own inbox
+            max_reply=max_payload - _HEAD_BYTES,
+        )
+
+    def _begin_send(self, subject: str, message: Msg, session: BrokerSession) -> bool:
+        """Begin a SEND together with others of its client; False for every other request."""
+        # One that comes behind a task must not overtake it.
+        if self._starting or not subject.startswith(_SENDS) or not session.sends_plainly:
+            return False
+        address = self._broker.plain_address(subject)
+        options = None if address is None else _read_options(message.headers)
+        if address is None or options is None:
+            return False
+        self.requests += 1
+        send = PlainSend(*options, message.data, message.reply)
+        self._broker.begin_sends(session, address, [send], self._sent)
+        return True
+
+    def _sent(self, sends: Sequence[PlainSend], answers: Sequence[int | Mq9Error]) -> None:
+        """Answer SENDs that were carried out together."""
+        self._note_answered(len(sends))
+        for send, answer in zip(sends, answers, strict=True):
+            self._write(_Reply(send.origin, replies.encode_msg_id(answer).encode()))
 
     def _refuse(self, message: Msg) -> None:
         """Drop a request whose reply subject is not an inbox."""
@@ -249,9 +288,7 @@ class Gateway:
             )
 
     def _answer(self, waiting: _WaitingClient, reply: bytes) -> None:
-        self.requests -= 1
-        if self.is_draining and not self.requests:
-            self._rested.set()
+        self._note_answered(1)
         if len(reply) > self._client.max_payload:
             refusal = PayloadTooLarge(
                 f"the reply has {len(reply)} bytes, more than the {self._client.max_payload} of "
@@ -265,6 +302,11 @@ class Gateway:
         if waiting.undo is not None:
             lost = f"{self._lost_subject}.{waiting.undo.request.batch}.{waiting.undo.address}"
         self._write(_Reply(waiting.to, reply, lost))
+
+    def _note_answered(self, count: int) -> None:
+        self.requests -= count
+        if self.is_draining and not self.requests:
+            self._rested.set()
 
     def _write(self, reply: _Reply) -> None:
         if reply.to:
@@ -320,6 +362,22 @@ def _unknown(caller: str | None) -> Unauthorized:
         f"caller: {shown(caller)} is not a user of this gateway; an operator adds it: "
         "mq9 users add FILE --agent NAME --caller CALLER"
     )
+
+
+def _read_options(found: dict[str, str] | None) -> tuple[requests.Send, str | None] | None:
+    """Return the options of a SEND but for its id, and its id; None for one that is not plain."""
+    rest = dict(found or {})
+    id_ = rest.pop("mq9-id", None)
+    if id_ is not None and not _ID(id_):
+        return None  # it is refused
+    pairs = tuple(rest.items())
+    if sum([len(name) + len(value) for name, value in pairs]) > _MOST_REMEMBERED_BYTES:
+        return None
+    options = _plain_options(pairs)
+    return None if options is None or options.id is not None else (options, id_)
+
+
+_plain_options = lru_cache(_MOST_REMEMBERED)(plain_options)
 
 
 def _connection_of(reply: str) -> str:

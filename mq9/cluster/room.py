@@ -7,6 +7,7 @@ behind which the log is trimmed.
 from __future__ import annotations
 
 from mq9.cluster.log import Account, Last
+from mq9.engine.commands import SendBatch
 from mq9.errors import LimitReached
 from mq9.protocol import requests
 from mq9.protocol.body import Request
@@ -104,7 +105,7 @@ def _adds(request: Request[object]) -> bool:
     """Return whether a request stores new mail. The renewal of a mailbox keeps what is stored."""
     if isinstance(request, requests.CreateMailbox):
         return not request.renew
-    return isinstance(request, requests.Send)
+    return isinstance(request, requests.Send | SendBatch)
 
 
 def _text(limit: str, used: int, most: int, reserve: int, cure: str) -> str:

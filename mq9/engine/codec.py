@@ -13,7 +13,7 @@ from zlib import crc32
 import ormsgpack
 
 from mq9.engine import commands
-from mq9.engine.commands import ANYBODY, Actor, Call, Limits
+from mq9.engine.commands import ANYBODY, Actor, Call, Limits, PlainSend
 from mq9.engine.shapes import (
     FLAG,
     INTEGER,
@@ -225,6 +225,28 @@ CALL = Record(
 def encode_call(call: Call[Request[Any]]) -> bytes:
     """Return the bytes of a command, equal for equal calls; raise ValueError for any other call."""
     return frame(CALL.write(call))
+
+
+def encode_sends(batch: Call[commands.SendBatch]) -> list[bytes]:
+    """Return the bytes of each SEND of a batch, the same as of its own call."""
+    encoded = []
+    like: PlainSend | None = None
+    plain: dict[str, Any] = {}
+    for send in batch.request.sends:
+        # Those that differ only in id and payload have the same fields in the same order.
+        if (
+            like is None
+            or send.options is not like.options
+            or (send.id is None) != (like.id is None)
+            or (not send.payload) != (not like.payload)
+        ):
+            like, plain = send, CALL.write(send.call(batch))
+        if send.id is not None:
+            plain["request"]["send"]["id"] = send.id
+        if send.payload:
+            plain["payload"] = send.payload
+        encoded.append(frame(plain))
+    return encoded
 
 
 def decode_call(data: bytes) -> Call[Request[Any]]:

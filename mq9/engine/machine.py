@@ -112,35 +112,51 @@ class Applying:
             return stored
         self.position = Position(index - 1, self.position.now_ms)
         return [
-            [self._send_one(one.call(batch), now_ms) for one in batch.request.sends]
+            [
+                self._send_one(one.call(batch), self.position.applied + 1, now_ms)
+                for one in batch.request.sends
+            ]
             for batch in calls
         ]
 
     def apply_all(self, index: int, now_ms: int, calls: Sequence[Call[Any]]) -> list[Outcome[Any]]:
         """Apply calls as entries of one instant from an index on.
 
-        Successive SENDs are stored together if possible.
+        Successive SENDs are stored together if possible. A batch has the effects of its SENDs as
+        calls of their own, and an entry for each.
         """
         outcomes: list[Outcome[Any]] = []
-        for is_plain, some in itertools.groupby(calls, _is_plain_send):
+        for are_plain, some in itertools.groupby(calls, _are_plain_sends):
             following = list(some)
-            first = index + len(outcomes)
-            if is_plain and len(following) > 1:
-                answers = self.apply_sends(first, now_ms, [*map(SendBatch.of, following)])
-                now = self.position.now_ms
+            if not are_plain:
                 outcomes += [
-                    Outcome(one, None, now) if isinstance(one, int) else Outcome(None, one, now)
-                    for (one,) in answers
-                ]
-            else:
-                outcomes += [
-                    self.apply(Entry(first + place, now_ms, call))
+                    self.apply(Entry(index + place, now_ms, call))
                     for place, call in enumerate(following)
                 ]
+                index += len(following)
+                continue
+            batches = [*map(_as_batch, following)]
+            sends = sum([len(batch.request.sends) for batch in batches])
+            if sends <= 1:
+                answers = [
+                    [self._send_one(one.call(batch), index, now_ms) for one in batch.request.sends]
+                    for batch in batches
+                ]
+            else:
+                answers = [*map(list, self.apply_sends(index, now_ms, batches))]
+            index += sends
+            outcomes += map(self._outcome_of, following, answers)
         return outcomes
 
-    def _send_one(self, call: Call[Send], now_ms: int) -> int | Mq9Error:
-        outcome = self.apply(Entry(self.position.applied + 1, now_ms, call))
+    def _outcome_of(self, call: Call[Any], answers: list[int | Mq9Error]) -> Outcome[Any]:
+        now = self.position.now_ms
+        if isinstance(call.request, SendBatch):
+            return Outcome(answers, None, now)
+        [answer] = answers
+        return Outcome(answer, None, now) if isinstance(answer, int) else Outcome(None, answer, now)
+
+    def _send_one(self, call: Call[Send], index: int, now_ms: int) -> int | Mq9Error:
+        outcome = self.apply(Entry(index, now_ms, call))
         if outcome.error is not None:
             return outcome.error
         assert isinstance(outcome.value, int)  # noqa: S101  # a SEND without details
@@ -253,8 +269,15 @@ class Applying:
         self._noted.clear()
 
 
-def _is_plain_send(call: Call[Any]) -> bool:
-    return isinstance(call.request, Send) and commands.is_plain(call.request)
+def _are_plain_sends(call: Call[Any]) -> bool:
+    request = call.request
+    return isinstance(request, SendBatch) or (
+        isinstance(request, Send) and commands.is_plain(request)
+    )
+
+
+def _as_batch(call: Call[Any]) -> Call[SendBatch]:
+    return call if isinstance(call.request, SendBatch) else SendBatch.of(call)
 
 
 def _concerns_request(error: Exception) -> bool:

@@ -12,10 +12,11 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from mq9.broker.asked import BrokerSession, PublishedRequest
+from mq9.broker.batches import plain_options
 from mq9.dialects import OLDER
-from mq9.engine.commands import PlainSend, is_plain
+from mq9.engine.commands import PlainSend
 from mq9.errors import InvalidRequest, LimitReached, Mq9Error, PayloadTooLarge, Unavailable
-from mq9.protocol import headers, replies, subjects
+from mq9.protocol import replies, subjects
 from mq9.protocol.headers import Headers
 from mq9.protocol.requests import Fetch, Send
 from mq9.protocol.verbs import VERBS, verb_of
@@ -232,13 +233,10 @@ def _read_options(block: bytes) -> tuple[Send, str | None] | None:
 def _plain_options(block: bytes) -> Send | None:
     """Return the options in a block without an id; None if it is not plain, or refused."""
     try:
-        found = headers.read(blocks.decode(block))
-        if headers.UNREAD in found.protocol or headers.ENCODING in found.protocol:
-            return None
-        options = Send.read(b"", found, None)
-    except (ValueError, Mq9Error):
+        options = plain_options(blocks.decode(block))
+    except ValueError:
         return None
-    return options if options.id is None and is_plain(options) else None
+    return options if options is not None and options.id is None else None
 
 
 def _read(block: bytes) -> Headers:

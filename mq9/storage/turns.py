@@ -12,6 +12,7 @@ import heapq
 import itertools
 import threading
 from collections import deque
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -47,6 +48,7 @@ class FairQueue(Generic[T]):
         self._order = itertools.count()
         self._now = 0.0
         self._served: set[str] = set()  # of whom an item was taken and not charged
+        self._held: set[str] = set()  # of whom no item is taken
         self._length = 0
         self._woken = False
 
@@ -67,6 +69,28 @@ class FairQueue(Generic[T]):
             if len(line) == 1 and client not in self._served:
                 self._line_up(client)
             self._length += 1
+
+    def put_back(self, client: str, items: Sequence[T]) -> None:
+        """Put the item that was taken last of a client back to the front, or parts of it."""
+        with self._lock:
+            self._waiting[client].extendleft(reversed(items))
+            self._length += len(items)
+            self._let_on(client)
+
+    def hold(self, clients: Set[str]) -> None:
+        """Let the items of some clients wait until ``release``."""
+        with self._lock:
+            self._held |= clients
+            self._turns = [turn for turn in self._turns if turn[-1] not in clients]
+            heapq.heapify(self._turns)
+
+    def release(self, clients: Set[str]) -> None:
+        """Let the items of clients that were held be taken again."""
+        with self._lock:
+            for client in clients & self._held:
+                self._held.remove(client)
+                if self._waiting.get(client) and client not in self._served:
+                    self._line_up(client)
 
     def put_last(self, item: T) -> None:
         """Add an item that is taken when nothing else waits."""
@@ -112,18 +136,24 @@ class FairQueue(Generic[T]):
         with self._lock:
             if client not in self._served:
                 return  # it was one of the last
-            self._served.remove(client)
             account = self._accounts[client]
             account.free_at = account.begin + seconds
             account.last = seconds
-            if self._waiting[client]:
-                self._line_up(client)
-            else:
-                del self._waiting[client]
-                if len(self._accounts) > _MOST_REMEMBERED + len(self._waiting):
-                    self._forget()
+            self._let_on(client)
+
+    def _let_on(self, client: str) -> None:
+        """Let a client wait for its next turn, if it has items."""
+        self._served.remove(client)
+        if self._waiting[client]:
+            self._line_up(client)
+        else:
+            del self._waiting[client]
+            if len(self._accounts) > _MOST_REMEMBERED + len(self._waiting):
+                self._forget()
 
     def _line_up(self, client: str) -> None:
+        if client in self._held:
+            return
         account = self._accounts.setdefault(client, _Account())
         account.begin = max(self._now, account.free_at)
         heapq.heappush(self._turns, (account.begin + account.last, next(self._order), client))

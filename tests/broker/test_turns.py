@@ -58,6 +58,45 @@ def test_time_is_divided_evenly_among_those_who_always_want_more():
     assert max(used.values()) - min(used.values()) < 0.2
 
 
+def test_items_of_who_is_held_wait_and_are_in_order_afterwards():
+    queue = FairQueue()
+    for number in range(3):
+        queue.put("a", ("a", number))
+    assert serve(queue, {"a": 1}) == ("a", 0)
+    queue.hold({"a"})
+    queue.put("a", ("a", 3))
+    queue.put("b", ("b", 0))
+    assert serve(queue, {"b": 1}) == ("b", 0)
+    assert serve(queue, {}) is None
+    assert len(queue) == 3
+    queue.release({"a"})
+    assert [serve(queue, {"a": 1}) for _ in range(4)] == [("a", 1), ("a", 2), ("a", 3), None]
+
+
+def test_who_asks_first_while_held_waits():
+    queue = FairQueue()
+    queue.hold({"a"})
+    queue.put("a", ("a", 0))
+    assert serve(queue, {}) is None
+    queue.release({"a", "nobody"})
+    queue.release({"a"})
+    assert [serve(queue, {"a": 1}) for _ in range(2)] == [("a", 0), None]
+
+
+def test_what_is_put_back_comes_first():
+    queue = FairQueue()
+    for number in (1, 3):
+        queue.put("a", ("a", number))
+    assert queue.take() == ("a", 1)
+    queue.put_back("a", [("a", 1), ("a", 2)])
+    assert [serve(queue, {"a": 1}) for _ in range(4)] == [("a", 1), ("a", 2), ("a", 3), None]
+    queue.put("a", ("a", 4))
+    queue.take()
+    queue.put_back("a", [])
+    assert queue.take() is None
+    assert not queue
+
+
 def test_who_was_idle_has_saved_up_nothing():
     queue = FairQueue()
     seconds = {"busy": 1.0, "idle": 1.0}

@@ -16,7 +16,8 @@ from mq9.errors import OutcomeUnknown, Unavailable
 from mq9.protocol import requests
 
 from .clusters import Cluster, Members
-from .test_backend import begun, fetch, in_simulated_time, msg_ids, send
+from .failing_cluster import begun, fetch, in_simulated_time, send
+from .test_backend import msg_ids
 
 WAIT_S = 5  # of a client for a reply
 
@@ -72,14 +73,14 @@ async def test_what_comes_in_time_has_its_effect(cluster):
 async def test_what_waits_for_an_earlier_record_for_too_long_is_not_appended(cluster):
     cluster.log.delay_s = 2 * WAIT_S
     first = await begun(cluster.backend.run(send(b"first"), "one"))
-    second = await begun(cluster.backend.run(send(b"second"), "two"))
-    third = await begun(cluster.backend.run(fetch(), "three"))
+    second = await begun(cluster.backend.run(send(b"second"), "one"))
+    third = await begun(cluster.backend.run(fetch(), "one"))
     for refused in (first, second, third):
         with pytest.raises(Unavailable, match="was not carried out; try again"):
             await refused
     assert (await cluster.log.last()).sequence == 2  # the mailbox, and the first
     cluster.log.delay_s = 0
-    assert await cluster.backend.run(send(b"fourth"), "two") == 0
+    assert await cluster.backend.run(send(b"fourth"), "one") == 0
 
 
 @in_simulated_time

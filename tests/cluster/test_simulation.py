@@ -34,3 +34,13 @@ def test_the_same_seed_makes_the_same_run():
         simulate(3, 1_500, run.append)
     assert runs[0] == runs[1]
     assert len(runs[0]) > 500
+
+
+def test_several_records_of_a_gateway_are_on_their_way_at_once():
+    lines = []
+    for seed in range(6):
+        simulate(seed, STEPS, lines.append)
+    assert any(
+        line.endswith(("2 records of a gateway at once", "3 records of a gateway at once"))
+        for line in lines
+    )

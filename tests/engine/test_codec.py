@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from mq9 import errors
 from mq9.engine import codec, machine
-from mq9.engine.commands import Advance, Call, ClaimNames, NoteRead, Sweep
+from mq9.engine.commands import (
+    Actor,
+    Advance,
+    Call,
+    ClaimNames,
+    NoteRead,
+    PlainSend,
+    SendBatch,
+    Sweep,
+)
 from mq9.engine.shapes import NEEDED, Record
 from mq9.models import Priority
 from mq9.protocol import requests
@@ -103,6 +112,19 @@ def test_equal_calls_have_equal_bytes():
     one, other = Call(sent, "box", token="t"), Call(same, token="t", address="box", payload=b"")
     assert one == other
     assert codec.encode_call(one) == codec.encode_call(other)
+
+
+def test_the_sends_of_a_batch_are_written_as_by_themselves():
+    plain, tagged = requests.Send(), requests.Send(tags=("t",), sender="ada", ttl=3)
+    sends = [
+        PlainSend(options, id_, payload)
+        for options in (plain, tagged, plain)
+        for id_ in (None, "1", "2")
+        for payload in (b"", b"x", b"y")
+    ]
+    batch = Call(SendBatch(), "box", Actor("ada"), "consumer")
+    assert batch.request.add(sends) == len(sends)
+    assert codec.encode_sends(batch) == [codec.encode_call(one.call(batch)) for one in sends]
 
 
 def test_a_payload_is_not_made_longer():

@@ -7,7 +7,7 @@ import pytest
 from calls import call
 
 from mq9.engine import machine, send
-from mq9.engine.commands import Actor, Call, Entry, Limits, PlainSend, SendBatch, SetLimits
+from mq9.engine.commands import Actor, Call, Entry, Limits, Outcome, PlainSend, SendBatch, SetLimits
 from mq9.engine.state import digest
 from mq9.models import MailboxType, Priority
 from mq9.protocol import requests
@@ -44,6 +44,25 @@ def comparable(answers):
     return [
         [one if isinstance(one, int) else (type(one), str(one)) for one in batch]
         for batch in answers
+    ]
+
+
+def apart_of(one):
+    """Return the SENDs of a batch as calls of their own; any other call as it is."""
+    if not isinstance(one.request, SendBatch):
+        return [one]
+    return [send.call(one) for send in one.request.sends]
+
+
+def outcomes_of(one, outcome):
+    """Return the outcomes of these calls."""
+    if not isinstance(one.request, SendBatch):
+        return [outcome]
+    return [
+        Outcome(answer, None, outcome.now_ms)
+        if isinstance(answer, int)
+        else Outcome(None, answer, outcome.now_ms)
+        for answer in outcome.value
     ]
 
 
@@ -127,28 +146,42 @@ def test_the_outcomes_and_the_state_are_the_same(seed, keeps_all, monkeypatch):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_entries_of_a_record_come_to_the_same_together_and_one_by_one(seed):
+    """Whether SENDs are calls of their own or in batches, as on the gateway that appended them."""
     dice = random.Random(seed)
     story, sends = RandomCalls(dice), RandomSends(dice)
-    with closing(store.open_memory()) as together, closing(store.open_memory()) as apart:
+    with (
+        closing(store.open_memory()) as together,
+        closing(store.open_memory()) as apart,
+        closing(store.open_memory()) as own,
+    ):
         index = 0
         for number in range(60):
             now = story.instant()
             calls = [call(SetLimits, limits=LIMITS), call(requests.CreateMailbox)]
             if number:
-                calls = [
-                    one.call(batch)
-                    for _ in range(3)
-                    for batch in sends.batches()
-                    for one in batch.request.sends
-                ]
+                calls = [batch for _ in range(3) for batch in sends.batches()]
+                calls.append(Call(SendBatch(), "box"))  # nobody waits for its SENDs
                 for _ in range(3):
                     calls.insert(dice.randint(0, len(calls)), story.call())
+            batches, calls = calls, [one for batch in calls for one in apart_of(batch)]
             runs = []
-            with transaction(together), transaction(apart):
-                for db in (together, apart):
+            with (
+                transaction(together),
+                transaction(apart),
+                transaction(own),
+            ):
+                for db in (together, apart, own):
                     applying = machine.Applying(db)
                     if db is together:
                         outcomes = applying.apply_all(index + 1, now, calls)
+                    elif db is own:
+                        outcomes = [
+                            outcome
+                            for batch, outcome in zip(
+                                batches, applying.apply_all(index + 1, now, batches), strict=True
+                            )
+                            for outcome in outcomes_of(batch, outcome)
+                        ]
                     else:
                         outcomes = [
                             applying.apply(Entry(index + 1 + place, now, one))
@@ -157,7 +190,7 @@ def test_entries_of_a_record_come_to_the_same_together_and_one_by_one(seed):
                     applying.finish()
                     told_of = [(one.value, str(one.error), one.now_ms) for one in outcomes]
                     runs.append((told_of, applying.position, digest(db)))
-            assert runs[0] == runs[1]
+            assert runs[0] == runs[1] == runs[2]
             index += 1_000
 
 

@@ -52,6 +52,7 @@ class Client:
             self.confirm: 6,
             self.look: 4,
             self.burst: 2,
+            self.flood: 1,
         }
         while self._world.is_working:
             [kind] = self._dice.choices(list(kinds), list(kinds.values()))
@@ -98,7 +99,10 @@ class Client:
         try:
             if isinstance(call.request, requests.Query):
                 answer = await process.backend.read(call)
+            elif not call.token:
+                answer = await process.send(call, self.name)
             else:
+                process.batches.close(self.name)  # as a service does
                 answer = await process.backend.run(call, self.name)
                 if not isinstance(call.request, requests.Fetch):
                     process.waiters.notify(call.address)  # as a service does
@@ -215,13 +219,23 @@ class Client:
         for _ in range(self._one(2, 3, 8)):
             self._numbers += 1
             payload = f"{self.name}/{self._numbers}".encode()
-            send = self._call(requests.Send(), address, payload)
+            send = self._one(self._call, _plain)(requests.Send(), address, payload)
             calls.append(self._one(send, self._call(self._fetch(), address), self._confirmation()))
         asking = [(call, self._ask(process, call)) for call in calls if call is not None]
         answers = await asyncio.gather(*(one for _, one in asking))
         for (call, _), answer in zip(asking, answers, strict=True):
             if isinstance(call.request, requests.Fetch):
                 self._remember(call.request, call.address, answer)
+
+    async def flood(self):
+        """Send more at once than one record holds."""
+        process = self._world.process()
+        asking = []
+        for _ in range(self._one(10, 40)):
+            self._numbers += 1
+            payload = f"{self.name}/{self._numbers}".encode().ljust(self._one(1, 99), b" ")
+            asking.append(self._ask(process, _plain(requests.Send(), TIMED, payload)))
+        await asyncio.gather(*asking)
 
     async def surely(self, process, request, address, payload=b"", wait_s=None):
         """Ask where everything goes well, and return what is answered soon.
@@ -255,6 +269,11 @@ class Client:
                 await self.surely(self._world.process(), ack, address)
             if not fetched:
                 return
+
+
+def _plain(request, address, payload):
+    """Return a SEND that goes into a batch."""
+    return Call(request, address, payload=payload)
 
 
 def _resolve(reply, asked):

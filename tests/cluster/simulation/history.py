@@ -95,7 +95,7 @@ class Asked:
     """A call that a client has begun, once.
 
     Attributes:
-        call: The call; its token is of no other one.
+        call: The call; its token is of no other one, or else its payload.
         gateway: The name of the gateway that was asked.
         asker: With whose calls it is to be in order.
         number: Of the calls that asker began at that gateway, which one it is.
@@ -156,10 +156,10 @@ class History:
         self._time = time
         self._placed_s = 0.0  # when the latest of the calls in the log was begun
         self._now_ms = 0
-        self._asked = {}  # by the token of the call
+        self._asked = {}  # by the key of the call
         self._numbers = Counter()  # of calls, by gateway and asker
         self._open = defaultdict(list)  # calls that are not answered, by gateway and asker
-        self._placed = {}  # by the token of the call
+        self._placed = {}  # by the key of the call
         self._latest = Counter()  # the number of the call that was placed last
         self._undone = set()  # batch tokens
         self._seen = defaultdict(list)  # of each mailbox, from which record on
@@ -207,12 +207,12 @@ class History:
         except Refused as refused:
             answer = refused.code
         self.trace(f"record {self.last}: {call}: {answer}")
-        if call.token:
+        if _key(call):
             self._place(call, answer)
 
     def _place(self, call, answer):
-        assert call.token not in self._placed, f"{call} is twice in the log"
-        asked = self._asked[call.token]
+        assert _key(call) not in self._placed, f"{call} is twice in the log"
+        asked = self._asked[_key(call)]
         _see_not_refused(asked)
         late_s = self._placed_s - asked.begun_s
         assert late_s < PATIENCE_S, f"{call} comes after one that was begun {late_s} s later"
@@ -223,7 +223,7 @@ class History:
         is_in_order = asked.number > latest or isinstance(asked.answer, Mq9Error)
         assert is_in_order, f"{call} comes after a later one of its asker"
         self._latest[asker] = max(latest, asked.number)
-        self._placed[call.token] = Placed(self.last, self._now_ms, answer)
+        self._placed[_key(call)] = Placed(self.last, self._now_ms, answer)
 
     def begin(self, call, gateway, asker):
         """Note that a call is begun."""
@@ -232,7 +232,7 @@ class History:
         still = self._open[gateway, asker]
         number = self._numbers[gateway, asker]
         asked = Asked(call, gateway, asker, number, self.told, list(still), self._time())
-        self._asked[call.token] = asked
+        self._asked[_key(call)] = asked
         still.append(asked)
         return asked
 
@@ -256,7 +256,7 @@ class History:
         """Compare what a client is told with the model; return it in the client's words."""
         call, answer = asked.call, asked.answer
         self.trace(f"{asked.asker} is told by {asked.gateway}: {call}")
-        placed = self._placed.get(call.token)
+        placed = self._placed.get(_key(call))
         if isinstance(answer, Mq9Error) and answer.code in _UNKNOWN:
             return answer  # the outcome is unknown
         if isinstance(call.request, requests.Query):
@@ -368,11 +368,11 @@ class History:
             for earlier in asked.before:
                 if isinstance(earlier.call.request, requests.Fetch):
                     continue  # for what finds nothing it makes no difference
-                placed = self._placed.get(earlier.call.token)
+                placed = self._placed.get(_key(earlier.call))
                 if placed is not None and not isinstance(earlier.answer, Mq9Error | None):
                     assert placed.sequence <= asked.ended, f"{asked.call} overtook {earlier.call}"
-        for token, placed in self._placed.items():
-            asked = self._asked[token]
+        for key, placed in self._placed.items():
+            asked = self._asked[key]
             if asked.gateway in alive and isinstance(asked.call.request, requests.Fetch):
                 self._compare_undone(asked, placed)
 
@@ -402,6 +402,11 @@ def _see_not_refused(asked):
     """See that a call of the log was not said to have changed nothing."""
     is_refused = isinstance(asked.answer, Mq9Error) and asked.answer.code == "unavailable"
     assert not is_refused, f"{asked.call} is in the log: {asked.answer}"
+
+
+def _key(call):
+    """Return what of a call no other one has; a SEND of a batch has no token."""
+    return call.token or call.payload
 
 
 def _told(fetched, address):

@@ -3,6 +3,9 @@
 import asyncio
 import contextvars
 
+from mq9.broker.asked import BrokerSession
+from mq9.broker.batches import SendBatches
+from mq9.broker.observer import SILENT
 from mq9.broker.waiters import Waiters
 from mq9.clock import SteadyClock
 from mq9.cluster.backend import ClusterBackend
@@ -10,7 +13,7 @@ from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.log import LogClock
 from mq9.cluster.member import join
 from mq9.cluster.replica import Replica
-from mq9.engine.commands import Limits
+from mq9.engine.commands import Limits, PlainSend
 from mq9.errors import Mq9Error
 from mq9.storage.readers import Readers
 
@@ -47,6 +50,7 @@ class Process:
         tasks: What runs in it.
         steady: Tells what time it is for the log; None until it has opened the copy.
         backend: What answers; None until it has opened the copy.
+        batches: SENDs that wait for the same record.
         is_serving: Whether it may be asked.
         is_alive: Whether it was neither killed nor closed.
     """
@@ -116,10 +120,21 @@ class Process:
             thread=self._make_threads(1, ""),
         )
         self.backend.on_verified = self._note_digest
+        self.batches = SendBatches(self.backend, self.waiters, SILENT)
         return self.backend
 
     def _note_digest(self, applied, digest):
         self._world.history.note_digest(applied.sequence, digest)
+
+    async def send(self, call, client):
+        """Carry out a SEND together with others of its client, as a service does."""
+        answered = self._loop.create_future()
+        send = PlainSend(call.request, None, call.payload, answered)
+        self.batches.begin(BrokerSession(client), call.address, [send], _answer)
+        answer = await answered
+        if isinstance(answer, Mq9Error):
+            raise answer
+        return answer
 
     def look(self):
         """Tell whether it answers nothing, and is to be started again."""
@@ -158,3 +173,9 @@ class Process:
         self.is_serving = self.is_alive = False
         await self.backend.close()
         self.connection.close()
+
+
+def _answer(sends, answers):
+    for send, answer in zip(sends, answers, strict=True):
+        if not send.origin.done():
+            send.origin.set_result(answer)

@@ -48,6 +48,7 @@ class Servers:
         trouble: How much goes wrong: 0 for nothing, 1 for as much as there may be.
         is_down: Whether there is no leader.
         first: The number of the first record that is there.
+        most_together: The most records of one gateway that were on their way into the stream.
     """
 
     def __init__(self, loop, clock, dice, on_stored, on_event):
@@ -65,6 +66,7 @@ class Servers:
         self.trouble = 0.0
         self.is_down = False
         self.first = 1
+        self.most_together = 0
 
     def connect(self):
         connection = Connection(self, self._loop)
@@ -157,8 +159,13 @@ class Servers:
             answer(_told(seq=known[0], duplicate=True))
         elif record_id in self._in_process:
             answer(_told(error={"description": "duplicate message id is in process"}))
+        elif self.happens(0.01):
+            answer(_told(error={"description": "insufficient resources"}))
         else:
             self._in_process.add(record_id)
+            gateway = record_id.rpartition(".")[0]
+            together = sum(one.startswith(f"{gateway}.") for one in self._in_process)
+            self.most_together = max(self.most_together, together)
             self._loop.call_later(self.delay(), self._store, data, record_id, answer)
 
     def _store(self, data, record_id, answer):

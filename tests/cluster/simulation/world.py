@@ -135,6 +135,7 @@ class World:
         async with asyncio.timeout(_BOUND_S):
             await asyncio.gather(*working)
             await self._until_open()
+        self._note(f"{self.servers.most_together} records of a gateway at once")
         await asyncio.sleep(100)  # leases are over, and so is what was on its way
         await self._see_peace(founder)
         if supervising.done():
