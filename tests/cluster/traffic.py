@@ -42,7 +42,7 @@ async def tried(call):
             await asyncio.sleep(0.05)
 
 
-async def send(client, name, ledger):
+async def send(client, name, ledger, pause_s):
     dice = random.Random(name)
     for number in itertools.count():
         if not ledger.sending:
@@ -54,6 +54,8 @@ async def send(client, name, ledger):
         )
         ledger.longest_s = max(ledger.longest_s, time.monotonic() - begun)
         assert ledger.sent.setdefault(msg_id, body) == body, f"the id {msg_id} was used again"
+        if pause_s:
+            await asyncio.sleep(pause_s)
 
 
 async def work(client, name, ledger):
@@ -87,14 +89,14 @@ async def work(client, name, ledger):
             ledger.acked |= set(acked)
 
 
-async def look(client, ledger):
+async def look(client, ledger, pause_s):
     """See what was answered before."""
     while True:
         sent = len(ledger.sent)
         status = await tried(lambda: client.mailbox_status("inbox"))
         assert status.stored >= sent, f"{sent} were sent, and it says {status.stored}"
         ledger.looks += 1
-        await asyncio.sleep(0.02)  # it is not what the cluster is to be busy with
+        await asyncio.sleep(max(0.02, pause_s))  # it is not what the cluster is to be busy with
 
 
 async def everything(client, group):
@@ -114,12 +116,14 @@ class Traffic:
         cluster: To which they are connected, until it is no longer there.
         senders: How many send.
         workers: How many fetch and ack.
+        pause_s: Seconds between two messages of a sender.
     """
 
-    def __init__(self, cluster, senders=3, workers=3):
+    def __init__(self, cluster, senders=3, workers=3, pause_s=0.0):
         self.ledger = Ledger()
         self._cluster = cluster
         self._counts = senders, workers
+        self._pause_s = pause_s
         self._senders = []
         self._others = []
 
@@ -137,13 +141,13 @@ class Traffic:
         await first.mailbox_create(name="inbox")
         senders, workers = self._counts
         for number in range(senders):
-            task = send(await self._connect(number), f"sender{number}", self.ledger)
+            task = send(await self._connect(number), f"sender{number}", self.ledger, self._pause_s)
             self._senders.append(asyncio.create_task(task))
         for number in range(workers):
             task = work(await self._connect(number), f"worker{number}", self.ledger)
             self._others.append(asyncio.create_task(task))
         for number in range(len(self._cluster.servers.urls)):
-            task = look(await self._connect(number, 1), self.ledger)
+            task = look(await self._connect(number, 1), self.ledger, self._pause_s)
             self._others.append(asyncio.create_task(task))
 
     async def more(self, count, seconds=60):
