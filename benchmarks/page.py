@@ -71,7 +71,7 @@ COSTS = (
     Row("p99 during checkpoints", "idle median", "tail", _P99, "checkpoints", "quiet"),
     Row("p99 while messages expire", "idle median", "tail", _P99, "expiry", "quiet"),
     Row("p99 among DISCOVERs", "idle median", "tail", _P99, "discovery", "quiet"),
-    Row("p99 beside a large reader", "idle median", "tail", _P99, "reader", "quiet"),
+    Row("p99 next to a large reader", "idle median", "tail", _P99, "reader", "quiet"),
     Row("FETCH of 100 from 1 000 000", "one from 1 000", "backlog", "FETCH of 100", *_BACKLOG),
     Row("SEND with 100 000 mailboxes", "one with 100", "mailboxes", "SEND", *_MAILBOXES),
     Row("LangChain `send_message`", "bare tool", "langchain", _CALL, "send_message", _BARE),

@@ -345,8 +345,8 @@ def _hook(
 ) -> None:
     """Tell a host's session of new mail.
 
-    It reads what the host says on standard input, and asks the server that the host runs.
-    Where there is nothing to tell it prints nothing.
+    It reads the host's event from standard input, and asks the server that the host runs.
+    If there is no new mail, it prints nothing.
     """
     raise typer.Exit(run_hook([host, event, "--agent", agent]))
 

@@ -334,7 +334,7 @@ async def doctor(
         8765, envvar="MQ9_MCP_PORT", min=1, max=65535, help="Port that --http would use."
     ),
 ) -> int:
-    """Check versions, names, the broker, what each host was told of this server, and who meets.
+    """Check versions, names, the broker and the hosts' entries, and show which hosts meet.
 
     Exits with 0 when there is no problem, and with 1 when there is one; warnings do not count.
     """

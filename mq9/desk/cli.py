@@ -44,7 +44,7 @@ _OPTIONS = {
 def _serve(*, name: str | None, url: str | None, port: int | None, opens: bool) -> None:
     """Open the desk in a browser: your questions and your agents.
 
-    The desk is a page on this machine. The link that is printed lets one browser in, once.
+    The desk is a page on this machine. The printed link works once, for one browser.
 
     Example: mq9 desk --as boss
     """

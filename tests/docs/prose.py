@@ -22,15 +22,22 @@ MAX_PARAGRAPH_WORDS = 90
 PHRASES = {
     r"whoever|whomever": "the sender, the caller, the user",
     r"what comes of (?:it|them|that|this)|what it comes to": "the result, the reply",
-    r"is told (?:of|that)|are told (?:of|that)|tells of": "reports, returns, logs, shows",
+    r"(?:is|are|be|was|were) told|tells of": "reports, returns, logs, shows; who gets it",
+    r"too(?=[.;)])": "also, before the verb",
     r"made of its name": "derived from its name",
     r"(?:made|begun|read|written|asked|set up|built|started) anew|anew": "again, recreated",
     r"at the most": "at most",
     r"for so (?:many|long)": "for N seconds",
     r"fallen due|falls due|fall due": "is due",
-    r"besides": "in addition",
+    r"besides?": "next to, in addition to",
+    r"meanwhile": "in the meantime",
+    r"moreover": "also",
+    r"whatever": "any, every, even if",
+    r"whom": "the sender, the caller, the user",
+    r"all the same": "still",
+    r"for good": "permanently",
     r"is mended|are mended|mends": "is fixed, repairs",
-    r"let in": "authenticated, accepted",
+    r"let in|lets? (?:one|any)\w*(?: \w+)? in": "authenticated, accepted",
     r"it is no error": "say what happens instead",
     r"those who ask|who asks": "the caller",
     r"harmless to repeat": "idempotent",
@@ -42,7 +49,7 @@ _PHRASES = {
     re.compile(rf"\b(?:{phrase})\b", re.IGNORECASE): better for phrase, better in PHRASES.items()
 }
 _AS_WORDS = {"code_inline": "Code", "softbreak": " "}
-_RIDDLE = re.compile(r"(?:What|Who|Whoever|Whose|Whom)\b")
+_RIDDLE = re.compile(r"(?:What|Who|Whoever|Whose|Whom|Where)\b")
 _SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z0-9\"(])")
 
 

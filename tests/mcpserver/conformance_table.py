@@ -13,7 +13,7 @@ _LOGS = "no log is sent to clients"
 _STREAMS = "streams are not resumed"
 _HEADERS = "no tool takes an argument in a header"
 _FIXED = "the lists of tools and prompts never change"
-_SESSIONS = "without sessions nobody can be told of anything later"
+_SESSIONS = "without sessions the server cannot send later messages"
 
 _CALLS = ("simple-text", "image", "audio", "embedded-resource", "mixed-content", "error")
 _BOTH = {
