@@ -8,6 +8,7 @@ When that server ends, the gateway reads until it has created another consumer.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import re
@@ -326,6 +327,9 @@ class JetStreamLog:
             try:
                 return await step()
             except _STEP_ERRORS as error:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():  # nats-py may swallow a cancellation
+                    raise asyncio.CancelledError from error
                 if isinstance(error, _UNANSWERED):
                     await self._move(begun_ms)
                 if self._clock.monotonic_ms() >= begun_ms + most_ms or self._client.is_closed:

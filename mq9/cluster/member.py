@@ -43,8 +43,9 @@ from mq9.dialects import Dialects
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.commands import Limits
-from mq9.errors import InvalidRequest, Mq9Error, Unavailable, Unreachable
+from mq9.errors import InvalidRequest, Mq9Error, Unavailable, Unreachable, UnusableFile
 from mq9.server.limits import SnapshotLimits
+from mq9.storage import store
 from mq9.version import VERSION
 
 logger = logging.getLogger("mq9.broker")
@@ -181,7 +182,7 @@ async def joined(
                 f"cluster: the object store {snapshots.bucket} has a snapshot of another log; "
                 "delete it, or import again where an import was broken off"
             )
-        copy_on_disk.remove_unless_of(data, f"{copy_on_disk.current_boot()} {log.created}")
+        copy_on_disk.remove_unless_of(data, copy_on_disk.current_boot(), log.created)
         log_clock = LogClock(clock, (await log.last()).now_ms)
         made: list[ClusterBackend] = []
         brokers: list[EmbeddedBroker] = []
@@ -283,22 +284,55 @@ async def join(
 async def _open_copy(
     path: Path, log: JetStreamLog, snapshots: Snapshots, open_file: Callable[[Path], Replica]
 ) -> Replica:
-    """Open the copy; fetch the newest snapshot if the log lacks records that the copy needs."""
+    """Open the copy; fetch a snapshot if the copy is not usable.
+
+    The log may lack records that the copy needs, or a newer version has changed its schema.
+    """
     first = await log.first()
-    replica = await asyncio.to_thread(open_file, path)
-    if replica.sequence + 1 >= first:
-        return replica
-    replica.close()
-    taken = await snapshots.all()
-    if not taken or taken[0].sequence + 1 < first:
+    newer = await asyncio.to_thread(store.newer_schema, path)
+    if newer is None:
+        replica = await asyncio.to_thread(open_file, path)
+        if replica.sequence + 1 >= first:
+            return replica
+        logger.info("the copy lacks records before %d, which the log no longer has", first)
+        replica.close()
+    else:
+        logger.warning("the copy %s is not used: it %s", path, store.newer(newer))
+    if await _begin_with_snapshot(path, first, snapshots):
+        return await asyncio.to_thread(open_file, path)
+    if first > 1:
         raise Unreachable(
             f"the log begins at {first}, and no snapshot reaches up to there: it was purged. If a "
             "gateway still runs, `mq9 cluster snapshot` stores its state; then start this one again"
         )
-    copy_on_disk.remove(path)
-    await snapshots.fetch(taken[0], path)
-    logger.info("begun from a snapshot", extra={"sequence": taken[0].sequence})
+    copy_on_disk.remove(path)  # the log has everything
     return await asyncio.to_thread(open_file, path)
+
+
+async def _begin_with_snapshot(path: Path, first: int, snapshots: Snapshots) -> bool:
+    """Put the newest usable snapshot in place of the copy; return whether there is one."""
+    fetched = copy_on_disk.beside(path, ".fetched")
+    newer = None
+    for snapshot in await snapshots.all():
+        if snapshot.sequence + 1 < first:
+            break
+        await snapshots.fetch(snapshot, fetched)
+        found = await asyncio.to_thread(store.newer_schema, fetched)
+        if found is None:
+            copy_on_disk.remove(path)
+            fetched.replace(path)
+            logger.info("begun from a snapshot", extra={"sequence": snapshot.sequence})
+            return True
+        fetched.unlink()
+        newer = newer or found
+        logger.warning("the snapshot %d is not used: it %s", snapshot.sequence, store.newer(found))
+    if newer is not None and first > 1:
+        raise UnusableFile(
+            f"no snapshot of the cluster is usable: the newest one {store.newer(newer)}. Or "
+            "restore a backup from before the upgrade: `mq9 cluster reset --yes`, `mq9 cluster "
+            "import FILE`"
+        )
+    return False
 
 
 def largest_payload(max_payload: int) -> int:
