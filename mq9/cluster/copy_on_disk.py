@@ -11,6 +11,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from mq9 import directories
@@ -34,23 +35,45 @@ def is_of_a_log(path: Path) -> bool:
     return path.exists() and beside(path, ".origin").exists()
 
 
-def remove_unless_of(path: Path, origin: str) -> None:
-    """Remove a copy of another run of the machine or of another log; note the new origin."""
+def remove_unless_of(path: Path, boot: str, created: str) -> None:
+    """Remove a copy of another run of the machine or of another log; note the new origin.
+
+    Every release compares the whole note. So the note of another release stays if it means the
+    same, and a rollback finds it again.
+
+    Args:
+        path: The copy.
+        boot: An id of this run of the machine.
+        created: The time of creation of the log.
+    """
     directories.make_private(path.parent)
     note = beside(path, ".origin")
     noted = note.read_text("ascii") if note.exists() else None
-    if noted != origin:
+    if noted is not None:
+        noted_boot, _, noted_created = noted.partition(" ")
+        if noted_boot != boot:
+            reason = f"the machine was restarted since ({noted_boot} was its boot id, now {boot})"
+        elif not _is_same_instant(noted_created, created):
+            reason = f"it is of a log that was created at {noted_created}, not at {created}"
+        else:
+            return
         if path.exists():
-            if noted is None:
-                raise UnusableFile(
-                    f"{path} was not made by a gateway, and is left alone; name another file, or "
-                    "begin the cluster with this one by `mq9 cluster import`"
-                )
-            logger.info(
-                "the copy is made again: the machine was restarted, or the log is another one"
-            )
-        remove(path)
-    note.write_text(origin, "ascii")
+            logger.warning("the copy %s is not used again: %s", path, reason)
+    elif path.exists():
+        raise UnusableFile(
+            f"{path} was not made by a gateway, and is left alone; name another file, or "
+            "begin the cluster with this one by `mq9 cluster import`"
+        )
+    remove(path)
+    note.write_text(f"{boot} {created}", "ascii")
+
+
+def _is_same_instant(one: str, other: str) -> bool:
+    """Compare two instants, which releases write in different forms."""
+    try:
+        return datetime.fromisoformat(one) == datetime.fromisoformat(other)
+    except (ValueError, TypeError):  # TypeError: one has no time zone
+        return one == other
 
 
 @contextmanager

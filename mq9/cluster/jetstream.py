@@ -8,12 +8,12 @@ When that server ends, the gateway reads until it has created another consumer.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import nats.errors
@@ -25,6 +25,14 @@ from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext, api
 
 from mq9.clock import Clock, sleep
+from mq9.cluster.answers import (
+    RefusedError,
+    answer_of,
+    delivered_of,
+    leads,
+    logged_of,
+    milliseconds,
+)
 from mq9.cluster.log import Account, Last, Logged, Purged, Replaced
 from mq9.cluster.room import SERVERS_FULL, refusal_of
 from mq9.errors import InvalidRequest, LimitReached, OutcomeUnknown, Unavailable
@@ -45,25 +53,13 @@ _MOVING_MS = 5_000  # without an answer, until the connection moves to another s
 NO_CLUSTER = 10074  # JetStream's code for several replicas on a single server
 _NAME_IN_USE = 10058  # JetStream's code for a stream that has another configuration
 _OF_RECORDS = re.compile(r"\.append(\.[0-9a-z]+)?")  # the subject, behind the name
-_LEADING_NS = 3_000_000_000  # others elect a leader 4 s or more after they heard one
 _BATCH = 512
 _BATCH_BYTES = 8 * 1024 * 1024
 _ABSENT_NS = 30_000_000_000  # after which a consumer without its gateway is removed
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class _NotLeadingError(nats.errors.Error):
     """The server that answered may no longer be the leader."""
-
-
-class _RefusedError(nats.errors.Error):
-    """JetStream answered with an error."""
-
-    def __init__(self, error: dict[str, Any]) -> None:
-        self.code = int(error.get("err_code", 0))
-        self.description = str(error.get("description", error))
-        super().__init__(self.description)
 
 
 _UNANSWERED = (nats.errors.TimeoutError, nats.errors.NoRespondersError, _NotLeadingError)
@@ -177,11 +173,12 @@ class JetStreamLog:
             nonlocal may_have_it
             try:
                 request = self._client.request(self._append, data, timeout=_TRY_S, headers=headers)
-                return int(_answer(await request)["seq"])
-            except _RefusedError as error:
-                full = None if may_have_it else refusal_of(error.code, error.description)
+                return int(answer_of(await request)["seq"])
+            except RefusedError as error:
+                full = refusal_of(error.code, error.description)
                 is_soon = self._clock.monotonic_ms() < begun_ms + _FULL_MS
-                if full is None or (error.code == SERVERS_FULL and is_soon):
+                may_have_it = may_have_it or full is None  # others may have stored it
+                if full is None or may_have_it or (error.code == SERVERS_FULL and is_soon):
                     raise
                 raise LimitReached(full) from error
             except nats.errors.NoRespondersError:
@@ -199,9 +196,9 @@ class JetStreamLog:
         state, most = info["state"], info["config"]["max_bytes"]
         return Last(
             state["last_seq"],
-            _milliseconds(info["ts"]),
+            milliseconds(info["ts"]),
             state["first_seq"],
-            _milliseconds(state["first_ts"]) if state["messages"] else 0,
+            milliseconds(state["first_ts"]) if state["messages"] else 0,
             state["bytes"],
             most if most > 0 else None,
         )
@@ -210,7 +207,7 @@ class JetStreamLog:
         """Return the storage of the account."""
 
         async def look() -> Account:
-            info = _answer(await self._client.request(_ACCOUNT, b"", timeout=_TRY_S))
+            info = answer_of(await self._client.request(_ACCOUNT, b"", timeout=_TRY_S))
             # With tiers, an account has a limit for each number of replicas, of which each server
             # may store as much.
             tier = info.get("tiers", {}).get(f"R{self.replicas}")
@@ -225,8 +222,8 @@ class JetStreamLog:
 
     async def _info_of_leader(self) -> dict[str, Any]:
         async def look() -> dict[str, Any]:
-            info = _answer(await self._client.request(self._info, b"", timeout=_TRY_S))
-            return info if _leads(info.get("cluster")) else await self._later_info()
+            info = answer_of(await self._client.request(self._info, b"", timeout=_TRY_S))
+            return info if leads(info.get("cluster")) else await self._later_info()
 
         info = await self._try(look, _ASKING_MS, "the cluster's log did not answer")
         if self.created and not self._is_of_this_log(info):
@@ -244,11 +241,11 @@ class JetStreamLog:
             await self._client.publish(self._info, b"", reply=inbox)
             while True:
                 try:
-                    info = _answer(await replies.next_msg(timeout=_LATER_S))
+                    info = answer_of(await replies.next_msg(timeout=_LATER_S))
                 except nats.errors.TimeoutError:
                     reason = "the server that answered may not be the leader any more"
                     raise _NotLeadingError(reason) from None
-                if _leads(info.get("cluster")):
+                if leads(info.get("cluster")):
                     return info
 
     async def read(self, first: int) -> list[Logged]:
@@ -276,14 +273,14 @@ class JetStreamLog:
                     return records
                 if status is not None:
                     raise nats.errors.Error(f"status {status}")
-                records.append(_logged(message))
+                records.append(logged_of(message))
 
     async def follow(self, on_logged: Callable[[Logged], None]) -> int:
         """Call a function with each new record; return the number of the last older record."""
 
         async def hear(message: Msg) -> None:
             if message.subject == self._append:
-                on_logged(_delivered(message))
+                on_logged(delivered_of(message))
 
         inbox = self._client.new_inbox()
         former, self._heard = (
@@ -308,7 +305,7 @@ class JetStreamLog:
 
         async def make() -> int:
             subject = f"{self._consumer}.{name}"
-            made = _answer(await self._client.request(subject, wanted, timeout=_TRY_S))
+            made = answer_of(await self._client.request(subject, wanted, timeout=_TRY_S))
             return int(made["delivered"]["stream_seq"])
 
         return await self._try(make, _ASKING_MS, "the cluster's log does not deliver new records")
@@ -326,6 +323,9 @@ class JetStreamLog:
             try:
                 return await step()
             except _STEP_ERRORS as error:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():  # nats-py may swallow a cancellation
+                    raise asyncio.CancelledError from error
                 if isinstance(error, _UNANSWERED):
                     await self._move(begun_ms)
                 if self._clock.monotonic_ms() >= begun_ms + most_ms or self._client.is_closed:
@@ -344,51 +344,3 @@ class JetStreamLog:
                 "this server reaches no leader of the log; the gateway connects to another one"
             )
             await self._client.force_reconnect()
-
-
-def _answer(reply: Msg) -> dict[str, Any]:
-    """Return the answer of JetStream; raise its error."""
-    try:
-        answer = orjson.loads(reply.data)
-    except orjson.JSONDecodeError as error:
-        raise nats.errors.Error(f"not JSON: {error}") from None
-    if "error" in answer:
-        raise _RefusedError(answer["error"])
-    return dict(answer)
-
-
-def _leads(cluster: dict[str, Any] | None) -> bool:
-    """Return whether the server that reports this certainly leads the stream.
-
-    A leader that is cut off from the others still answers as the leader for some 20 s, and then as
-    a server that knows no leader, with its state from before.
-    """
-    if cluster is None:
-        return True  # there is no other server
-    others = cluster.get("replicas") or []
-    # 0: it has not heard from this one at all.
-    heard = sum(0 < other["active"] < _LEADING_NS for other in others)
-    return bool(cluster.get("leader")) and 2 * (heard + 1) > len(others) + 1
-
-
-def _logged(message: Msg) -> Logged:
-    """Return a record from the reply to a direct get."""
-    headers = message.headers or {}
-    now_ms = _milliseconds(headers["Nats-Time-Stamp"])
-    return Logged(int(headers["Nats-Sequence"]), now_ms, message.data)
-
-
-def _delivered(message: Msg) -> Logged:
-    """Return a record from the delivery of a consumer."""
-    # $JS.ACK.….<delivered>.<sequence in the stream>.<of the consumer>.<nanoseconds>.<pending>
-    *_, sequence, _, stamp, _ = message.reply.split(".")
-    return Logged(int(sequence), _as_milliseconds(int(stamp) // 1000), message.data)
-
-
-def _milliseconds(stamp: str) -> int:
-    return _as_milliseconds((datetime.fromisoformat(stamp) - _EPOCH) // _MICROSECOND)
-
-
-def _as_milliseconds(microseconds: int) -> int:
-    """Round an instant as every release does, so that all gateways have the same state."""
-    return int(microseconds / 1_000_000 * 1_000)

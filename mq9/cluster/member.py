@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import platform
 import random
@@ -29,6 +28,7 @@ from mq9.cluster.gateway import QUEUE, SNAPSHOT_SUBJECT, STATUS_SUBJECT, Gateway
 from mq9.cluster.identity import Identities, found_log
 from mq9.cluster.inboxes import GATEWAY_INBOX, INBOXES, ReplySubjects
 from mq9.cluster.jetstream import JetStreamLog
+from mq9.cluster.joining import join
 from mq9.cluster.log import LogClock
 from mq9.cluster.replica import Applied, Replica, Snapshot
 from mq9.cluster.snapshots import Snapshots
@@ -36,14 +36,13 @@ from mq9.dialects import Dialects
 from mq9.discovery.embeddings import Embeddings
 from mq9.discovery.index import AGENT_INDEX
 from mq9.engine.commands import Limits
-from mq9.errors import InvalidRequest, Mq9Error, Unavailable, Unreachable
+from mq9.errors import InvalidRequest, Mq9Error, Unavailable
 from mq9.server.limits import SnapshotLimits
 from mq9.version import VERSION
 
 logger = logging.getLogger("mq9.broker")
 
 _HEADERS_BYTES = 128 * 1024  # for the headers of a message, and for the rest of a reply
-_TRIES = 5
 _QUORUM_S = 1.0  # before the next try
 _ENDED = "the connection to the NATS servers was given up: {}; start the gateway again"
 _LOOK_S = 60.0  # about the interval of the looks whether a snapshot is due
@@ -188,7 +187,7 @@ async def joined(
                 f"cluster: the object store {snapshots.bucket} has a snapshot of another log; "
                 "delete it, or import again where an import was broken off"
             )
-        copy_on_disk.remove_unless_of(data, f"{copy_on_disk.current_boot()} {log.created}")
+        copy_on_disk.remove_unless_of(data, copy_on_disk.current_boot(), log.created)
         log_clock = LogClock(clock, (await log.last()).now_ms)
         brokers: list[EmbeddedBroker] = []
 
@@ -256,55 +255,6 @@ async def _open_log(
             await sleep(clock, _QUORUM_S)
         else:
             return taken
-
-
-async def join(
-    path: Path,
-    log: JetStreamLog,
-    snapshots: Snapshots,
-    open_file: Callable[[Path], Replica],
-    make: Callable[[Replica], ClusterBackend],
-    limits: Limits | None,
-) -> ClusterBackend:
-    """Return a backend whose copy has all records of the log.
-
-    If the log is trimmed in the meantime, it starts again with a newer snapshot.
-    """
-    for attempt in itertools.count(1):
-        backend = make(await _open_copy(path, log, snapshots, open_file))
-        try:
-            await backend.open(limits)
-        except Unavailable:
-            await backend.close()
-            if not backend.is_behind or attempt == _TRIES:
-                raise
-        except BaseException:
-            await backend.close()
-            raise
-        else:
-            return backend
-    raise AssertionError  # the count has no end
-
-
-async def _open_copy(
-    path: Path, log: JetStreamLog, snapshots: Snapshots, open_file: Callable[[Path], Replica]
-) -> Replica:
-    """Open the copy; fetch the newest snapshot if the log lacks records that the copy needs."""
-    first = await log.first()
-    replica = await asyncio.to_thread(open_file, path)
-    if replica.sequence + 1 >= first:
-        return replica
-    replica.close()
-    taken = await snapshots.all()
-    if not taken or taken[0].sequence + 1 < first:
-        raise Unreachable(
-            f"the log begins at {first}, and no snapshot reaches up to there: it was purged. If a "
-            "gateway still runs, `mq9 cluster snapshot` stores its state; then start this one again"
-        )
-    copy_on_disk.remove(path)
-    await snapshots.fetch(taken[0], path)
-    logger.info("begun from a snapshot", extra={"sequence": taken[0].sequence})
-    return await asyncio.to_thread(open_file, path)
 
 
 def largest_payload(max_payload: int) -> int:

@@ -77,7 +77,7 @@ class Progress:
 
         Also look for the room of the log.
         """
-        while True:
+        while self.failure is None:
             await sleep(self._timers, _LOOK_S)
             with contextlib.suppress(Mq9Error):  # the next look may succeed
                 await self.follower.hear_again()

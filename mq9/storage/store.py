@@ -214,6 +214,19 @@ def look_into(path: Path, look: Callable[[sqlite3.Connection], R]) -> R:
     return _look(path, look, alone=False)  # another process has it open
 
 
+def newer_schema(path: Path) -> int | None:
+    """Return the schema of a file that a newer version wrote; None for any other, or no file."""
+    if not path.exists():
+        return None
+    try:
+        with closing(_open_to_look(path, alone=_is_alone(path))) as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error:
+        return None  # `open_file` names the reason
+    return int(version) if application == APPLICATION_ID and version > VERSION else None
+
+
 def refuse_newer(connection: sqlite3.Connection) -> None:
     """See, in a transaction, that no newer version has brought the database to another schema.
 
@@ -222,15 +235,16 @@ def refuse_newer(connection: sqlite3.Connection) -> None:
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
-        raise BrokerFailed(f"the broker's file {_newer(version)}, and restart; nothing was done")
+        raise BrokerFailed(f"the broker's file {newer(version)}, and restart; nothing was done")
 
 
 def _refuse_newer_file(path: Path | None, version: int) -> None:
     if version > VERSION:
-        raise UnusableFile(f"{path} {_newer(version)}")
+        raise UnusableFile(f"{path} {newer(version)}")
 
 
-def _newer(version: int) -> str:
+def newer(version: int) -> str:
+    """Return why a schema is not usable, after the name of its file."""
     return (
         f"was written by a newer version of mq9 (schema {version}, this one knows {VERSION}); "
         "upgrade langchain-mq9"

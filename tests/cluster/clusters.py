@@ -70,6 +70,14 @@ class Cluster:
         [subject] = (await jetstream.stream_info("MQ9")).config.subjects
         await jetstream.publish(subject, data)
 
+    async def limit_log(self, max_bytes):
+        """Set the limit of the stream, as an operator does."""
+        asker = await self.asker()
+        info = json.loads((await asker.request("$JS.API.STREAM.INFO.MQ9", b"")).data)
+        wanted = json.dumps({**info["config"], "max_bytes": max_bytes}).encode()
+        updated = json.loads((await asker.request("$JS.API.STREAM.UPDATE.MQ9", wanted)).data)
+        assert updated["config"]["max_bytes"] == max_bytes
+
     async def call(self, *arguments, timeout=30):
         """Call `mq9 cluster`; its exit code and its document."""
         return await call_cluster(self.url, *arguments, timeout=timeout)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from waiting import until
 
 from mq9.cli.app import app
-from mq9.errors import InvalidRequest, Unreachable
+from mq9.errors import InvalidRequest, LimitReached, Unreachable
 
 from .clusters import Members
 from .traffic import everything
@@ -116,6 +116,26 @@ async def test_a_purged_log(served, members, drill):
     await members.start("two")
     await members.stop("one")
     assert await texts(served) == ["kept"]
+
+
+async def test_a_full_log(served, members, drill):
+    limit = 6_000_000
+    await members.limit_log(limit)
+
+    async def is_refused():
+        try:
+            await served.send("inbox", bytes(100_000))
+        except LimitReached:
+            return True
+        return False
+
+    await until(is_refused)
+    await drill("Full log")
+
+    async def is_sent():
+        return not await is_refused()
+
+    await until(is_sent)
 
 
 async def test_a_lost_majority(tmp_path, monkeypatch):

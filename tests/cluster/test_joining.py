@@ -8,8 +8,8 @@ from memory_log import MemoryLog
 
 from mq9.clock import SteadyClock, SystemClock
 from mq9.cluster.backend import ClusterBackend
+from mq9.cluster.joining import join
 from mq9.cluster.log import LogClock
-from mq9.cluster.member import join
 from mq9.cluster.replica import Replica
 from mq9.engine.commands import Limits
 from mq9.errors import Unavailable

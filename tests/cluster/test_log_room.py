@@ -1,6 +1,5 @@
 """A log that runs full: new mail is refused first, and nothing is ever half done."""
 
-import json
 from contextlib import AsyncExitStack
 
 import pytest
@@ -45,14 +44,6 @@ class OneServer(Members):
         return await super().asker()
 
 
-async def limit_stream(members, max_bytes):
-    asker = await members.asker()
-    info = json.loads((await asker.request("$JS.API.STREAM.INFO.MQ9", b"")).data)
-    wanted = json.dumps({**info["config"], "max_bytes": max_bytes}).encode()
-    updated = json.loads((await asker.request("$JS.API.STREAM.UPDATE.MQ9", wanted)).data)
-    assert updated["config"]["max_bytes"] == max_bytes
-
-
 async def send_until_refused(client, most=1_000):
     sent = []
     for _ in range(most):
@@ -76,7 +67,7 @@ async def free(client, sent):
 async def test_new_mail_is_refused_before_the_stream_is_full(members):
     one, two = await members.start("one"), await members.start("two")
     client = await members.inbox()
-    await limit_stream(members, 6 * MB)
+    await members.limit_log(6 * MB)
     for gateway in (one, two):
         await until(lambda gateway=gateway: gateway.backend.room.log.max_bytes == 6 * MB)
 
@@ -102,17 +93,6 @@ async def test_new_mail_is_refused_before_the_stream_is_full(members):
     assert await client.mailbox_create(name="another") == "another"
 
 
-async def test_an_operator_trims_a_log_that_is_nearly_full(members):
-    one = await members.start("one")
-    client = await members.inbox()
-    await limit_stream(members, 6 * MB)
-    await until(lambda: one.backend.room.log.max_bytes == 6 * MB)
-    sent, _ = await send_until_refused(client)
-    assert (await members.call("snapshot"))[0] == 0
-    await until(lambda: not one.backend.room.is_short)
-    assert await client.send("inbox", BODY) == len(sent)
-
-
 @pytest.mark.parametrize("size", [1, 3])
 async def test_what_the_stream_has_no_room_for_is_refused_for_certain(tmp_path, size):
     """Whichever request it is; it was not carried out, and is once there is room."""
@@ -123,7 +103,7 @@ async def test_what_the_stream_has_no_room_for_is_refused_for_certain(tmp_path, 
         await client.send("inbox", "first")
         [message] = await client.fetch("inbox", group_name="g", max_wait_ms=0)
         used = (await one.backend.log.last()).bytes
-        await limit_stream(members, used + 10)
+        await members.limit_log(used + 10)
 
         with pytest.raises(
             LimitReached, match="JetStream answers `maximum bytes exceeded`"
@@ -135,7 +115,7 @@ async def test_what_the_stream_has_no_room_for_is_refused_for_certain(tmp_path, 
         status = await client.mailbox_status("inbox", group_name="g")
         assert (status.stored, status.group.acked) == (1, 0)
 
-        await limit_stream(members, 100 * MB)
+        await members.limit_log(100 * MB)
         await until(lambda: not one.backend.room.is_short)
         assert await client.send("inbox", "second") == 1
         assert await client.ack("inbox", "g", message.msg_id) == [message.msg_id]
@@ -148,10 +128,10 @@ async def test_a_lease_that_reached_nobody_is_undone_once_there_is_room(members)
     client = await members.inbox()
     await client.send("inbox", "first")
     fetched = await client.fetch("inbox", group_name="g", consumer="a", max_wait_ms=0)
-    await limit_stream(members, (await one.backend.log.last()).bytes + 10)
+    await members.limit_log((await one.backend.log.last()).bytes + 10)
     one.broker.undo_soon(Call(Undo(batch=fetched.batch), "inbox"), "x")
     await until(lambda: one.backend.room.is_short)  # JetStream has refused it
-    await limit_stream(members, 100 * MB)
+    await members.limit_log(100 * MB)
 
     async def is_given_to_another():
         return await client.fetch("inbox", group_name="g", consumer="b", max_wait_ms=0)

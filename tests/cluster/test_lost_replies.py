@@ -3,12 +3,14 @@
 import asyncio
 import random
 
+import orjson
 import pytest
 
 from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.log import Purged
+from mq9.errors import LimitReached, Mq9Error, OutcomeUnknown
 
-from .simulation.servers import Servers
+from .simulation.servers import Message, Servers
 from .simulation.time import SimulatedClock, SimulatedLoop
 
 
@@ -39,6 +41,35 @@ class OrphanedServers(Servers):
         answer(self.info(None, 60))
         if self.asked > 1:
             super().ask(subject, data, headers, answer)
+
+
+class FullServers(Servers):
+    """Servers that refuse records, from some request on; earlier ones are not answered.
+
+    Attributes:
+        code: JetStream's code of the refusal.
+        silent: How many requests are not answered.
+    """
+
+    code = 10002
+    silent = 0
+    asked = 0
+
+    def ask(self, subject, data, headers, answer):
+        self.asked += 1
+        if self.asked > self.silent:
+            error = {"err_code": self.code, "description": "resource limits exceeded"}
+            answer(Message(orjson.dumps({"error": error}), {}))
+
+
+async def append_where_it_is_full(**options):
+    loop = asyncio.get_running_loop()
+    clock = SimulatedClock(loop, 1_700_000_000_000)
+    servers = FullServers(loop, clock, random.Random(1), lambda _: None, lambda: None)
+    vars(servers).update(options)
+    with pytest.raises(Mq9Error) as refused:
+        await JetStreamLog(servers.connect(), clock).append(b"record", "1")
+    return type(refused.value), servers.asked, round(loop.time())
 
 
 async def ask_for_the_last():
@@ -78,6 +109,22 @@ def run():
 
 def test_the_leader_is_heard_that_answers_after_a_server_which_has_failed(run):
     assert run(ask_for_the_last()) == (1, 2)
+
+
+def test_a_record_that_no_server_has_room_for_is_refused_at_once(run):
+    assert run(append_where_it_is_full()) == (LimitReached, 1, 0)
+
+
+def test_another_server_may_have_room_and_is_given_the_time_to_lead(run):
+    kind, asked, seconds = run(append_where_it_is_full(code=10023))
+    assert (kind, seconds) == (LimitReached, 2)
+    assert asked > 10
+
+
+@pytest.mark.parametrize("options", [{"silent": 1}, {"code": 10158}])
+def test_a_record_that_may_have_been_stored_before_is_not_said_to_be_refused(run, options):
+    kind, _, seconds = run(append_where_it_is_full(**options))
+    assert (kind, seconds) == (OutcomeUnknown, 20)
 
 
 def test_who_reaches_no_leader_goes_to_another_server(run):

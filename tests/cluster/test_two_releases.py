@@ -21,8 +21,14 @@ from .faults import LONG, go_through
 pytestmark = [pytest.mark.programs, pytest.mark.soak, pytest.mark.timeout(1_800)]
 
 ROOT = Path(__file__).parents[2]
-# Files of the two may differ in their schema; then all gateways are stopped at once.
-SCHEMA = "from mq9.storage.store import VERSION; import mq9; print(VERSION, mq9.__file__)"
+# The two may differ in the schema of files, or in the fields of records. Then all gateways are
+# stopped at once.
+SCHEMA = """
+import mq9
+from mq9.cluster.records import LogRecord
+from mq9.storage.store import VERSION
+print(VERSION, *LogRecord.__slots__, mq9.__file__)
+"""
 
 
 @pytest.fixture
@@ -43,12 +49,12 @@ def before(tmp_path):
 
 
 def schema(checkout):
-    """The version of the schema that the code in a directory has."""
+    """The schema of files and the fields of records that the code in a directory has."""
     command = [sys.executable, "-c", SCHEMA]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
-    version, file = done.stdout.split()
+    *found, file = done.stdout.split()
     assert Path(file).is_relative_to(checkout)
-    return version
+    return tuple(found)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from mq9 import InvalidRequest
 from mq9.cli.app import app
 from mq9.engine.commands import Limits
-from mq9.server.limits import ServerLimits
+from mq9.server.limits import ServerLimits, SnapshotLimits
 from mq9.server.settings import ServerSettings, option, variable
 
 SECRET = "correct-horse"
@@ -77,6 +77,17 @@ def test_every_limit_is_what_the_broker_and_the_server_take():
     settings = ServerSettings(max_bytes=7, max_pending=70_000)
     assert settings.limits == Limits(max_bytes=7)
     assert settings.server_limits == ServerLimits(max_pending=70_000)
+
+
+def test_limits_of_a_log_are_for_gateways_and_bounded():
+    gateway = {"cluster": "nats://127.0.0.1:1"}
+    assert ServerSettings(**gateway).snapshot_limits == SnapshotLimits()
+    chosen = {"snapshot_records": 1_000, "snapshot_bytes": 1 << 20, "snapshot_age": 60.0}
+    assert ServerSettings(**gateway, **chosen).snapshot_limits == SnapshotLimits(**chosen)
+    for name, least in chosen.items():
+        said = f"{option(name)}: it is for gateways; give --cluster, too"
+        assert refusal(**{name: least}) == said
+        assert refusal(**gateway, **{name: least - 1}).startswith(f"{option(name)}: {least - 1}")
 
 
 def test_what_cannot_be_used_is_named_with_the_place_where_it_stands(config, monkeypatch):

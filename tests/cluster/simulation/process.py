@@ -10,8 +10,8 @@ from mq9.broker.waiters import Waiters
 from mq9.clock import SteadyClock
 from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.jetstream import JetStreamLog
+from mq9.cluster.joining import join
 from mq9.cluster.log import LogClock
-from mq9.cluster.member import join
 from mq9.cluster.replica import Replica
 from mq9.engine.commands import Limits, PlainSend
 from mq9.errors import Mq9Error
