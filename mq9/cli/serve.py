@@ -439,7 +439,14 @@ async def running(
             logger.warning("no authentication: everybody who reaches the server may use it")
         elif not guard.is_open and tls is None and settings.insecure:
             logger.warning("secrets travel unencrypted: there is no --tls-cert")
-        apply = [*([serving.server.check_users] if serving.server else []), *context.on_users]
+
+        async def give_back() -> None:
+            reserved = guard.reserved
+            names = () if reserved is None else reserved.names
+            await broker.give_back_leases(lambda agent: agent in names)
+
+        ending = [serving.server.check_users] if serving.server else []
+        apply = [*ending, *context.on_users, give_back]
         serving.reloader = Reloader(settings, guard, tls, claim, apply, SystemClock())
         serving.reloader.unclaimed = unclaimed
         watching = asyncio.create_task(serving.reloader.watch())

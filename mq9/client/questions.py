@@ -210,11 +210,15 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
                 headers=_in_conversation(message, headers),
             )
         except MailboxNotFound as error:
-            raise ReplyMailboxNotFound(str(error)) from error
+            refusal = ReplyMailboxNotFound(str(error))
+            refusal.broker = error.broker
+            raise refusal from error
         except Forbidden as error:
             if from_mailbox is not None:
                 raise  # that may be why
-            raise ReplyForbidden(str(error)) from error
+            refusal = ReplyForbidden(str(error))
+            refusal.broker = error.broker
+            raise refusal from error
         except IdConflict as error:
             if own_id is not None:
                 raise
