@@ -210,15 +210,15 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
                 headers=_in_conversation(message, headers),
             )
         except MailboxNotFound as error:
-            refusal = ReplyMailboxNotFound(str(error))
-            refusal.broker = error.broker
-            raise refusal from error
+            missing = ReplyMailboxNotFound(str(error))
+            missing.broker = error.broker
+            raise missing from error
         except Forbidden as error:
             if from_mailbox is not None:
                 raise  # that may be why
-            refusal = ReplyForbidden(str(error))
-            refusal.broker = error.broker
-            raise refusal from error
+            forbidden = ReplyForbidden(str(error))
+            forbidden.broker = error.broker
+            raise forbidden from error
         except IdConflict as error:
             if own_id is not None:
                 raise
