@@ -71,9 +71,12 @@ class Mq9Error(Exception):
 
     Attributes:
         code: A stable word for programs, such as ``mailbox_not_found``.
+        broker: The URL of the broker that was asked, without credentials: of several servers, the
+            one that got the request. None if no broker was asked.
     """
 
     code: ClassVar[str] = "error"
+    broker: str | None = None
 
 
 class InvalidRequest(Mq9Error, ValueError):

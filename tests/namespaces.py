@@ -83,6 +83,10 @@ class SmallDisk:
         found = os.statvfs(self._there)
         return found.f_bavail * found.f_frsize
 
+    def there(self, name):
+        """Where this process finds a file of it."""
+        return self._there / name
+
     def fill(self, left):
         """Leave room for so many bytes."""
         self._filler.write_bytes(bytes(self.free - left))

@@ -105,11 +105,13 @@ class EmbeddedBroker(Service):
         limits: Limits | None = None,
         durability: Durability = Durability.NORMAL,
         max_read_steps: int = MAX_STEPS,
+        opens_when_full: bool = False,
         **options: Unpack[EmbeddedOptions],
     ) -> EmbeddedBroker:
         """Make a broker on a file, which other processes may share.
 
-        The limits belong to the file: given ones hold for all programs that share it.
+        The limits belong to the file: given ones hold for all programs that share it. With
+        ``opens_when_full`` a full disk is no obstacle, but then no other process can open the file.
         UnusableFile is raised if the file is damaged, of a newer version, or not a file of mq9.
         """
         return cls(
@@ -121,6 +123,7 @@ class EmbeddedBroker(Service):
                 on_news,
                 AGENT_INDEX,
                 max_read_steps=max_read_steps,
+                opens_when_full=opens_when_full,
             ),
             clock,
             steady=SteadyClock(clock, longest_jump_ms=LONGEST_JUMP_MS, name=str(path)),

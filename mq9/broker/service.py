@@ -7,6 +7,7 @@ does the waiting of the long poll.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
@@ -26,6 +27,7 @@ from mq9.broker.asked import (
 )
 from mq9.broker.batches import AnswerSends, SendBatches
 from mq9.broker.feed import Feed, Members
+from mq9.broker.granted import GrantedLeases
 from mq9.broker.observer import OK, SILENT, Observer
 from mq9.broker.official import LatestReads, Place
 from mq9.broker.waiters import Waiters
@@ -45,6 +47,7 @@ from mq9.engine.machine import UNCHANGING
 from mq9.errors import (
     InvalidRequest,
     MailboxNotFound,
+    MessageNotFound,
     Mq9Error,
     Unavailable,
     from_reply,
@@ -99,6 +102,7 @@ class Service:
         self._meanings = lru_cache(_SUBJECTS)(partial(subjects.meanings, older=older))
         self._meanings_to_sdks = lru_cache(_SUBJECTS)(partial(subjects.meanings, older=of_sdks))
         self._latest = LatestReads()
+        self._granted = GrantedLeases()
         self._members: WeakValueDictionary[tuple[str, str | None], Members] = WeakValueDictionary()
         self._agents = AgentSearch(backend, embeddings)
         self._waiters = waiters
@@ -483,6 +487,13 @@ class Service:
         """Count the mailboxes to which not everybody may send."""
         return await self._backend.read(Call(commands.CountSendLimits()))
 
+    async def give_back_leases(self, stays: Callable[[str], bool]) -> None:
+        """Give back the messages that agents hold which do not stay, so that others get them."""
+        for nack in self._granted.take(stays):
+            with contextlib.suppress(MessageNotFound, MailboxNotFound):  # it was acked, or is gone
+                await self._backend.run(nack)
+                self._waiters.notify(nack.address)
+
     async def check(self) -> None:
         """See whether the storage works: it can be read, and did not refuse a write just now."""
         failed_ms = self._backend.failed_ms
@@ -536,6 +547,8 @@ class Service:
         undo = commands.undo_of(call, fetched)
         if undo is not None:
             asked.session.log_change(asked.verb, call.address)
+            if asked.session.agent is not None:
+                self._granted.note(asked.session.agent, call, fetched)
         # An earlier reply may have reached the client, after its repeated request.
         if asked.on_leased is not None and undo is not None and undo.request.copy == 1:
             asked.on_leased(undo)

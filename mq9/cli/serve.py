@@ -31,7 +31,7 @@ from mq9.cli.program import new_app, taking
 from mq9.client.client import Mq9Client
 from mq9.clock import SystemClock
 from mq9.engine.commands import Claimed
-from mq9.errors import Unreachable
+from mq9.errors import BrokerFailed, Unreachable
 from mq9.http.port import HttpLimits
 from mq9.models import Role
 from mq9.protocol.reserved import Reserved
@@ -308,7 +308,12 @@ class Serving:
             broker = EmbeddedBroker.in_memory(clock, limits=settings.limits, **options)
         else:
             broker = EmbeddedBroker.on_file(
-                data, clock, limits=settings.limits, durability=settings.durability, **options
+                data,
+                clock,
+                limits=settings.limits,
+                durability=settings.durability,
+                opens_when_full=True,
+                **options,
             )
         stack.push_async_callback(broker.close)
         return broker
@@ -402,8 +407,13 @@ async def running(
         async def claim(reserved: Reserved) -> None:
             _log_claimed(await broker.claim(reserved))
 
+        unclaimed = None
         if guard.reserved is not None:
-            await claim(guard.reserved)
+            try:
+                await claim(guard.reserved)
+            except BrokerFailed as error:  # a full disk: so no mail comes in, either
+                logger.warning("the names of the agents are claimed later: %s", error)
+                unclaimed = guard.reserved
         elif closed := await broker.send_limits():
             logger.warning(
                 "%d mailboxes limit their senders, which is not enforced: without --users the "
@@ -435,12 +445,20 @@ async def running(
             logger.warning("no authentication: everybody who reaches the server may use it")
         elif not guard.is_open and tls is None and settings.insecure:
             logger.warning("secrets travel unencrypted: there is no --tls-cert")
-        apply = [*([serving.server.check_users] if serving.server else []), *context.on_users]
+
+        async def give_back() -> None:
+            reserved = guard.reserved
+            names = () if reserved is None else reserved.names
+            await broker.give_back_leases(lambda agent: agent in names)
+
+        ending = [serving.server.check_users] if serving.server else []
         if serving.member is not None:
-            apply.append(serving.member.gateway.check_users)
+            ending.append(serving.member.gateway.check_users)
         elif guard.has_callers:
             logger.warning("the users file has callers, whom only gateways (--cluster) know")
+        apply = [*ending, *context.on_users, give_back]
         serving.reloader = Reloader(settings, guard, tls, claim, apply, SystemClock())
+        serving.reloader.unclaimed = unclaimed
         watching = asyncio.create_task(serving.reloader.watch())
         try:
             yield serving

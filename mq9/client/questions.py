@@ -211,11 +211,15 @@ class QuestionMethods(MailboxMethods, MessageMethods, GroupMethods):
                 headers=_in_conversation(message, headers),
             )
         except MailboxNotFound as error:
-            raise ReplyMailboxNotFound(str(error)) from error
+            missing = ReplyMailboxNotFound(str(error))
+            missing.broker = error.broker
+            raise missing from error
         except Forbidden as error:
             if from_mailbox is not None:
                 raise  # from_mailbox may be the cause
-            raise ReplyForbidden(str(error)) from error
+            forbidden = ReplyForbidden(str(error))
+            forbidden.broker = error.broker
+            raise forbidden from error
         except IdConflict as error:
             if own_id is not None:
                 raise

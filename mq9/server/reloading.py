@@ -51,6 +51,7 @@ class Reloader:
         self._claim = claim
         self._apply = apply
         self._clock = clock
+        self.unclaimed: Reserved | None = None  # names that could not be claimed yet
         self._seen = self._stamps()
         self._at_work = asyncio.Lock()
 
@@ -61,6 +62,16 @@ class Reloader:
             stamps = await asyncio.to_thread(self._stamps)
             if stamps != self._seen:
                 await self.reload()
+            if self.unclaimed is not None:
+                await self._claim_again(self.unclaimed)
+
+    async def _claim_again(self, reserved: Reserved) -> None:
+        try:
+            await self._claim(reserved)
+        except Mq9Error as error:
+            logger.warning("the names of the agents are still not claimed: %s", error)
+        else:
+            self.unclaimed = None
 
     async def reload(self) -> None:
         """Read the files, and apply them."""
@@ -85,6 +96,7 @@ class Reloader:
             return
         if users.reserved is not None:
             await self._claim(users.reserved)
+            self.unclaimed = None
         self._guard.become(users)
         for apply in self._apply:
             await apply()

@@ -39,12 +39,15 @@ class DatabaseFile:
     may write, and are used by one thread at a time.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, *, is_shared: bool = True
+    ) -> None:
         real = os.path.realpath(path)  # where SQLite keeps what belongs to a symbolic link
         connection.execute("SELECT 1 FROM checkpoints").fetchone()  # this creates the log
         self._main = path
         self._log = Path(f"{real}-wal")
-        self._paths = (path, self._log, Path(f"{real}-shm"))
+        # Without other processes the index of the log is in memory.
+        self._paths = (path, self._log, *([Path(f"{real}-shm")] if is_shared else []))
         self.watched = (Path(real), self._log)  # every commit and checkpoint writes to one of them
         self._opened = [one.stat() for one in self._paths]
         # Of each file its path, its inode and device, and the rights that it must keep.
@@ -142,7 +145,7 @@ class DatabaseFile:
         found = self._look()
         if isinstance(found, str):
             return found
-        main, log, _ = found
+        main, log, *_ = found
         try:
             return self._overwritten(connection, main) or self._cut_log(connection, log.st_size)
         except FileNotFoundError as error:

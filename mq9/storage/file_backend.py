@@ -87,6 +87,8 @@ class FileBackend:
         derived: Keeps the derived tables.
         max_read_steps: The most steps of SQLite for one read.
         timer: See `Writer`.
+        opens_when_full: Whether to open the file on a full disk, although other processes then
+            cannot.
     """
 
     def __init__(
@@ -100,17 +102,22 @@ class FileBackend:
         *,
         max_read_steps: int = MAX_STEPS,
         timer: Callable[[], float] = time.thread_time,
+        opens_when_full: bool = False,
     ) -> None:
         self._clock = clock
-        self._connection = store.open_file(path, durability)
+        is_shared = True
+        if opens_when_full:
+            self._connection, is_shared = store.open_on_full_disk(path, durability)
+        else:
+            self._connection = store.open_file(path, durability)
         try:
-            set_limits(self._connection, clock, limits)
+            self._set_limits(limits, is_shared=is_shared)
             if derived is not None:
                 derived.open(self._connection)
             self.reading = Readers(path, max_read_steps)  # as a context: no read is in progress
             try:
-                self._file = DatabaseFile(path, self._connection)
-                beside = store.open_for_checkpoints(path)
+                self._file = DatabaseFile(path, self._connection, is_shared=is_shared)
+                beside = store.open_for_checkpoints(path, is_alone=not is_shared)
             except BaseException:
                 self.reading.finish()
                 with self.reading:
@@ -138,6 +145,14 @@ class FileBackend:
         _open_backends.add(self)
 
     takes_batches = True
+
+    def _set_limits(self, limits: Limits | None, *, is_shared: bool) -> None:
+        try:
+            set_limits(self._connection, self._clock, limits)
+        except sqlite3.OperationalError as error:
+            if is_shared or not store.is_full(error):
+                raise
+            logger.warning("the limits stay as they are in the file, until a restart: %s", error)
 
     @property
     def failed_ms(self) -> int | None:

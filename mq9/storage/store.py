@@ -117,6 +117,14 @@ _CHECKED_BYTES = 64 * 1024 * 1024
 R = TypeVar("R")
 
 
+# Errors of SQLite for a write that found no room.
+_FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_WRITE"})
+
+
+class DiskFull(UnusableFile):
+    """There is no room for the files that SQLite needs to open a file."""
+
+
 class Durability(StrEnum):
     """The durability of answered changes: against a killed process, or also a power failure."""
 
@@ -131,10 +139,16 @@ def open_memory() -> sqlite3.Connection:
     return connection
 
 
-def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3.Connection:
+def open_file(
+    path: Path, durability: Durability = Durability.NORMAL, *, is_alone: bool = False
+) -> sqlite3.Connection:
     """Return a connection that may write, making the file if it is missing.
 
+    With ``is_alone`` SQLite keeps its index of the log in memory, and no other process can open the
+    file. So it can be read on a full disk. Further connections of this process use the same index.
+
     Raises:
+        DiskFull: There is no room for the index of the log. ``is_alone`` needs none.
         UnusableFile: The file cannot be used; it was left as it was.
     """
     try:
@@ -146,8 +160,8 @@ def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
         raise UnusableFile(f"{path} cannot be opened: {error.strerror}") from error
-    _refuse_unusable(path)
-    connection = _connect(str(path))
+    _refuse_unusable(path, shares=not is_alone)
+    connection = _connect(_alone(path) if is_alone else str(path))
     try:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         if pages == 0:  # later it would change nothing, and write all the same
@@ -159,11 +173,45 @@ def open_file(path: Path, durability: Durability = Durability.NORMAL) -> sqlite3
         _create(connection, path)
     except sqlite3.Error as error:
         connection.close()
-        raise UnusableFile(f"{path} cannot be opened: {error}") from error
+        raise _cannot_be_opened(path, error) from error
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _alone(path: Path) -> str:
+    return f"{path.absolute().as_uri()}?mode=rw&vfs=unix-excl"
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Tell whether a write found no room."""
+    return getattr(error, "sqlite_errorname", "") in _FULL  # none where Python itself raises
+
+
+def _cannot_be_opened(path: Path, error: sqlite3.Error) -> UnusableFile:
+    if is_full(error):
+        return DiskFull(f"{path} cannot be opened: there is no room on its disk ({error})")
+    return UnusableFile(f"{path} cannot be opened: {error}")
+
+
+def open_on_full_disk(path: Path, durability: Durability) -> tuple[sqlite3.Connection, bool]:
+    """Open a file, if need be without sharing it; return whether it is shared, too."""
+    try:
+        return open_file(path, durability), True
+    except DiskFull as full:
+        if sys.platform == "win32":  # which has no such way
+            raise
+        try:
+            connection = open_file(path, durability, is_alone=True)
+        except UnusableFile:
+            raise full from None
+        logger.warning(
+            "the disk of %s is full: queries are answered, and changes are refused until there is "
+            "room. No other program can open the file until this one is restarted",
+            path,
+        )
+        return connection, False
 
 
 def set_patient(connection: sqlite3.Connection, is_patient: bool) -> None:
@@ -175,9 +223,9 @@ def set_patient(connection: sqlite3.Connection, is_patient: bool) -> None:
     connection.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES // 2 if is_patient else 0}")
 
 
-def open_for_checkpoints(path: Path) -> sqlite3.Connection:
+def open_for_checkpoints(path: Path, *, is_alone: bool = False) -> sqlite3.Connection:
     """Return a connection to an open file, for checkpoints on request."""
-    connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
+    connection = _connect(_alone(path) if is_alone else f"{path.absolute().as_uri()}?mode=rw")
     connection.execute("PRAGMA busy_timeout=0")
     connection.execute("PRAGMA user_version").fetchone()  # from now on it has the file open
     return connection
@@ -185,7 +233,8 @@ def open_for_checkpoints(path: Path) -> sqlite3.Connection:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Return a connection to an open file that only reads."""
-    # Without the right to write, so that closing it never writes the log into the file.
+    # Without the right to write, so that closing it never writes the log into the file. The index
+    # of the log is that of the other connections of this process.
     connection = _connect(f"{path.absolute().as_uri()}?mode=ro")
     connection.execute("PRAGMA query_only=ON")
     connection.execute("PRAGMA user_version").fetchone()  # from now on it holds a lock
@@ -283,15 +332,15 @@ def _connect(target: str) -> sqlite3.Connection:
     return connection
 
 
-def _refuse_unusable(path: Path) -> None:
+def _refuse_unusable(path: Path, *, shares: bool = True) -> None:
     _refuse_special(path)
     before = _stamp(path)
     try:
-        _check(path, alone=_is_alone(path))
+        _check(path, alone=_is_alone(path), shares=shares)
     except UnusableFile:
         if _stamp(path) == before:
             raise
-        _check(path, alone=False)  # another process was writing, and it was seen in the middle
+        _check(path, alone=False, shares=shares)  # it was seen in the middle of another's write
 
 
 def _refuse_special(path: Path) -> None:
@@ -332,13 +381,13 @@ def _stamp(path: Path) -> dict[str, tuple[int, int]]:
     return stamps
 
 
-def _check(path: Path, *, alone: bool) -> None:
+def _check(path: Path, *, alone: bool, shares: bool) -> None:
     size = path.stat().st_size
     if size == 0:
         return
     if size < 100:
         raise UnusableFile(f"{path} is not a database of mq9, or its beginning is damaged")
-    connection = _open_to_look(path, alone=alone)
+    connection = _open_to_look(path, alone=alone, shares=shares)
     try:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -359,7 +408,7 @@ def _check(path: Path, *, alone: bool) -> None:
             if verdict != "ok":
                 raise UnusableFile(f"{path} is damaged: {verdict}; restore it from a copy")
     except sqlite3.OperationalError as error:
-        raise UnusableFile(f"{path} cannot be opened: {error}") from error
+        raise _cannot_be_opened(path, error) from error
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorname == "SQLITE_NOTADB":
             raise UnusableFile(
@@ -370,8 +419,12 @@ def _check(path: Path, *, alone: bool) -> None:
         connection.close()
 
 
-def _open_to_look(path: Path, *, alone: bool) -> sqlite3.Connection:
+def _open_to_look(path: Path, *, alone: bool, shares: bool = True) -> sqlite3.Connection:
     """Return a read-only connection; ``alone``: no other connection has the file open."""
+    if not alone and not shares:  # a read-only one would make an index of its own beside the file
+        connection = _connect(_alone(path))
+        connection.execute("PRAGMA query_only=ON")
+        return connection
     # Read-only, so that not even closing the connection writes to the file; and immutable where
     # nobody has it open, which puts nothing beside it either.
     mode = "mode=ro&immutable=1" if alone else "mode=ro"

@@ -12,7 +12,7 @@ from mq9.broker.asked import BrokerSession, LocalRequest
 from mq9.broker.embedded import Broker
 from mq9.clock import Clock
 from mq9.concurrency.deadlines import Deadlines
-from mq9.errors import NotConnected, OutcomeUnknown
+from mq9.errors import Mq9Error, NotConnected, OutcomeUnknown
 from mq9.protocol import subjects
 from mq9.protocol.body import Body
 from mq9.protocol.outcomes import Reply
@@ -30,10 +30,12 @@ class DirectTransport:
         broker: Broker,
         session: BrokerSession,
         release: Callable[[], Awaitable[None]] | None = None,  # None: it outlives the transport
+        name: str | None = None,  # the URL of the broker, for errors
     ) -> None:
         self._broker: Broker | None = broker
         self._session = session
         self._release = release
+        self._name = name
         self._process = os.getpid()
         self._waiting: dict[asyncio.AbstractEventLoop, Deadlines] = {}
         self.clock: Clock = broker.clock
@@ -56,6 +58,9 @@ class DirectTransport:
         try:
             with self._deadlines().within(timeout):
                 return await broker.carry_out(request)
+        except Mq9Error as error:
+            error.broker = self._name
+            raise
         except TimeoutError:
             subject = subjects.encode(type(asked), mail_address, asked.subject_msg_id)
             raise self._no_reply(subject, timeout) from None
@@ -72,7 +77,9 @@ class DirectTransport:
 
     def _no_reply(self, subject: str, timeout: float) -> OutcomeUnknown:
         when = "before the client was closed" if self._broker is None else f"within {timeout:g} s"
-        return OutcomeUnknown(f"no reply to {subject} {when}; the outcome is unknown")
+        error = OutcomeUnknown(f"no reply to {subject} {when}; the outcome is unknown")
+        error.broker = self._name
+        return error
 
     async def abandon(self, asked: Body[Any], mail_address: str) -> None:
         """Do nothing: the broker was cancelled together with its caller."""

@@ -79,9 +79,13 @@ class NatsTransport:
         if unread_of is not None:
             headers.append(encode_unread(*unread_of))
         link = self._usable() or await self._connect()
-        reply = replies.decode(await link.request(subject, payload, headers, timeout))
-        outcome: R = verb_of(type(asked)).outcome(reply)
-        return Reply(outcome, None if unread_of is None else replies.decode_unread(reply))
+        try:
+            reply = replies.decode(await link.request(subject, payload, headers, timeout))
+            outcome: R = verb_of(type(asked)).outcome(reply)
+            return Reply(outcome, None if unread_of is None else replies.decode_unread(reply))
+        except Mq9Error as error:
+            error.broker = link.url
+            raise
 
     async def abandon(self, asked: Body[Any], mail_address: str) -> None:
         """Send what takes back a request whose caller was cancelled."""

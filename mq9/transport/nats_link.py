@@ -93,6 +93,11 @@ class Link:
         self.has_answered = False  # anything
 
     @property
+    def url(self) -> str:
+        """The URL of the server, without credentials."""
+        return self._server.url
+
+    @property
     def is_open(self) -> bool:
         """Whether requests can be sent."""
         return self._connection.is_open

@@ -156,7 +156,8 @@ async def open_transport(
     from mq9.broker.asked import BrokerSession  # noqa: PLC0415  # not before it is used
     from mq9.transport.direct import DirectTransport  # noqa: PLC0415  # not before it is used
 
-    return DirectTransport(broker, BrokerSession(consumer, agent, reserved), release)
+    session = BrokerSession(consumer, agent, reserved)
+    return DirectTransport(broker, session, release, shown_url(url))
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,16 +1,21 @@
 """A server whose disk is full, and then no longer."""
 
+import asyncio
 import os
 import re
 import resource
 import shutil
 import sqlite3
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import namespaces
 import pytest
 from serving import Serving
+from users_file import write_users
+from waiting import until
 
 from mq9 import BrokerFailed, Mq9Client
 from tests.cluster.traffic import everything
@@ -136,3 +141,95 @@ async def test_a_full_disk_refuses_what_it_cannot_store_and_nothing_else(tmp_pat
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert connection.execute("SELECT count(*) FROM messages").fetchone() == (len(stored),)
     connection.close()
+
+
+ADA = '[[users]]\nagent = "Ada"\ntoken = "ada-token"\n'
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 12 MiB, which stays when a server ends."""
+    if reason := namespaces.why_not():
+        pytest.skip(f"no mount namespaces: {reason}")
+    with ExitStack() as stack:
+        yield namespaces.SmallDisk(tmp_path / "disk", 12, stack)
+
+
+def with_token(url, token):
+    return url.replace("://", f"://{token}@")
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(("end", "index_stays"), [("stop", False), ("kill", True), ("kill", False)])
+async def test_a_server_starts_on_a_full_disk_and_writes_when_there_is_room(
+    tmp_path, disk, end, index_stays
+):
+    """Also if it was killed, with and without the index of its log."""
+    users = write_users(tmp_path, ADA)
+    options = ("--data", str(tmp_path / "disk" / "mq9.db"), "--users", str(users))
+    async with Serving(tmp_path, *options, admin=True, prefix=disk.prefix) as serving:
+        async with Mq9Client(with_token(serving.url, "ada-token")) as client:
+            await client.mailbox_create(name="inbox")
+            stored = []
+            await send(client, stored, 20)
+            await client.fetch("inbox", group_name="g", num_msgs=5)
+        getattr(serving, end)()
+        await serving.ended()
+        if not index_stays:
+            disk.there("mq9.db-shm").unlink(missing_ok=True)
+        disk.fill(0)
+        await asyncio.to_thread(serving.start)
+        assert ("changes are refused until there is room" in serving.told) is not index_stays
+        async with Mq9Client(with_token(serving.url, "ada-token"), reconnect_attempts=0) as client:
+            found = await client.query("inbox", limit=100)
+            assert [message.msg_id for message in found] == stored
+            assert (await client.mailbox_status("inbox", group_name="g")).group.leased
+            for change in (
+                lambda: client.send("inbox", "no room"),
+                lambda: client.mailbox_create(name="another"),
+                lambda: client.fetch("inbox", group_name="other"),
+            ):
+                with pytest.raises(BrokerFailed, match="disk is full"):
+                    await change()
+            assert len(await client.query("inbox", limit=100)) == len(stored)
+
+            disk.empty()
+            await send(client, stored, 50)
+            messages = await everything(client, "check")
+            assert [message.msg_id for message in messages] == stored
+        serving.stop()
+        assert await serving.ended() == 0
+        await asyncio.to_thread(serving.start)  # from now on others may open it again
+        async with Mq9Client(with_token(serving.url, "ada-token")) as client:
+            assert (await client.mailbox_status("inbox")).stored == len(stored)
+        assert serving.told.count("changes are refused") == (0 if index_stays else 1)
+
+
+@pytest.mark.programs
+async def test_names_that_a_full_disk_keeps_from_their_agents_are_claimed_later(tmp_path, disk):
+    file = ("--data", str(tmp_path / "disk" / "mq9.db"))
+    async with Serving(tmp_path, *file, prefix=disk.prefix) as serving:
+        async with Mq9Client(serving.url) as anonymous:
+            await anonymous.mailbox_create(name="ada")
+        serving.stop()
+        await serving.ended()
+    disk.fill(0)
+    users = write_users(tmp_path, ADA)
+    options = (*file, "--users", str(users))
+    async with Serving(tmp_path, *options, prefix=disk.prefix) as serving:
+        assert "the names of the agents are claimed later" in serving.told
+        disk.empty()
+        await until(
+            lambda: "mailboxes that now belong to the agents of their names" in serving.told
+        )
+        async with Mq9Client(with_token(serving.url, "ada-token")) as ada:
+            assert (await ada.mailbox_status("ada")).own
+
+
+@pytest.mark.programs
+def test_a_full_disk_without_a_file_is_named(tmp_path, disk):
+    disk.fill(0)
+    serving = Serving(tmp_path, "--data", str(tmp_path / "disk" / "mq9.db"), prefix=disk.prefix)
+    with pytest.raises(AssertionError, match="there is no room on its disk"):
+        serving.start()
+    serving.__exit__()

@@ -73,6 +73,31 @@ async def test_a_user_who_is_removed_is_gone_at_once_and_others_stay(served):
     assert "User Authentication Revoked" in server.told
 
 
+async def test_the_messages_that_a_removed_agent_holds_come_back_at_once(served):
+    """Those of its earlier connections too, and what it has acked does not."""
+    server, file, tokens = served
+    long = {"group_name": "g", "num_msgs": 2, "lease_ms": 3_600_000}
+    async with client_of(server, tokens["Bob"]) as bob:
+        await bob.mailbox_create(name="work")
+        await bob.mailbox_grant("work", readers=["Ada"])
+        for number in range(4):
+            await bob.send("work", str(number))
+        async with client_of(server, tokens["Ada"]) as ada:
+            await ada.fetch("work", **long)
+        async with client_of(server, tokens["Ada"]) as ada:
+            [acked, _] = await ada.fetch("work", **long, consumer="second")
+            await ada.ack("work", "g", acked.msg_id, individual=True, consumer="second")
+            assert await bob.fetch("work", group_name="g", max_wait_ms=0) == []
+            waiting = asyncio.create_task(
+                bob.fetch("work", group_name="g", num_msgs=9, min_msgs=3, max_wait_ms=60_000)
+            )
+            await users("remove", file, "--agent", "Ada")
+            back = await waiting
+        assert [message.text for message in back] == ["0", "1", "3"]
+        status = await bob.mailbox_status("work", group_name="g", msg_id=back[0].msg_id)
+        assert status.message.groups[0].deliveries == 2
+
+
 async def test_a_new_user_may_connect_and_an_old_token_beside_a_new_one(served):
     server, file, tokens = served
     token = await users("add", file, "--agent", "Carl")

@@ -274,7 +274,7 @@ async def test_metrics_and_health_are_served_beside_it(serving):
         metrics = (await http.get(f"{base}/metrics")).text
         assert re.search(r"\nmq9_clock_offset_seconds -?0\.0", metrics)
         assert 'mq9_operations_total{code="ok",verb="MAILBOX.CREATE"} 1.0' in metrics
-        assert "mq9_mailboxes 1.0" in metrics
+        assert re.search(r"\nmq9_mailboxes\{state=\"\w+\"\} 1\.0", metrics)
 
 
 async def test_without_a_chosen_port_it_does_without_metrics_where_that_is_taken(caplog):
