@@ -30,15 +30,14 @@ from mq9.broker.batches import plain_options
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.broker.official import PayloadForm
 from mq9.clock import Clock, sleep
-from mq9.cluster.jetstream import NAME
+from mq9.cluster.reply_subjects import ReplySubjects
 from mq9.engine.commands import Call, PlainSend, Undo
-from mq9.errors import InvalidRequest, LimitReached, Mq9Error, PayloadTooLarge
+from mq9.errors import LimitReached, Mq9Error, PayloadTooLarge
 from mq9.protocol import replies, subjects
 from mq9.protocol.headers import PayloadEncoding
 from mq9.protocol.requests import Send
 from mq9.protocol.reserved import Reserved
 from mq9.protocol.verbs import verb_of
-from mq9.wire.subjects import is_subject
 
 logger = logging.getLogger("mq9.broker")
 
@@ -55,52 +54,6 @@ _MOST_REMEMBERED = 1_024  # sessions, and headers of SENDs
 _MOST_REMEMBERED_BYTES = 1_024  # of the headers of a SEND
 _SENDS = f"{subjects.ROOT}{verb_of(Send).name}."
 _ID = re.compile(r"[!-~]{1,128}").fullmatch
-
-INBOXES = ("_INBOX.",)
-GATEWAY_INBOX = f"_INBOX.{NAME}.gateway"  # the prefix of the inboxes of gateways
-OPERATOR_INBOX = f"_INBOX.{NAME}.operator"
-_CLOSED = ("$", f"{NAME}.", f"{GATEWAY_INBOX}.")
-
-
-class ReplySubjects:
-    """The subjects to which a gateway publishes replies: inboxes only.
-
-    A client names the subject of its reply, and the gateway publishes there with its own rights. A
-    reply to JetStream, to the log or to another gateway would be a command that the client itself
-    may not send.
-    """
-
-    def __init__(self, prefixes: Sequence[str] = INBOXES) -> None:
-        for prefix in prefixes:
-            _check(prefix)
-        self._prefixes = tuple(prefixes)
-
-    def allows(self, subject: str) -> bool:
-        """Return whether a reply may be published there."""
-        return (
-            subject.startswith(self._prefixes)
-            and not subject.startswith(_CLOSED)
-            and is_subject(subject)
-        )
-
-
-def _check(prefix: str) -> None:
-    """Refuse a malformed prefix, and one that covers closed subjects."""
-    named = f"reply-prefix: {shown(prefix)}"
-    if prefix.startswith(_CLOSED):
-        raise InvalidRequest(
-            f"{named} covers subjects of NATS or of the cluster itself; name a prefix of inboxes, "
-            f"such as {INBOXES[0]}"
-        )
-    if (
-        not prefix.endswith(".")
-        or any(one.isspace() for one in prefix)
-        or not is_subject(prefix[:-1])
-    ):
-        raise InvalidRequest(
-            f"{named} is not the beginning of a subject; write whole tokens and a dot at the end, "
-            f"such as {INBOXES[0]}"
-        )
 
 
 class _Reply(NamedTuple):
@@ -146,7 +99,10 @@ class Gateway:
         self._chores: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         # At most one for each request in progress.
-        self._replies: asyncio.Queue[_Reply] = asyncio.Queue()
+        self._replies: list[_Reply] = []
+        self._has_replies = asyncio.Event()
+        self._has_written = asyncio.Event()  # all of them
+        self._has_written.set()
         self._lost: Subscription | None = None
         self._rested = asyncio.Event()
         self.requests = 0
@@ -312,7 +268,9 @@ class Gateway:
 
     def _write(self, reply: _Reply) -> None:
         if reply.to:
-            self._replies.put_nowait(reply)
+            self._replies.append(reply)
+            self._has_replies.set()
+            self._has_written.clear()
 
     async def _take_back(self, message: Msg) -> None:
         """Take back the leases of a FETCH whose reply reached no subscriber."""
@@ -325,12 +283,16 @@ class Gateway:
     async def _write_all(self) -> None:
         """Publish the replies in order."""
         while True:
-            reply = await self._replies.get()
-            try:
-                await self._client.publish(reply.to, reply.data, reply.lost)
-            except nats.errors.Error as error:  # the client repeats the request
-                logger.warning("a reply could not be published: %r", error)
-            self._replies.task_done()
+            await self._has_replies.wait()
+            self._has_replies.clear()
+            written, self._replies = self._replies, []
+            for reply in written:
+                try:
+                    await self._client.publish(reply.to, reply.data, reply.lost)
+                except nats.errors.Error as error:  # the client repeats the request
+                    logger.warning("a reply could not be published: %r", error)
+            if not self._replies:
+                self._has_written.set()
 
     async def drain(self) -> None:
         """Accept no more requests, and answer those in progress."""
@@ -342,7 +304,7 @@ class Gateway:
         self._broker.stop_waiting()
         if self.requests:
             await self._rested.wait()
-        await self._replies.join()
+        await self._has_written.wait()
         await self._client.flush()
         if self._lost is not None:
             await self._lost.drain()  # type: ignore[no-untyped-call]  # nats-py has no type for it

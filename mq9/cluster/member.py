@@ -25,19 +25,12 @@ from mq9.clock import Clock, SteadyClock, sleep
 from mq9.cluster import copy_on_disk, permissions
 from mq9.cluster.backend import ClusterBackend
 from mq9.cluster.connection import connect
-from mq9.cluster.gateway import (
-    GATEWAY_INBOX,
-    INBOXES,
-    QUEUE,
-    SNAPSHOT_SUBJECT,
-    STATUS_SUBJECT,
-    Gateway,
-    ReplySubjects,
-)
+from mq9.cluster.gateway import QUEUE, SNAPSHOT_SUBJECT, STATUS_SUBJECT, Gateway
 from mq9.cluster.identity import Identities, found_log
 from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.log import LogClock
 from mq9.cluster.replica import Applied, Replica, Snapshot
+from mq9.cluster.reply_subjects import GATEWAY_INBOX, INBOXES, ReplySubjects
 from mq9.cluster.snapshots import Snapshots
 from mq9.dialects import Dialects
 from mq9.discovery.embeddings import Embeddings

@@ -20,12 +20,13 @@ from nats.js import api
 
 from mq9.clock import Clock
 from mq9.cluster.connection import connect
-from mq9.cluster.gateway import OPERATOR_INBOX, SNAPSHOT_SUBJECT, STATUS_SUBJECT
+from mq9.cluster.gateway import SNAPSHOT_SUBJECT, STATUS_SUBJECT
 from mq9.cluster.identity import Identities, found_log, new_identity
 from mq9.cluster.jetstream import NAME, JetStreamLog, inbox_of
 from mq9.cluster.member import largest_payload, max_payload_for
 from mq9.cluster.records import LogRecord, decode, encode, first_index
 from mq9.cluster.replica import Snapshot
+from mq9.cluster.reply_subjects import OPERATOR_INBOX
 from mq9.cluster.snapshots import Snapshots
 from mq9.engine.codec import UnreadableEntry
 from mq9.errors import Forbidden, InvalidRequest, Mq9Error, Unavailable, UnusableFile

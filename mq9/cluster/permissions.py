@@ -14,9 +14,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import api
 
-from mq9.cluster.gateway import GATEWAY_INBOX
 from mq9.cluster.identity import BUCKET
 from mq9.cluster.jetstream import NAME
+from mq9.cluster.reply_subjects import GATEWAY_INBOX
 from mq9.cluster.snapshots import STORE
 from mq9.errors import Forbidden
 from mq9.protocol import subjects

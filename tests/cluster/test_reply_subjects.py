@@ -6,7 +6,7 @@ import pytest
 from serving import refusal
 from waiting import until
 
-from mq9.cluster.gateway import ReplySubjects
+from mq9.cluster.reply_subjects import ReplySubjects
 from mq9.errors import InvalidRequest, MailboxNotFound
 
 from .clusters import call_cluster
