@@ -327,6 +327,16 @@ class Serving:
         return " and ".join(places)
 
     @property
+    def ends_users(self) -> list[Callable[[], Awaitable[None]]]:
+        """The functions that end what removed users have begun."""
+        ending: list[Callable[[], Awaitable[None]]] = []
+        if self.server is not None:
+            ending.append(self.server.check_users)
+        if self.member is not None:
+            ending.append(self.member.gateway.check_users)
+        return ending
+
+    @property
     def connections(self) -> int:
         """Number of clients connected to the port."""
         return self.server.connections if self.server else 0
@@ -441,22 +451,9 @@ async def running(
             await _open_admin(
                 settings, context, broker, metrics, serving, stack, default_admin_port
             )
-        if guard.is_open and settings.insecure:
-            logger.warning("no authentication: everybody who reaches the server may use it")
-        elif not guard.is_open and tls is None and settings.insecure:
-            logger.warning("secrets travel unencrypted: there is no --tls-cert")
-
-        async def give_back() -> None:
-            reserved = guard.reserved
-            names = () if reserved is None else reserved.names
-            await broker.give_back_leases(lambda agent: agent in names)
-
-        ending = [serving.server.check_users] if serving.server else []
-        if serving.member is not None:
-            ending.append(serving.member.gateway.check_users)
-        elif guard.has_callers:
-            logger.warning("the users file has callers, whom only gateways (--cluster) know")
-        apply = [*ending, *context.on_users, give_back]
+        _warn_of(settings, guard, is_encrypted=tls is not None)
+        give_back = partial(_give_back, broker, guard)
+        apply = (*serving.ends_users, *context.on_users, give_back)
         serving.reloader = Reloader(settings, guard, tls, claim, apply, SystemClock())
         serving.reloader.unclaimed = unclaimed
         watching = asyncio.create_task(serving.reloader.watch())
@@ -465,6 +462,22 @@ async def running(
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
+
+
+def _warn_of(settings: ServerSettings, guard: Guard, *, is_encrypted: bool) -> None:
+    """Log how little the server protects, if an operator has allowed that."""
+    if guard.is_open and settings.insecure:
+        logger.warning("no authentication: everybody who reaches the server may use it")
+    elif not guard.is_open and not is_encrypted and settings.insecure:
+        logger.warning("secrets travel unencrypted: there is no --tls-cert")
+    if settings.cluster is None and guard.has_callers:
+        logger.warning("the users file has callers, whom only gateways (--cluster) know")
+
+
+async def _give_back(broker: EmbeddedBroker, guard: Guard) -> None:
+    """Return the leases of agents that are no longer configured."""
+    names = () if guard.reserved is None else guard.reserved.names
+    await broker.give_back_leases(lambda agent: agent in names)
 
 
 async def _open_admin(

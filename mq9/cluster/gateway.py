@@ -102,7 +102,10 @@ class Gateway:
         self._chores: list[asyncio.Task[None]] = []
         self._tasks: dict[asyncio.Task[None], _WaitingClient] = {}
         # At most one for each request in progress.
-        self._replies: asyncio.Queue[_Reply] = asyncio.Queue()
+        self._replies: list[_Reply] = []
+        self._has_replies = asyncio.Event()
+        self._has_written = asyncio.Event()  # all of them
+        self._has_written.set()
         self._lost: Subscription | None = None
         self._rested = asyncio.Event()
         self.requests = 0
@@ -310,7 +313,9 @@ class Gateway:
 
     def _write(self, reply: _Reply) -> None:
         if reply.to:
-            self._replies.put_nowait(reply)
+            self._replies.append(reply)
+            self._has_replies.set()
+            self._has_written.clear()
 
     async def _take_back(self, message: Msg) -> None:
         """Take back the leases of a FETCH whose reply reached no subscriber."""
@@ -323,12 +328,16 @@ class Gateway:
     async def _write_all(self) -> None:
         """Publish the replies in order."""
         while True:
-            reply = await self._replies.get()
-            try:
-                await self._client.publish(reply.to, reply.data, reply.lost)
-            except nats.errors.Error as error:  # the client repeats the request
-                logger.warning("a reply could not be published: %r", error)
-            self._replies.task_done()
+            await self._has_replies.wait()
+            self._has_replies.clear()
+            written, self._replies = self._replies, []
+            for reply in written:
+                try:
+                    await self._client.publish(reply.to, reply.data, reply.lost)
+                except nats.errors.Error as error:  # the client repeats the request
+                    logger.warning("a reply could not be published: %r", error)
+            if not self._replies:
+                self._has_written.set()
 
     async def drain(self) -> None:
         """Accept no more requests, and answer those in progress."""
@@ -340,7 +349,7 @@ class Gateway:
         self._broker.stop_waiting()
         if self.requests:
             await self._rested.wait()
-        await self._replies.join()
+        await self._has_written.wait()
         await self._client.flush()
         if self._lost is not None:
             await self._lost.drain()  # type: ignore[no-untyped-call]  # nats-py has no type for it
