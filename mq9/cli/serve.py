@@ -453,7 +453,8 @@ async def running(
             )
         _warn_of(settings, guard, is_encrypted=tls is not None)
         give_back = partial(_give_back, broker, guard)
-        apply = (*serving.ends_users, *context.on_users, give_back)
+        apply = [*serving.ends_users, *context.on_users]
+        apply.append(give_back)
         serving.reloader = Reloader(settings, guard, tls, claim, apply, SystemClock())
         serving.reloader.unclaimed = unclaimed
         watching = asyncio.create_task(serving.reloader.watch())
