@@ -14,7 +14,7 @@ from waiting import until
 from mq9 import Mq9Error
 from tests.cluster.clusters import Programs
 from tests.cluster.faults import LONG
-from tests.cluster.test_log_room import limit_stream, send_until_refused
+from tests.cluster.test_log_room import send_until_refused
 
 from .history import PROMTOOL, History, firing
 
@@ -182,7 +182,7 @@ async def test_a_log_that_is_nearly_full(cluster):
         values = await History(cluster.directory, **history.targets).scrape(1)
         return {values[one, "mq9_log_short"] for one in history.targets} == {wanted}
 
-    await limit_stream(cluster, 6_000_000)
+    await cluster.limit_log(6_000_000)
     sent, _ = await send_until_refused(client)
     await until(lambda: is_short(1))
     await history.scrape(1)
