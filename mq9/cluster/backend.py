@@ -45,6 +45,7 @@ R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
 _MOST_APPENDING = 4  # records that the log has not confirmed
+_PATIENCE_MS = 10  # for the confirmation of a record, before another one is begun
 _MOST_HERE = 4  # most records that are applied on the event loop
 _MOST_STEPS = 200_000  # steps of SQLite for these, some milliseconds
 _PAUSE_S = 0.25  # before the next try to read the log
@@ -64,10 +65,10 @@ _UNKNOWN = "the gateway stopped; the outcome is unknown"
 class ClusterBackend:
     """Appends commands to a log, and answers when its own copy of the state has applied them.
 
-    Commands that arrive during an append go together into the next record. Several records are
-    appended at the same time, but only one with commands of the same client, so the commands of a
-    client stay in order. A read waits until the copy has all records that the log had at the
-    request.
+    Commands that arrive during an append go together into the next record. While the log is slow,
+    several records are appended at the same time, but only one with commands of the same client, so
+    the commands of a client stay in order. A read waits until the copy has all records that the log
+    had at the request.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class ClusterBackend:
         self._wanted = asyncio.Event()
         self._numbers = itertools.count(1)
         self._appended: dict[int, Appended] = {}  # by the number of the record
-        self._appending: dict[int, asyncio.Task[None]] = {}  # those that are not confirmed
+        self._appending: dict[int, Appended] = {}  # those that are not confirmed, in order
         self._digests = Digests(replica, clock)
         self._resolved = asyncio.Event()  # set when an accepted command has its outcome
         self._work: Work | None = None  # while there are accepted commands
@@ -423,20 +424,37 @@ class ClusterBackend:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            while len(self._appending) < _MOST_APPENDING and (tickets := self._queue.take()):
+            while self._may_append and (tickets := self._queue.take()):
                 number = next(self._numbers)
                 record = Appended(number, tickets, self._clock.monotonic_ms())
                 appending = asyncio.create_task(self._or_stop(partial(self._append_record, record)))
-                self._appended[number] = record
-                self._appending[number] = appending
                 appending.add_done_callback(partial(self._end_appending, record))
+                record.appending = appending
+                self._appended[number] = self._appending[number] = record
+                # The clock counts whole milliseconds.
+                self._timers.call_later(_PATIENCE_MS + 1, self._append_more)
             self._note_resolved()
+
+    @property
+    def _may_append(self) -> bool:
+        """Whether the log is idle, or so slow that few commands should wait for it.
+
+        Fewer and longer records cost all gateways and servers less.
+        """
+        if not self._appending:
+            return True
+        newest = self._appending[next(reversed(self._appending))]
+        waited_ms = self._clock.monotonic_ms() - newest.begun_ms
+        return len(self._appending) < _MOST_APPENDING and waited_ms >= _PATIENCE_MS
+
+    def _append_more(self) -> None:
+        if self._queue:
+            self._wanted.set()
 
     def _end_appending(self, record: Appended, _: asyncio.Task[None]) -> None:
         del self._appending[record.number]
         self._queue.release(record.clients)
-        if self._queue:
-            self._wanted.set()
+        self._append_more()
 
     async def _append_record(self, appended: Appended) -> None:
         number = appended.number
@@ -542,7 +560,7 @@ class ClusterBackend:
             if one.record.gateway == self._name:
                 appended = self._appended.pop(one.record.number, None)
                 if appended is not None:
-                    self._stop_appending(one.record.number)
+                    self._stop_appending(appended)
                     self._log_clock.follow(one.now_ms, appended.begun_ms)
                 self._resolve(None if appended is None else appended.tickets, one)
             else:
@@ -600,16 +618,15 @@ class ClusterBackend:
         self.failed_ms = self._clock.monotonic_ms()
         self._fail(failure)
 
-    def _stop_appending(self, number: int) -> None:
+    def _stop_appending(self, record: Appended) -> None:
         """Stop to append a record, if the log has not confirmed it yet."""
-        appending = self._appending.get(number)
-        if appending is not None:
-            appending.cancel()
+        if record.appending is not None:
+            record.appending.cancel()
 
     def _fail(self, failure: Mq9Error) -> None:
         appended, self._appended = self._appended, {}
         for one in appended.values():  # the log may have them
-            self._stop_appending(one.number)
+            self._stop_appending(one)
             self._queue.release(one.clients)
             self._resolve_failed(one.tickets, OutcomeUnknown(_UNKNOWN))
         while tickets := self._queue.take():

@@ -59,6 +59,7 @@ class Appended:
     tickets: list[Ticket]
     begun_ms: int  # of `monotonic_ms`
     sequence: int | None = None  # its number in the log, once the log has confirmed it
+    appending: asyncio.Task[None] | None = None
 
     @property
     def calls(self) -> tuple[bytes, ...]:

@@ -43,6 +43,21 @@ async def test_records_of_several_clients_go_to_the_log_at_once(cluster):
 
 
 @in_simulated_time
+async def test_commands_wait_some_milliseconds_for_the_record_before_them(cluster):
+    """They go together then. Few long records cost less than many short ones."""
+    before = (await cluster.log.last()).sequence
+    cluster.log.is_slow = True
+    sending = [asyncio.create_task(cluster.backend.run(send(), "a"))]
+    await asyncio.sleep(0.005)
+    sending += [asyncio.create_task(cluster.backend.run(send(), client)) for client in "bc"]
+    await asyncio.sleep(0.004)
+    assert cluster.log.most_at_once == 1
+    assert await asyncio.gather(*sending) == [0, 1, 2]
+    assert cluster.log.most_at_once == 2
+    assert (await cluster.log.last()).sequence == before + 2
+
+
+@in_simulated_time
 async def test_no_more_than_four(cluster):
     cluster.log.is_slow = True
     sending = await begin_one_by_one(cluster.backend, "abcd")
