@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mq9.broker.asked import known_error
 from mq9.clock import Clock, SteadyClock, SystemClock, Work, sleep
 from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.log import LogClock, Logged, Purged, Replaced
@@ -146,13 +147,15 @@ class ClusterBackend:
             return
 
         def tell(outcome: Outcome[Any]) -> None:
-            here.call_soon_threadsafe(told, outcome)
+            with contextlib.suppress(RuntimeError):  # nobody waits on an event loop that is closed
+                here.call_soon_threadsafe(told, outcome)
 
         def begin() -> None:
             try:
                 self._begin(call, client, tell)
-            except Mq9Error as error:
-                tell(Outcome(None, error, self._clock.now_ms()))
+            except Exception as error:  # noqa: BLE001  # it is logged
+                failure = known_error(type(call.request).__name__, error)
+                tell(Outcome(None, failure, self._clock.now_ms()))
 
         own.call_soon_threadsafe(begin)
 
