@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mq9.broker.asked import known_error
 from mq9.clock import Clock, SteadyClock, SystemClock, Work, sleep
 from mq9.cluster.jetstream import JetStreamLog
 from mq9.cluster.log import LogClock, Logged, Purged, Replaced
@@ -22,7 +23,14 @@ from mq9.cluster.progress import Progress
 from mq9.cluster.records import DEADLINE_MS, LogRecord, NoRecord, encode
 from mq9.cluster.replica import Applied, Digests, Replica, Snapshot
 from mq9.cluster.room import Room
-from mq9.cluster.unappended import Appended, Awaited, Ticket, Unappended, Undecided
+from mq9.cluster.unappended import (
+    Appended,
+    Awaited,
+    Ticket,
+    Unappended,
+    Undecided,
+    clients_of,
+)
 from mq9.engine import machine
 from mq9.engine.codec import UnreadableEntry
 from mq9.engine.commands import (
@@ -46,6 +54,7 @@ R = TypeVar("R")
 logger = logging.getLogger("mq9.broker")
 
 _MOST_APPENDING = 4  # records that the log has not confirmed
+_PATIENCE_MS = 10  # for the confirmation of a record, before another one is begun
 _MOST_HERE = 4  # most records that are applied on the event loop
 _MOST_STEPS = 200_000  # steps of SQLite for these, some milliseconds
 _PAUSE_S = 0.25  # before the next try to read the log, or to append when it is full
@@ -68,10 +77,10 @@ _UNKNOWN = "the gateway stopped; the outcome is unknown"
 class ClusterBackend:
     """Appends commands to a log, and answers when its own copy of the state has applied them.
 
-    Commands that arrive during an append go together into the next record. Several records are
-    appended at the same time, but only one with commands of the same client, so the commands of a
-    client stay in order. A read waits until the copy has all records that the log had at the
-    request.
+    Commands that arrive during an append go together into the next record. While the log is slow,
+    several records are appended at the same time, but only one with commands of the same client, so
+    the commands of a client stay in order. A read waits until the copy has all records that the log
+    had at the request.
     """
 
     def __init__(
@@ -120,7 +129,7 @@ class ClusterBackend:
         self._wanted = asyncio.Event()
         self._numbers = itertools.count(1)
         self._appended: dict[int, Appended] = {}  # by the number of the record
-        self._appending: dict[int, asyncio.Task[None]] = {}  # those that are not confirmed
+        self._appending: dict[int, Appended] = {}  # those that are not confirmed, in order
         self._digests = Digests(replica, clock)
         self._resolved = asyncio.Event()  # set when an accepted command has its outcome
         self._work: Work | None = None  # while there are accepted commands
@@ -156,13 +165,15 @@ class ClusterBackend:
             return
 
         def tell(outcome: Outcome[Any]) -> None:
-            here.call_soon_threadsafe(told, outcome)
+            with contextlib.suppress(RuntimeError):  # nobody waits on an event loop that is closed
+                here.call_soon_threadsafe(told, outcome)
 
         def begin() -> None:
             try:
                 self._begin(call, client, tell)
-            except Mq9Error as error:
-                tell(Outcome(None, error, self._clock.now_ms()))
+            except Exception as error:  # noqa: BLE001  # it is logged
+                failure = known_error(type(call.request).__name__, error)
+                tell(Outcome(None, failure, self._clock.now_ms()))
 
         own.call_soon_threadsafe(begin)
 
@@ -455,16 +466,18 @@ class ClusterBackend:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            while len(self._appending) < _MOST_APPENDING and (taken := self._queue.take()):
+            while self._may_append and (taken := self._queue.take()):
                 tickets = self._refuse_late(taken)
                 if not tickets:
                     continue
                 number = next(self._numbers)
                 record = Appended(number, tickets, self._clock.monotonic_ms())
                 appending = asyncio.create_task(self._or_stop(partial(self._append_record, record)))
-                self._appended[number] = record
-                self._appending[number] = appending
                 appending.add_done_callback(partial(self._end_appending, record))
+                record.appending = appending
+                self._appended[number] = self._appending[number] = record
+                # The clock counts whole milliseconds.
+                self._timers.call_later(_PATIENCE_MS + 1, self._append_more)
             self._note_resolved()
 
     def _refuse_late(self, taken: list[Ticket]) -> list[Ticket]:
@@ -473,15 +486,31 @@ class ClusterBackend:
         tickets = [one for one in taken if one.until_ms >= least_ms]
         if len(tickets) < len(taken):
             late = [one for one in taken if one.until_ms < least_ms]
-            self._queue.release({one.client for one in late} - {one.client for one in tickets})
+            kept = clients_of(tickets)
+            self._queue.release([one for one in clients_of(late) if one not in kept])
             self._resolve_failed(late, Unavailable(_LATE))
         return tickets
+
+    @property
+    def _may_append(self) -> bool:
+        """Whether the log is idle, or so slow that few commands should wait for it.
+
+        Fewer and longer records cost all gateways and servers less.
+        """
+        if not self._appending:
+            return True
+        newest = self._appending[next(reversed(self._appending))]
+        waited_ms = self._clock.monotonic_ms() - newest.begun_ms
+        return len(self._appending) < _MOST_APPENDING and waited_ms >= _PATIENCE_MS
+
+    def _append_more(self) -> None:
+        if self._queue:
+            self._wanted.set()
 
     def _end_appending(self, record: Appended, _: asyncio.Task[None]) -> None:
         del self._appending[record.number]
         self._queue.release(record.clients)
-        if self._queue:
-            self._wanted.set()
+        self._append_more()
 
     async def _append_record(self, appended: Appended) -> None:
         number = appended.number
@@ -595,7 +624,7 @@ class ClusterBackend:
             if one.record.gateway == self._name:
                 appended = self._appended.pop(one.record.number, None)
                 if appended is not None:
-                    self._stop_appending(one.record.number)
+                    self._stop_appending(appended)
                     self._log_clock.follow(one.now_ms, appended.begun_ms)
                 if one.is_late:
                     self.late += 1
@@ -664,20 +693,19 @@ class ClusterBackend:
         self.failed_ms = self._clock.monotonic_ms()
         self._fail(failure)
 
-    def _stop_appending(self, number: int) -> None:
+    def _stop_appending(self, record: Appended) -> None:
         """Stop to append a record, if the log has not confirmed it yet."""
-        appending = self._appending.get(number)
-        if appending is not None:
-            appending.cancel()
+        if record.appending is not None:
+            record.appending.cancel()
 
     def _fail(self, failure: Mq9Error) -> None:
         appended, self._appended = self._appended, {}
         for one in appended.values():  # the log may have them
-            self._stop_appending(one.number)
+            self._stop_appending(one)
             self._queue.release(one.clients)
             self._resolve_failed(one.tickets, OutcomeUnknown(_UNKNOWN))
         while tickets := self._queue.take():
-            self._queue.release({one.client for one in tickets})
+            self._queue.release(clients_of(tickets))
             self._resolve_failed(tickets, failure)
         self._progress.fail(failure)
         self._note_resolved()

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from mq9.broker.asked import known_error
 from mq9.cluster.records import MOST_CALLS
 from mq9.engine.codec import encode_call, encode_sends
 from mq9.engine.commands import Call, Outcome, SendBatch
 from mq9.errors import LimitReached
+from mq9.protocol.requests import Send
+from mq9.protocol.verbs import verb_of
 from mq9.storage.turns import FairQueue
 
 _MOST_QUEUED = 10_000  # beyond, only clients with nothing queued may add
 _HEAD_BYTES = 4_096  # of a record without its calls
+_SEND = verb_of(Send).name
 _CALL_BYTES = 5  # of a call in a record, beside its own
 
 
@@ -61,6 +64,7 @@ class Appended:
     tickets: list[Ticket]
     begun_ms: int  # of `monotonic_ms`
     sequence: int | None = None  # its number in the log, once the log has confirmed it
+    appending: asyncio.Task[None] | None = None
 
     @property
     def calls(self) -> tuple[bytes, ...]:
@@ -73,9 +77,9 @@ class Appended:
         return min(ticket.until_ms for ticket in self.tickets)
 
     @property
-    def clients(self) -> AbstractSet[str]:
+    def clients(self) -> Collection[str]:
         """The clients whose commands it has."""
-        return {ticket.client for ticket in self.tickets}
+        return clients_of(self.tickets)
 
 
 class Unappended:
@@ -102,12 +106,26 @@ class Unappended:
         """Queue a command."""
         if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(client):
             raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
-        ticket = Ticket(call, client, told, [], until_ms)
-        if not isinstance(call.request, SendBatch):
-            ticket.encoded.append(encode_call(call))
-            if ticket.bytes > self._max_record:
-                raise self._too_large(ticket)
+        if isinstance(call.request, SendBatch):
+            ticket = Ticket(call, client, told, [], until_ms)
+        else:
+            ticket = self._ticket(call, client, told, until_ms)
         self._queue.put(client, ticket)
+        return ticket
+
+    def _ticket(
+        self,
+        call: Call[Any],
+        client: str,
+        told: Callable[[Outcome[Any]], None] | None,
+        until_ms: int,
+    ) -> Ticket:
+        ticket = Ticket(call, client, told, [encode_call(call)], until_ms)
+        if ticket.bytes > self._max_record:
+            raise LimitReached(
+                f"payload: the request has {ticket.bytes} bytes, more than the "
+                f"{self._max_record} that the cluster's log takes"
+            )
         return ticket
 
     def take(self) -> list[Ticket]:
@@ -118,12 +136,10 @@ class Unappended:
             ticket = self._queue.take()
             if ticket is None:
                 break
-            if isinstance(ticket.call.request, SendBatch) and not ticket.encoded:
-                ticket.call.request.close()
-                ticket.encoded = encode_sends(ticket.call)
-                if ticket.bytes > self._max_record:
-                    self._queue.put_back(ticket.client, self._parts(ticket))
-                    continue
+            is_new_batch = isinstance(ticket.call.request, SendBatch) and not ticket.encoded
+            if is_new_batch and not self._close(ticket):
+                self._queue.put_back(ticket.client, self._parts(ticket))
+                continue
             more = size + ticket.bytes
             if taken and (count + len(ticket.encoded) > MOST_CALLS or more > self._max_record):
                 self._queue.put_back(ticket.client, [ticket])
@@ -133,15 +149,25 @@ class Unappended:
                 count += len(ticket.encoded)
                 size = more
                 taken.append(ticket)
-        self._queue.hold({ticket.client for ticket in taken})
+        if taken:
+            self._queue.hold(clients_of(taken))
         return taken
 
-    def release(self, clients: AbstractSet[str]) -> None:
+    def _close(self, batch: Ticket) -> bool:
+        """Let a batch take no more SENDs, and encode them; return whether a record can hold it."""
+        batch.call.request.close()
+        try:
+            batch.encoded = encode_sends(batch.call)
+        except ValueError:
+            return False
+        return batch.bytes <= self._max_record
+
+    def release(self, clients: Collection[str]) -> None:
         """Let more commands of clients be taken whose record is confirmed or given up."""
         self._queue.release(clients)
 
     def _parts(self, batch: Ticket) -> list[Ticket]:
-        """Return the SENDs of a batch that is too large for a record as commands of their own."""
+        """Return the SENDs of a batch that no record can hold as commands of their own."""
         sends = batch.call.request.sends
         answers: list[Any] = [None] * len(sends)
         waiting = len(sends)
@@ -154,17 +180,17 @@ class Unappended:
                 batch.told(Outcome(answers, None, outcome.now_ms))
 
         parts = []
-        for place, (send, encoded) in enumerate(zip(sends, batch.encoded, strict=True)):
+        for place, send in enumerate(sends):
             told = partial(note, place)
-            part = Ticket(send.call(batch.call), batch.client, told, [encoded], batch.until_ms)
-            if part.bytes > self._max_record:
-                told(Outcome(None, self._too_large(part), 0))
-            else:
-                parts.append(part)
+            try:
+                parts.append(
+                    self._ticket(send.call(batch.call), batch.client, told, batch.until_ms)
+                )
+            except Exception as error:  # noqa: BLE001  # it is logged
+                told(Outcome(None, known_error(_SEND, error), 0))
         return parts
 
-    def _too_large(self, ticket: Ticket) -> LimitReached:
-        return LimitReached(
-            f"payload: the request has {ticket.bytes} bytes, more than the {self._max_record} that "
-            "the cluster's log takes"
-        )
+
+def clients_of(tickets: Iterable[Ticket]) -> Collection[str]:
+    """Return the clients, in the order of their first tickets."""
+    return dict.fromkeys([ticket.client for ticket in tickets])

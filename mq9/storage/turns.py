@@ -12,7 +12,7 @@ import heapq
 import itertools
 import threading
 from collections import deque
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -77,17 +77,19 @@ class FairQueue(Generic[T]):
             self._length += len(items)
             self._let_on(client)
 
-    def hold(self, clients: Set[str]) -> None:
+    def hold(self, clients: Collection[str]) -> None:
         """Let the items of some clients wait until ``release``."""
         with self._lock:
-            self._held |= clients
+            self._held.update(clients)
             self._turns = [turn for turn in self._turns if turn[-1] not in clients]
             heapq.heapify(self._turns)
 
-    def release(self, clients: Set[str]) -> None:
+    def release(self, clients: Collection[str]) -> None:
         """Let the items of clients that were held be taken again."""
         with self._lock:
-            for client in clients & self._held:
+            for client in clients:
+                if client not in self._held:
+                    continue
                 self._held.remove(client)
                 if self._waiting.get(client) and client not in self._served:
                     self._line_up(client)

@@ -43,6 +43,21 @@ async def test_records_of_several_clients_go_to_the_log_at_once(cluster):
 
 
 @in_simulated_time
+async def test_commands_wait_some_milliseconds_for_the_record_before_them(cluster):
+    """They go together then. Few long records cost less than many short ones."""
+    before = (await cluster.log.last()).sequence
+    cluster.log.is_slow = True
+    sending = [asyncio.create_task(cluster.backend.run(send(), "a"))]
+    await asyncio.sleep(0.005)
+    sending += [asyncio.create_task(cluster.backend.run(send(), client)) for client in "bc"]
+    await asyncio.sleep(0.004)
+    assert cluster.log.most_at_once == 1
+    assert await asyncio.gather(*sending) == [0, 1, 2]
+    assert cluster.log.most_at_once == 2
+    assert (await cluster.log.last()).sequence == before + 2
+
+
+@in_simulated_time
 async def test_no_more_than_four(cluster):
     cluster.log.is_slow = True
     sending = await begin_one_by_one(cluster.backend, "abcd")
@@ -156,6 +171,23 @@ async def test_a_batch_that_fits_into_no_record_goes_into_several(cluster):
 
 
 @in_simulated_time
+async def test_a_send_that_cannot_be_written_is_refused_alone(cluster):
+    """The broker accepts no such text from a client."""
+    one = SendBatch()
+    wrong = requests.Send()
+    object.__setattr__(wrong, "headers", (("x", "\ud800"),))
+    one.add(
+        [PlainSend(PLAIN, None, b"1"), PlainSend(wrong, None, b"2"), PlainSend(PLAIN, "i", b"3")]
+    )
+    told = begin(cluster.backend, Call(one, "box"))
+    await asyncio.sleep(1)
+    [outcome] = told
+    first, refused, last = outcome.result()
+    assert (first, last) == (0, 1)
+    assert isinstance(refused, OutcomeUnknown)
+
+
+@in_simulated_time
 async def test_the_sends_of_a_record_that_is_lost_are_told_together(cluster):
     cluster.log.is_unreachable = True
     told = begin(cluster.backend, batch(b"1", b"2"))
@@ -183,7 +215,12 @@ async def test_commands_may_be_begun_on_another_event_loop(tmp_path):
         backend.begin(batch(b"1", b"2"), "sender", told.set_result)
         return (await told).result()
 
+    async def leave():
+        backend.begin(batch(b"3"), "sender", lambda _: None)
+
     assert await asyncio.to_thread(asyncio.run, elsewhere()) == [0, 1]
+    await asyncio.to_thread(asyncio.run, leave())
+    assert await backend.run(send(), "sender") == 3
     await backend.close()
     with pytest.raises(Mq9Error):
         await asyncio.to_thread(asyncio.run, elsewhere())
