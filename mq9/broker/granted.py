@@ -33,28 +33,36 @@ class _Batch(NamedTuple):
             yield Call(nack, self.address)
 
 
+class _Latest:
+    """The latest batches of one agent."""
+
+    def __init__(self) -> None:
+        self.batches: deque[_Batch] = deque()
+        self._messages = 0
+
+    def add(self, batch: _Batch) -> None:
+        self.batches.append(batch)
+        self._messages += len(batch.msg_ids)
+        while self._messages > _MOST and len(self.batches) > 1:
+            self._messages -= len(self.batches.popleft().msg_ids)
+
+
 class GrantedLeases:
     """The latest leases of each agent since the start. Some of them may have ended."""
 
     def __init__(self) -> None:
-        self._by_agent: dict[str, deque[_Batch]] = {}
+        self._by_agent: dict[str, _Latest] = {}
 
     def note(self, agent: str, call: Call[Fetch], fetched: Fetched) -> None:
         """Note the leases of a FETCH."""
         if fetched.batch is None or call.request.group_name is None:
             return
         ids = tuple(message.msg_id for message in fetched.messages)
-        batches = self._by_agent.setdefault(agent, deque())
-        batches.append(
+        self._by_agent.setdefault(agent, _Latest()).add(
             _Batch(call.address, call.request.group_name, consumer_of(call), fetched.batch, ids)
         )
-        count = sum(len(one.msg_ids) for one in batches)
-        while count > _MOST and len(batches) > 1:
-            count -= len(batches.popleft().msg_ids)
 
     def take(self, stays: Callable[[str], bool]) -> list[Call[Nack]]:
         """Return what gives back the leases of agents that do not stay, and forget these."""
-        gone = [agent for agent in self._by_agent if not stays(agent)]
-        return [
-            nack for agent in gone for batch in self._by_agent.pop(agent) for nack in batch.nacks()
-        ]
+        gone = [self._by_agent.pop(agent) for agent in list(self._by_agent) if not stays(agent)]
+        return [nack for latest in gone for batch in latest.batches for nack in batch.nacks()]

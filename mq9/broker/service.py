@@ -7,7 +7,6 @@ does the waiting of the long poll.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
@@ -69,6 +68,7 @@ logger = logging.getLogger("mq9.broker")
 SWEEP_INTERVAL_MS = 60_000
 _FAILING_MS = 10_000  # how long the storage counts as failing after a failed write
 _SUBJECTS = 1_024  # whose meaning is remembered
+_NACKS = 256  # at once
 _TOKEN_BYTES = 8  # of the token of a mailbox that is made
 _UNKNOWN = "unknown"  # the verb of a subject that carries none
 
@@ -489,10 +489,20 @@ class Service:
 
     async def give_back_leases(self, stays: Callable[[str], bool]) -> None:
         """Give back the messages that agents hold which do not stay, so that others get them."""
-        for nack in self._granted.take(stays):
-            with contextlib.suppress(MessageNotFound, MailboxNotFound):  # it was acked, or is gone
-                await self._backend.run(nack)
-                self._waiters.notify(nack.address)
+        nacks = self._granted.take(stays)
+        for first in range(0, len(nacks), _NACKS):
+            await asyncio.gather(*map(self._give_back, nacks[first : first + _NACKS]))
+
+    async def _give_back(self, nack: Call[requests.Nack]) -> None:
+        try:
+            due_sooner = await self._backend.run(nack)
+        except (MessageNotFound, MailboxNotFound):
+            return  # it was acked, or is gone
+        except Mq9Error as error:
+            logger.warning("a lease of a removed agent ends in its time: %s", error)
+            return
+        for address in {nack.address, due_sooner or nack.address}:
+            self._waiters.notify(address)
 
     async def check(self) -> None:
         """See whether the storage works: it can be read, and did not refuse a write just now."""

@@ -66,7 +66,7 @@ async def connect(
         raise InvalidRequest("cluster: ignore_discovered is for clients")
     first = wanted.members[0]
     login = await asyncio.to_thread(Login.read, wanted)  # nats-py reads its files again each time
-    attempt = _Attempt(refusals, login)
+    attempt = _Attempt(refusals, wanted)
     client = _Client()
 
     async def closed() -> None:
@@ -159,9 +159,9 @@ class _Client(Client):
 class _Attempt:
     """Events of a connection, from the first attempt on."""
 
-    def __init__(self, refusals: list[str] | None, login: Login) -> None:
+    def __init__(self, refusals: list[str] | None, wanted: servers.Servers) -> None:
         self._refusals = refusals
-        self._login = login
+        self._wanted = wanted
         self.deadline: asyncio.Timeout | None = None
         self.error: Exception | None = None
         self.refusal: Exception | None = None  # of the credentials: final
@@ -172,7 +172,7 @@ class _Attempt:
             verb = "publish" if refused[1].lower() == "publish" else "subscribe"
             self._refusals.append(f"{verb} {refused[2].lower()}")
         if self.deadline is None and _is_of_credentials(error):
-            logger.warning("the cluster: a NATS server refused %s", self._login.refused)
+            logger.warning("the cluster: a NATS server refused %s", await self._refused())
             return
         if self.deadline is None:
             logger.warning("the cluster: %r", error)
@@ -183,3 +183,10 @@ class _Attempt:
             self.deadline.reschedule(asyncio.get_running_loop().time() + _PAUSE_S / 2)
         else:
             self.error = error
+
+    async def _refused(self) -> str:
+        """Return what a server refused, as it stands in the file now."""
+        try:
+            return (await asyncio.to_thread(Login.read, self._wanted)).refused
+        except InvalidRequest as error:
+            return f"the login ({error})"

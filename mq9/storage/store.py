@@ -121,10 +121,6 @@ R = TypeVar("R")
 _FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_WRITE"})
 
 
-class DiskFull(UnusableFile):
-    """There is no room for the files that SQLite needs to open a file."""
-
-
 class Durability(StrEnum):
     """The durability of answered changes: against a killed process, or also a power failure."""
 
@@ -148,7 +144,6 @@ def open_file(
     file. So it can be read on a full disk. Further connections of this process use the same index.
 
     Raises:
-        DiskFull: There is no room for the index of the log. ``is_alone`` needs none.
         UnusableFile: The file cannot be used; it was left as it was.
     """
     try:
@@ -184,28 +179,27 @@ def _alone(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode=rw&vfs=unix-excl"
 
 
-def is_full(error: sqlite3.Error) -> bool:
-    """Tell whether a write found no room."""
+def is_full(error: BaseException | None) -> bool:
+    """Tell whether an error of SQLite is about a write that found no room."""
     return getattr(error, "sqlite_errorname", "") in _FULL  # none where Python itself raises
 
 
 def _cannot_be_opened(path: Path, error: sqlite3.Error) -> UnusableFile:
-    if is_full(error):
-        return DiskFull(f"{path} cannot be opened: there is no room on its disk ({error})")
-    return UnusableFile(f"{path} cannot be opened: {error}")
+    why = f"there is no room on its disk ({error})" if is_full(error) else str(error)
+    return UnusableFile(f"{path} cannot be opened: {why}")
 
 
 def open_on_full_disk(path: Path, durability: Durability) -> tuple[sqlite3.Connection, bool]:
     """Open a file, if need be without sharing it; return whether it is shared, too."""
     try:
         return open_file(path, durability), True
-    except DiskFull as full:
-        if sys.platform == "win32":  # which has no such way
+    except UnusableFile as refusal:
+        if sys.platform == "win32" or not is_full(refusal.__cause__):  # Windows has no such way
             raise
         try:
             connection = open_file(path, durability, is_alone=True)
         except UnusableFile:
-            raise full from None
+            raise refusal from refusal.__cause__
         logger.warning(
             "the disk of %s is full: queries are answered, and changes are refused until there is "
             "room. No other program can open the file until this one is restarted",
