@@ -60,7 +60,7 @@ def test_without_the_extra_the_program_says_which_one_is_missing(tmp_path):
     done = run(LINE.replace("'.[mcp]'", "."), tmp_path)
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("error: the command line needs ")
+    assert last.startswith("error: this command needs ")
     assert last.endswith(
         "which the extra `mcp` of this package installs; in a clone of it: pip install '.[mcp]'"
     )

@@ -479,7 +479,7 @@ AS = ("--http", "--authorization-server", "https://as.example")
         (("--http", "--authorization-server", "http://10.0.0.1"), "authorization_server: "),
         ((*AS, "--scope", "a b"), "scope: 'a b' is not a scope"),
         ((*AS, "--scope", 'a"b'), "scope: 'a\"b' is not a scope"),
-        ((*AS, "--agent-claim", "a\nb"), "agent_claim: 'a\\nb' is no name"),
+        ((*AS, "--agent-claim", "a\nb"), "agent_claim: 'a\\nb' is not the name"),
         ((*AS, "--server", "nats://127.0.0.1:1"), "authorization_server: a server knows agents"),
     ],
 )

@@ -153,8 +153,8 @@ def without_the_package(tmp_path):
 @pytest.mark.parametrize(
     ("module", "arguments", "said"),
     [
-        ("mcp_server", "--agent a", "the command line needs mcp"),
-        ("mcp_server", "install cursor", "the command line needs mcp"),
+        ("mcp_server", "--agent a", "this command needs mcp"),
+        ("mcp_server", "install cursor", "this command needs mcp"),
         ("mq9", "mcp --agent a", "mcp: it needs mcp"),
         ("mq9", "serve --mcp --mcp-agent a --port 0", "mcp: it needs mcp"),
     ],

@@ -56,16 +56,16 @@ async def test_how_mail_works_is_one_page(host):
     ("uri", "said"),
     [
         ("mq9://message/desk/7", "desk has no message 7"),
-        ("mq9://message/desk/99999999999999999", "no such resource"),
+        ("mq9://message/desk/99999999999999999", "the resource does not exist"),
         ("mq9://message/desk/9999999999999999", "msg_id: "),
-        ("mq9://message/desk/one", "no such resource"),
+        ("mq9://message/desk/one", "the resource does not exist"),
         ("mq9://mailbox/Desk", "invalid mail_address: 'Desk'"),
         ("mq9://mailbox/other", "mail_address: desk may read its own mailbox desk"),
-        ("mq9://mailbox/", "no such resource"),
-        ("mq9://mailbox/desk/more", "no such resource"),
-        ("mq9://nothing", "no such resource"),
-        ("https://mailbox/desk", "no such resource"),
-        ("", "no such resource"),
+        ("mq9://mailbox/", "the resource does not exist"),
+        ("mq9://mailbox/desk/more", "the resource does not exist"),
+        ("mq9://nothing", "the resource does not exist"),
+        ("https://mailbox/desk", "the resource does not exist"),
+        ("", "the resource does not exist"),
     ],
 )
 async def test_what_is_not_there_is_an_error_that_names_it(host, uri, said):
