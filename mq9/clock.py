@@ -89,8 +89,7 @@ class Clock(Protocol):
             delay_ms: Milliseconds.
             callback: The function.
             background: Whether nobody waits for the call, as for regular work. A clock that jumps
-            for
-                waiting code does not jump for this.
+                for waiting code does not jump for this.
         """
 
     def busy(self) -> Work:
