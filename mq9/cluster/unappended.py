@@ -12,7 +12,7 @@ from mq9.broker.asked import known_error
 from mq9.cluster.records import MOST_CALLS
 from mq9.engine.codec import encode_call, encode_sends
 from mq9.engine.commands import Call, Outcome, SendBatch
-from mq9.errors import LimitReached
+from mq9.errors import LimitReached, Mq9Error
 from mq9.protocol.requests import Send
 from mq9.protocol.verbs import verb_of
 from mq9.storage.turns import FairQueue
@@ -158,7 +158,7 @@ class Unappended:
         batch.call.request.close()
         try:
             batch.encoded = encode_sends(batch.call)
-        except ValueError:
+        except (ValueError, Mq9Error):  # each is tried by itself
             return False
         return batch.bytes <= self._max_record
 

@@ -174,17 +174,13 @@ async def test_a_batch_that_fits_into_no_record_goes_into_several(cluster):
 async def test_a_send_that_cannot_be_written_is_refused_alone(cluster):
     """The broker accepts no such text from a client."""
     one = SendBatch()
-    wrong = requests.Send()
-    object.__setattr__(wrong, "headers", (("x", "\ud800"),))
-    one.add(
-        [PlainSend(PLAIN, None, b"1"), PlainSend(wrong, None, b"2"), PlainSend(PLAIN, "i", b"3")]
-    )
+    one.add([PlainSend(PLAIN, id_, b"x") for id_ in (None, "\ud800", "i")])
     told = begin(cluster.backend, Call(one, "box"))
     await asyncio.sleep(1)
     [outcome] = told
     first, refused, last = outcome.result()
     assert (first, last) == (0, 1)
-    assert isinstance(refused, OutcomeUnknown)
+    assert isinstance(refused, Mq9Error)
 
 
 @in_simulated_time
