@@ -15,7 +15,8 @@ from waiting import until
 
 from mq9 import Mq9Client, Mq9Error
 from mq9.cluster.connection import connect
-from mq9.errors import InvalidRequest, Unauthorized
+from mq9.errors import Forbidden, InvalidRequest, Unauthorized
+from mq9.server.users import User, Users
 
 from .clusters import Cluster, Members
 from .test_permissions import of_the_gateway
@@ -119,6 +120,43 @@ async def test_mail_goes_through_gateways_that_log_in_with_keys(start, option):
     signed.servers.kill()
     signed.servers.start()
     await client.send("inbox", "after a restart")
+
+
+async def test_a_template_of_a_signing_key_makes_each_user_a_caller(tmp_path):
+    """The account allows each user the subjects of its own name, whatever its JWT says else."""
+    scope = Key(nkeys.PREFIX_BYTE_ACCOUNT, 7)
+    template = {
+        "pub": {"allow": ["$mq9.as.{{name()}}.AI.>"]},
+        "sub": {"allow": ["_INBOX.{{name()}}.>"]},
+        **UNLIMITED,
+    }
+    scoped = {"kind": "user_scope", "key": scope.public, "role": "agent", "template": template}
+    config = operator_mode(tmp_path / "store", signing_keys=[scoped])
+    users = Users([User("", agent="Ada", caller="ada"), User("", agent="Bob", caller="bob")])
+    async with AsyncExitStack() as stack:
+        signed = Signed(tmp_path, stack, config, "creds")
+        await signed.start("one", gateway=[users])
+
+        async def client(number, name, caller):
+            key = Key(nkeys.PREFIX_BYTE_USER, number)
+            directory = tmp_path / f"{name}-{caller}"
+            directory.mkdir()
+            jwt = scope.jwt(name, key, type="user", issuer_account=ACCOUNT.public)
+            file = creds(directory, key, jwt)
+            options = (f"inbox_prefix=_INBOX.{name}", f"caller={caller}")
+            return await signed.client(signed.with_file(file, *options))
+
+        ada, bob = await client(11, "ada", "ada"), await client(12, "bob", "bob")
+        assert [(await one.identity()).agent for one in (ada, bob)] == ["Ada", "Bob"]
+        await ada.mailbox_create(name="ada")
+        await bob.send("ada", "hello")
+        [message] = await ada.fetch("ada", group_name="g")
+        assert (message.sender, message.sender_verified) == ("Bob", True)
+        with pytest.raises(Forbidden):
+            await bob.query("ada")
+        impostor = await client(12, "bob", "ada")
+        with pytest.raises(Forbidden, match="permissions violation"):
+            await impostor.query("ada")
 
 
 async def why_refused(call):
