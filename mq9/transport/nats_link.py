@@ -80,7 +80,7 @@ class Link:
         self._root = subjects.root_of(caller)
         self._connection = NatsConnection(server, self)
         self._loop = asyncio.get_running_loop()
-        # Those of one request begin with this, too, and have no dot behind it.
+        # All begin with this. Gateways tell connections apart by what is before the last dot.
         self._inboxes = f"{inbox_prefix or _DEFAULT_PREFIX}.{secrets.token_hex(11)}".encode()
         self._is_shared = False  # whether replies are heard together
         self._numbers = itertools.count(_SHARED + 1)
@@ -188,8 +188,9 @@ class Link:
             if self._deaf is not None:
                 raise self._deaf
             inbox, sid = b"%b.%d" % (self._inboxes, number), _SHARED
-        else:
-            inbox, sid = b"%b%d" % (self._inboxes, number), number
+        else:  # the shared subscription, if there is one, must not hear it
+            form = b"%b%d" if self._is_shared else b"%b.%d"
+            inbox, sid = form % (self._inboxes, number), number
         deadline = self._loop.time() + timeout
         waiting = Waiting(subject, timeout, deadline, self._loop.create_future(), inbox, sid)
         self._waiting[inbox] = waiting

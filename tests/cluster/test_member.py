@@ -430,6 +430,24 @@ async def test_a_message_that_could_not_be_given_back_is_refused(members):
     assert message.payload == bytes(6_000_000)
 
 
+async def test_each_connection_of_the_sdk_has_inboxes_of_its_own(members):
+    """By these a gateway tells clients apart, keeps their order and divides its time."""
+    await members.start("one")
+    listener = await members.asker()
+    requests = await listener.subscribe("$mq9.AI.MSG.>")
+    await listener.flush()
+    ada, bob = await members.inbox(), await members.client()
+    for client in (ada, ada, bob):
+        await client.send("inbox", "x")
+        await client.fetch("inbox", group_name="g", max_wait_ms=0)
+    replies = [(await requests.next_msg(timeout=10)).reply for _ in range(6)]
+    begun = [reply.rpartition(".")[0] for reply in replies]
+    assert begun[:4] == [begun[0]] * 4
+    assert begun[4:] == [begun[4]] * 2
+    assert begun[0] != begun[4]
+    assert len(set(replies)) == 6
+
+
 async def test_who_comes_by_the_cluster_is_no_operator(members):
     users = Users([User("secret", agent="ada")])
     reserved = users.reserved
