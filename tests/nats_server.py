@@ -19,6 +19,7 @@ from mq9.broker.asked import BrokerSession, PublishedRequest
 from mq9.broker.embedded import EmbeddedBroker
 from mq9.clock import SystemClock
 
+_TAKEN = "bind: address already in use\n"
 _PATIENCE_S = 20
 
 
@@ -80,11 +81,13 @@ class NatsServer:
         command = [*self._prefix, binary(), "-a", self._host, "-p", str(self.port), "-m", "-1"]
         command += ["--ports_file_dir", str(self._directory), *self.options]
         log = self._directory / "server.log"
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=output)
-        ports = self._directory / f"nats-server_{self.pid}.ports"
         patience = time.monotonic() + _PATIENCE_S
-        while not (ports.exists() and ports.read_text().endswith("}")):
+        ports = None
+        while ports is None or not (ports.exists() and ports.read_text().endswith("}")):
+            if ports is None or self._has_met_itself(log):
+                with log.open("ab") as output:
+                    self._process = subprocess.Popen(command, stdout=output, stderr=output)
+                ports = self._directory / f"nats-server_{self.pid}.ports"
             assert self._process.poll() is None, log.read_text()
             assert time.monotonic() < patience, log.read_text()
             time.sleep(0.005)
@@ -92,6 +95,11 @@ class NatsServer:
         [address] = told["nats"] if "nats" in told else told["tls"]
         self.port = int(address.rpartition(":")[2])
         self._monitor = told["monitoring"][0]
+
+    def _has_met_itself(self, log):
+        """Whether it ended as the system assigned it a port that it was to use for others."""
+        has_ended = self._process.poll() is not None
+        return has_ended and self.port == -1 and log.read_text().endswith(_TAKEN)
 
     def kill(self):
         """End it without a chance to say goodbye."""

@@ -239,7 +239,7 @@ async def test_mail_that_many_subscriptions_do_not_read_is_kept_once_and_counted
     tracemalloc.start()
     try:
         for _ in range(20):
-            await deaf(hosted, *["$mq9.AI.INBOX.box.*"] * 16, auth_token="a")
+            await deaf(hosted, *["$mq9.AI.INBOX.box.*"] * 4, auth_token="a")
         await until(lambda: sum(unread(hosted)) > 20 * 500_000)
         await hosted.clock.advance(0)
         held, _ = tracemalloc.get_traced_memory()
