@@ -106,27 +106,20 @@ class Unappended:
         """Queue a command."""
         if len(self._queue) >= _MOST_QUEUED and self._queue.waiting(client):
             raise LimitReached(f"the broker is busy: {_MOST_QUEUED} requests are queued")
-        if isinstance(call.request, SendBatch):
-            ticket = Ticket(call, client, told, [], until_ms)
-        else:
-            ticket = self._ticket(call, client, told, until_ms)
+        ticket = Ticket(call, client, told, [], until_ms)
+        if not isinstance(call.request, SendBatch):
+            self._encode(ticket)
         self._queue.put(client, ticket)
         return ticket
 
-    def _ticket(
-        self,
-        call: Call[Any],
-        client: str,
-        told: Callable[[Outcome[Any]], None] | None,
-        until_ms: int,
-    ) -> Ticket:
-        ticket = Ticket(call, client, told, [encode_call(call)], until_ms)
+    def _encode(self, ticket: Ticket) -> None:
+        """Encode a single command; raise LimitReached if no record can hold it."""
+        ticket.encoded = [encode_call(ticket.call)]
         if ticket.bytes > self._max_record:
             raise LimitReached(
                 f"payload: the request has {ticket.bytes} bytes, more than the "
                 f"{self._max_record} that the cluster's log takes"
             )
-        return ticket
 
     def take(self) -> list[Ticket]:
         """Take commands that fit into one record; their clients are held until ``release``."""
@@ -183,11 +176,12 @@ class Unappended:
         for place, send in enumerate(sends):
             told = partial(note, place)
             try:
-                parts.append(
-                    self._ticket(send.call(batch.call), batch.client, told, batch.until_ms)
-                )
+                part = Ticket(send.call(batch.call), batch.client, told, [], batch.until_ms)
+                self._encode(part)
             except Exception as error:  # noqa: BLE001  # it is logged
                 told(Outcome(None, known_error(_SEND, error), 0))
+            else:
+                parts.append(part)
         return parts
 
 
