@@ -84,7 +84,7 @@ class SmallDisk:
         return found.f_bavail * found.f_frsize
 
     def there(self, name):
-        """Where this process finds a file of it."""
+        """Return the path of one of its files for this process."""
         return self._there / name
 
     def fill(self, left):

@@ -35,7 +35,7 @@ def _severity(alert):
 
 
 class History:
-    """What Prometheus has scraped, minute by minute.
+    """The scraped metrics of each minute.
 
     Args:
         directory: Where it may write.

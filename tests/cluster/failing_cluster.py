@@ -37,7 +37,7 @@ class FailingLog(MemoryLog):
         damages: Whether it stores something else than what is appended.
         damages_heard: Whether something else is heard of.
         tells_late: Whether it takes some time until it says that it has what is appended.
-        error: What is raised to whoever appends, if anything is.
+        error: The error of each append, or None.
         most_at_once: The most records that were appended at the same time.
     """
 

@@ -103,7 +103,7 @@ async def test_a_lease_that_reached_nobody_is_undone_however_late_that_comes(clu
     await asyncio.sleep(4)
     cluster.log.delay_s = 0
     await asyncio.sleep(8 * WAIT_S)
-    assert cluster.backend.late == 1  # that which undoes the lease, at first
+    assert cluster.backend.late == 1  # the first record of the undo
     assert await msg_ids(cluster.backend.run(fetch("two"), "asker")) == [0]
 
 
@@ -184,7 +184,7 @@ class HoldingProxy:
 
     @property
     def held(self):
-        """What is held back, in order."""
+        """The held records, in order."""
         return b"".join(data for _, data in self._held)
 
     async def release(self):

@@ -82,7 +82,7 @@ class Servers:
 
     @property
     def size(self):
-        """How many bytes there are in the records."""
+        """The bytes of all records."""
         return sum(len(one.data) for one in self._records[self.first - 1 :])
 
     def purge(self, before):
